@@ -1,0 +1,13 @@
+"""xpnn: one neural network, any array.
+
+Names are resolved when they are first used (PEP 562), as `__init__.pyi` lists them: `import xpnn` loads nothing
+heavy, not
+even NumPy, so that the command can still choose the BLAS kernels, and no array library is ever imported unasked.
+"""
+
+import lazy_loader as _lazy
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__all__ += ["__version__"]

@@ -1,0 +1,188 @@
+"""Random numbers as pure functions: the same bits on every array library, with no state to keep or to lose.
+
+The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy
+as 1, 2, 3", 2011), written in the standard's integer operations. Every number is a function of what it is for:
+
+    key      two 32-bit words from (seed, purpose), xor two from the layer's place in the model
+    counter  (block, global step)
+    output   words 2·block and 2·block + 1 of the array, in row-major order
+
+Lanes are `uint32`; `int32` where the library is torch, whose uint32 lacks addition and shifts on the CPU. Both wrap.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from xpnn.arrays.namespace import Array, array_namespace, device_of
+from xpnn.errors import InputError
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+class Key(NamedTuple):
+    """What a random number is for. `child` costs nothing: the path is folded into the words only when bits are drawn.
+
+    words: two arrays of shape (1,) (0-d `uint32` values would become NumPy scalars, which warn where they wrap)
+    step:  the second counter word, shape (1,)
+    path:  the place in the model, e.g. (0, "weight")
+    """
+
+    words: tuple[Array, Array]
+    step: Array
+    path: tuple[str | int, ...] = ()
+
+    def child(self, name: str | int) -> Key:
+        """The key of the part called `name`."""
+        return self._replace(path=(*self.path, name))
+
+
+def key(seed: int, purpose: str) -> Key:
+    """The host's key for `purpose` ("init", "shuffle", "dropout", …) under `seed`, an integer in 0 … 2⁶⁴ − 1."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise InputError(f"seed: {seed!r} is not an integer from 0 to 2**64 - 1")
+    k0, k1 = (np.asarray([word], dtype=np.uint32) for word in _digest(f"{seed}/{purpose}"))
+    return Key((k0, k1), np.zeros(1, dtype=np.uint32))
+
+
+def lanes(words: np.ndarray, library: str) -> np.ndarray:
+    """The same 32 bits in the integer type that `library` can compute with; `words` are `uint32`, on the host."""
+    return words.view(np.int32) if library == "torch" else words
+
+
+def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
+    """Two words of Threefry-2x32-20 for each counter (x0, x1) under the key (k0, k1): 32-bit lanes that broadcast."""
+    signed = array_namespace(k0).isdtype(k0.dtype, "signed integer")
+    ks = (k0, k1, k0 ^ k1 ^ _PARITY)
+    x0, x1 = x0 + ks[0], x1 + ks[1]
+    for group in range(5):
+        for r in _ROTATIONS[group % 2]:
+            x0 = x0 + x1
+            high = x1 >> (32 - r)
+            if signed:  # >> repeats the sign bit
+                high = high & ((1 << r) - 1)
+            x1 = ((x1 << r) | high) ^ x0
+        x0 = x0 + ks[(group + 1) % 3]
+        x1 = x1 + (ks[(group + 2) % 3] + (group + 1))
+    return x0, x1
+
+
+def bits(key: Key, shape: tuple[int, ...]) -> Array:
+    """32 random bits an element, in the lanes and on the device of the key; array of `shape`."""
+    k0, k1 = key.words
+    xp = array_namespace(k0)
+    if key.path:
+        signed = xp.isdtype(k0.dtype, "signed integer")
+        h0, h1 = (word - 2**32 if signed and word >= 2**31 else word for word in _digest(key.path))
+        k0, k1 = k0 ^ h0, k1 ^ h1
+    n = math.prod(shape)
+    block = xp.arange((n + 1) // 2, dtype=k0.dtype, device=device_of(k0))
+    words = xp.stack(threefry2x32(k0, k1, block, key.step), axis=1)
+    return xp.reshape(xp.reshape(words, (-1,))[:n], shape)
+
+
+def keep_mask(key: Key, p: float, shape: tuple[int, ...]) -> Array:
+    """True with probability 1 − p, compared as integers so that every library draws the same mask: bool of `shape`."""
+    return ((bits(key, shape) >> 8) & 0xFFFFFF) >= round(p * 2**24)
+
+
+def uniform(key: Key, shape: tuple[int, ...]) -> np.ndarray:
+    """float64 in (0, 1), the middles of 2³² equal cells; on the host."""
+    return (bits(key, shape).astype(np.float64) + 0.5) * 2.0**-32
+
+
+def normal(key: Key, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal float64 by inversion of `uniform`, |z| < 6.4; on the host.
+
+    Only + − × ÷ √ are used, the logarithm included, and IEEE 754 rounds those alike everywhere: the same bits on every
+    machine, which no math library's `log` or `cos` promises. Source: Wichura, algorithm AS 241 (PPND16), 1988.
+    """
+    p = uniform(key, shape)
+    q = p - 0.5
+    r = 0.180625 - q * q
+    central = q * _ratio(r, _CENTRAL)
+    r = np.sqrt(-_log(np.minimum(p, 1 - p)))
+    tail = _ratio(r - 1.6, _TAIL)  # r < 4.8: the algorithm's third part begins at 5, beyond what 32 bits can reach
+    return np.where(np.abs(q) <= 0.425, central, np.where(q < 0, -tail, tail))
+
+
+def permutation(key: Key, n: int) -> np.ndarray:
+    """0 … n−1 in an order drawn by `key`, by sorting 64 random bits each; int32 of shape (n,), on the host."""
+    high, low = bits(key, (2, n)).astype(np.uint64)
+    return np.argsort((high << np.uint64(32)) | low, kind="stable").astype(np.int32)
+
+
+@functools.cache
+def _digest(what: str | tuple[str | int, ...]) -> tuple[int, int]:
+    text = what if isinstance(what, str) else "/".join(map(str, what))
+    raw = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(raw[:4], "little"), int.from_bytes(raw[4:], "little")
+
+
+def _log(x: np.ndarray) -> np.ndarray:
+    """Natural logarithm to about 1e-15 by log x = e·log 2 + 2·artanh((m − 1)/(m + 1)), with x = m·2ᵉ, m near 1."""
+    m, e = np.frexp(x)
+    m, e = np.where(m < 0.75, 2 * m, m), np.where(m < 0.75, e - 1, e)  # 0.75 ≤ m < 1.5
+    s = (m - 1) / (m + 1)  # −1/7 … 1/5, so 13 terms reach the last bit
+    square, series = s * s, np.zeros_like(s)
+    for k in range(25, 0, -2):
+        series = series * square + 1 / k
+    return e * 0.6931471805599453 + 2 * s * series
+
+
+def _ratio(r: np.ndarray, coefficients: tuple[tuple[float, ...], tuple[float, ...]]) -> np.ndarray:
+    above, below = (np.polyval(row, r) for row in coefficients)
+    return above / below
+
+
+# AS 241, highest power first: numerator, denominator.
+_CENTRAL = (
+    (
+        2509.0809287301226727,
+        33430.575583588128105,
+        67265.770927008700853,
+        45921.953931549871457,
+        13731.693765509461125,
+        1971.5909503065514427,
+        133.14166789178437745,
+        3.387132872796366608,
+    ),
+    (
+        5226.495278852854561,
+        28729.085735721942674,
+        39307.89580009271061,
+        21213.794301586595867,
+        5394.1960214247511077,
+        687.1870074920579083,
+        42.313330701600911252,
+        1.0,
+    ),
+)
+_TAIL = (
+    (
+        7.7454501427834140764e-4,
+        2.27238449892691845833e-2,
+        2.4178072517745061177e-1,
+        1.27045825245236838258e0,
+        3.64784832476320460504e0,
+        5.7694972214606914055e0,
+        4.6303378461565452959e0,
+        1.42343711074968357734e0,
+    ),
+    (
+        1.05075007164441684324e-9,
+        5.475938084995344946e-4,
+        1.51986665636164571966e-2,
+        1.4810397642748007459e-1,
+        6.8976733498510000455e-1,
+        1.6763848301838038494e0,
+        2.05319162663775882187e0,
+        1.0,
+    ),
+)

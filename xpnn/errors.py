@@ -1,0 +1,36 @@
+"""What xpnn raises. Each error is also the built-in one that its reader would expect to catch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class XpnnError(Exception):
+    """The root of every error that xpnn raises on purpose."""
+
+
+class InputError(XpnnError, ValueError):
+    """An argument, an array or an option that cannot be used; the message says what came and what was wanted."""
+
+
+class DataFormatError(InputError):
+    """A file whose content is not what its name, its header or its checksum promises."""
+
+
+class DeviceUnavailableError(XpnnError, RuntimeError):
+    """A device or an array library that was asked for by name cannot be used; the message holds reason and cure."""
+
+
+class NonFiniteError(XpnnError, ArithmeticError):
+    """A loss or a weight became NaN or infinite; the message names the step and the learning rate."""
+
+
+def one_of(what: str, value: str, known: Iterable[str]) -> str:
+    """Return `value` if it is among `known`; otherwise raise `InputError` that offers the nearest match."""
+    names = list(known)
+    if value in names:
+        return value
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"{what}: {value!r} is not one of {', '.join(names)}{hint}")

@@ -1,0 +1,123 @@
+"""Layers made of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from xpnn.arrays import tree
+from xpnn.arrays.namespace import Array
+from xpnn.arrays.random import Key
+from xpnn.errors import InputError, one_of
+from xpnn.nn.activations import ReLU, Sigmoid, Tanh
+from xpnn.nn.dense import dense, dense_length
+from xpnn.nn.dropout import Dropout
+from xpnn.nn.initializers import VarianceScaling
+from xpnn.nn.linear import Linear
+from xpnn.nn.protocols import Layer, Params, Residuals
+
+
+@dataclass(frozen=True, init=False)
+class Sequential:
+    """y = f_n(… f_2(f_1(x))): Sequential(f_1, f_2, …, f_n). Its parameters are the tuple of theirs.
+
+    Each `Linear [→ activation [→ Dropout]]` runs through the accelerated pair of `xpnn.nn.dense`.
+    """
+
+    layers: tuple[Layer, ...]
+    blocks: tuple[tuple[int, int, bool], ...] = field(repr=False, compare=False)  # derived: see `_blocks`
+
+    def __init__(self, *layers: Layer) -> None:
+        for layer in layers:
+            if isinstance(layer, type):
+                raise InputError(f"Sequential: {layer.__name__} is a class; write {layer.__name__}(…)")
+        object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "blocks", _blocks(layers))
+
+    def init(self, key: Key) -> tuple[Params, ...]:
+        return tuple(layer.init(key.child(i)) for i, layer in enumerate(self.layers))
+
+    def forward(
+        self, params: tuple[Params, ...], x: Array, *, key: Key | None = None
+    ) -> tuple[Array, tuple[Residuals, ...]]:
+        residuals = []
+        for start, stop, is_dense in self.blocks:
+            if is_dense:
+                x, kept = dense.forward(x, params[start:stop], self.layers[start:stop], key, start)
+            else:
+                child = None if key is None else key.child(start)
+                x, kept = self.layers[start].forward(params[start], x, key=child)
+            residuals.append(kept)
+        return x, tuple(residuals)
+
+    def backward(
+        self, params: tuple[Params, ...], residuals: tuple[Residuals, ...], dy: Array, *, need_dx: bool = True
+    ) -> tuple[Array | None, tuple[Params, ...]]:
+        """Last to first. Without need_dx, nothing is computed below the first trained layer but carried values."""
+        grads: list[Params] = [()] * len(self.layers)
+        trained_from = 0 if need_dx else self._first_trained(params)
+        dx: Array | None = dy
+        for (start, stop, is_dense), kept in zip(reversed(self.blocks), reversed(residuals), strict=True):
+            need = need_dx or start > trained_from
+            if start < trained_from and not tree.leaves(params[start]):
+                continue
+            if is_dense:
+                parts = self.layers[start:stop]
+                dx, grads[start:stop] = dense.backward(dx, kept, params[start:stop], parts, need)
+            else:
+                dx, grads[start] = self.layers[start].backward(params[start], kept, dx, need_dx=need)
+        return (dx if need_dx else None), tuple(grads)
+
+    def _first_trained(self, params: tuple[Params, ...]) -> int:
+        for i, branch in enumerate(params):
+            if tree.leaves(tree.trained(branch)):
+                return i
+        return len(params)
+
+
+def _blocks(layers: tuple[Layer, ...]) -> tuple[tuple[int, int, bool], ...]:
+    """(start, stop, is_dense) of each stretch of layers that runs as one."""
+    blocks, start = [], 0
+    while start < len(layers):
+        length = dense_length(layers[start:])
+        blocks.append((start, start + max(length, 1), length > 0))
+        start += max(length, 1)
+    return tuple(blocks)
+
+
+ACTIVATIONS: dict[str, type[ReLU | Sigmoid | Tanh]] = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh}
+
+
+def MLP(
+    in_features: int,
+    out_features: int,
+    hidden_sizes: Sequence[int] = (),
+    *,
+    activation: str = "relu",
+    dropout: float | Sequence[float] = 0.0,
+    weight_init: str | VarianceScaling | None = None,
+) -> Sequential:
+    """A multilayer perceptron, in_features → hidden_sizes… → out_features: Linear, activation, Dropout a hidden layer.
+
+    activation:  "relu", "sigmoid" or "tanh"
+    dropout:     probability of dropping after each hidden layer; one for all, or one each
+    weight_init: an initializer for all layers; by default He normal before a ReLU and Glorot uniform elsewhere
+
+    The last layer has no activation: its outputs are logits. Returns a Sequential. Raises InputError.
+    """
+    one_of("activation", activation, ACTIVATIONS)
+    rates = [dropout] * len(hidden_sizes) if isinstance(dropout, (int, float)) else list(dropout)
+    if len(rates) != len(hidden_sizes):
+        raise InputError(
+            f"MLP: {len(rates)} dropout rates for {len(hidden_sizes)} hidden layers; give one for all, or one each"
+        )
+    hidden_init = weight_init or ("he_normal" if activation == "relu" else "glorot_uniform")
+    layers: list[Layer] = []
+    size = in_features
+    for width, rate in zip(hidden_sizes, rates, strict=True):
+        layers += [Linear(size, width, weight_init=hidden_init), ACTIVATIONS[activation]()]
+        if rate:
+            layers.append(Dropout(rate))
+        size = width
+    layers.append(Linear(size, out_features, weight_init=weight_init or "glorot_uniform"))
+    return Sequential(*layers)

@@ -1,0 +1,71 @@
+"""The affine layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.random import Key
+from xpnn.errors import InputError
+from xpnn.nn import initializers
+from xpnn.nn.initializers import VarianceScaling
+
+
+class LinearParams(NamedTuple):
+    """weight: (in_features, out_features); bias: (out_features,), or None without one."""
+
+    weight: Array
+    bias: Array | None
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Affine map y = x @ weight + bias, with x (batch, in_features) and y (batch, out_features).
+
+    Computed in the dtype of the weight: bytes and other numbers are converted. The bias starts at 0.
+    Raises InputError for an x of another shape.
+    """
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+    weight_init: str | VarianceScaling = "glorot_uniform"
+
+    def __post_init__(self) -> None:
+        for name in ("in_features", "out_features"):
+            size = getattr(self, name)
+            if not isinstance(size, int) or size < 1:
+                raise InputError(f"Linear: {name} is {size!r}; expected a whole number of at least 1")
+        initializers.get(self.weight_init)
+
+    def init(self, key: Key) -> LinearParams:
+        initializer = initializers.get(self.weight_init)
+        weight = initializer(key.child("weight"), (self.in_features, self.out_features))
+        return LinearParams(weight, np.zeros(self.out_features) if self.bias else None)
+
+    def forward(self, params: LinearParams, x: Array, *, key: Key | None = None) -> tuple[Array, Array]:
+        if x.ndim != 2 or x.shape[1] != self.in_features:
+            cure = ". Flatten the images first: nn.Flatten()" if x.ndim > 2 else ""
+            raise InputError(
+                f"Linear({self.in_features}, {self.out_features}): x has shape {tuple(x.shape)}; "
+                f"expected (batch, {self.in_features}){cure}"
+            )
+        if x.dtype != params.weight.dtype:
+            x = array_namespace(x).astype(x, params.weight.dtype)
+        y = x @ params.weight
+        if params.bias is not None:
+            y += params.bias  # y is ours: a fresh product
+        return y, x
+
+    def backward(
+        self, params: LinearParams, x: Array, dy: Array, *, need_dx: bool = True
+    ) -> tuple[Array | None, LinearParams]:
+        """dweight = xᵀ @ dy, dbias = Σ_batch dy, dx = dy @ weightᵀ."""
+        xp = array_namespace(dy)
+        dweight = x.T @ dy
+        dbias = None if params.bias is None else xp.sum(dy, axis=0)
+        dx = dy @ params.weight.T if need_dx else None
+        return dx, LinearParams(dweight, dbias)

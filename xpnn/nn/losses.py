@@ -1,0 +1,126 @@
+"""Losses: (prediction, target) -> one number to be made small, and its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
+from xpnn.errors import InputError, one_of
+
+Reduction = Literal["mean", "sum"]
+
+
+class CrossEntropyResiduals(NamedTuple):
+    """log_p, target_p: (batch, classes); factor as in `_factor`."""
+
+    log_p: Array
+    target_p: Array
+    factor: Array
+
+
+@dataclass(frozen=True)
+class CrossEntropyLoss:
+    """loss = Σ_n w_n · ℓ_n / Σ_n w_n, with ℓ_n = −Σ_c t_nc · log softmax(logits_n)_c, in nats.
+
+    logits        (batch, classes)
+    target        (batch,) integer labels 0 … classes − 1, then t is their one-hot row (a label outside has none: its
+    ℓ is 0);
+                  or (batch, classes) probabilities
+    sample_weight (batch,) w, or None for 1
+    reduction     "mean", as above, or "sum": Σ_n w_n · ℓ_n
+
+    Raises InputError where the shapes do not fit. Softmax is part of the loss: the model ends with its logits.
+    """
+
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        one_of("reduction", self.reduction, ("mean", "sum"))
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(
+        self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
+    ) -> tuple[Array, CrossEntropyResiduals]:
+        xp = array_namespace(prediction)
+        shape = tuple(prediction.shape)
+        if len(shape) != 2 or tuple(target.shape) not in (shape, shape[:1]):
+            raise InputError(
+                f"CrossEntropyLoss: prediction has shape {shape} and target {tuple(target.shape)}; expected "
+                "(batch, classes) and (batch,) integer labels or (batch, classes) probabilities"
+            )
+        z = prediction - xp.max(prediction, axis=1, keepdims=True)  # exp cannot overflow
+        log_p = z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
+        if target.ndim == 1:
+            # A comparison, because the standard has no scatter, and CuPy's integer indexing wraps.
+            classes = xp.arange(shape[1], dtype=target.dtype, device=device_of(target))
+            target = xp.astype(target[:, None] == classes, prediction.dtype)
+        factor = _factor(xp, self.reduction, shape[0], sample_weight)
+        loss = -xp.sum(target * log_p * factor)
+        return loss, CrossEntropyResiduals(log_p, target, factor)
+
+    def backward(self, constants: tuple[()], residuals: CrossEntropyResiduals) -> Array:
+        """∂loss/∂logits_nc = (Σ_k t_nk · softmax(logits_n)_c − t_nc) · w_n / Σ w."""
+        log_p, target, factor = residuals
+        xp = array_namespace(log_p)
+        return (xp.exp(log_p) * xp.sum(target, axis=1, keepdims=True) - target) * factor
+
+
+class MSEResiduals(NamedTuple):
+    """difference: prediction − target; factor as in `_factor`."""
+
+    difference: Array
+    factor: Array
+
+
+@dataclass(frozen=True)
+class MSELoss:
+    """loss = Σ_n w_n · ℓ_n / Σ_n w_n, with ℓ_n the mean of (prediction − target)² over the entries of row n.
+
+    prediction, target  (batch, outputs), the same shape
+    sample_weight       (batch,) w, or None for 1
+    reduction           "mean", as above, or "sum": the sum of w_n · (prediction − target)² over all entries
+
+    Raises InputError where the shapes differ: (batch,) against (batch, 1) would broadcast to (batch, batch).
+    """
+
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        one_of("reduction", self.reduction, ("mean", "sum"))
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(
+        self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
+    ) -> tuple[Array, MSEResiduals]:
+        xp = array_namespace(prediction)
+        if prediction.ndim != 2 or prediction.shape != target.shape:
+            raise InputError(
+                f"MSELoss: prediction has shape {tuple(prediction.shape)} and target {tuple(target.shape)}; "
+                "expected the same shape (batch, outputs). Give a column as y[:, None]"
+            )
+        batch, outputs = prediction.shape
+        factor = _factor(xp, self.reduction, batch, sample_weight)
+        if self.reduction == "mean":
+            factor = factor / outputs
+        difference = prediction - xp.astype(target, prediction.dtype)
+        return xp.sum(difference * difference * factor), MSEResiduals(difference, factor)
+
+    def backward(self, constants: tuple[()], residuals: MSEResiduals) -> Array:
+        """∂loss/∂prediction = 2 · (prediction − target) · w_n / (Σ w · outputs)."""
+        return 2 * residuals.difference * residuals.factor
+
+
+def _factor(xp: Namespace, reduction: Reduction, batch: int, sample_weight: Array | None) -> Array:
+    """What each row's loss is multiplied by: a number, or (batch, 1). Rows that all weigh nothing have the loss 0."""
+    if sample_weight is None:
+        return 1 / batch if reduction == "mean" else 1.0
+    weight = sample_weight[:, None]
+    if reduction == "sum":
+        return weight
+    total = xp.sum(weight)
+    return weight / xp.where(total > 0, total, 1.0)

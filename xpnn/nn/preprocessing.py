@@ -1,0 +1,109 @@
+"""Layers that stand first: they turn raw data into what the network likes, and are saved and exported with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from xpnn.arrays.device import to_numpy
+from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.random import Key
+from xpnn.arrays.tree import Carried
+from xpnn.errors import InputError
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """y = x as rows: (batch, d₁, d₂, …) -> (batch, d₁·d₂·…)."""
+
+    def init(self, key: Key) -> tuple[()]:
+        return ()
+
+    def forward(self, params: tuple[()], x: Array, *, key: Key | None = None) -> tuple[Array, tuple[int, ...]]:
+        shape = tuple(x.shape)
+        return array_namespace(x).reshape(x, (shape[0], math.prod(shape[1:]))), shape
+
+    def backward(
+        self, params: tuple[()], shape: tuple[int, ...], dy: Array, *, need_dx: bool = True
+    ) -> tuple[Array, tuple[()]]:
+        """dx = dy in the shape of x."""
+        return array_namespace(dy).reshape(dy, shape), ()
+
+
+class ScaleParams(NamedTuple):
+    """factor: Carried 0-d array; it also tells the dtype in which bytes are scaled."""
+
+    factor: Carried
+
+
+@dataclass(frozen=True)
+class Scale:
+    """y = factor · x; turns bytes into fractions: Scale(1 / 255). x of any shape and any real dtype."""
+
+    factor: float
+
+    def init(self, key: Key) -> ScaleParams:
+        return ScaleParams(Carried(np.asarray(float(self.factor))))
+
+    def forward(self, params: ScaleParams, x: Array, *, key: Key | None = None) -> tuple[Array, None]:
+        factor = params.factor.value
+        if x.dtype != factor.dtype:
+            x = array_namespace(x).astype(x, factor.dtype)
+        return x * factor, None
+
+    def backward(
+        self, params: ScaleParams, residuals: None, dy: Array | None, *, need_dx: bool = True
+    ) -> tuple[Array | None, ScaleParams]:
+        """dx = factor · dy; the factor is carried on."""
+        return (dy * params.factor.value if need_dx and dy is not None else None), params
+
+
+class StandardizeParams(NamedTuple):
+    """mean, scale: Carried arrays of shape (features,); scale = 1 / standard deviation."""
+
+    mean: Carried
+    scale: Carried
+
+
+@dataclass(frozen=True)
+class Standardize:
+    """y = (x − mean) / deviation, column by column; x and y are (batch, features).
+
+    `Standardize.fit(x)` measures the columns. A column that never changes has deviation 0: it is only centred.
+    """
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, x: Array | Sequence) -> Standardize:
+        """The layer for the columns of x, (rows, features): host arithmetic in float64. Raises InputError."""
+        table = (np.asarray(x) if isinstance(x, Sequence) else to_numpy(x)).astype(np.float64)
+        if table.ndim != 2 or table.size == 0:
+            raise InputError(f"Standardize.fit: x has shape {table.shape}; expected (rows, features), not empty")
+        return cls(tuple(table.mean(axis=0).tolist()), tuple(table.std(axis=0).tolist()))
+
+    def init(self, key: Key) -> StandardizeParams:
+        deviation = np.asarray(self.deviation)
+        scale = 1 / np.where(deviation > 0, deviation, 1.0)
+        return StandardizeParams(Carried(np.asarray(self.mean)), Carried(scale))
+
+    def forward(self, params: StandardizeParams, x: Array, *, key: Key | None = None) -> tuple[Array, None]:
+        if x.ndim != 2 or x.shape[1] != len(self.mean):
+            raise InputError(
+                f"Standardize: x has shape {tuple(x.shape)}; expected (batch, {len(self.mean)}), the columns fitted"
+            )
+        mean, scale = params.mean.value, params.scale.value
+        if x.dtype != mean.dtype:
+            x = array_namespace(x).astype(x, mean.dtype)
+        return (x - mean) * scale, None
+
+    def backward(
+        self, params: StandardizeParams, residuals: None, dy: Array | None, *, need_dx: bool = True
+    ) -> tuple[Array | None, StandardizeParams]:
+        """dx = dy / deviation; mean and scale are carried on."""
+        return (dy * params.scale.value if need_dx and dy is not None else None), params

@@ -1,0 +1,49 @@
+"""What a layer and a loss promise. A class of your own that keeps these promises trains like the built-in ones.
+
+A layer is a frozen dataclass: its fields are its configuration, its methods are pure, nothing is remembered on `self`.
+What changes while training is passed in and returned, as NamedTuples of arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+from xpnn.arrays.namespace import Array
+from xpnn.arrays.random import Key
+
+Params: TypeAlias = Any  # a NamedTuple (or tuple) of arrays; () for a layer that has none
+Residuals: TypeAlias = Any  # whatever forward keeps for backward: arrays, in tuples
+
+
+class Layer(Protocol):
+    """A differentiable function of (params, x)."""
+
+    def init(self, key: Key) -> Params:
+        """The first values of the parameters, drawn by `key`: NumPy arrays on the host, in float64."""
+
+    def forward(self, params: Params, x: Array, *, key: Key | None = None) -> tuple[Array, Residuals]:
+        """(y, residuals). A key means training, and draws what is random in it; None means inference."""
+
+    def backward(
+        self, params: Params, residuals: Residuals, dy: Array, *, need_dx: bool = True
+    ) -> tuple[Array | None, Params]:
+        """(dx, grads) for dy = ∂loss/∂y. The gradients have the type of the parameters.
+
+        With need_dx=False, dx is None and need not be computed. A field that holds `Carried` gets its next value
+        instead of a gradient; a layer with nothing else is called with dy=None below the first layer that is trained.
+        """
+
+
+class Loss(Protocol):
+    """A scalar function of (prediction, target)."""
+
+    def init(self) -> Params:
+        """The constants of the loss (class weights, say): NumPy arrays on the host, placed once."""
+
+    def forward(
+        self, constants: Params, prediction: Array, target: Array, sample_weight: Array | None = None
+    ) -> tuple[Array, Residuals]:
+        """(loss, residuals); the loss is a 0-d array on the device of the prediction."""
+
+    def backward(self, constants: Params, residuals: Residuals) -> Array:
+        """∂loss/∂prediction, of the prediction's shape."""

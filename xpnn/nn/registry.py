@@ -1,0 +1,75 @@
+"""A layer as plain data and back: what is written into a saved model.
+
+A file can only name layers of this fixed table, never a class path: opening a model runs no code from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from xpnn.errors import DataFormatError, InputError
+from xpnn.nn.activations import ReLU, Sigmoid, Softmax, Tanh
+from xpnn.nn.containers import Sequential
+from xpnn.nn.dropout import Dropout
+from xpnn.nn.initializers import VarianceScaling
+from xpnn.nn.linear import Linear
+from xpnn.nn.preprocessing import Flatten, Scale, Standardize
+from xpnn.nn.protocols import Layer
+
+LAYERS: dict[str, type] = {
+    layer.__name__: layer
+    for layer in (
+        Dropout,
+        Flatten,
+        Linear,
+        ReLU,
+        Scale,
+        Sequential,
+        Sigmoid,
+        Softmax,
+        Standardize,
+        Tanh,
+    )
+}
+_TYPES = {**LAYERS, "VarianceScaling": VarianceScaling}
+
+
+def to_config(layer: Layer) -> dict[str, Any]:
+    """{"type": name, field: value, …}, ready for JSON. Raises InputError for a layer that is not in the table."""
+    return dict(_encode(layer))
+
+
+def from_config(config: dict[str, Any]) -> Layer:
+    """The layer that `to_config` described. Raises DataFormatError for anything else."""
+    layer = _decode(config)
+    if type(layer) not in LAYERS.values():
+        raise DataFormatError(f"the configuration describes a {type(layer).__name__}, not a layer")
+    return layer
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    name = type(value).__name__
+    if not dataclasses.is_dataclass(value) or _TYPES.get(name) is not type(value):
+        raise InputError(f"{name} cannot be saved: only xpnn's own layers can ({', '.join(LAYERS)})")
+    fields = [field.name for field in dataclasses.fields(value) if field.compare]  # the others are derived
+    return {"type": name, **{field: _encode(getattr(value, field)) for field in fields}}
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    name = value.get("type")
+    if name not in _TYPES:
+        raise DataFormatError(f"the configuration names the layer {name!r}; known are {', '.join(LAYERS)}")
+    fields = {field: _decode(item) for field, item in value.items() if field != "type"}
+    try:
+        return Sequential(*fields["layers"]) if name == "Sequential" else _TYPES[name](**fields)
+    except (TypeError, KeyError, InputError) as error:
+        raise DataFormatError(f"the configuration of the layer {name} does not fit: {error}") from error

@@ -1,0 +1,126 @@
+"""The door: what a user hands in is looked at once, before anything is uploaded or trained.
+
+Label ranges above all: on a GPU nobody tells (CuPy wraps a wrong index, JAX clamps it).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from xpnn.arrays.device import to_numpy
+from xpnn.arrays.namespace import Array, array_namespace, is_array
+from xpnn.errors import InputError
+
+
+def as_array(name: str, x: Any) -> Array:
+    """`x` itself if it is an array; lists and tables become NumPy. Raises InputError unless it holds real numbers."""
+    if not is_array(x):
+        try:
+            x = np.asarray(x)
+        except ValueError as error:
+            raise InputError(f"{name}: cannot be made an array: {error}") from error
+    xp = array_namespace(x)
+    if str(x.dtype) == "object" or not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
+        text = x.dtype.kind in "OSU" if isinstance(x, np.ndarray) else False
+        cure = "encode text as numbers first" if text else "convert it first"
+        raise InputError(f"{name} has dtype {x.dtype}; expected real numbers: {cure}")
+    return x
+
+
+def check_features(name: str, x: Any) -> Array:
+    """`x` as an array (rows, features…) of finite real numbers, at least one row. Raises InputError."""
+    x = as_array(name, x)
+    if x.ndim < 2:
+        raise InputError(
+            f"{name} has shape {tuple(x.shape)}; expected (rows, features). "
+            f"One feature: {name}.reshape(-1, 1); one row: {name}.reshape(1, -1)"
+        )
+    if 0 in x.shape:
+        raise InputError(f"{name} has shape {tuple(x.shape)}: it is empty; expected at least one row and one feature")
+    _check_finite(name, x)
+    return x
+
+
+def check_target(name: str, y: Any, rows: int, outputs: int, *, labels: bool) -> Array:
+    """`y` as the target of `rows` predictions of `outputs` numbers each.
+
+    labels: whether the loss takes class labels. Then y is (rows,) integers 0 … outputs − 1 (integral floats are
+    converted), or
+            (rows, outputs) probabilities; otherwise (rows, outputs) numbers, or (rows,) where outputs = 1.
+    Raises InputError, naming the first value that does not fit.
+    """
+    if not is_array(y) and np.asarray(y).dtype.kind in "SUO":
+        raise InputError(
+            f"{name} holds text; expected class labels 0 … {outputs - 1}: "
+            f"classes, {name} = numpy.unique({name}, return_inverse=True)"
+        )
+    y = as_array(name, y)
+    xp = array_namespace(y)
+    if y.ndim == 0 or y.shape[0] != rows:
+        raise InputError(f"{name} has shape {tuple(y.shape)} for {rows} rows of features; expected one target a row")
+    _check_finite(name, y)
+    if labels and y.ndim == 2 and y.shape[1] == 1 and outputs != 1:
+        warnings.warn(f"{name} has shape {tuple(y.shape)}; its one column is taken as the labels", stacklevel=4)
+        y = y[:, 0]
+    if not labels and y.ndim == 1 and outputs == 1:
+        y = y[:, None]
+    if labels and y.ndim == 1:
+        return _check_labels(name, y, outputs)
+    if tuple(y.shape) != (rows, outputs):
+        wanted = f"({rows},) labels or ({rows}, {outputs}) probabilities" if labels else f"({rows}, {outputs})"
+        raise InputError(f"{name} has shape {tuple(y.shape)}; expected {wanted}")
+    if labels and not _holds(xp.all(y >= 0)):
+        raise InputError(f"{name} holds negative numbers; expected one row of probabilities a sample")
+    return y
+
+
+def check_weight(name: str, weight: Any, rows: int) -> Array | None:
+    """`weight` as (rows,) finite numbers of at least 0, not all 0; None stays None. Raises InputError."""
+    if weight is None:
+        return None
+    weight = as_array(name, weight)
+    if tuple(weight.shape) != (rows,):
+        raise InputError(f"{name} has shape {tuple(weight.shape)}; expected ({rows},), one weight a row")
+    _check_finite(name, weight)
+    xp = array_namespace(weight)
+    if not _holds(xp.all(weight >= 0)) or not _holds(xp.any(weight > 0)):
+        raise InputError(f"{name}: expected weights of at least 0 that are not all 0")
+    return weight
+
+
+def _check_labels(name: str, y: Array, classes: int) -> Array:
+    xp = array_namespace(y)
+    if xp.isdtype(y.dtype, "bool"):
+        return xp.astype(y, xp.int32)
+    wrong = xp.logical_or(y < 0, y >= classes)
+    if xp.isdtype(y.dtype, "real floating"):
+        wrong = xp.logical_or(wrong, y != xp.floor(y))
+    if _holds(xp.any(wrong)):
+        i = int(np.argmax(to_numpy(wrong)))
+        value = to_numpy(y)[i]
+        raise InputError(
+            f"{name}[{i}] = {value}, but labels must be whole numbers in 0…{classes - 1} "
+            f"({classes} classes, as many as the model has outputs)"
+        )
+    return xp.astype(y, xp.int32)
+
+
+def _check_finite(name: str, x: Array) -> None:
+    xp = array_namespace(x)
+    if not xp.isdtype(x.dtype, "real floating") or _holds(xp.all(xp.isfinite(x))):
+        return
+    bad = ~np.isfinite(to_numpy(x))
+    first = tuple(int(i) for i in np.argwhere(bad)[0])
+    place = ", ".join(map(str, first))
+    raise InputError(
+        f"{name}[{place}] is {to_numpy(x)[first]} ({int(bad.sum())} of {bad.size} values are not finite); "
+        "drop those rows or fill them in"
+    )
+
+
+def _holds(condition: Array) -> bool:
+    """Whether a 0-d condition holds: a wait for the device, here at the door and never in a step."""
+    return bool(to_numpy(condition))

@@ -1,0 +1,139 @@
+"""How each array library runs a step: the mathematics of `xpnn.training.step` never knows.
+
+A runner owns the state that is handed to it. `batches` is an integer array (steps, batch) on the device; a run has two
+shapes of it, full batches and the remainder, so that nothing is compiled or captured more than twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from xpnn.arrays import random, tree
+from xpnn.arrays.device import Place, place, to_numpy
+from xpnn.arrays.namespace import Array
+from xpnn.arrays.tree import Tree
+from xpnn.nn.protocols import Layer, Params
+from xpnn.training.step import Data, EvaluationStep, State, Step, Totals
+
+
+class Runner(Protocol):
+    """What runs steps on one library's arrays."""
+
+    chunk: int  # steps between two looks at the clock and at the signals
+
+    def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
+        """The state after the steps start … stop − 1 of `batches`. The state passed in is used up."""
+
+    def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
+        """The totals after all of `batches`."""
+
+    def predict(self, params: Params, x: Array) -> Array:
+        """The model's output for x, in inference."""
+
+    def write(self, state: State, **fields: Tree) -> State:
+        """The state with these fields replaced by host values (see `upload`), of the same dtypes and shapes."""
+
+
+def make_runner(where: Place, dtype: str, model: Layer, training: Step, evaluation: EvaluationStep) -> Runner:
+    """The runner for `where`'s library; floats of the state have `dtype`."""
+    kind = JaxRunner if where.library == "jax" else PlainRunner
+    return kind(where, dtype, model, training, evaluation)
+
+
+def upload(host: Tree, where: Place, dtype: str) -> Tree:
+    """Host values as state: floats in `dtype`, uint32 words in the library's lanes; every array is a copy."""
+
+    def put(x: np.ndarray) -> Array:
+        x = np.asarray(x)
+        if x.dtype == np.uint32:
+            return place(random.lanes(x, where.library), where)
+        return place(x.astype(dtype) if x.dtype.kind == "f" else x, where)
+
+    return tree.map(put, host)
+
+
+def download(device: Tree) -> Tree:
+    """The same tree on the host, as NumPy; waits for the device."""
+    return tree.map(to_numpy, device)
+
+
+class PlainRunner:
+    """One step after the other, operation by operation: NumPy, array-api-strict, torch, CuPy."""
+
+    chunk = 1
+
+    def __init__(self, where: Place, dtype: str, model: Layer, training: Step, evaluation: EvaluationStep) -> None:
+        self._where, self._dtype, self._model = where, dtype, model
+        self._training, self._evaluation = training, evaluation
+
+    def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
+        with self._quietly():
+            for i in range(start, stop):
+                state = self._training(state, data, batches[i, :])
+        return state
+
+    def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
+        with self._quietly():
+            for i in range(batches.shape[0]):
+                totals = self._evaluation(params, constants, totals, data, batches[i, :])
+        return totals
+
+    def predict(self, params: Params, x: Array) -> Array:
+        with self._quietly():
+            return self._model.forward(params, x)[0]
+
+    def write(self, state: State, **fields: Tree) -> State:
+        return state._replace(**{name: upload(x, self._where, self._dtype) for name, x in fields.items()})
+
+    def _quietly(self) -> contextlib.AbstractContextManager[Any]:
+        """No autograd tape on torch; no warnings from NumPy on overflow: `Totals` reports what is not finite."""
+        if self._where.library == "torch":
+            import torch
+
+            return torch.no_grad()
+        if self._where.library in ("numpy", "strict"):
+            return np.errstate(all="ignore")
+        return contextlib.nullcontext()
+
+
+class JaxRunner:
+    """Compiled with jax.jit; many steps a call in a loop whose bounds are arguments, so each shape is compiled once."""
+
+    chunk = 64
+
+    def __init__(self, where: Place, dtype: str, model: Layer, training: Step, evaluation: EvaluationStep) -> None:
+        import jax
+
+        self._where, self._dtype = where, dtype
+
+        def many(state: State, data: Data, batches: Array, start: Array, stop: Array) -> State:
+            def body(i: Array, state: State) -> State:
+                return training(state, data, batches[i, :])
+
+            return jax.lax.fori_loop(start, stop, body, state)
+
+        def evaluate(params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
+            def body(i: Array, totals: Totals) -> Totals:
+                return evaluation(params, constants, totals, data, batches[i, :])
+
+            return jax.lax.fori_loop(0, batches.shape[0], body, totals)
+
+        self._train: Callable[..., State] = jax.jit(many, donate_argnums=0)
+        self._evaluate: Callable[..., Totals] = jax.jit(evaluate)
+        self._predict: Callable[..., Array] = jax.jit(lambda params, x: model.forward(params, x)[0])
+
+    def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
+        return self._train(state, data, batches, np.int32(start), np.int32(stop))
+
+    def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
+        return self._evaluate(params, constants, totals, data, batches)
+
+    def predict(self, params: Params, x: Array) -> Array:
+        return self._predict(params, x)
+
+    def write(self, state: State, **fields: Tree) -> State:
+        return state._replace(**{name: upload(x, self._where, self._dtype) for name, x in fields.items()})

@@ -1,0 +1,162 @@
+"""One training step, and one step of evaluation: pure functions of (state, data, rows).
+
+Nothing here reads a value back from the device: whatever the host wants to know is added up in `Totals`, and read
+once an epoch. How a library runs the step (plainly, compiled, captured) is the business of `xpnn.training.runners`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from xpnn.arrays import random, tree
+from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.random import Key
+from xpnn.arrays.tree import Tree
+from xpnn.nn.protocols import Layer, Loss, Params
+from xpnn.optim import Optimizer
+from xpnn.training.metrics import Metric
+
+
+class Data(NamedTuple):
+    """A data set on the device. x: (rows, …); y: (rows, …); sample_weight: (rows,) or None."""
+
+    x: Array
+    y: Array
+    sample_weight: Array | None
+
+
+class Totals(NamedTuple):
+    """What an epoch adds up; 0-d arrays, except for the counter's (1,).
+
+    loss:     Σ over batches of weight · loss
+    weight:   Σ of the rows' weights
+    metrics:  the sums of each metric
+    lr:       the last step's learning rate
+    bad_step: the first step, counted from 1, whose loss was not finite; 0 for none; shape (1,)
+    bad_lr:   that step's learning rate
+    """
+
+    loss: Array
+    weight: Array
+    metrics: tuple[Any, ...]
+    lr: Array
+    bad_step: Array
+    bad_lr: Array
+
+
+class State(NamedTuple):
+    """All that changes from step to step. A runner may reuse its memory: after a step, only the new state is alive."""
+
+    params: Params
+    optimizer: Any
+    ema: Any  # moving averages of the weights; () without
+    constants: Params  # of the loss
+    key: tuple[Array, Array]  # the words of the dropout key
+    step: Array  # steps taken; shape (1,), in the key's lanes
+    lr_scale: Array  # what the optimizer's lr is multiplied by
+    totals: Totals
+
+
+Step: TypeAlias = Callable[[State, Data, Array], State]
+EvaluationStep: TypeAlias = Callable[[Params, Params, Totals, Data, Array], Totals]
+
+
+def empty_totals(metrics: Sequence[Metric]) -> Totals:
+    """Nothing added up yet; NumPy arrays on the host: float64, and uint32 for the counter."""
+    zero = np.zeros(())
+    sums = tuple(metric.init() for metric in metrics)
+    return Totals(zero, zero, sums, zero, np.zeros(1, np.uint32), zero)
+
+
+def first_state(model: Layer, loss: Loss, metrics: Sequence[Metric], seed: int) -> State:
+    """The state before the first step, without the optimizer's: NumPy arrays on the host; floats are float64."""
+    key = random.key(seed, "dropout")
+    return State(
+        params=model.init(random.key(seed, "init")),
+        optimizer=(),
+        ema=(),
+        constants=loss.init(),
+        key=key.words,
+        step=key.step,
+        lr_scale=np.ones(()),
+        totals=empty_totals(metrics),
+    )
+
+
+def training_step(model: Layer, loss: Loss, optimizer: Optimizer, metrics: Sequence[Metric]) -> Step:
+    """The function step(state, data, rows) -> state; rows: (batch,) int32 indices on the device."""
+
+    def step(state: State, data: Data, rows: Array) -> State:
+        x, y, weight = _batch(data, rows)
+        key = Key(state.key, state.step)
+        prediction, residuals = model.forward(state.params, x, key=key)
+        value, kept = loss.forward(state.constants, prediction, y, weight)
+        dprediction = loss.backward(state.constants, kept)
+        _, grads = model.backward(state.params, residuals, dprediction, need_dx=False)
+
+        lr = state.lr_scale * optimizer.lr
+        trained, optimizer_state = optimizer.update(
+            tree.trained(state.params), tree.trained(grads), state.optimizer, lr, donate=True
+        )
+        totals = _watch(_add(state.totals, metrics, value, prediction, y, weight), value, state.step, lr)
+        return state._replace(
+            params=tree.merge(trained, grads),
+            optimizer=optimizer_state,
+            step=state.step + 1,
+            totals=totals,
+        )
+
+    return step
+
+
+def evaluation_step(model: Layer, loss: Loss, metrics: Sequence[Metric]) -> EvaluationStep:
+    """The function (params, constants, totals, data, rows) -> totals, in inference: no key, nothing dropped."""
+
+    def step(params: Params, constants: Params, totals: Totals, data: Data, rows: Array) -> Totals:
+        x, y, weight = _batch(data, rows)
+        prediction, _ = model.forward(params, x)
+        value, _ = loss.forward(constants, prediction, y, weight)
+        return _add(totals, metrics, value, prediction, y, weight)
+
+    return step
+
+
+def _batch(data: Data, rows: Array) -> Data:
+    xp = array_namespace(rows)
+    return tree.map(lambda whole: xp.take(whole, rows, axis=0), data)
+
+
+def _add(
+    totals: Totals, metrics: Sequence[Metric], value: Array, prediction: Array, y: Array, weight: Array | None
+) -> Totals:
+    """One more batch in the sums."""
+    rows = prediction.shape[0] if weight is None else array_namespace(weight).sum(weight)
+    sums = zip(metrics, totals.metrics, strict=True)
+    return totals._replace(
+        loss=totals.loss + value * rows,
+        weight=totals.weight + rows,
+        metrics=tuple(metric.update(old, prediction, y, weight) for metric, old in sums),
+    )
+
+
+def _watch(totals: Totals, value: Array, step: Array, lr: Array) -> Totals:
+    """Remember the first step whose loss is not finite, without asking the device which it is."""
+    xp = array_namespace(step)
+    first = xp.logical_and(xp.logical_not(xp.isfinite(value)), totals.bad_step == 0)  # shape (1,)
+    return totals._replace(
+        lr=lr,
+        bad_step=xp.where(first, step + 1, totals.bad_step),
+        bad_lr=xp.where(first[0], lr, totals.bad_lr),
+    )
+
+
+def result(totals: Tree, metrics: Sequence[Metric]) -> dict[str, float]:
+    """The mean loss and the metrics, from totals that are on the host."""
+    weight = float(totals.weight)
+    logs = {"loss": float(totals.loss) / weight if weight else float("nan")}
+    for metric, sums in zip(metrics, totals.metrics, strict=True):
+        logs[metric.name] = metric.result(sums)
+    return logs
