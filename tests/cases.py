@@ -1,0 +1,163 @@
+"""The table that drives the tests: one row, at least, for every public layer, loss, optimizer and initializer.
+
+Each row gives an instance, inputs, and the same thing said in PyTorch, the independent oracle for values and gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpnn import nn, optim
+from xpnn.arrays import random, tree
+
+TORCH = Any  # the module torch
+
+
+def draw(name: str, *shape: int) -> np.ndarray:
+    """Normal float64 values, the same in every run, none nearer to 0 than 0.05 (finite differences meet no kink)."""
+    z = random.normal(random.key(0, "test cases").child(name), shape)
+    return np.where(np.abs(z) < 0.05, z + 0.2, z)
+
+
+def params_of(layer: nn.Layer) -> Any:
+    """Parameters with every leaf away from its starting value (a bias of 0 would hide a mistake)."""
+    params = layer.init(random.key(1, "init"))
+    fresh = [leaf + 0.1 * draw(name, *leaf.shape) for name, leaf in tree.named(params)]
+    return tree.rebuild(params, fresh)
+
+
+class LayerCase(NamedTuple):
+    id: str
+    layer: nn.Layer
+    x: np.ndarray
+    torch: Callable[[TORCH, list[Any], Any], Any] | None  # (torch, leaves of the parameters, x) -> y
+    training: bool = False  # forward gets a key
+    public: str = ""  # the public name, where it is not the layer's type
+
+
+def _two_layers(torch: TORCH, p: list[Any], x: Any) -> Any:
+    return torch.tanh(x @ p[0] + p[1]) @ p[2] + p[3]
+
+
+def _preprocessed(torch: TORCH, p: list[Any], x: Any) -> Any:
+    return torch.relu((p[0] * x.flatten(1)) @ p[1] + p[2]) @ p[3] + p[4]
+
+
+LAYERS = [
+    LayerCase("linear", nn.Linear(5, 3), draw("x", 4, 5), lambda t, p, x: x @ p[0] + p[1]),
+    LayerCase("linear-no-bias", nn.Linear(5, 3, bias=False), draw("x", 4, 5), lambda t, p, x: x @ p[0]),
+    LayerCase("linear-one-row", nn.Linear(5, 1), draw("x", 1, 5), lambda t, p, x: x @ p[0] + p[1]),
+    LayerCase("relu", nn.ReLU(), draw("x", 4, 6), lambda t, p, x: t.relu(x)),
+    LayerCase("sigmoid", nn.Sigmoid(), 4 * draw("x", 4, 6), lambda t, p, x: t.sigmoid(x)),
+    LayerCase("tanh", nn.Tanh(), draw("x", 4, 6), lambda t, p, x: t.tanh(x)),
+    LayerCase("softmax", nn.Softmax(), draw("x", 4, 6), lambda t, p, x: t.softmax(x, -1)),
+    LayerCase("flatten", nn.Flatten(), draw("x", 3, 2, 4), lambda t, p, x: x.flatten(1)),
+    LayerCase("scale", nn.Scale(0.25), draw("x", 3, 2, 4), lambda t, p, x: x * p[0]),
+    LayerCase(
+        "standardize", nn.Standardize.fit(draw("fit", 9, 5)), draw("x", 4, 5), lambda t, p, x: (x - p[0]) * p[1]
+    ),
+    LayerCase("dropout", nn.Dropout(0.4), draw("x", 6, 7), None, training=True),
+    LayerCase("dropout-inference", nn.Dropout(0.4), draw("x", 6, 7), lambda t, p, x: x),
+    LayerCase("sequential", nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), draw("x", 4, 5), _two_layers),
+    LayerCase("sequential-nested", nn.Sequential(nn.Sequential(nn.ReLU()), nn.Tanh()), draw("x", 4, 5),
+              lambda t, p, x: t.tanh(t.relu(x))),
+    LayerCase("mlp", nn.MLP(5, 3, (4,), activation="tanh"), draw("x", 4, 5), _two_layers, public="MLP"),
+    LayerCase("mlp-dropout", nn.MLP(5, 3, (6, 4), dropout=(0.5, 0.2)), draw("x", 8, 5), None, training=True),
+    LayerCase(
+        "preprocessed",
+        nn.Sequential(nn.Flatten(), nn.Scale(0.5), *nn.MLP(6, 2, (4,)).layers),
+        draw("x", 5, 2, 3),
+        _preprocessed,
+    ),
+]  # fmt: skip
+
+
+class LossCase(NamedTuple):
+    id: str
+    loss: nn.Loss
+    prediction: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray | None
+    torch: Callable[[TORCH, Any, Any, Any], Any]  # (torch, prediction, target, weight) -> loss
+
+
+def _cross_entropy(torch: TORCH, z: Any, y: Any, w: Any) -> Any:
+    each = torch.nn.functional.cross_entropy(z, y.long() if y.ndim == 1 else y, reduction="none")
+    return each.mean() if w is None else (w * each).sum() / w.sum()
+
+
+def _mse(torch: TORCH, z: Any, y: Any, w: Any) -> Any:
+    each = ((z - y) ** 2).mean(1)
+    return each.mean() if w is None else (w * each).sum() / w.sum()
+
+
+LABELS = np.array([2, 0, 1, 2], dtype=np.int32)
+SHARES = np.abs(draw("shares", 4, 3)) / np.abs(draw("shares", 4, 3)).sum(axis=1, keepdims=True)
+WEIGHT = np.array([1.0, 0.5, 0.0, 2.0])
+
+LOSSES = [
+    LossCase("cross-entropy", nn.CrossEntropyLoss(), draw("z", 4, 3), LABELS, None, _cross_entropy),
+    LossCase("cross-entropy-shares", nn.CrossEntropyLoss(), draw("z", 4, 3), SHARES, None, _cross_entropy),
+    LossCase("cross-entropy-weight", nn.CrossEntropyLoss(), draw("z", 4, 3), LABELS, WEIGHT, _cross_entropy),
+    LossCase(
+        "cross-entropy-sum", nn.CrossEntropyLoss(reduction="sum"), draw("z", 4, 3), LABELS, WEIGHT,
+        lambda t, z, y, w: (w * t.nn.functional.cross_entropy(z, y.long(), reduction="none")).sum(),
+    ),
+    LossCase("cross-entropy-extreme", nn.CrossEntropyLoss(), 1e4 * draw("z", 4, 3), LABELS, None, _cross_entropy),
+    LossCase("cross-entropy-one-row", nn.CrossEntropyLoss(), draw("z", 1, 3), LABELS[:1], None, _cross_entropy),
+    LossCase("mse", nn.MSELoss(), draw("z", 4, 3), draw("t", 4, 3), None, _mse),
+    LossCase("mse-weight", nn.MSELoss(), draw("z", 4, 3), draw("t", 4, 3), WEIGHT, _mse),
+    LossCase(
+        "mse-sum", nn.MSELoss(reduction="sum"), draw("z", 4, 3), draw("t", 4, 3), None,
+        lambda t, z, y, w: ((z - y) ** 2).sum(),
+    ),
+]  # fmt: skip
+
+
+class OptimizerCase(NamedTuple):
+    id: str
+    optimizer: optim.Optimizer
+    torch: Callable[[TORCH, list[Any]], Any]  # (torch, parameters) -> torch's optimizer
+
+
+OPTIMIZERS = [
+    OptimizerCase("sgd", optim.SGD(0.1), lambda t, p: t.optim.SGD(p, 0.1)),
+    OptimizerCase("sgd-momentum", optim.SGD(0.1, 0.9), lambda t, p: t.optim.SGD(p, 0.1, 0.9)),
+    OptimizerCase(
+        "sgd-nesterov", optim.SGD(0.1, 0.9, 0.01, nesterov=True),
+        lambda t, p: t.optim.SGD(p, 0.1, 0.9, weight_decay=0.01, nesterov=True),
+    ),
+    OptimizerCase("adam", optim.Adam(0.01), lambda t, p: t.optim.Adam(p, 0.01)),
+    OptimizerCase(
+        "adam-all", optim.Adam(0.01, (0.8, 0.95), 1e-6, 0.1),
+        lambda t, p: t.optim.Adam(p, 0.01, (0.8, 0.95), 1e-6, 0.1),
+    ),
+]  # fmt: skip
+
+
+class InitializerCase(NamedTuple):
+    name: str
+    variance: Callable[[int, int], float]  # of (fan_in, fan_out)
+    bound: Callable[[int, int], float] | None  # of a uniform one
+
+
+INITIALIZERS = [
+    InitializerCase("he_normal", lambda i, o: 2 / i, None),
+    InitializerCase("he_uniform", lambda i, o: 2 / i, lambda i, o: (6 / i) ** 0.5),
+    InitializerCase("glorot_normal", lambda i, o: 2 / (i + o), None),
+    InitializerCase("glorot_uniform", lambda i, o: 2 / (i + o), lambda i, o: (6 / (i + o)) ** 0.5),
+    InitializerCase("fan_in_uniform", lambda i, o: 1 / (3 * i), lambda i, o: i**-0.5),
+]
+
+#: Public names of xpnn.nn and xpnn.optim that are not things to compute with.
+NO_ROW = {"Carried", "Key", "Layer", "Loss", "Optimizer", "VarianceScaling"}
+
+
+def names() -> set[str]:
+    """The public names that have a row."""
+    rows = {case.public or type(case.layer).__name__ for case in LAYERS}
+    rows |= {type(case.loss).__name__ for case in LOSSES}
+    return rows | {type(case.optimizer).__name__ for case in OPTIMIZERS}

@@ -1,0 +1,139 @@
+"""The matrix: which array libraries and devices the tests run on.
+
+XPNN_BACKENDS=numpy,strict,torch,jax names libraries; one that is named and missing fails the run. Unset, every library
+that is installed is tested (CuPy only when named), and the header says which are absent.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnn.arrays import tree
+from xpnn.arrays.device import Place, find_place, place, to_numpy
+from xpnn.arrays.namespace import array_namespace, device_of
+
+PACKAGES = {
+    "numpy": "numpy",
+    "strict": "array_api_strict",
+    "torch": "torch",
+    "jax": "jax",
+    "cupy": "cupy",
+}
+ROWS = {
+    "numpy": ("numpy", "numpy-readonly"),
+    "strict": ("strict", "strict-device1"),
+    "torch": ("torch", "torch-cuda"),
+    "jax": ("jax", "jax-cuda"),
+    "cupy": ("cupy",),
+}
+
+NAMED = [name for name in os.environ.get("XPNN_BACKENDS", "").split(",") if name]
+LIBRARIES = NAMED or [name for name in PACKAGES if name != "cupy"]
+INSTALLED = {name for name in LIBRARIES if importlib.util.find_spec(PACKAGES.get(name, name)) is not None}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One row of the matrix."""
+
+    name: str
+    where: Place
+
+    @property
+    def xp(self) -> Any:
+        return self.where.xp
+
+    @property
+    def library(self) -> str:
+        return self.where.library
+
+    def array(self, x: Any, dtype: str | None = None) -> Any:
+        """`x` as this row's kind of array; a copy."""
+        y = place(np.array(x, dtype=dtype), self.where)
+        if self.name == "numpy-readonly":
+            y.setflags(write=False)
+        return y
+
+    def tree(self, host: Any, dtype: str = "float64") -> Any:
+        """A tree of host arrays as this row's arrays, floats in `dtype`."""
+        return tree.map(lambda x: self.array(x, dtype if np.asarray(x).dtype.kind == "f" else None), host)
+
+    def check(self, got: Any, like: Any) -> np.ndarray:
+        """Assert that `got` belongs to this row and has the dtype and shape of the NumPy array `like`; its values."""
+        assert array_namespace(got) is self.xp
+        assert device_of(got) == self.where.device
+        assert str(got.dtype).rpartition(".")[2] == str(np.asarray(like).dtype)
+        assert tuple(got.shape) == np.shape(like)
+        return to_numpy(got)
+
+
+def make_backend(row: str) -> Backend:
+    library, _, variant = row.partition("-")
+    if library == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)  # the matrix is compared in float64
+    if variant == "cuda" or library == "cupy":
+        return Backend(row, find_place("cuda", library, fallback=False))
+    where = find_place("cpu", library)
+    if variant == "device1":
+        where = Place("strict", where.xp.Device("device1"), "device1")
+    return Backend(row, where)
+
+
+def _has_gpu(row: str) -> bool:
+    from xpnn.arrays import probe
+
+    library = row.partition("-")[0]
+    return probe.first_failure(probe.stages(library)) is None
+
+
+def _rows() -> list[Any]:
+    rows = []
+    for library in LIBRARIES:
+        for row in ROWS[library]:
+            if library not in INSTALLED:
+                rows.append(pytest.param(row, marks=pytest.mark.skip(reason=f"{library} is not installed")))
+            elif not row.endswith("-cuda") or _has_gpu(row):
+                rows.append(row)
+    return rows
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unknown = sorted(set(NAMED) - set(PACKAGES))
+    missing = sorted(set(NAMED) - INSTALLED - set(unknown))
+    if unknown or missing:
+        raise pytest.UsageError(f"XPNN_BACKENDS: unknown {unknown}, not installed {missing}")
+
+
+def pytest_report_header() -> str:
+    absent = [name for name in LIBRARIES if name not in INSTALLED]
+    return f"array libraries: {', '.join(sorted(INSTALLED))}" + (f"; absent, skipped: {', '.join(absent)}" * bool(absent))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", _rows(), indirect=True)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return make_backend(request.param)
+
+
+def eps(dtype: str) -> float:
+    return float(np.finfo(dtype).eps)
+
+
+def assert_close(got: Any, wanted: Any, *, ulps: float = 64) -> None:
+    """Equal to within `ulps` rounding errors of the largest wanted value."""
+    got, wanted = np.asarray(got), np.asarray(wanted)
+    assert got.shape == wanted.shape and got.dtype == wanted.dtype, (got.shape, wanted.shape, got.dtype, wanted.dtype)
+    scale = max(1.0, float(np.max(np.abs(wanted), initial=0.0)))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=ulps * eps(str(wanted.dtype)) * scale)

@@ -1,0 +1,170 @@
+"""Arrays from files that someone else wrote: idx and npy.
+
+What a file is is told by its content, never by its name. Nothing is allocated on a header's word alone, nothing is
+unpickled, and every fault becomes one `DataFormatError` that names the file, what was found and a cure.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tokenize import TokenError
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from xpnn.errors import DataFormatError, InputError
+
+LIMIT = 2**31  # bytes that one file may unpack to: 40 times MNIST, and small enough for any machine that trains
+_CHUNK = 2**20
+_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_AGAIN = "download or copy it again"
+NO_PICKLE = (
+    "a pickle can run any program when it is opened, so xpnn never opens one; "
+    "where you trust it, convert it with numpy.save(file, array, allow_pickle=False)"
+)
+_PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
+
+
+def fault(path: Path | str, found: str, cure: str) -> DataFormatError:
+    """The error for one file; its name is printed escaped, since it may hold the terminal's control codes."""
+    return DataFormatError(f"{str(path)!r}: {found}; {cure}")
+
+
+def describe(head: bytes) -> str:
+    """What a file that begins with `head` is, in words; "" if it may be text."""
+    start = head.lstrip()[:15].lower()
+    if not head:
+        return "an empty file"
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return "an HTML page"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "a Python pickle"
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    return f"binary data beginning {head[:8].hex(' ')}" if b"\0" in head else ""
+
+
+_MAGIC = {
+    b"version https://git": "a Git LFS pointer instead of the file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x93NUMPY": "a NumPy .npy file",
+    b"\x89PNG": "a PNG image",
+    b"%PDF": "a PDF document",
+    b"PAR1": "a Parquet file",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[BinaryIO]:
+    """The file's bytes as a stream, unpacked if it is gzip by content; what goes wrong in the `with` is renamed.
+
+    Raises InputError for a file that cannot be opened, DataFormatError for a damaged one.
+    """
+    try:
+        with open(path, "rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            if not packed:
+                yield raw
+                return
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield cast(BinaryIO, unpacked)
+    except EOFError:
+        raise fault(path, "truncated: the gzip stream stops before its end", _AGAIN) from None
+    except gzip.BadGzipFile as error:  # a wrong CRC or length, or bytes behind the end
+        raise fault(path, f"damaged gzip file ({error})", _AGAIN) from None
+    except zlib.error as error:
+        raise fault(path, f"damaged gzip file ({error})", _AGAIN) from None
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise InputError(f"{str(path)!r} {reason}; check the path") from None
+
+
+def read_bytes(path: Path | str, limit: int = LIMIT) -> bytearray:
+    """The file's bytes, unpacked if it is gzip; DataFormatError where they are damaged or more than `limit`."""
+    data = bytearray()
+    with opened(path) as file:  # in pieces: read(limit) would allocate the whole limit for a file of ten bytes
+        while len(data) <= limit and (piece := file.read(min(_CHUNK, limit + 1 - len(data)))):
+            data += piece
+    if len(data) > limit:
+        raise fault(path, f"holds more than {limit} bytes", f"trailing bytes do not belong to it: {_AGAIN}")
+    return data
+
+
+def read_head(path: Path | str, size: int = 512) -> bytes:
+    """The first bytes, at most `size`, unpacked if the file is gzip."""
+    with opened(path) as file:
+        return file.read(size)
+
+
+def read_idx(path: Path | str, sha256: str | None = None) -> np.ndarray:
+    """The array in an idx file (plain or gzip), in the machine's byte order.
+
+    sha256: if given, what the unpacked bytes must hash to (mirrors pack the same file differently)
+
+    Raises DataFormatError unless the file is exactly as long as its header says. Format: Y. LeCun's MNIST page:
+    00 00, type, rank, then one big-endian uint32 a dimension, then the values.
+    """
+    head = read_head(path, 20)
+    kind = describe(head) if head[:2] != b"\0\0" else ""
+    if kind or len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES or not 1 <= head[3] <= 4:
+        found = kind or f"bytes {head[:4].hex(' ')}"
+        wanted = "an idx file begins 00 00, a type from 08 to 0e, a rank from 1 to 4"
+        raise fault(path, f"found {found}, not an idx file", f"{wanted}; {_AGAIN}")
+    rank, begin = head[3], 4 + 4 * head[3]
+    if len(head) < begin:
+        raise fault(path, f"truncated: the header stops at byte {len(head)} of {begin}", _AGAIN)
+    shape = struct.unpack(f">{rank}I", head[4:begin])
+    dtype = np.dtype(_IDX_TYPES[head[2]])
+    total = begin + math.prod(shape) * dtype.itemsize
+    if total > LIMIT:
+        raise fault(path, f"declares shape {shape}, {total} bytes", f"at most {LIMIT} are read; {_AGAIN}")
+    data = read_bytes(path, total)
+    if len(data) < total:
+        raise fault(path, f"truncated at byte {len(data)} of {total}", _AGAIN)
+    if sha256 is not None and (digest := hashlib.sha256(data).hexdigest()) != sha256:
+        raise fault(path, f"its unpacked bytes have SHA-256 {digest}, expected {sha256}", _AGAIN)
+    return np.frombuffer(data, dtype, offset=begin).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def read_npy(path: Path | str) -> np.ndarray:
+    """The numbers in a .npy file: uint8 where it holds bytes or truth values, otherwise float64.
+
+    Raises DataFormatError for damaged files and for anything but real numbers; objects would need unpickling.
+    """
+    head = read_head(path)
+    if describe(head) != "a NumPy .npy file":
+        raise fault(path, f"found {describe(head) or 'text'}, not a .npy file", "write it with numpy.save")
+    with open(path, "rb") as file:
+        if file.read(1) != b"\x93":
+            raise fault(path, "is packed with gzip", "unpack it first (gunzip)")
+    try:  # mapped, not read: a header that declares more than the file holds fails before anything is allocated
+        x = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, TypeError, EOFError, OverflowError, OSError, SyntaxError, TokenError) as error:
+        if "Python objects" in str(error):
+            raise fault(path, "holds Python objects, that is a pickle", NO_PICKLE) from None
+        raise fault(path, f"damaged .npy file ({_short(error)})", _AGAIN) from None
+    if x.dtype.kind not in "biuf":
+        raise fault(path, f"holds values of type {x.dtype}, expected real numbers", "convert them first")
+    return np.array(x, dtype=np.uint8 if x.dtype in (np.bool_, np.uint8) else np.float64)
+
+
+def refuse_pickle(path: Path | str) -> None:
+    """Raise DataFormatError where the file is a pickle by name or by content."""
+    if Path(path).suffix.lower() in _PICKLES or describe(read_head(path)) == "a Python pickle":
+        raise fault(path, "is a Python pickle", NO_PICKLE)
+
+
+def _short(error: Exception) -> str:
+    """The first line of a message, without an advice to unpickle."""
+    return str(error).partition("\n")[0][:120] or type(error).__name__

@@ -1,0 +1,148 @@
+"""The MNIST files: found on this machine, or downloaded once.
+
+Every file is verified by the SHA-256 of its unpacked bytes, each time it is read: mirrors pack the same bytes
+differently, and a file that was damaged on the disk since is found out.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from xpnn.data.files import read_idx
+from xpnn.errors import DataFormatError, InputError, XpnnError
+
+Progress: TypeAlias = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all (0: not known)
+
+#: Tried in this order, for each file.
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+#: Name and SHA-256 of the unpacked bytes. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database".
+FILES = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
+LARGEST = 64 * 2**20  # bytes of a download: a server that never stops sending must not fill the disk
+
+
+class DownloadError(XpnnError, OSError):
+    """A file could not be had from any mirror; the message holds each address with its reason, and the way out."""
+
+
+def read(data_dir: Path | None, progress: Progress | None = None) -> tuple[list[np.ndarray], Path]:
+    """The four uint8 arrays in the order of `FILES`, and the folder they came from.
+
+    Looks in `data_dir` alone if it is given; otherwise in $XPNN_DATA_DIR, then in the user's cache, then downloads.
+    Each folder may hold the files itself or in a subfolder `mnist`. Raises InputError where `data_dir` lacks a file,
+    DataFormatError where a file of `data_dir` or $XPNN_DATA_DIR is damaged, DownloadError where no mirror helps.
+    """
+    if data_dir is not None:
+        folder, found = locate(data_dir)
+        if missing := [f"{name}.gz" for name in FILES if name not in found]:
+            raise InputError(
+                f"data_dir: {str(data_dir)!r} lacks {', '.join(missing)}; put them there (with or without .gz), "
+                "or leave data_dir out to download them"
+            )
+        return [read_idx(found[name], sha256) for name, sha256 in FILES.items()], folder
+    if named := os.environ.get("XPNN_DATA_DIR"):
+        folder, found = locate(Path(named))
+        if len(found) == len(FILES):
+            return [read_idx(found[name], sha256) for name, sha256 in FILES.items()], folder
+    folder = cache()
+    found = {name: path for name in FILES if (path := _spelled(folder, name))}
+    return [_cached(found.get(name), folder, name, progress) for name in FILES], folder
+
+
+def locate(root: Path) -> tuple[Path, dict[str, Path]]:
+    """The folder, `root` or `root`/mnist, that holds more of the files, and where each of them is."""
+    candidates = []
+    for folder in (root.expanduser(), root.expanduser() / "mnist"):
+        candidates.append((folder, {name: path for name in FILES if (path := _spelled(folder, name))}))
+    return max(candidates, key=lambda candidate: len(candidate[1]))
+
+
+def cache() -> Path:
+    """The user's cache folder for MNIST; it need not exist."""
+    import pooch
+
+    return Path(pooch.os_cache("xpnn")) / "mnist"
+
+
+def _spelled(folder: Path, name: str) -> Path | None:
+    # The packed file first: it carries a checksum, and unpacking may have stopped half-way.
+    dotted = name.replace("-idx", ".idx")
+    names = (f"{name}.gz", f"{dotted}.gz", name, dotted)
+    return next((folder / spelled for spelled in names if (folder / spelled).is_file()), None)
+
+
+def _cached(path: Path | None, folder: Path, name: str, progress: Progress | None) -> np.ndarray:
+    """The array from the cache, or from the first mirror that serves it whole."""
+    if path is not None:
+        try:
+            return read_idx(path, FILES[name])
+        except DataFormatError:
+            pass  # it stays where it is until a good one replaces it
+    reasons = []
+    for mirror in MIRRORS:
+        url = f"{mirror}{name}.gz"
+        try:
+            return _download(url, folder, name, progress)
+        except (OSError, ValueError) as error:  # whatever went wrong here, the next mirror may do better
+            reason = str(error)[:300] or type(error).__name__
+            # a server's words must not reach the terminal as control codes
+            reasons.append(f"  {url}: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason))
+    raise DownloadError(
+        f"{name}.gz could not be downloaded:\n" + "\n".join(reasons) + "\n"
+        f"Put the four files ({', '.join(f'{name}.gz' for name in FILES)}) into {str(folder)!r}, "
+        "or into any folder and name it with --data-dir (data_dir=) or in XPNN_DATA_DIR"
+    )
+
+
+def _download(url: str, folder: Path, name: str, progress: Progress | None) -> np.ndarray:
+    """Fetch, verify, then rename: under its final name the file is whole, or it is not there.
+
+    Two processes may do this at once: each writes a file of its own, and the rename is atomic.
+    """
+    import pooch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
+    os.close(handle)
+    try:
+        pooch.HTTPDownloader(progressbar=_Bar(name, progress), chunk_size=2**16, timeout=TIMEOUT)(url, part, None)
+        images = read_idx(part, FILES[name])
+        os.replace(part, folder / f"{name}.gz")
+    finally:
+        Path(part).unlink(missing_ok=True)
+    return images
+
+
+class _Bar:
+    """What pooch wants of a progress bar: it tells `progress`, and stops a download that has no end."""
+
+    def __init__(self, name: str, progress: Progress | None) -> None:
+        self.name, self.progress, self.done, self.total = name, progress, 0, 0
+
+    def update(self, size: int) -> None:
+        # pooch adds whole chunks, so the last one counts too much
+        self.done = min(self.done + size, self.total or self.done + size)
+        if max(self.done, self.total) > LARGEST:
+            raise DataFormatError(f"sends more than {LARGEST} bytes")
+        if self.progress is not None:
+            self.progress(self.name, self.done, self.total)
+
+    def reset(self) -> None:
+        """pooch starts again from 0 at the end, to fill the bar; `update` fills it without."""
+
+    def close(self) -> None:
+        """Nothing to close."""
