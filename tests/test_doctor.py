@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import os
@@ -16,9 +15,8 @@ import pytest
 
 import xpnn
 from xpnn.arrays import blas, device, probe
-from xpnn.arrays.probe import Stage
-
-command: Any = importlib.import_module("xpnn.cli.doctor")  # xpnn.cli has a function of this name
+from xpnn.arrays.driver import Stage
+from xpnn.cli import doctor as command
 
 AVX2 = "fpu avx avx2 fma"
 AVX512 = f"{AVX2} avx512f avx512cd avx512bw avx512dq avx512vl"
@@ -44,7 +42,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return stages.get(library, (absent, *GOOD[1:3]))
 
         monkeypatch.setattr(probe, "stages", found)
-        monkeypatch.setattr(probe, "gpu_names", lambda: ("Some GPU", "Another"))
+        monkeypatch.setattr(command, "gpu_names", lambda: ("Some GPU", "Another"))
         monkeypatch.setattr(command, "_cpu", lambda name, title: (Stage("cpu", True, "right values"), ["cpu"]))
 
     return make

@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 import xpnn
-from xpnn.arrays import probe
+from xpnn.arrays import driver, probe
+from xpnn.arrays.driver import Stage
+from xpnn.arrays.gpu_checks import TITLES
 
 NAMES = ["installed", "driver", "device", "import", "kernel", "matmul", "graph"]
 
@@ -97,11 +99,11 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     Stream.capturing = False
-    probe._stages.cache_clear()
-    probe._driver.cache_clear()
+    probe.stages.cache_clear()
+    driver.facts.cache_clear()
     yield
-    probe._stages.cache_clear()
-    probe._driver.cache_clear()
+    probe.stages.cache_clear()
+    driver.facts.cache_clear()
 
 
 @pytest.fixture
@@ -119,15 +121,15 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise importlib.metadata.PackageNotFoundError(name)
             return "14.0"
 
-        monkeypatch.setattr(probe, "_load", load)
+        monkeypatch.setattr("xpnn.arrays.driver._load", load)
         monkeypatch.setattr(importlib.metadata, "version", version)
-        for library in probe.TITLES:
+        for library in TITLES:
             monkeypatch.setitem(sys.modules, library, modules.get(library))  # None: cannot be found
 
     return make
 
 
-def failure(library: str = "cupy", index: int = 0) -> probe.Stage:
+def failure(library: str = "cupy", index: int = 0) -> Stage:
     """The first failure, and what always holds for it."""
     stages = probe.stages(library, index)
     assert [stage.name for stage in stages] == NAMES
@@ -169,7 +171,7 @@ def test_no_driver(machine: Callable[..., None]) -> None:
 
 def test_no_driver_and_nothing_installed(machine: Callable[..., None]) -> None:
     machine(None)
-    line = probe.explain([(library, failure(library)) for library in probe.TITLES])
+    line = probe.explain([(library, failure(library)) for library in TITLES])
     assert line.count("driver was found") == 1 and "not installed" not in line and "update" not in line
     assert line.index("install the NVIDIA driver") < line.index('pip install "xpnn[cuda12]"')
 
@@ -229,7 +231,7 @@ def test_not_installed(machine: Callable[..., None], version: int, cure: str) ->
         "pytorch.org" in failure("torch").cure
         and f"jax[cuda{max(12, min(13, version // 1000))}]" in failure("jax").cure
     )
-    line = probe.explain([(library, failure(library)) for library in probe.TITLES])
+    line = probe.explain([(library, failure(library)) for library in TITLES])
     assert line == f"CuPy and PyTorch and JAX are not installed; {first.cure}"
 
 
@@ -329,7 +331,7 @@ def test_jax_without_cuda(machine: Callable[..., None]) -> None:
 
 def test_explain_mixed(machine: Callable[..., None]) -> None:
     machine(Driver(), cupy=cupy(asarray=raises(RuntimeError("odd"))))
-    line = probe.explain([(library, failure(library)) for library in probe.TITLES])
+    line = probe.explain([(library, failure(library)) for library in TITLES])
     assert line.startswith("CuPy fails at kernel: RuntimeError: odd; reinstall CuPy")
     assert line.endswith(". PyTorch and JAX are not installed")  # mending CuPy is better than installing those
     assert probe.explain([]) == "no array library was tried"
@@ -356,15 +358,16 @@ def test_warnings_stay_inside(machine: Callable[..., None]) -> None:
 
 
 def test_without_a_driver_nothing_is_imported(tmp_path: Path) -> None:
-    for library in probe.TITLES:
+    for library in TITLES:
         (tmp_path / f"{library}.py").write_text("raise SystemExit('imported')")
     code = """
 import sys
-from xpnn.arrays import probe
+from xpnn.arrays import driver, probe
+from xpnn.arrays.gpu_checks import TITLES
 def load(library): raise OSError("No such file")
-probe._load = load
-assert [probe.first_failure(probe.stages(library)).name for library in probe.TITLES] == ["driver"] * 3
-assert not set(probe.TITLES) & set(sys.modules)
+driver._load = load
+assert [probe.first_failure(probe.stages(library)).name for library in TITLES] == ["driver"] * 3
+assert not set(TITLES) & set(sys.modules)
 """
     path = os.pathsep.join([str(tmp_path), str(Path(xpnn.__file__).parents[1])])
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})

@@ -18,6 +18,10 @@ class DataFormatError(InputError):
     """A file whose content is not what its name, its header or its checksum promises."""
 
 
+class DownloadError(XpnnError, OSError):
+    """A file could not be had from any mirror; the message holds each address with its reason, and the way out."""
+
+
 class DeviceUnavailableError(XpnnError, RuntimeError):
     """A device or an array library that was asked for by name cannot be used; the message holds reason and cure."""
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from xpnn.data.files import read_idx
-from xpnn.errors import DataFormatError, InputError, XpnnError
+from xpnn.errors import DataFormatError, DownloadError, InputError
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all (0: not known)
 
@@ -33,10 +33,6 @@ FILES = {
 }
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
 LARGEST = 64 * 2**20  # bytes of a download: a server that never stops sending must not fill the disk
-
-
-class DownloadError(XpnnError, OSError):
-    """A file could not be had from any mirror; the message holds each address with its reason, and the way out."""
 
 
 def read(data_dir: Path | None, progress: Progress | None = None) -> tuple[list[np.ndarray], Path]:

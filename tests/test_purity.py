@@ -1,0 +1,166 @@
+"""Nothing is written that was not asked for, nothing is read back from the device in a step, nothing compiles twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import LAYERS, LOSSES, OPTIMIZERS, LayerCase, LossCase, OptimizerCase, draw, params_of
+from conftest import Backend, assert_close
+
+from xpnn import nn, optim
+from xpnn.arrays import random, tree
+from xpnn.arrays.device import place
+from xpnn.training import Accuracy, Trainer, step
+from xpnn.training.runners import upload
+
+
+def by_id(case: Any) -> str:
+    return case.id
+
+
+def frozen(values: Any) -> Any:
+    """The same tree, each array read-only: writing into one raises."""
+
+    def freeze(x: np.ndarray) -> np.ndarray:
+        x = np.array(x)
+        x.setflags(write=False)
+        return x
+
+    return tree.map(freeze, values)
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=by_id)
+def test_layers_write_nothing(case: LayerCase) -> None:
+    params, x = frozen(params_of(case.layer)), frozen(case.x)
+    key = random.key(3, "dropout") if case.training else None
+    y, residuals = case.layer.forward(params, x, key=key)
+    before = [np.array(leaf) for leaf in tree.leaves(residuals) if isinstance(leaf, np.ndarray)]
+    dy = frozen(draw("dy", *y.shape))
+    first = case.layer.backward(params, residuals, dy)
+    after = [leaf for leaf in tree.leaves(residuals) if isinstance(leaf, np.ndarray)]
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    again = case.layer.backward(params, residuals, dy)
+    for one, other in zip(tree.leaves(first), tree.leaves(again), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=by_id)
+def test_losses_write_nothing(case: LossCase) -> None:
+    inputs = frozen((case.prediction, case.target, case.weight))
+    _, residuals = case.loss.forward((), *inputs)
+    first = case.loss.backward((), residuals)
+    assert np.array_equal(first, case.loss.backward((), residuals))
+
+
+@pytest.mark.parametrize("case", OPTIMIZERS, ids=by_id)
+def test_optimizers_write_nothing_unless_given_leave(case: OptimizerCase) -> None:
+    params = frozen((draw("a", 3, 2), draw("b", 2)))
+    grads = frozen((draw("da", 3, 2), draw("db", 2)))
+    state = frozen(case.optimizer.init(params))
+    case.optimizer.update(params, grads, state, np.asarray(0.1))
+
+
+@contextmanager
+def sync_guard() -> Iterator[None]:
+    """While it holds, array-api-strict arrays cannot be read: what would make the host wait for a GPU raises."""
+    strict = pytest.importorskip("array_api_strict")
+    array = type(strict.asarray(1.0))
+
+    def refuse(self: Any, *_: Any, **__: Any) -> Any:
+        raise AssertionError("the host read a value from the device")
+
+    names = ("__bool__", "__float__", "__int__", "__complex__", "__index__", "__array__", "__buffer__")
+    saved = {name: getattr(array, name) for name in names if hasattr(array, name)}
+    for name in saved:
+        setattr(array, name, refuse)
+    try:
+        yield
+    finally:
+        for name, method in saved.items():
+            setattr(array, name, method)
+
+
+def network() -> nn.Sequential:
+    front = (nn.Flatten(), nn.Scale(0.25), nn.Standardize.fit(draw("fit", 9, 6)))
+    return nn.Sequential(*front, *nn.MLP(6, 3, (8, 5), dropout=0.3).layers)
+
+
+@pytest.mark.parametrize("optimizer", [case.optimizer for case in OPTIMIZERS], ids=[case.id for case in OPTIMIZERS])
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_training_step_never_waits_for_the_device(optimizer: optim.Optimizer, labels: bool) -> None:
+    strict = pytest.importorskip("array_api_strict")
+    from xpnn.arrays.device import Place
+
+    where = Place("strict", strict.Device("device1"), "device1")
+    loss: nn.Loss = nn.CrossEntropyLoss() if labels else nn.MSELoss()
+    metrics = (Accuracy(),)
+    model = network()
+    run = step.training_step(model, loss, optimizer, metrics)
+    evaluate = step.evaluation_step(model, loss, metrics)
+    state = upload(step.first_state(model, loss, metrics, 0), where, "float32")
+    state = state._replace(optimizer=optimizer.init(tree.trained(state.params)))
+    y = np.array([0, 1, 2, 1], np.int32) if labels else draw("y", 4, 3).astype("float32")
+    host = step.Data(draw("x", 4, 2, 3).astype("float32"), y, np.ones(4, "float32"))
+    data = tree.map(lambda x: place(x, where), host)
+    rows = place(np.array([3, 0, 2], np.int32), where)
+    with sync_guard():
+        after = run(run(state, data, rows), data, rows)
+        totals = evaluate(after.params, after.constants, after.totals, data, rows)
+    assert int(np.asarray(after.step.to_device(strict.Device("CPU_DEVICE")))[0]) == 2
+    assert totals.weight.device == where.device
+
+
+def test_the_guard_itself_catches_a_read() -> None:
+    strict = pytest.importorskip("array_api_strict")
+    x = strict.asarray(1.0)
+    for read in (float, bool, int, np.asarray):
+        with sync_guard(), pytest.raises(AssertionError, match="the host read"):
+            read(x)
+    assert float(x) == 1.0
+
+
+def test_a_float32_step_holds_no_float64_and_keeps_every_shape(backend: Backend) -> None:
+    """Static buffers and compiled loops need a state whose dtypes and shapes never change."""
+    trainer = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(), device=backend.where)
+    x, y = draw("x", 12, 2, 3).astype("float32"), np.arange(12) % 3
+    trainer.evaluate(x, y)
+    before = [(tuple(leaf.shape), leaf.dtype) for leaf in tree.leaves(trainer.state)]
+    trainer.fit(x, y, epochs=2, batch_size=5)
+    after = [(tuple(leaf.shape), leaf.dtype) for leaf in tree.leaves(trainer.state)]
+    assert before == after
+    assert not any("float64" in str(dtype) for _, dtype in after)
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=by_id)
+def test_layers_under_jit(case: LayerCase) -> None:
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    host, key = params_of(case.layer), random.key(3, "dropout") if case.training else None
+
+    def both(params: Any, x: Any, dy: Any) -> Any:
+        y, residuals = case.layer.forward(params, x, key=key)
+        return y, case.layer.backward(params, residuals, dy)
+
+    dy = draw("dy", *case.layer.forward(host, case.x, key=key)[0].shape)
+    wanted = both(host, case.x, dy)
+    got = jax.jit(both)(host, case.x, dy)
+    for one, other in zip(tree.leaves(got), tree.leaves(wanted), strict=True):
+        assert_close(np.asarray(one), np.asarray(other))
+
+
+def test_a_run_compiles_two_shapes_and_no_more() -> None:
+    jax = pytest.importorskip("jax")
+    from xpnn.arrays.device import find_place
+
+    where = find_place("cpu", "jax")
+    trainer = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(), device=where)
+    x, y = draw("x", 200, 2, 3).astype("float32"), np.arange(200) % 3
+    trainer.fit(x, y, epochs=3, batch_size=3)  # 66 full batches, so more than one call, and a remainder of 2
+    trainer.lr_scale = 0.5
+    trainer.fit(x, y, epochs=2, batch_size=3)
+    assert trainer._runner._train._cache_size() == 2
+    assert jax is not None

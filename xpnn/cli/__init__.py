@@ -1,0 +1,80 @@
+"""The command `xpnn`: one file a subcommand; here they meet, and every error becomes one line and an exit status.
+
+0 done; 1 the work failed; 2 usage or input; 3 device; 130 and 143 stopped by SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from xpnn.cli import doctor, evaluate, predict, train
+from xpnn.errors import DeviceUnavailableError, InputError, XpnnError
+
+app = typer.Typer(
+    name="xpnn",
+    help="One neural network, any array: train on NumPy, CuPy, PyTorch or JAX.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train.train, evaluate.evaluate, predict.predict, doctor.doctor):
+    app.command()(command)
+
+
+def _version(show: bool) -> None:
+    if show:
+        import xpnn
+
+        typer.echo(f"xpnn {xpnn.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", help="Show the version.", callback=_version, is_eager=True),
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _one_line
+        try:
+            return int(app(arguments, standalone_mode=False) or 0)
+        except Exception as error:
+            if "--debug" in arguments:
+                raise
+            print(f"xpnn: error: {_describe(error)}", file=sys.stderr)
+            return _status(error)
+
+
+def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"xpnn: warning: {message}", file=sys.stderr)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, typer.TyperException):
+        text = f"{error.format_message()} (see xpnn --help)"
+    elif isinstance(error, (XpnnError, OSError)):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory: {error}; try a smaller --batch-size or --hidden"
+    else:
+        text = f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback"
+    return " ".join(text.split())
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, DeviceUnavailableError):
+        return 3
+    if isinstance(error, (InputError, typer.TyperException)):
+        return 2
+    return 2 if isinstance(error, OSError) and not isinstance(error, XpnnError) else 1

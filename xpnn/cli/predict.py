@@ -1,0 +1,66 @@
+"""xpnn predict"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from xpnn import nn
+from xpnn.cli import run_folder
+from xpnn.cli.saved import SavedRun
+from xpnn.data.datasets import read_features
+from xpnn.errors import InputError
+from xpnn.training.checkpoint import write_whole
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A folder that train --output wrote.")],
+    file: Annotated[Path, typer.Argument(help="Rows to classify: .csv (columns by name), .npy or IDX images.")],
+    output: Annotated[Path | None, typer.Option(help="CSV file to write. [default: standard output]")] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(metavar="auto|numpy|cupy|torch|jax|strict", help="The array library to compute with.")
+    ] = "auto",
+    no_fallback: Annotated[
+        bool, typer.Option("--no-fallback", help="Fail where the GPU asked for is missing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Classify the rows of a file with a saved network: the class of each, and how probable it is."""
+    saved = SavedRun.open(run)
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"--output: the folder {str(output.parent)!r} does not exist")
+    shape = saved.input_shape
+    x = read_features(file, saved.features, math.prod(shape)).reshape(-1, *shape)
+    trainer, _ = saved.trainer(device, backend, not no_fallback)
+    probabilities, _ = nn.Softmax().forward((), trainer.predict(x))
+    best = np.argmax(probabilities, axis=1)
+    rows = [
+        (i, saved.classes[label], round(float(p[label]), 6))
+        for i, (label, p) in enumerate(zip(best, probabilities, strict=True))
+    ]
+    if as_json:
+        facts = {
+            "schema_version": run_folder.SCHEMA_VERSION,
+            "run": str(run),
+            "file": str(file),
+            "classes": saved.classes,
+            "predictions": [{"row": i, "prediction": label, "probability": p} for i, label, p in rows],
+        }
+        text = json.dumps(facts) + "\n"
+    else:
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([("row", "prediction", "probability"), *rows])
+        text = table.getvalue()
+    if output is None:
+        print(text, end="")
+    else:
+        write_whole(output, text.encode())
