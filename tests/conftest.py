@@ -114,9 +114,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     absent = [name for name in LIBRARIES if name not in INSTALLED]
-    return f"array libraries: {', '.join(sorted(INSTALLED))}" + (
-        f"; absent, skipped: {', '.join(absent)}" * bool(absent)
-    )
+    skipped = f"; absent, skipped: {', '.join(absent)}" if absent else ""
+    return f"array libraries: {', '.join(sorted(INSTALLED))}{skipped}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,4 +1,4 @@
-"""The seams for speed: how kernels stand in, step aside, and are found; and every registered one against its reference."""
+"""The seams for speed: how kernels stand in for references, step aside, and are found."""
 
 from __future__ import annotations
 

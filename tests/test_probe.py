@@ -99,10 +99,10 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     Stream.capturing = False
-    probe.stages.cache_clear()
+    probe._stages.cache_clear()
     driver.facts.cache_clear()
     yield
-    probe.stages.cache_clear()
+    probe._stages.cache_clear()
     driver.facts.cache_clear()
 
 

@@ -43,7 +43,7 @@ def test_the_layout_of_a_draw() -> None:
     """Word j of block i is element 2i + j; the counter is (block, step); the path is xored into the key."""
     key = random.key(7, "dropout")._replace(step=np.array([5], np.uint32)).child(2)
     drawn = random.bits(key, (3, 3)).ravel()
-    h0, h1 = random._digest((2,))
+    h0, h1 = (word >> 1 for word in random._digest((2,)))
     for i in range(5):
         counter = np.array([i], np.uint32), np.array([5], np.uint32)
         pair = random.threefry2x32(key.words[0] ^ np.uint32(h0), key.words[1] ^ np.uint32(h1), *counter)
@@ -141,6 +141,6 @@ def test_initial_weights_are_the_same_bits_on_every_library(backend: Backend) ->
 
 
 # Drawn once from seed 0, with the generator tied to the vectors above.
-FROZEN_BITS = [692520681, 949602255, 4193033633, 102087260]
-FROZEN_ORDER = [1, 3, 5, 4, 2, 6, 0, 7]
-FROZEN_NORMAL = ["-0x1.fa8f42bc9d5f7p-1", "-0x1.897835c4efa1dp-1", "0x1.fb6bc717af5a8p+0"]
+FROZEN_BITS = [3889260116, 549170837, 678681054, 2786773169]
+FROZEN_ORDER = [0, 3, 1, 6, 7, 5, 4, 2]
+FROZEN_NORMAL = ["0x1.50538542ad7f8p+0", "-0x1.22f4c2d6d51d1p+0", "-0x1.00ace467cdf6ap+0"]

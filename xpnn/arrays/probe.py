@@ -21,9 +21,13 @@ from xpnn.arrays.driver import Stage, one_line
 from xpnn.arrays.gpu_checks import CHECKS, TITLES, Refusal, cure_for, installed
 
 
-@functools.cache
 def stages(library: str, index: int = 0) -> tuple[Stage, ...]:
     """All stages for `library` ("cupy", "torch", "jax") on GPU number `index`; never raises, and remembers."""
+    return _stages(library, index)  # so that stages("cupy") and stages("cupy", 0) are one entry of the cache
+
+
+@functools.cache
+def _stages(library: str, index: int) -> tuple[Stage, ...]:
     if library not in TITLES:
         return (Stage("installed", False, f"{library} does not compute on a GPU", f"use {', '.join(TITLES)}"),)
     found = [_try(library, "installed", lambda: installed(library)), *driver.driver(index)]

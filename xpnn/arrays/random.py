@@ -3,7 +3,7 @@
 The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy
 as 1, 2, 3", 2011), written in the standard's integer operations. Every number is a function of what it is for:
 
-    key      two 32-bit words from (seed, purpose), xor two from the layer's place in the model
+    key      two 32-bit words from (seed, purpose), xor 2 · 31 bits from the layer's place in the model
     counter  (block, global step)
     output   words 2·block and 2·block + 1 of the array, in row-major order
 
@@ -78,8 +78,8 @@ def bits(key: Key, shape: tuple[int, ...]) -> Array:
     k0, k1 = key.words
     xp = array_namespace(k0)
     if key.path:
-        signed = xp.isdtype(k0.dtype, "signed integer")
-        h0, h1 = (word - 2**32 if signed and word >= 2**31 else word for word in _digest(key.path))
+        # 31 bits of each: a Python number that fits every lane (JAX without 64 bits takes no larger one).
+        h0, h1 = (word >> 1 for word in _digest(key.path))
         k0, k1 = k0 ^ h0, k1 ^ h1
     n = math.prod(shape)
     block = xp.arange((n + 1) // 2, dtype=k0.dtype, device=device_of(k0))

@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _one_line
+        warnings.simplefilter("always", UserWarning)
         try:
             return int(app(arguments, standalone_mode=False) or 0)
         except Exception as error:

@@ -28,4 +28,5 @@ def download_progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     try:
         yield show
     finally:
-        bar.stop()
+        if tasks:  # stopping a bar that never began would print an empty line
+            bar.stop()

@@ -1,4 +1,4 @@
-"""What one sees while a network trains: a live line on a terminal, one plain line an epoch elsewhere."""
+"""What one sees while a network trains: a live line on a terminal, elsewhere plain lines, one an epoch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ class EpochDisplay:
     def __init__(self, epochs: int, rows: int, console: Console, *, quiet: bool) -> None:
         self._epochs, self._rows, self._console = epochs, rows, console
         self._quiet = quiet
+        self._every = -(-epochs // 100)  # at most a hundred plain lines
         self._shown = 0.0
         self._epoch = 0
         self._bar: Progress | None = None
         if console.is_terminal and not quiet:
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(bar_width=20),
+                BarColumn(bar_width=10),
                 TextColumn("{task.fields[numbers]}"),
                 TextColumn("{task.fields[speed]}"),
                 TimeRemainingColumn(compact=True),
@@ -49,15 +50,22 @@ class EpochDisplay:
             self._shown = now
             total = self._epoch * rows + done
             speed = f"{total / (now - self._start):,.0f} samples/s"
-            self._bar.update(self._task, completed=total, speed=speed, epoch=f"{self._epoch + 1}/{self._epochs}")
+            self._bar.update(self._task, completed=total, speed=speed)
 
     def __call__(self, trainer: Trainer, logs: Logs) -> None:
         """Called after each epoch."""
         self._epoch += 1
         speed = f"{self._rows / logs['seconds']:,.0f} samples/s"
         if self._bar:
-            self._bar.update(self._task, completed=self._epoch * self._rows, numbers=numbers(logs))
-        elif not self._quiet:
+            shown = {name: logs[name] for name in ("loss", "accuracy")}  # all of it would not fit in 80 columns
+            self._bar.update(
+                self._task,
+                completed=self._epoch * self._rows,
+                numbers=numbers(shown),
+                speed=speed,
+                epoch=f"{min(self._epoch + 1, self._epochs)}/{self._epochs}",
+            )
+        elif not self._quiet and (self._epoch % self._every == 0 or self._epoch == self._epochs):
             left = (time.perf_counter() - self._start) / self._epoch * (self._epochs - self._epoch)
             self._console.print(
                 f"epoch {self._epoch}/{self._epochs}  {numbers(logs)}  {speed}  {left:.0f} s left",

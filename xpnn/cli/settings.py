@@ -65,12 +65,13 @@ class Settings:
     def complete(self, rows: int) -> Settings:
         """The settings with the defaults for `rows` rows of training data filled in.
 
-        Batches of 32 below 10,000 rows, else 128; epochs for about 600,000 samples, at least 10 and at most 60.
+        Batches of 32 below 10,000 rows, else 128; epochs for 2,500 steps, at least 15.
         """
+        batch_size = self.batch_size or (32 if rows < 10_000 else 128)
         return dataclasses.replace(
             self,
-            batch_size=self.batch_size or (32 if rows < 10_000 else 128),
-            epochs=self.epochs or min(max(round(600_000 / rows), 10), 60),
+            batch_size=batch_size,
+            epochs=self.epochs or max(round(2_500 / math.ceil(rows / batch_size)), 15),
             lr=self.lr or {"adam": 1e-3, "sgd": 1e-2}[self.optimizer],
             momentum=0.9 if self.optimizer == "sgd" and self.momentum is None else self.momentum,
         )

@@ -42,7 +42,7 @@ def train(
     momentum: Annotated[float | None, typer.Option(help="Of sgd. [default: 0.9]")] = None,
     weight_decay: Annotated[float, typer.Option(help="Added to the gradient, times the weight.")] = 0.0,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the data. [default: about 600,000 samples, 10 to 60]")
+        int | None, typer.Option(help="Passes over the data. [default: for 2,500 steps, at least 15]")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Rows a step. [default: 32 below 10,000 rows, else 128]")

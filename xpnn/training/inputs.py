@@ -108,9 +108,14 @@ def _check_labels(name: str, y: Array, classes: int) -> Array:
     return xp.astype(y, xp.int32)
 
 
-def _check_finite(name: str, x: Array) -> None:
+def all_finite(x: Array) -> bool:
+    """Whether no value of `x` is NaN or infinite: a wait for the device."""
     xp = array_namespace(x)
-    if not xp.isdtype(x.dtype, "real floating") or _holds(xp.all(xp.isfinite(x))):
+    return not xp.isdtype(x.dtype, "real floating") or _holds(xp.all(xp.isfinite(x)))
+
+
+def _check_finite(name: str, x: Array) -> None:
+    if all_finite(x):
         return
     bad = ~np.isfinite(to_numpy(x))
     first = tuple(int(i) for i in np.argwhere(bad)[0])

@@ -55,4 +55,4 @@ class Accuracy:
         return AccuracySums(sums.correct + xp.sum(weight * hit), sums.seen + xp.sum(weight))
 
     def result(self, sums: AccuracySums) -> float:
-        return float(sums.correct / sums.seen) if sums.seen else float("nan")
+        return float(sums.correct) / float(sums.seen) if sums.seen else float("nan")

@@ -19,7 +19,7 @@ from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.training import step as steps
 from xpnn.training.history import History, Logs
-from xpnn.training.inputs import check_features, check_target, check_weight
+from xpnn.training.inputs import all_finite, check_features, check_target, check_weight
 from xpnn.training.metrics import Accuracy, Metric
 from xpnn.training.runners import Runner, download, make_runner, upload
 from xpnn.training.step import Data, State
@@ -152,7 +152,7 @@ class Trainer:
         batch_size = min(batch_size, rows)
         data = self._place_features(x)
         for start in range(0, rows, batch_size):
-            parts.append(self._runner.predict(self.state.params, data[start : start + batch_size, ...]))
+            parts.append(self._runner.predict(self.state.params, data[start : min(start + batch_size, rows), ...]))
         y = parts[0] if len(parts) == 1 else here.xp.concat(parts, axis=0)
         return place(y, place_of(x), copy=False)
 
@@ -257,7 +257,7 @@ class Trainer:
     def _raise_if_bad_weights(self) -> None:
         """A last update may spoil the weights after a last good loss; asked once a fit."""
         for name, leaf in tree.named(self.state.params):
-            if not np.isfinite(download(array_namespace(leaf).sum(leaf))):
+            if not all_finite(leaf):
                 raise NonFiniteError(
                     f"the weights {name} are not finite after step {int(download(self.state.step)[0])}, learning rate "
                     f"{self.optimizer.lr * self.lr_scale:g}; lower the learning rate or scale the features"

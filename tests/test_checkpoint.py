@@ -1,0 +1,164 @@
+"""A saved model: what is read is what was written, or an error that says what is wrong with the file."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import LAYERS, LayerCase, params_of
+from safetensors.numpy import load, save
+
+from xpnn import load_model, nn, save_model
+from xpnn.arrays import tree
+from xpnn.errors import DataFormatError, InputError
+from xpnn.nn.registry import LAYERS as REGISTRY
+from xpnn.nn.registry import from_config, to_config
+
+MODEL = nn.Sequential(
+    nn.Flatten(), nn.Scale(1 / 255), nn.Standardize((0.5, 1.0), (2.0, 0.0)), *nn.MLP(2, 3, (4,), dropout=0.1).layers
+)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_model(path, MODEL, params_of(MODEL), {"classes": ["a", "b", "c"]})
+    return path
+
+
+def rewrite(path: Path, change: Any) -> None:
+    """Change (metadata, tensors) and write the file anew, its digest left as it was."""
+    raw = path.read_bytes()
+    metadata = json.loads(raw[8 : 8 + struct.unpack("<Q", raw[:8])[0]])["__metadata__"]
+    tensors = load(raw)
+    change(metadata, tensors)
+    path.write_bytes(save(tensors, metadata=metadata))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.id)
+def test_every_layer_comes_back(case: LayerCase, dtype: str, tmp_path: Path) -> None:
+    params = tree.map(lambda x: np.array(x, dtype=dtype, order="F"), params_of(case.layer))
+    save_model(tmp_path / "m.safetensors", case.layer, params, {"n": 3})
+    model, again, about = load_model(tmp_path / "m.safetensors")
+    assert model == case.layer and about == {"n": 3}
+    for one, other in zip(tree.leaves(params), tree.leaves(again), strict=True):
+        assert one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def test_the_names_of_the_tensors_say_where_they_belong(saved: Path) -> None:
+    names = set(load(saved.read_bytes()))
+    assert names == {
+        "layers.1.factor",
+        "layers.2.mean",
+        "layers.2.scale",
+        "layers.3.weight",
+        "layers.3.bias",
+        "layers.6.weight",
+        "layers.6.bias",
+    }
+
+
+def test_every_layer_is_in_the_registry() -> None:
+    assert set(REGISTRY) == {type(case.layer).__name__ for case in LAYERS}
+
+
+@dataclass(frozen=True)
+class Own:
+    pass
+
+
+def test_a_layer_of_ones_own_cannot_be_saved() -> None:
+    with pytest.raises(InputError, match="Own cannot be saved: only xpnn's own layers"):
+        to_config(nn.Sequential(Own()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"type": "os.system"}, "names the layer 'os.system'; known are"),
+        ({"type": "Linear", "in_features": 2}, "the layer Linear does not fit"),
+        ({"type": "Linear", "in_features": 0, "out_features": 1}, "in_features is 0"),
+        ({"type": "Sequential"}, "the layer Sequential does not fit"),
+        ({"type": "VarianceScaling", "scale": 1, "mode": "fan_in", "distribution": "normal"}, "not a layer"),
+        ([], "describes a tuple, not a layer"),
+    ],
+)
+def test_a_configuration_that_is_none(config: Any, message: str) -> None:
+    with pytest.raises(DataFormatError, match=message):
+        from_config(config)
+
+
+def test_every_flipped_bit_is_noticed(saved: Path) -> None:
+    whole = saved.read_bytes()
+    rng = np.random.default_rng(0)
+    for at in [8, 9, len(whole) - 1, *rng.integers(0, len(whole), 60)]:
+        broken = bytearray(whole)
+        broken[at] ^= 1 << int(rng.integers(8))
+        saved.write_bytes(broken)
+        with pytest.raises(DataFormatError, match=r"model\.safetensors"):
+            load_model(saved)
+    for length in (0, 7, 8, 100, len(whole) - 1):
+        saved.write_bytes(whole[:length])
+        with pytest.raises(DataFormatError, match="not a whole safetensors file"):
+            load_model(saved)
+
+
+def put(name: str, value: Any) -> Any:
+    return lambda metadata, tensors: metadata.__setitem__(name, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("format", "pt"), "holds no xpnn model"),
+        (put("format_version", "2"), "has format 2; this xpnn reads format 1: use xpnn 0.1.0 or newer"),
+        (put("about", '{"classes": []}'), "is damaged: its digest does not match"),
+        (lambda metadata, tensors: tensors.pop("layers.3.bias"), "its digest does not match"),
+    ],
+)
+def test_a_file_that_was_changed(change: Any, message: str, saved: Path) -> None:
+    rewrite(saved, change)
+    with pytest.raises(DataFormatError, match=message):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop("layers.3.bias"), "only on one side: layers.3.bias"),
+        (lambda tensors: tensors.update({"../../etc": np.zeros(1)}), "only on one side: ../../etc"),
+        (lambda tensors: tensors.update({"layers.3.bias": np.zeros(5)}), r"layers.3.bias is float64 \(5,\); expected"),
+        (lambda tensors: tensors.update({"layers.3.bias": np.zeros(4, int)}), "layers.3.bias is int64"),
+    ],
+)
+def test_tensors_that_do_not_fit_the_layers(change: Any, message: str, saved: Path) -> None:
+    """Even with a digest that matches, nothing is half loaded."""
+    from xpnn.training import checkpoint
+
+    def both(metadata: dict, tensors: dict) -> None:
+        change(tensors)
+        del metadata["digest"]
+        metadata["digest"] = checkpoint._digest(metadata, tensors)
+
+    rewrite(saved, both)
+    with pytest.raises(DataFormatError, match=message):
+        load_model(saved)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(saved, MODEL, params_of(MODEL))
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]

@@ -1,0 +1,389 @@
+"""The command, as a user meets it: what it prints, what it leaves, and its exit statuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnn
+from xpnn.cli import main
+from xpnn.data.datasets import load
+
+MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+FAST = ("--epochs", "2", "--hidden", "16")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command; (exit status, standard output, standard error)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def result(run: Any) -> Callable[..., dict[str, Any]]:
+    """Runs `xpnn train … --json --quiet` and returns the object."""
+
+    def call(*arguments: object) -> dict[str, Any]:
+        status, out, _ = run("train", *arguments, "--json", "--quiet")
+        assert status == 0
+        return json.loads(out)
+
+    return call
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """60 rows of two columns of very different sizes and three named classes."""
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{kind},{rng.normal(i, 0.4):.4f},{rng.normal(3e4 * i, 1e4):.1f}" for _ in range(20) for i, kind in enumerate("abc")
+    ]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["class,small,large", *rows]) + "\n")
+    return path
+
+
+def test_train_prints_what_it_does_and_the_result(run: Any) -> None:
+    status, out, err = run("train", *FAST)
+    assert status == 0
+    assert "1,293 rows to train, 144 to validate, 360 to test" in out
+    assert "64-16-10, relu, dropout 0.2: 1,210 parameters" in out
+    assert "device   cpu with numpy, fp32" in out and "test accuracy" in out
+    assert err.splitlines()[1].startswith("epoch 2/2  loss ") and "samples/s" in err and "\x1b" not in err
+
+
+def test_quiet_prints_the_result_alone(run: Any) -> None:
+    status, out, err = run("train", *FAST, "--quiet")
+    assert (status, err) == (0, "") and out.startswith("result") and len(out.splitlines()) == 1
+
+
+def test_json_is_one_object_with_all_that_was_promised(run: Any) -> None:
+    status, out, err = run("train", *FAST, "--json", "--seed", 5, "--precision", "fp64")
+    facts = json.loads(out)
+    assert status == 0 and len(out.splitlines()) == 1 and "epoch 2/2" in err
+    assert {key: facts[key] for key in ("schema_version", "version", "dataset", "backend", "device", "output")} == {
+        "schema_version": 1,
+        "version": xpnn.__version__,
+        "dataset": "digits",
+        "backend": "numpy",
+        "device": "cpu",
+        "output": None,
+    }
+    assert (facts["precision"], facts["seed"], facts["n_parameters"], facts["epochs"]) == ("fp64", 5, 1210, 2)
+    assert facts["device_reason"] and facts["seconds"] > 0 and facts["samples_per_second"] > 0
+    assert [list(log) for log in facts["history"]] == [
+        ["val_loss", "val_accuracy", "epoch", "loss", "accuracy", "lr", "seconds"]
+    ] * 2 or all(
+        set(log) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds"}
+        for log in facts["history"]
+    )
+    assert 0 < facts["test_loss"] < 3 and 0.1 < facts["test_accuracy"] <= 1
+
+
+def test_without_validation_its_numbers_are_null(result: Any) -> None:
+    facts = result(*FAST, "--validation-fraction", 0)
+    assert facts["history"][0]["val_loss"] is None and facts["history"][0]["val_accuracy"] is None
+
+
+@pytest.mark.parametrize("library", ["strict", "torch", "jax"])
+def test_the_same_seed_is_the_same_experiment_on_every_library(library: str, result: Any) -> None:
+    pytest.importorskip({"strict": "array_api_strict"}.get(library, library))
+    options = ("--epochs", 3, "--hidden", "32,16", "--dropout", "0.3,0.1", "--precision", "fp64", "--device", "cpu")
+    ours, theirs = result(*options), result(*options, "--backend", library)
+    assert theirs["backend"] == library
+    for one, other in zip(ours["history"], theirs["history"], strict=True):
+        for name in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr"):
+            assert abs(one[name] - other[name]) <= 1e-9, name
+    assert abs(ours["test_loss"] - theirs["test_loss"]) <= 1e-9
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--optimizer", "sgd", "--lr", "0.05", "--momentum", "0.5", "--weight-decay", "1e-4"),
+        ("--activation", "sigmoid", "--lr", "0.02", "--batch-size", "100"),
+        ("--activation", "tanh", "--dropout", "0.1", "--hidden", "16,8"),
+        ("--hidden", ""),
+    ],
+)
+def test_options_change_the_training(options: tuple[str, ...], result: Any) -> None:
+    plain, changed = result(*FAST), result(*FAST, *options)
+    assert changed["history"] != plain["history"] and changed["test_accuracy"] > 0.3
+
+
+def test_digits_are_learnt_with_the_defaults(result: Any) -> None:
+    assert result()["test_accuracy"] >= 0.96
+
+
+def test_mnist(result: Any) -> None:
+    if not MNIST.is_dir():
+        pytest.skip("the MNIST files are not here")
+    facts = result("mnist", "--data-dir", MNIST, "--epochs", 1)
+    assert facts["test_accuracy"] > 0.94
+    assert facts["history"][0]["epoch"] == 1 and facts["n_parameters"] == 235_146
+
+
+def test_a_csv_of_named_classes(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
+    facts = result(table, "--hidden", 16, "--output", tmp_path / "run")
+    assert facts["test_accuracy"] > 0.8 and facts["dataset"] == str(table)
+    status, out, _ = run("predict", tmp_path / "run", table)
+    lines = out.splitlines()
+    assert status == 0 and lines[0] == "row,prediction,probability" and len(lines) == 61
+    right = [
+        line.split(",")[1] == row[0] for line, row in zip(lines[1:], table.read_text().split("\n")[1:], strict=False)
+    ]
+    assert np.mean(right) > 0.9
+    status, out, _ = run("evaluate", tmp_path / "run", "--json")
+    assert status == 0 and json.loads(out)["rows"] == 12
+    assert abs(json.loads(out)["loss"] - facts["test_loss"]) < 1e-6
+    other = tmp_path / "other.csv"
+    other.write_text(table.read_text())
+    status, out, _ = run("evaluate", tmp_path / "run", other)
+    assert status == 0 and "60 rows, all of the file" in out
+
+
+def test_standardisation_is_fitted_on_the_training_rows(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
+    result(table, *FAST, "--output", tmp_path / "run", "--seed", 3, "--validation-fraction", 0)
+    data = load(str(table), seed=3)
+    layer = xpnn.load_model(tmp_path / "run" / "model.safetensors")[0].layers[0]
+    np.testing.assert_allclose(layer.mean, data.x_train.mean(axis=0))
+    assert not np.allclose(layer.mean, np.concat([data.x_train, data.x_test]).mean(axis=0), rtol=1e-6)
+
+
+def test_the_run_folder(run: Any, result: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "a"
+    facts = result(*FAST, "--output", folder, "--dropout", "0.4")
+    assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "model.safetensors", "run.json"]
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert [log["loss"] for log in history] == [log["loss"] for log in facts["history"]]
+    saved = json.loads((folder / "run.json").read_text())
+    assert saved["status"] == "finished" and saved["options"]["dropout"] == "0.4" and saved["options"]["lr"] == 1e-3
+
+    status, out, _ = run("evaluate", folder, "--json")
+    assert status == 0
+    again = json.loads(out)
+    assert again["accuracy"] == facts["test_accuracy"] and abs(again["loss"] - facts["test_loss"]) < 1e-6
+    digits = load("digits")
+    np.save(tmp_path / "x.npy", digits.x_test)
+    status, out, _ = run("predict", folder, tmp_path / "x.npy", "--json")
+    predictions = json.loads(out)["predictions"]
+    assert (
+        np.mean([int(p["prediction"]) == y for p, y in zip(predictions, digits.y_test, strict=True)])
+        == again["accuracy"]
+    )
+    assert all(0.1 <= p["probability"] <= 1 for p in predictions)
+    status, out, _ = run("predict", folder, tmp_path / "x.npy", "--output", tmp_path / "p.csv")
+    assert status == 0 and out == "" and len((tmp_path / "p.csv").read_text().splitlines()) == 361
+    for library in ("torch", "jax", "array_api_strict"):
+        try:
+            __import__(library)
+        except ImportError:
+            continue
+        backend = "strict" if library == "array_api_strict" else library
+        status, out, _ = run("evaluate", folder, "--json", "--backend", backend, "--device", "cpu")
+        assert status == 0 and json.loads(out)["accuracy"] == facts["test_accuracy"]
+
+    status, _, err = run("train", *FAST, "--output", folder)
+    assert status == 2 and "already holds a run" in err
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-8])
+    status, _, err = run("evaluate", folder)
+    assert status == 2 and "not a whole safetensors file" in err
+
+
+WITHOUT_GPU = "no driver here; install one"
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xpnn.arrays import probe
+    from xpnn.arrays.driver import Stage
+
+    stages = (Stage("driver", False, "no driver here", "install one"),)
+    monkeypatch.setattr(probe, "stages", lambda library, index=0: stages)
+
+
+def test_cuda_without_a_gpu_falls_back_with_one_line(run: Any, no_gpu: None) -> None:
+    status, out, err = run("train", *FAST, "--device", "cuda", "--quiet")
+    assert status == 0 and "test accuracy" in out
+    assert err == f"xpnn: no GPU can be used: {WITHOUT_GPU}. The CPU does the work, with numpy.\n"
+    status, out, err = run("train", *FAST, "--device", "cuda:1", "--json", "--quiet")
+    facts = json.loads(out)
+    assert (facts["backend"], facts["device"]) == ("numpy", "cpu") and WITHOUT_GPU in facts["device_reason"]
+    status, _, err = run("train", *FAST, "--backend", "cupy", "--quiet")
+    assert status == 0 and len(err.splitlines()) == 1
+
+
+def test_no_fallback_makes_it_an_error(run: Any, no_gpu: None) -> None:
+    status, out, err = run("train", *FAST, "--device", "cuda", "--no-fallback")
+    assert (status, out, err) == (3, "", f"xpnn: error: no GPU can be used: {WITHOUT_GPU}\n")
+
+
+def test_auto_says_nothing_but_knows_why(result: Any, run: Any, no_gpu: None) -> None:
+    status, _, err = run("train", *FAST, "--quiet")
+    assert (status, err) == (0, "")
+    assert WITHOUT_GPU in result(*FAST)["device_reason"]
+
+
+WRONG = [
+    (("train", "--backend", "numpy", "--device", "cuda"), "computes on the CPU only"),
+    (("train", "--optimizer", "adm"), "did you mean 'adam'"),
+    (("train", "--activation", "relux"), "did you mean 'relu'"),
+    (("train", "--backend", "nump"), "did you mean 'numpy'"),
+    (("train", "--device", "gpu"), "device: 'gpu' is not one of auto, cpu, cuda"),
+    (("train", "--precision", "fp16"), "did you mean 'fp"),
+    (("train", "--precision", "bf16"), "bf16 is not there yet"),
+    (("train", "digit"), "did you mean 'digits'"),
+    (("train", "nowhere.csv"), "nowhere.csv"),
+    (("train", "--epoch", "3"), "--epochs"),
+    (("train", "--epochs", "0"), "--epochs: 0 is not a whole number of at least 1"),
+    (("train", "--epochs", "many"), "'--epochs'"),
+    (("train", "--batch-size", "-1"), "--batch-size: -1"),
+    (("train", "--lr", "0"), "--lr: 0.0 is not a number above 0"),
+    (("train", "--lr", "nan"), "--lr: nan"),
+    (("train", "--hidden", "a,b"), "--hidden: 'a,b' is not a list of whole numbers"),
+    (("train", "--hidden", "16,0"), "out_features is 0"),
+    (("train", "--dropout", "1.0"), "p is 1.0"),
+    (("train", "--dropout", "0.1,0.2,0.3"), "3 dropout rates for 2 hidden layers"),
+    (("train", "--momentum", "0.9"), "--momentum belongs to --optimizer sgd"),
+    (("train", "--optimizer", "sgd", "--momentum", "1"), "momentum = 1"),
+    (("train", "--validation-fraction", "1"), "--validation-fraction: 1.0"),
+    (("train", "--seed", "-1"), "--seed: -1"),
+    (("train", "--target", "y"), "target"),
+    (("train", "--data-dir", "x"), "data_dir"),
+    (("train", "mnist", "--data-dir", "/nowhere"), "/nowhere"),
+    (("train", "--output", "/proc/nowhere"), "cannot write the --output folder '/proc/nowhere'"),
+    (("evaluate", "nowhere"), "'nowhere' holds no run"),
+    (("predict", "nowhere", "x.csv"), "'nowhere' holds no run"),
+    (("predict", "nowhere"), "Missing argument 'file'"),
+    (("trian",), "trian"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(wrong[0][-2:]) for wrong in WRONG])
+def test_a_mistake_is_one_line_and_status_2(arguments: tuple[str, ...], message: str, run: Any) -> None:
+    status, out, err = run(*arguments)
+    assert status == 2 and out == ""
+    assert err.startswith("xpnn: error: ") and message in err and len(err.splitlines()) == 1
+
+
+def test_bad_files_are_one_line_too(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for text, message in [
+        ("", "empty"),
+        ("label,a\n0,1\n1,x\n0,2\n", "'x'"),
+        ("label,a\n0,1\n1,nan\n0,2\n", "nan"),
+        ("label,a\n0,1\n1\n", "line 3"),
+    ]:
+        path.write_text(text)
+        status, _, err = run("train", path)
+        assert status == 2 and message in err and len(err.splitlines()) == 1, err
+
+
+def test_a_missing_library_that_was_named_is_status_3(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "array_api_strict", None)
+    status, _, err = run("train", *FAST, "--backend", "strict")
+    assert status == 3 and "pip install array-api-strict" in err and len(err.splitlines()) == 1
+
+
+def test_a_loss_that_is_not_finite_is_status_1_and_leaves_its_trace(run: Any, tmp_path: Path) -> None:
+    options = ("--optimizer", "sgd", "--lr", "1e30", "--output", tmp_path / "run")
+    status, out, err = run("train", *FAST, *options, "--quiet")
+    assert status == 1 and out == "" and len(err.splitlines()) == 1
+    assert "the loss is not finite at step 2 (epoch 1, batch 2), learning rate 1e+30" in err
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["status"] == "failed" and "step 2" in facts["error"]
+
+
+def test_a_run_that_never_began_leaves_the_folder_free(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run("train", "nowhere.csv", "--output", folder)[0] == 2
+    assert list(folder.iterdir()) == []
+    assert run("train", *FAST, "--output", folder, "--quiet")[0] == 0
+
+
+def test_a_batch_larger_than_the_data_is_one_line_of_warning(run: Any) -> None:
+    status, _, err = run("train", *FAST, "--batch-size", 5000, "--quiet")
+    assert status == 0
+    assert err == "xpnn: warning: batch_size 5000 is larger than the data; using 1293, all rows\n"
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(xpnn.InputError):
+        main(["train", "--optimizer", "adm", "--debug"])
+
+
+def test_help_and_version(run: Any) -> None:
+    status, out, _ = run("--version")
+    assert (status, out) == (0, f"xpnn {xpnn.__version__}\n")
+    for command in ((), ("train",), ("evaluate",), ("predict",), ("doctor",)):
+        assert run(*command, "--help")[0] == 0
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "xpnn", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_training_and_keeps_the_model(number: int, status: int, tmp_path: Path) -> None:
+    process = start("train", "--epochs", "2000", "--hidden", "8", "--output", str(tmp_path / "run"))
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 20/"):
+            break
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "stopped by a signal after" in err and "Traceback" not in err
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["status"] == "interrupted" and 20 <= facts["epochs"] < 2000
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+
+
+def test_the_progress_on_a_terminal_is_one_live_line(tmp_path: Path) -> None:
+    """In a pseudo-terminal: the epoch, loss, accuracy, speed and time left, redrawn in place."""
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+    command = [sys.executable, "-m", "xpnn", "train", "--epochs", "30", "--hidden", "32"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=follower, env=environment)
+    os.close(follower)
+    seen = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(leader)
+    assert process.wait() == 0
+    text = seen.decode(errors="replace")
+    assert "epoch 30/30" in text and "accuracy" in text and "samples/s" in text and "\r" in text
+    assert text.count("\n") < 5  # redrawn, not printed anew
+
+
+def test_the_console_script_and_python_m_are_the_same() -> None:
+    out = subprocess.run([sys.executable, "-m", "xpnn", "--version"], capture_output=True, text=True, check=True).stdout
+    assert out == f"xpnn {xpnn.__version__}\n"
+    status = subprocess.run([sys.executable, "-m", "xpnn", "train", "--lr", "0"], capture_output=True, text=True)
+    assert status.returncode == 2 and math.isfinite(time.time())

@@ -1,0 +1,163 @@
+"""The house as it is drawn: imports run downwards only, nothing is imported unasked, no public name goes untested."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cases
+import pytest
+
+import xpnn
+from xpnn import nn, optim
+
+ROOT = Path(xpnn.__file__).parent
+#: A room may import only from rooms on lower floors, and from itself. The public face and `python -m` stand outside.
+FLOORS = [
+    {"errors"},
+    {"arrays", "recipes"},
+    {"nn", "optim", "data"},
+    {"training", "kernels"},
+    {"sklearn", "export", "report", "testing"},
+    {"cli"},
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LIBRARIES = {"cupy", "torch", "jax", "array_api_strict"}
+
+
+def imports(path: Path, *, at_import_only: bool = False) -> Iterator[tuple[str, str]]:
+    """(module, name) of each import in the file; ("xpnn.nn", "") for `import xpnn.nn`."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    if at_import_only:
+        nodes = iter(ast.parse(path.read_text(encoding="utf-8")).body)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def room(module: str, name: str = "") -> str:
+    """The room of `xpnn.<room>…`; `from xpnn import nn` names it in the second part."""
+    parts = [*module.split("."), name]
+    return parts[1] if len(parts) > 1 else ""
+
+
+def test_no_arrow_points_upwards() -> None:
+    wrong = []
+    for module, path in modules():
+        here = room(module)
+        if here in ("", "__main__"):
+            continue
+        for target, name in imports(path):
+            if target.split(".")[0] != "xpnn":
+                continue
+            there = room(target, name)
+            if there == "" or (target == "xpnn" and there not in FLOOR):
+                assert there in ("", "__version__"), f"{module} imports {there} through the public face"
+            elif there != here and FLOOR[there] >= FLOOR[here]:
+                wrong.append(f"{module} -> {target}")
+    assert not wrong
+
+
+def test_every_room_stands_on_a_floor() -> None:
+    assert {room(module) for module, _ in modules()} - {"", "__main__"} <= set(FLOOR)
+
+
+def test_no_circle_of_modules() -> None:
+    known = {module for module, _ in modules()}
+    edges: dict[str, set[str]] = {}
+    for module, path in modules():
+        found = set()
+        for target, name in imports(path):
+            full = f"{target}.{name}" if f"{target}.{name}" in known else target
+            if full in known and full not in (module, "xpnn"):
+                found.add(full)
+        edges[module] = found
+
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail, module))
+        if module not in done:
+            for target in sorted(edges[module]):
+                visit(target, (*trail, module))
+            done.add(module)
+
+    for module in sorted(edges):
+        visit(module, ())
+
+
+def test_only_one_module_knows_array_api_compat() -> None:
+    users = {module for module, path in modules() for target, _ in imports(path) if "array_api_compat" in target}
+    assert users == {"xpnn.arrays.namespace"}
+
+
+def test_the_mathematics_names_no_library() -> None:
+    for module, path in modules():
+        if room(module) in ("nn", "optim"):
+            found = {target.split(".")[0] for target, _ in imports(path)} & LIBRARIES
+            assert not found, f"{module} imports {found}"
+            assert not re.search(r"library_of|is_cupy|is_torch|is_jax", path.read_text(encoding="utf-8")), module
+
+
+def test_libraries_are_imported_only_inside_functions() -> None:
+    for module, path in modules():
+        found = {target.split(".")[0] for target, _ in imports(path, at_import_only=True)} & LIBRARIES
+        assert not found, f"{module} imports {found} when it is imported"
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_importing_xpnn_imports_nothing_heavy() -> None:
+    heavy = {*LIBRARIES, "numpy", "rich", "typer", "pooch", "safetensors", "requests"}
+    loaded = run(f"import xpnn, sys; print(*({heavy!r} & set(sys.modules)))")
+    assert loaded.split() == []
+
+
+def test_training_on_numpy_imports_no_other_library() -> None:
+    heavy = {*LIBRARIES, "rich", "typer", "pooch", "requests"}
+    code = f"""
+import sys, numpy as np
+from xpnn import Trainer, nn, optim
+x = np.ones((8, 2)); y = np.arange(8) % 2
+run = Trainer(nn.MLP(2, 2, (3,), dropout=0.5), nn.CrossEntropyLoss(), optim.Adam())
+run.fit(x, y, batch_size=4, validation_data=(x, y)); run.predict(x)
+print(*({heavy!r} & set(sys.modules)))
+"""
+    assert run(code).split() == []
+
+
+def test_every_public_name_resolves_and_is_listed() -> None:
+    assert {*dir(xpnn), "__version__"} == set(xpnn.__all__)
+    for name in xpnn.__all__:
+        assert getattr(xpnn, name) is not None
+    with pytest.raises(AttributeError):
+        xpnn.no_such_name  # noqa: B018
+
+
+def test_every_public_layer_loss_and_optimizer_has_a_row() -> None:
+    assert {*nn.__all__, *optim.__all__} - cases.NO_ROW == cases.names()
+
+
+def test_every_public_name_of_the_face_is_used_by_a_test() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    assert [name for name in xpnn.__all__ if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_files_stay_short() -> None:
+    long = {module: len(path.read_text().splitlines()) for module, path in modules()}
+    assert {module: lines for module, lines in long.items() if lines > 300} == {}
