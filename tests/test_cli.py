@@ -53,7 +53,9 @@ def table(tmp_path: Path) -> Path:
     """60 rows of two columns of very different sizes and three named classes."""
     rng = np.random.default_rng(0)
     rows = [
-        f"{kind},{rng.normal(i, 0.4):.4f},{rng.normal(3e4 * i, 1e4):.1f}" for _ in range(20) for i, kind in enumerate("abc")
+        f"{kind},{rng.normal(i, 0.4):.4f},{rng.normal(3e4 * i, 1e4):.1f}"
+        for _ in range(20)
+        for i, kind in enumerate("abc")
     ]
     path = tmp_path / "table.csv"
     path.write_text("\n".join(["class,small,large", *rows]) + "\n")
@@ -63,7 +65,7 @@ def table(tmp_path: Path) -> Path:
 def test_train_prints_what_it_does_and_the_result(run: Any) -> None:
     status, out, err = run("train", *FAST)
     assert status == 0
-    assert "1,293 rows to train, 144 to validate, 360 to test" in out
+    assert "digits: 1,293 to train, 144 to validate, 360 to test" in out
     assert "64-16-10, relu, dropout 0.2: 1,210 parameters" in out
     assert "device   cpu with numpy, fp32" in out and "test accuracy" in out
     assert err.splitlines()[1].startswith("epoch 2/2  loss ") and "samples/s" in err and "\x1b" not in err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,8 @@ from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place, find_place, to_numpy
 from xpnn.arrays.namespace import array_namespace, device_of, library_of
-from xpnn.errors import DeviceUnavailableError, InputError, NonFiniteError
-from xpnn.training import Trainer
+from xpnn.errors import DataFormatError, DeviceUnavailableError, InputError, NonFiniteError, XpnnError
+from xpnn.training import History, JSONLLogger, Trainer
 from xpnn.training.trainer import Logs
 
 X = draw("train x", 40, 6)
@@ -140,6 +142,25 @@ def test_callbacks_see_the_logs_and_may_stop_or_change_the_rate() -> None:
     assert [log["lr"] for log in history] == [0.01, 0.005, 0.0025] and history.records == seen
     assert done[:3] == [(16, 40), (32, 40), (40, 40)] and len(done) == 9
     assert history.history["epoch"] == [1, 2, 3] and len(history) == 3 and "3 epochs" in repr(history)
+
+
+def test_the_history_file_holds_one_json_object_an_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    history = trainer().fit(X, Y, epochs=3, batch_size=8, callbacks=[JSONLLogger(path)])
+    assert isinstance(history, History)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == history.records
+    JSONLLogger(path)(trainer(), {"epoch": 4, "loss": math.nan, "lr": math.inf})
+    assert path.read_text().splitlines()[-1] == '{"epoch": 4, "loss": null, "lr": null}'
+
+
+def test_every_error_is_also_the_built_in_one() -> None:
+    for error, parent in [
+        (InputError, ValueError),
+        (DataFormatError, InputError),
+        (DeviceUnavailableError, RuntimeError),
+        (NonFiniteError, ArithmeticError),
+    ]:
+        assert issubclass(error, parent) and issubclass(error, XpnnError)
 
 
 def test_stop_between_steps_leaves_a_model_that_predicts() -> None:

@@ -5,6 +5,7 @@ from .arrays.device import find_place as find_place
 from .arrays.device import to_numpy as to_numpy
 from .errors import DataFormatError as DataFormatError
 from .errors import DeviceUnavailableError as DeviceUnavailableError
+from .errors import DownloadError as DownloadError
 from .errors import InputError as InputError
 from .errors import NonFiniteError as NonFiniteError
 from .errors import XpnnError as XpnnError

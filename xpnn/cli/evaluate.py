@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from xpnn.cli import run_folder
 from xpnn.cli.downloads import download_progress
-from xpnn.cli.progress import numbers
+from xpnn.cli.progress import numbers, people
 from xpnn.cli.saved import SavedRun
 from xpnn.data.datasets import load, read_labelled
 from xpnn.training.history import to_json
@@ -54,7 +53,7 @@ def evaluate(
         print(json.dumps(to_json(facts)))
     else:
         text = f"{facts['dataset']}: {numbers(result)}  ({len(y):,} rows, {rows})"
-        Console(highlight=False, markup=False, soft_wrap=True).print(text)
+        people().print(text)
 
 
 def _samples(

@@ -12,6 +12,13 @@ from xpnn.training.history import Logs
 from xpnn.training.trainer import Trainer
 
 
+def people(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console for plain sentences: wrapped at words on a terminal, left whole in a file."""
+    console = Console(stderr=stderr, quiet=quiet, highlight=False, markup=False)
+    console.soft_wrap = not console.is_terminal
+    return console
+
+
 class EpochDisplay:
     """A callback (each epoch) and a progress function (`step`, each step) for `Trainer.fit`; use as a context."""
 
@@ -67,11 +74,7 @@ class EpochDisplay:
             )
         elif not self._quiet and (self._epoch % self._every == 0 or self._epoch == self._epochs):
             left = (time.perf_counter() - self._start) / self._epoch * (self._epochs - self._epoch)
-            self._console.print(
-                f"epoch {self._epoch}/{self._epochs}  {numbers(logs)}  {speed}  {left:.0f} s left",
-                highlight=False,
-                soft_wrap=True,
-            )
+            self._console.print(f"epoch {self._epoch}/{self._epochs}  {numbers(logs)}  {speed}  {left:.0f} s left")
 
 
 def numbers(logs: Logs) -> str:

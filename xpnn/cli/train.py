@@ -23,7 +23,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place
 from xpnn.cli import run_folder
 from xpnn.cli.downloads import download_progress
-from xpnn.cli.progress import EpochDisplay, numbers
+from xpnn.cli.progress import EpochDisplay, numbers, people
 from xpnn.cli.settings import DTYPES, Settings, choose_place, preprocessing
 from xpnn.data.datasets import Dataset, load
 from xpnn.data.splits import stratified_split
@@ -72,7 +72,7 @@ def train(
     fields = Settings.__dataclass_fields__
     settings = Settings(**{name: value for name, value in asked.items() if name in fields})
     where = choose_place(device, backend, not no_fallback, precision)
-    console = Console(stderr=as_json, highlight=False, markup=False, quiet=quiet, soft_wrap=True)
+    console = people(stderr=as_json, quiet=quiet)
     if output is not None:
         run_folder.claim(output)
     facts: dict[str, Any] = {}
@@ -87,7 +87,7 @@ def train(
     if as_json:
         print(json.dumps(to_json({name: value for name, value in facts.items() if name != "options"})))
     else:
-        _report(facts, Console(highlight=False, markup=False, soft_wrap=True))
+        _report(facts, people())
     raise typer.Exit(status)
 
 
@@ -137,7 +137,7 @@ def _run(
     history, callbacks = History(), []
     if output is not None:
         callbacks.append(JSONLLogger(output / run_folder.HISTORY))
-    display = EpochDisplay(settings.epochs, len(rows), Console(stderr=True), quiet=quiet)
+    display = EpochDisplay(settings.epochs, len(rows), people(stderr=True), quiet=quiet)
     start = time.perf_counter()
     with _stopping(trainer) as signals, display:
         history = trainer.fit(
@@ -208,15 +208,19 @@ def _record_failure(output: Path, facts: dict[str, Any], error: BaseException) -
 def _announce(
     console: Console, settings: Settings, data: Dataset, rows: int, held: int, model: Any, size: int, where: Place
 ) -> None:
-    """Three lines on what is going to happen."""
+    """A few lines on what is going to happen."""
     widths = [str(layer.out_features) for layer in model.layers if isinstance(layer, nn.Linear)]
     features = math.prod(data.x_train.shape[1:])
-    console.print(f"data     {data.source}: {rows:,} rows to train, {held:,} to validate, {len(data.x_test):,} to test")
+    console.print(f"data     {data.source}: {rows:,} to train, {held:,} to validate, {len(data.x_test):,} to test")
     console.print(
         f"network  {'-'.join([str(features), *widths])}, {settings.activation}, dropout {settings.dropout}: "
-        f"{size:,} parameters; {settings.optimizer}, lr {settings.lr:g}, batches of {settings.batch_size}"
+        f"{size:,} parameters"
     )
-    console.print(f"device   {where.name} with {where.library}, {settings.precision} ({where.reason})")
+    console.print(
+        f"training {settings.optimizer}, lr {settings.lr:g}; {settings.epochs} epochs, batches of {settings.batch_size}"
+    )
+    reason = where.reason.partition(";")[0]  # the cure is in --json and in xpnn doctor
+    console.print(f"device   {where.name} with {where.library}, {settings.precision} ({reason})")
 
 
 def _report(facts: dict[str, Any], console: Console) -> None:

@@ -85,7 +85,7 @@ def _digits(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset
     train = np.setdiff1d(np.arange(len(labels)), test)
     digits = tuple("0123456789")
     parts = images[train], labels[train], images[test], labels[test]
-    return Dataset("digits", *parts, digits, (), 1 / 16, "digits (comes with xpnn)")
+    return Dataset("digits", *parts, digits, (), 1 / 16, "digits")
 
 
 def _mnist(data_dir: Path | None, progress: mnist.Progress | None) -> Dataset:

@@ -61,6 +61,25 @@ def download(device: Tree) -> Tree:
     return tree.map(to_numpy, device)
 
 
+def working_on(where: Place) -> contextlib.AbstractContextManager[Any]:
+    """What a library wants around plain work on a place.
+
+    torch records no tape; NumPy does not warn of overflow, because `Totals` reports what is not finite; CuPy
+    allocates on the current device.
+    """
+    match where.library:
+        case "torch":
+            import torch
+
+            return torch.no_grad()
+        case "cupy":
+            return where.device
+        case "numpy" | "strict":
+            return np.errstate(all="ignore")
+        case _:
+            return contextlib.nullcontext()
+
+
 class PlainRunner:
     """One step after the other, operation by operation: NumPy, array-api-strict, torch, CuPy."""
 
@@ -71,33 +90,23 @@ class PlainRunner:
         self._training, self._evaluation = training, evaluation
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
-        with self._quietly():
+        with working_on(self._where):
             for i in range(start, stop):
                 state = self._training(state, data, batches[i, :])
         return state
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
-        with self._quietly():
+        with working_on(self._where):
             for i in range(batches.shape[0]):
                 totals = self._evaluation(params, constants, totals, data, batches[i, :])
         return totals
 
     def predict(self, params: Params, x: Array) -> Array:
-        with self._quietly():
+        with working_on(self._where):
             return self._model.forward(params, x)[0]
 
     def write(self, state: State, **fields: Tree) -> State:
         return state._replace(**{name: upload(x, self._where, self._dtype) for name, x in fields.items()})
-
-    def _quietly(self) -> contextlib.AbstractContextManager[Any]:
-        """No autograd tape on torch; no warnings from NumPy on overflow: `Totals` reports what is not finite."""
-        if self._where.library == "torch":
-            import torch
-
-            return torch.no_grad()
-        if self._where.library in ("numpy", "strict"):
-            return np.errstate(all="ignore")
-        return contextlib.nullcontext()
 
 
 class JaxRunner:

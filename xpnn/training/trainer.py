@@ -21,7 +21,7 @@ from xpnn.training import step as steps
 from xpnn.training.history import History, Logs
 from xpnn.training.inputs import all_finite, check_features, check_target, check_weight
 from xpnn.training.metrics import Accuracy, Metric
-from xpnn.training.runners import Runner, download, make_runner, upload
+from xpnn.training.runners import Runner, download, make_runner, upload, working_on
 from xpnn.training.step import Data, State
 
 Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epoch
@@ -193,8 +193,9 @@ class Trainer:
             training = steps.training_step(self.model, self.loss, self.optimizer, self.metrics)
             evaluation = steps.evaluation_step(self.model, self.loss, self.metrics)
             self._runner: Runner = make_runner(self._where, self._dtype, self.model, training, evaluation)
-            state = upload(self._host, self._where, self._dtype)
-            self._state = state._replace(optimizer=self.optimizer.init(tree.trained(state.params)))
+            with working_on(self._where):
+                state = upload(self._host, self._where, self._dtype)
+                self._state = state._replace(optimizer=self.optimizer.init(tree.trained(state.params)))
         return outputs[1]
 
     def _find_place(self, x: Array) -> Place:
