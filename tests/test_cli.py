@@ -66,7 +66,7 @@ def test_train_prints_what_it_does_and_the_result(run: Any) -> None:
     status, out, err = run("train", *FAST)
     assert status == 0
     assert "digits: 1,293 to train, 144 to validate, 360 to test" in out
-    assert "64-16-10, relu, dropout 0.2: 1,210 parameters" in out
+    assert "64-16-10, relu, dropout 0.3: 1,210 parameters" in out
     assert "device   cpu with numpy, fp32" in out and "test accuracy" in out
     assert err.splitlines()[1].startswith("epoch 2/2  loss ") and "samples/s" in err and "\x1b" not in err
 

@@ -31,7 +31,7 @@ class Settings:
     validation_fraction: float = 0.1
     hidden: str = "256,128"
     activation: str = "relu"
-    dropout: str = "0.2"
+    dropout: str = "0.3"
     optimizer: str = "adam"
     lr: float | None = None
     momentum: float | None = None

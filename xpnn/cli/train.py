@@ -23,7 +23,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place
 from xpnn.cli import run_folder
 from xpnn.cli.downloads import download_progress
-from xpnn.cli.progress import EpochDisplay, numbers, people
+from xpnn.cli.progress import EpochDisplay, people
 from xpnn.cli.settings import DTYPES, Settings, choose_place, preprocessing
 from xpnn.data.datasets import Dataset, load
 from xpnn.data.splits import stratified_split
@@ -36,7 +36,7 @@ def train(
     dataset: Annotated[str, typer.Argument(help="digits, mnist, or a .csv file with a header row.")] = "digits",
     hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, as 256,128; '' for none.")] = "256,128",
     activation: Annotated[str, typer.Option(metavar="relu|sigmoid|tanh", help="Of the hidden layers.")] = "relu",
-    dropout: Annotated[str, typer.Option(help="Probability of dropping; one, or one a hidden layer.")] = "0.2",
+    dropout: Annotated[str, typer.Option(help="Probability of dropping; one, or one a hidden layer.")] = "0.3",
     optimizer: Annotated[str, typer.Option(metavar="adam|sgd", help="The optimizer.")] = "adam",
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: 0.001 for adam, 0.01 for sgd]")] = None,
     momentum: Annotated[float | None, typer.Option(help="Of sgd. [default: 0.9]")] = None,
@@ -87,7 +87,7 @@ def train(
     if as_json:
         print(json.dumps(to_json({name: value for name, value in facts.items() if name != "options"})))
     else:
-        _report(facts, people())
+        _report(facts, people(), quiet=quiet)
     raise typer.Exit(status)
 
 
@@ -223,14 +223,13 @@ def _announce(
     console.print(f"device   {where.name} with {where.library}, {settings.precision} ({reason})")
 
 
-def _report(facts: dict[str, Any], console: Console) -> None:
+def _report(facts: dict[str, Any], console: Console, *, quiet: bool) -> None:
     """The result, for people."""
-    tested = numbers({"test loss": facts["test_loss"], "test accuracy": facts["test_accuracy"]})
     if facts["status"] == "interrupted":
         print(f"xpnn: stopped by a signal after {facts['epochs']} whole epochs", file=sys.stderr)
-    console.print(
-        f"result   {tested}  ({facts['epochs']} epochs in {facts['seconds']:.1f} s, "
-        f"{facts['samples_per_second']:,.0f} samples/s)"
-    )
-    if facts["output"]:
-        console.print(f"saved    {facts['output']}")
+    console.print(f"result   test accuracy {facts['test_accuracy']:.2%}, test loss {facts['test_loss']:.4f}")
+    if not quiet:
+        speed = f"{facts['samples_per_second']:,.0f} samples/s"
+        console.print(f"time     {facts['epochs']} epochs in {facts['seconds']:.1f} s, {speed}")
+        if facts["output"]:
+            console.print(f"saved    {facts['output']}")

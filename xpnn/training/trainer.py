@@ -131,7 +131,7 @@ class Trainer:
             logs: Logs = {"epoch": self.epoch, **steps.result(totals, self.metrics)}
             if validation is not None:
                 logs |= {f"val_{name}": value for name, value in self._evaluate(validation).items()}
-            logs |= {"lr": float(totals.lr), "seconds": time.perf_counter() - start}
+            logs |= {"lr": _shortest(totals.lr), "seconds": time.perf_counter() - start}
             history.records.append(logs)
             for callback in callbacks:
                 callback(self, logs)
@@ -252,7 +252,7 @@ class Trainer:
             batch = (bad - 1) % math.ceil(rows / batch_size) + 1
             raise NonFiniteError(
                 f"the loss is not finite at step {bad} (epoch {self.epoch + 1}, batch {batch}), learning rate "
-                f"{float(totals.bad_lr):g}; lower the learning rate or scale the features"
+                f"{_shortest(totals.bad_lr):g}; lower the learning rate or scale the features"
             )
 
     def _raise_if_bad_weights(self) -> None:
@@ -263,6 +263,11 @@ class Trainer:
                     f"the weights {name} are not finite after step {int(download(self.state.step)[0])}, learning rate "
                     f"{self.optimizer.lr * self.lr_scale:g}; lower the learning rate or scale the features"
                 )
+
+
+def _shortest(x: np.ndarray) -> float:
+    """The shortest decimal that means this float: 0.001 for a float32, not 0.0010000000474974513."""
+    return float(str(x))
 
 
 def _check_count(name: str, value: int) -> None:
