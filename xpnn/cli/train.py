@@ -28,8 +28,11 @@ from xpnn.cli.settings import DTYPES, Settings, choose_place, preprocessing
 from xpnn.data.datasets import Dataset, load
 from xpnn.data.splits import stratified_split
 from xpnn.errors import XpnnError
-from xpnn.training import History, JSONLLogger, Trainer, save_model
+from xpnn.training import JSONLLogger, Trainer, save_model
 from xpnn.training.history import to_json
+
+#: What a record of the history holds, in --json; the validation's part is null without one.
+RECORD = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 
 
 def train(
@@ -134,9 +137,7 @@ def _run(
     _announce(console, settings, data, len(rows), len(held), model, n_parameters, where)
 
     assert settings.epochs is not None and settings.batch_size is not None  # `complete` filled them in
-    history, callbacks = History(), []
-    if output is not None:
-        callbacks.append(JSONLLogger(output / run_folder.HISTORY))
+    loggers = [] if output is None else [JSONLLogger(output / run_folder.HISTORY)]
     display = EpochDisplay(settings.epochs, len(rows), people(stderr=True), quiet=quiet)
     start = time.perf_counter()
     with _stopping(trainer) as signals, display:
@@ -146,7 +147,7 @@ def _run(
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             validation_data=(data.x_train[held], data.y_train[held]) if len(held) else None,
-            callbacks=[*callbacks, display],
+            callbacks=[*loggers, display],
             progress=display.step,
         )
     seconds = time.perf_counter() - start
@@ -155,11 +156,10 @@ def _run(
         about = {"dataset": data.name, "classes": data.classes, "features": data.features, "input_shape": shape}
         save_model(output / run_folder.MODEL, model, trainer.snapshot(), about)
     tested = trainer.evaluate(data.x_test, data.y_test)
-    blank = {"val_loss": None, "val_accuracy": None}
     facts |= {
         "status": "interrupted" if signals else "finished",
         "epochs": len(history),
-        "history": [{**blank, **record} for record in history],
+        "history": [{name: record.get(name) for name in RECORD} for record in history],
         "test_loss": tested["loss"],
         "test_accuracy": tested["accuracy"],
         "seconds": seconds,
