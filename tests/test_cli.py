@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -256,7 +257,7 @@ WRONG = [
     (("train", "--lr", "0"), "--lr: 0.0 is not a number above 0"),
     (("train", "--lr", "nan"), "--lr: nan"),
     (("train", "--hidden", "a,b"), "--hidden: 'a,b' is not a list of whole numbers"),
-    (("train", "--hidden", "16,0"), "out_features is 0"),
+    (("train", "--hidden", "16,0"), "holds a width that is not in 1"),
     (("train", "--dropout", "1.0"), "p is 1.0"),
     (("train", "--dropout", "0.1,0.2,0.3"), "3 dropout rates for 2 hidden layers"),
     (("train", "--momentum", "0.9"), "--momentum belongs to --optimizer sgd"),
@@ -312,19 +313,97 @@ def test_a_loss_that_is_not_finite_is_status_1_and_leaves_its_trace(run: Any, tm
 def test_a_run_that_never_began_leaves_the_folder_free(run: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert run("train", "nowhere.csv", "--output", folder)[0] == 2
-    assert list(folder.iterdir()) == []
+    assert not folder.exists()
     assert run("train", *FAST, "--output", folder, "--quiet")[0] == 0
 
 
 def test_a_batch_larger_than_the_data_is_one_line_of_warning(run: Any) -> None:
     status, _, err = run("train", *FAST, "--batch-size", 5000, "--quiet")
     assert status == 0
-    assert err == "xpnn: warning: batch_size 5000 is larger than the data; using 1293, all rows\n"
+    assert err == "xpnn: warning: --batch-size 5000 is larger than the data; using 1293, all rows\n"
 
 
-def test_debug_shows_the_traceback() -> None:
-    with pytest.raises(xpnn.InputError):
-        main(["train", "--optimizer", "adm", "--debug"])
+def test_debug_shows_the_traceback_and_keeps_the_status(run: Any) -> None:
+    status, _, err = run("train", "--optimizer", "adm", "--debug")
+    assert status == 2 and "Traceback" in err and err.splitlines()[-1].startswith("xpnn: error: ")
+    status, _, err = run("train", "--no-such-option", "--debug")
+    assert status == 2 and len(err.splitlines()) == 1
+
+
+def test_the_command_alone_shows_its_help(run: Any) -> None:
+    status, out, err = run()
+    assert status == 0 and "train" in out and err == ""
+
+
+def test_the_help_names_the_defaults(run: Any) -> None:
+    out = " ".join(run("train", "--help")[1].split())
+    for default in (
+        "for 2,500 steps, at least 15",
+        "0.001 for adam",
+        "32 below 10,000 rows",
+        "label, target, class or y",
+    ):
+        assert default in out
+
+
+def test_an_existing_file_is_never_written_over(run: Any, result: Any, tmp_path: Path) -> None:
+    result(*FAST, "--output", tmp_path / "run")
+    np.save(tmp_path / "x.npy", load("digits").x_test[:3])
+    (tmp_path / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
+    for target in ("x.npy", "run", "run/model.safetensors", "link.csv", "nowhere/p.csv"):
+        status, _, err = run("predict", tmp_path / "run", tmp_path / "x.npy", "--output", tmp_path / target)
+        assert status == 2 and "--output" in err
+    assert np.load(tmp_path / "x.npy").shape == (3, 8, 8)
+
+
+def test_a_table_that_changed_since_is_not_taken_for_the_same(
+    table: Path, run: Any, result: Any, tmp_path: Path
+) -> None:
+    result(table, *FAST, "--output", tmp_path / "run")
+    assert run("evaluate", tmp_path / "run", table)[0] == 0
+    lines = table.read_text().splitlines()
+    swapped = [",".join((kind, large, small)) for kind, small, large in (line.split(",") for line in lines)]
+    table.write_text("\n".join(swapped) + "\n")
+    status, _, err = run("evaluate", tmp_path / "run")
+    assert status == 2 and "is not the file of the training any more" in err
+    (tmp_path / "copy.csv").write_text(table.read_text())
+    assert run("evaluate", tmp_path / "run", tmp_path / "copy.csv")[0] == 0
+
+
+def test_a_run_can_be_evaluated_from_another_folder(
+    table: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("train", table.name, *FAST, "--output", "run", "--quiet")[0] == 0
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    status, out, _ = run("evaluate", "../run", "--json")
+    assert status == 0 and json.loads(out)["which"] == "held back from training"
+
+
+def test_values_too_large_are_refused_before_the_training(table: Path, run: Any) -> None:
+    for value, message in [("1e300", "too large"), ("1e39", "too large for float32")]:
+        path = table.with_name("large.csv")
+        path.write_text(re.sub(r"\na,[^,]*", f"\na,{value}", table.read_text(), count=1))
+        status, out, err = run("train", path, *FAST, "--quiet")
+        assert (status, out) == (2, "") and message in err and len(err.splitlines()) == 1
+
+
+def test_a_class_without_training_rows_is_remarked(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("y,a\n" + "".join(f"{i},{i}\n" for i in range(10)))
+    status, _, err = run("train", path, *FAST, "--quiet")
+    assert status == 0 and "no training row has the class" in err
+
+
+def test_a_reader_who_has_gone_stops_nothing(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m xpnn train --epochs 200 --hidden 8 --output {tmp_path}/run 2>&1 | head -n 2"
+    subprocess.run(["bash", "-c", command], check=True, capture_output=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+    np.save(tmp_path / "x.npy", load("digits").x_test)
+    command = f"{sys.executable} -m xpnn predict {tmp_path}/run {tmp_path}/x.npy | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True)
+    assert done.stdout == "1\n" and done.stderr == ""
 
 
 def test_help_and_version(run: Any) -> None:
@@ -340,7 +419,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_training_and_keeps_the_model(number: int, status: int, tmp_path: Path) -> None:
     process = start("train", "--epochs", "2000", "--hidden", "8", "--output", str(tmp_path / "run"))
     assert process.stderr is not None

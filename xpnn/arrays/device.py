@@ -44,6 +44,8 @@ class Place:
 def parse_device(device: str) -> tuple[str, int]:
     """("auto" | "cpu" | "cuda", index) of "auto", "cpu", "cuda" or "cuda:N". Raises InputError."""
     kind, colon, index = device.partition(":")
+    if kind == "gpu":  # nearer to "cpu" in letters only
+        raise InputError(f"device: {device!r} is not one of auto, cpu, cuda, cuda:N; did you mean 'cuda'?")
     one_of("device", kind, ("auto", "cpu", "cuda"))
     if colon and (kind != "cuda" or not index.isdecimal()):
         raise InputError(f"device: {device!r} is not one of auto, cpu, cuda, cuda:N (N = 0, 1, …)")
@@ -167,10 +169,15 @@ def place(x: Array, where: Place, *, dtype: str | None = None, copy: bool = True
                     f"JAX has no {dtype} unless it is switched on: jax.config.update('jax_enable_x64', True)"
                 )
             wanted = wanted.replace("64", "32")
-        return xp.asarray(host.astype(wanted), device=where.device, copy=True)
+        return xp.asarray(_cast(np, host, np.dtype(wanted)), device=where.device, copy=True)
     if dtype is not None and x.dtype != getattr(xp, dtype):
-        return xp.astype(x, getattr(xp, dtype))
+        return _cast(xp, x, getattr(xp, dtype))
     return xp.asarray(x, copy=True) if copy else x
+
+
+def _cast(xp: Namespace, x: Array, dtype: Any) -> Array:
+    with np.errstate(over="ignore"):  # a value too large becomes infinite, without a warning: whoever minds looks
+        return xp.astype(x, dtype)
 
 
 def _jax_has_64_bits() -> bool:

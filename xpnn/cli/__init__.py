@@ -1,11 +1,12 @@
 """The command `xpnn`: one file a subcommand; here they meet, and every error becomes one line and an exit status.
 
-0 done; 1 the work failed; 2 usage or input; 3 device; 130 and 143 stopped by SIGINT and SIGTERM.
+0 done; 1 the work failed; 2 usage or input; 3 device; 128 + n stopped by signal n (130: Ctrl-C, 143: SIGTERM).
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +14,15 @@ from typing import Any
 import typer
 
 from xpnn.cli import doctor, evaluate, predict, train
+from xpnn.cli.console import close_quietly, tell
 from xpnn.errors import DeviceUnavailableError, InputError, XpnnError
 
 app = typer.Typer(
     name="xpnn",
     help="One neural network, any array: train on NumPy, CuPy, PyTorch or JAX.",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take "[default: …]" for markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (train.train, evaluate.evaluate, predict.predict, doctor.doctor):
@@ -44,21 +46,26 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     with warnings.catch_warnings():
         warnings.showwarning = _one_line
         warnings.simplefilter("always", UserWarning)
         try:
-            return int(app(arguments, standalone_mode=False) or 0)
+            status = int(app(arguments, standalone_mode=False) or 0)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:  # whoever read our output has enough, as in `| head`
+            close_quietly()
+            return 1  # as typer has it where it meets the closed pipe itself
         except Exception as error:
-            if "--debug" in arguments:
-                raise
-            print(f"xpnn: error: {_describe(error)}", file=sys.stderr)
+            if "--debug" in arguments and not isinstance(error, typer.TyperException):
+                traceback.print_exc()
+            tell(f"error: {_describe(error)}")
             return _status(error)
 
 
 def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"xpnn: warning: {message}", file=sys.stderr)
+    tell(f"warning: {message}")
 
 
 def _describe(error: Exception) -> str:

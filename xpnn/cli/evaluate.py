@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
-from xpnn.cli import run_folder
+from xpnn.cli.console import people, readable_numbers, say, shown
 from xpnn.cli.downloads import download_progress
-from xpnn.cli.progress import numbers, people
-from xpnn.cli.saved import SavedRun
-from xpnn.data.datasets import load, read_labelled
+from xpnn.cli.run_folder import SCHEMA_VERSION
+from xpnn.cli.saved import SavedRun, sha256_of
+from xpnn.data.datasets import is_table, load, read_labelled
+from xpnn.errors import InputError
 from xpnn.training.history import to_json
 
 
@@ -35,14 +36,15 @@ def evaluate(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Test a saved network: on the rows its training never saw, or on all rows of another CSV file."""
-    saved = SavedRun.open(run)
+    saved, model, params = SavedRun.open(run)
+    dataset = dataset or saved.settings.dataset
     x, y, rows = _samples(saved, dataset, data_dir, target)
-    trainer, where = saved.trainer(device, backend, not no_fallback)
+    trainer, where = saved.trainer(model, params, device, backend, not no_fallback)
     result = trainer.evaluate(x, y)
     facts = {
-        "schema_version": run_folder.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "run": str(run),
-        "dataset": dataset or saved.options["dataset"],
+        "dataset": dataset,
         "rows": len(y),
         "which": rows,
         "backend": where.library,
@@ -52,31 +54,40 @@ def evaluate(
     if as_json:
         print(json.dumps(to_json(facts)))
     else:
-        text = f"{facts['dataset']}: {numbers(result)}  ({len(y):,} rows, {rows})"
-        people().print(text)
+        numbers = readable_numbers({"accuracy": result["accuracy"], "loss": result["loss"]})
+        say(people(), f"{shown(dataset)}: {numbers}  ({len(y):,} rows, {rows})")
 
 
 def _samples(
-    saved: SavedRun, dataset: str | None, data_dir: str | None, target: str | None
+    saved: SavedRun, dataset: str, data_dir: str | None, target: str | None
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """(x, y, which rows these are)."""
-    options: dict[str, Any] = saved.options
-    target = target or options["target"]
-    if dataset is None or dataset == options["dataset"] or _same_file(dataset, options["dataset"]):
-        dataset = dataset or options["dataset"]
-    elif dataset.lower().endswith((".csv", ".csv.gz")):
-        return *read_labelled(dataset, target, saved.features, saved.classes), "all of the file"
+    settings = saved.settings
+    if is_table(dataset) and (not is_table(settings.dataset) or not _same_file(dataset, settings.dataset)):
+        x, y = read_labelled(dataset, target or settings.target, saved.features, saved.classes)
+        return x, y, "all of the file"
+    if is_table(dataset):
+        if sha256_of(dataset) != saved.data_sha256:
+            raise InputError(
+                f"{dataset!r} is not the file of the training any more, so its held-back rows cannot be told; "
+                "to test on all of its rows, copy it to another name"
+            )
+        target, fraction = target or settings.target, settings.test_fraction
+    else:
+        target, fraction = None, None  # a table's; for any other data set they were never given
     with download_progress(quiet=False) as progress:
         data = load(
             dataset,
-            data_dir=data_dir,
+            data_dir=data_dir or (settings.data_dir if dataset == settings.dataset else None),
             target=target,
-            test_fraction=options["test_fraction"],
-            seed=options["seed"],
+            test_fraction=fraction,
+            seed=settings.seed,
             progress=progress,
         )
     return data.x_test, data.y_test, "held back from training"
 
 
 def _same_file(one: str, other: str) -> bool:
+    if one == other:
+        return True
     return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)

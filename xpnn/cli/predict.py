@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import numpy as np
 import typer
 
 from xpnn import nn
-from xpnn.cli import run_folder
+from xpnn.cli.run_folder import SCHEMA_VERSION
 from xpnn.cli.saved import SavedRun
 from xpnn.data.datasets import read_features
 from xpnn.errors import InputError
@@ -35,12 +36,12 @@ def predict(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Classify the rows of a file with a saved network: the class of each, and how probable it is."""
-    saved = SavedRun.open(run)
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"--output: the folder {str(output.parent)!r} does not exist")
+    saved, model, params = SavedRun.open(run)
+    if output is not None:
+        _check_output(output)
     shape = saved.input_shape
     x = read_features(file, saved.features, math.prod(shape)).reshape(-1, *shape)
-    trainer, _ = saved.trainer(device, backend, not no_fallback)
+    trainer, _ = saved.trainer(model, params, device, backend, not no_fallback)
     probabilities, _ = nn.Softmax().forward((), trainer.predict(x))
     best = np.argmax(probabilities, axis=1)
     rows = [
@@ -49,7 +50,7 @@ def predict(
     ]
     if as_json:
         facts = {
-            "schema_version": run_folder.SCHEMA_VERSION,
+            "schema_version": SCHEMA_VERSION,
             "run": str(run),
             "file": str(file),
             "classes": saved.classes,
@@ -64,3 +65,11 @@ def predict(
         print(text, end="")
     else:
         write_whole(output, text.encode())
+
+
+def _check_output(output: Path) -> None:
+    """Raise InputError, before the work, where the file cannot be written without harm."""
+    if output.exists() or output.is_symlink():
+        raise InputError(f"--output: {str(output)!r} exists already; name another file, or delete it")
+    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+        raise InputError(f"--output: {str(output.parent)!r} is not a folder that can be written")

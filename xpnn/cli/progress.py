@@ -8,15 +8,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xpnn.cli.console import readable_numbers, say
 from xpnn.training.history import Logs
 from xpnn.training.trainer import Trainer
-
-
-def people(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """A console for plain sentences: wrapped at words on a terminal, left whole in a file."""
-    console = Console(stderr=stderr, quiet=quiet, highlight=False, markup=False)
-    console.soft_wrap = not console.is_terminal
-    return console
 
 
 class EpochDisplay:
@@ -29,7 +23,7 @@ class EpochDisplay:
         self._shown = 0.0
         self._epoch = 0
         self._bar: Progress | None = None
-        if console.is_terminal and not quiet:
+        if console.is_terminal and not console.is_dumb_terminal and not quiet:
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(bar_width=10),
@@ -56,8 +50,7 @@ class EpochDisplay:
         if self._bar and now - self._shown > 0.1:
             self._shown = now
             total = self._epoch * rows + done
-            speed = f"{total / (now - self._start):,.0f} samples/s"
-            self._bar.update(self._task, completed=total, speed=speed)
+            self._bar.update(self._task, completed=total, speed=f"{total / (now - self._start):,.0f} samples/s")
 
     def __call__(self, trainer: Trainer, logs: Logs) -> None:
         """Called after each epoch."""
@@ -68,19 +61,11 @@ class EpochDisplay:
             self._bar.update(
                 self._task,
                 completed=self._epoch * self._rows,
-                numbers=numbers(shown),
+                numbers=readable_numbers(shown),
                 speed=speed,
                 epoch=f"{min(self._epoch + 1, self._epochs)}/{self._epochs}",
             )
         elif not self._quiet and (self._epoch % self._every == 0 or self._epoch == self._epochs):
             left = (time.perf_counter() - self._start) / self._epoch * (self._epochs - self._epoch)
-            self._console.print(f"epoch {self._epoch}/{self._epochs}  {numbers(logs)}  {speed}  {left:.0f} s left")
-
-
-def numbers(logs: Logs) -> str:
-    """The losses and accuracies of a record, for people."""
-    return "  ".join(
-        f"{name} {value:.2%}" if name.endswith("accuracy") else f"{name} {value:.4f}"
-        for name, value in logs.items()
-        if name.endswith(("loss", "accuracy"))
-    )
+            numbers = readable_numbers(logs)
+            say(self._console, f"epoch {self._epoch}/{self._epochs}  {numbers}  {speed}  {left:.0f} s left")

@@ -1,16 +1,18 @@
 """The run folder: what `train --output` writes, and `evaluate` and `predict` read.
 
-model.safetensors  the network and its weights        history.jsonl  one record an epoch
-run.json           the options, the results, and how the run ended
+model.safetensors  the network, its weights, and all that using it again takes: see `SavedRun`
+history.jsonl      one record an epoch, written as the epochs end
+run.json           the options and the results, for people and scripts; never read back
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
-from xpnn.errors import DataFormatError, InputError
+from xpnn.errors import InputError
 from xpnn.training.checkpoint import write_whole
 from xpnn.training.history import to_json
 
@@ -18,41 +20,34 @@ SCHEMA_VERSION = 1  # of run.json and of what --json prints
 MODEL, HISTORY, RUN = "model.safetensors", "history.jsonl", "run.json"
 
 
-def claim(folder: Path) -> None:
-    """Make the folder and write into it, so that what cannot work fails before the training. Raises InputError."""
-    taken = [name for name in (MODEL, HISTORY, RUN) if (folder / name).exists()]
-    if taken:
-        raise InputError(f"{str(folder)!r} already holds a run ({', '.join(taken)}); name another --output folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # "x": of two runs that start together in one folder, the second fails here.
-        with (folder / HISTORY).open("x", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write the --output folder {str(folder)!r}: {error.strerror or error}") from error
+class RunFolder:
+    """A folder of one run: claimed before the training, so that what cannot be written fails in the first second."""
 
+    def __init__(self, path: Path) -> None:
+        """Make the folder and write into it. Raises InputError where that fails, or where it already holds a run."""
+        self.path = path
+        self._made: list[Path] = []
+        try:
+            taken = [name for name in (MODEL, HISTORY, RUN) if (path / name).exists()]
+            if taken:
+                raise InputError(
+                    f"{str(path)!r} already holds a run ({', '.join(taken)}); name another --output, or delete it"
+                )
+            self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+            # "x": of two runs that start together in one folder, the second fails here.
+            with (path / HISTORY).open("x", encoding="utf-8"):
+                pass
+        except OSError as error:
+            raise InputError(f"cannot write the --output folder {str(path)!r}: {error.strerror or error}") from error
 
-def release(folder: Path) -> None:
-    """Undo `claim` where the run never began, so that the same command can be given again."""
-    if (folder / HISTORY).stat().st_size == 0:
-        (folder / HISTORY).unlink()
+    def release(self) -> None:
+        """Undo the claim where the run never began, so that the same command can be given again."""
+        with contextlib.suppress(OSError):
+            (self.path / HISTORY).unlink()
+            for folder in self._made:
+                folder.rmdir()
 
-
-def write_run(folder: Path, facts: dict[str, Any]) -> None:
-    """Write run.json, whole or not at all."""
-    write_whole(folder / RUN, (json.dumps(to_json(facts), indent=2) + "\n").encode())
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """What run.json says. Raises InputError where `folder` is no run, DataFormatError where the file is damaged."""
-    if not (folder / MODEL).is_file() or not (folder / RUN).is_file():
-        raise InputError(
-            f"{str(folder)!r} holds no run: expected {MODEL} and {RUN}, as xpnn train --output writes them"
-        )
-    try:
-        facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataFormatError(f"{str(folder / RUN)!r} is not whole: {error}") from error
-    if not isinstance(facts, dict) or not isinstance(facts.get("options"), dict):
-        raise DataFormatError(f"{str(folder / RUN)!r} was not written by xpnn train: it has no options")
-    return facts
+    def write_run(self, facts: dict[str, Any]) -> None:
+        """Write run.json, whole or not at all."""
+        write_whole(self.path / RUN, (json.dumps(to_json(facts), indent=2) + "\n").encode())

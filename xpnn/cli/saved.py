@@ -2,45 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from xpnn import nn, optim
 from xpnn.arrays.device import Place
-from xpnn.cli import run_folder
-from xpnn.cli.settings import DTYPES, choose_place
-from xpnn.errors import DataFormatError, one_of
-from xpnn.training import Trainer, load_model
+from xpnn.cli.run_folder import MODEL
+from xpnn.cli.settings import DTYPES, Settings, choose_place
+from xpnn.data.datasets import is_table
+from xpnn.errors import DataFormatError, InputError
+from xpnn.nn.protocols import Params
+from xpnn.training import Trainer, load_model, save_model
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What a run folder holds."""
+    """What using a network again takes. All of it is in the model's file, under its digest: nothing can be mixed up."""
 
-    model: nn.Sequential
-    params: Any
-    options: dict[str, Any]  # of `xpnn train`, completed
+    settings: Settings  # of `xpnn train`, completed; paths are absolute
     classes: tuple[str, ...]
-    features: tuple[str, ...]
+    features: tuple[str, ...]  # column names of a table; () for images
     input_shape: tuple[int, ...]  # of one sample
+    data_sha256: str | None  # of a CSV file: its held-back rows can be found again only in the same file
+
+    def save(self, folder: Path, model: nn.Layer, params: Params) -> None:
+        """Write the model's file into the run folder."""
+        folder.mkdir(parents=True, exist_ok=True)  # someone may have tidied up during a long training
+        save_model(folder / MODEL, model, params, asdict(self))
 
     @classmethod
-    def open(cls, folder: Path) -> SavedRun:
-        """Read a run folder. Raises InputError where it is none, DataFormatError where a file is damaged."""
-        options = run_folder.read_run(folder)["options"]
-        model, params, about = load_model(folder / run_folder.MODEL)
+    def open(cls, folder: Path) -> tuple[SavedRun, nn.Layer, Params]:
+        """(run, model, params). Raises InputError where `folder` is no run, DataFormatError for a damaged file."""
+        path = folder / MODEL
+        if not path.is_file():
+            raise InputError(f"{str(folder)!r} holds no run: no {MODEL}, as train --output writes it, is there")
+        model, params, about = load_model(path)
         try:
-            classes, features, shape = (tuple(about[name]) for name in ("classes", "features", "input_shape"))
-            one_of("precision", options["precision"], DTYPES)
+            settings = Settings(**about.pop("settings"))
+            lists = {name: tuple(about[name]) for name in ("classes", "features", "input_shape")}
+            return cls(settings, **lists, data_sha256=about["data_sha256"]), model, params
         except (KeyError, TypeError) as error:
-            raise DataFormatError(f"{str(folder)!r} was not written by xpnn train: {error} is missing") from error
-        return cls(model, params, options, classes, features, shape)  # type: ignore[arg-type]
+            raise DataFormatError(f"{str(path)!r} was not written by xpnn train: {error}") from error
 
-    def trainer(self, device: str, backend: str, fallback: bool) -> tuple[Trainer, Place]:
+    def trainer(
+        self, model: nn.Layer, params: Params, device: str, backend: str, fallback: bool
+    ) -> tuple[Trainer, Place]:
         """The network on a device, with its weights."""
-        precision = self.options["precision"]
-        where = choose_place(device, backend, fallback, precision)
-        trainer = Trainer(self.model, nn.CrossEntropyLoss(), optim.SGD(), device=where, dtype=DTYPES[precision])
-        trainer.load(self.params)
+        where = choose_place(device, backend, fallback, self.settings.precision)
+        dtype = DTYPES[self.settings.precision]
+        trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(), device=where, dtype=dtype)
+        trainer.load(params)
         return trainer, where
+
+
+def sha256_of(dataset: str) -> str | None:
+    """The digest of a CSV file; None for the data sets that have a name."""
+    if not is_table(dataset):
+        return None
+    with Path(dataset).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

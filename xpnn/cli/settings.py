@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
+import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 
 from xpnn import nn, optim
 from xpnn.arrays.device import Place, find_place
-from xpnn.data.datasets import Dataset
+from xpnn.cli.console import tell
+from xpnn.data.datasets import Dataset, is_table
 from xpnn.errors import InputError, one_of
 from xpnn.nn.containers import ACTIVATIONS
 
@@ -59,15 +61,23 @@ class Settings:
             raise InputError(f"--validation-fraction: {self.validation_fraction} is not in 0 <= fraction < 1")
         if not 0 <= self.seed < 2**64:
             raise InputError(f"--seed: {self.seed} is not an integer from 0 to 2**64 - 1")
+        if self.test_fraction is not None and not 0 < self.test_fraction < 1:
+            raise InputError(f"--test-fraction: {self.test_fraction} is not in 0 < fraction < 1")
+        if not all(1 <= width <= 1_000_000 for width in _numbers("--hidden", self.hidden, int)):
+            raise InputError(f"--hidden: {self.hidden!r} holds a width that is not in 1 … 1,000,000")
         self.optimizer_object()  # raises for momentum and weight decay
-        self.model(1, 2, ())  # raises for hidden and dropout
+        self.model(1, 2, ())  # raises for dropout
 
     def complete(self, rows: int) -> Settings:
         """The settings with the defaults for `rows` rows of training data filled in.
 
         Batches of 32 below 10,000 rows, else 128; epochs for 2,500 steps, at least 15.
         """
-        batch_size = self.batch_size or (32 if rows < 10_000 else 128)
+        if self.batch_size is not None and self.batch_size > rows:
+            warnings.warn(
+                f"--batch-size {self.batch_size} is larger than the data; using {rows}, all rows", stacklevel=2
+            )
+        batch_size = min(self.batch_size or (32 if rows < 10_000 else 128), rows)
         return dataclasses.replace(
             self,
             batch_size=batch_size,
@@ -75,6 +85,12 @@ class Settings:
             lr=self.lr or {"adam": 1e-3, "sgd": 1e-2}[self.optimizer],
             momentum=0.9 if self.optimizer == "sgd" and self.momentum is None else self.momentum,
         )
+
+    def with_absolute_paths(self) -> Settings:
+        """The settings as a saved run keeps them: it may be evaluated from another folder."""
+        data_dir = None if self.data_dir is None else os.path.abspath(self.data_dir)
+        dataset = os.path.abspath(self.dataset) if is_table(self.dataset) else self.dataset
+        return dataclasses.replace(self, data_dir=data_dir, dataset=dataset)
 
     def optimizer_object(self) -> optim.Optimizer:
         """The optimizer."""
@@ -103,7 +119,7 @@ def choose_place(device: str, backend: str, fallback: bool, precision: str) -> P
     """The device to use; says on standard error where it is not the one asked for."""
     where = find_place(device, backend, fallback=fallback)
     if where.fell_back:
-        print(f"xpnn: {where.reason}. The CPU does the work, with {where.library}.", file=sys.stderr)
+        tell(f"{where.reason}. The CPU does the work, with {where.library}.")
     if where.library == "jax" and precision == "fp64":
         import jax
 
@@ -113,7 +129,7 @@ def choose_place(device: str, backend: str, fallback: bool, precision: str) -> P
 
 def _numbers(option: str, text: str, kind: type) -> list[Any]:
     try:
-        return [kind(part) for part in text.split(",") if part.strip()]
+        return [kind(part) for part in text.split(",")] if text.strip() else []
     except ValueError:
         what = "whole numbers" if kind is int else "numbers"
         raise InputError(f"{option}: {text!r} is not a list of {what} with commas between them") from None

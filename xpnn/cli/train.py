@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import signal
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -21,14 +19,17 @@ import xpnn
 from xpnn import nn
 from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place
-from xpnn.cli import run_folder
+from xpnn.cli.console import people, readable_numbers, say, shown, tell
 from xpnn.cli.downloads import download_progress
-from xpnn.cli.progress import EpochDisplay, people
+from xpnn.cli.progress import EpochDisplay
+from xpnn.cli.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
+from xpnn.cli.saved import SavedRun, sha256_of
 from xpnn.cli.settings import DTYPES, Settings, choose_place, preprocessing
+from xpnn.cli.stopping import Stopping
 from xpnn.data.datasets import Dataset, load
 from xpnn.data.splits import stratified_split
 from xpnn.errors import XpnnError
-from xpnn.training import JSONLLogger, Trainer, save_model
+from xpnn.training import JSONLLogger, Trainer
 from xpnn.training.history import to_json
 
 #: What a record of the history holds, in --json; the validation's part is null without one.
@@ -72,32 +73,39 @@ def train(
 ) -> None:
     """Train a network on a data set, test it once at the end, and save it if asked."""
     asked = dict(locals())
-    fields = Settings.__dataclass_fields__
-    settings = Settings(**{name: value for name, value in asked.items() if name in fields})
+    settings = Settings(**{name: value for name, value in asked.items() if name in Settings.__dataclass_fields__})
     where = choose_place(device, backend, not no_fallback, precision)
     console = people(stderr=as_json, quiet=quiet)
-    if output is not None:
-        run_folder.claim(output)
-    facts: dict[str, Any] = {}
-    try:
-        status = _run(settings, where, output, console, quiet, facts)
-    except BaseException as error:
-        if output is not None:
-            _record_failure(output, facts, error)
-        raise
-    if output is not None:
-        run_folder.write_run(output, facts)
+    with Stopping() as stopping:
+        folder = None if output is None else RunFolder(output)
+        facts: dict[str, Any] = {}
+        try:
+            _run(settings, where, folder, console, quiet, stopping, facts)
+        except BaseException as error:
+            if folder is not None:
+                _record_failure(folder, facts, error)
+            raise
+        if folder is not None:
+            folder.write_run(facts)
+    if stopping.signal is not None:
+        tell(f"stopped by a signal after {facts['epochs']} whole epochs")
     if as_json:
         print(json.dumps(to_json({name: value for name, value in facts.items() if name != "options"})))
     else:
         _report(facts, people(), quiet=quiet)
-    raise typer.Exit(status)
+    raise typer.Exit(stopping.status)
 
 
 def _run(
-    settings: Settings, where: Place, output: Path | None, console: Console, quiet: bool, facts: dict[str, Any]
-) -> int:
-    """Train and test; fills `facts` with what the run folder and --json hold. Returns the exit status."""
+    settings: Settings,
+    where: Place,
+    folder: RunFolder | None,
+    console: Console,
+    quiet: bool,
+    stopping: Stopping,
+    facts: dict[str, Any],
+) -> None:
+    """Train, save and test; fills `facts` with what run.json and --json hold."""
     with download_progress(quiet) as progress:
         data = load(
             settings.dataset,
@@ -110,8 +118,8 @@ def _run(
     rows, held = _validation_rows(data, settings)
     settings = settings.complete(len(rows))
     x, y = data.x_train[rows], data.y_train[rows]
-    front = preprocessing(data, x)
-    model = settings.model(math.prod(x.shape[1:]), len(data.classes), front)
+    _warn_of_absent_classes(data, y)
+    model = settings.model(math.prod(x.shape[1:]), len(data.classes), preprocessing(data, x))
     trainer = Trainer(
         model,
         nn.CrossEntropyLoss(),
@@ -122,7 +130,7 @@ def _run(
     )
     n_parameters = sum(leaf.size for leaf in tree.leaves(tree.trained(trainer.snapshot())))
     facts |= {
-        "schema_version": run_folder.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "version": xpnn.__version__,
         "status": "running",
         "dataset": settings.dataset,
@@ -134,13 +142,17 @@ def _run(
         "n_parameters": n_parameters,
         "options": asdict(settings),
     }
+    saved = SavedRun(
+        settings.with_absolute_paths(), data.classes, data.features, x.shape[1:], sha256_of(settings.dataset)
+    )
     _announce(console, settings, data, len(rows), len(held), model, n_parameters, where)
 
     assert settings.epochs is not None and settings.batch_size is not None  # `complete` filled them in
-    loggers = [] if output is None else [JSONLLogger(output / run_folder.HISTORY)]
+    loggers = [] if folder is None else [JSONLLogger(folder.path / HISTORY)]
     display = EpochDisplay(settings.epochs, len(rows), people(stderr=True), quiet=quiet)
     start = time.perf_counter()
-    with _stopping(trainer) as signals, display:
+    stopping.training(trainer)
+    with display:
         history = trainer.fit(
             x,
             y,
@@ -151,25 +163,23 @@ def _run(
             progress=display.step,
         )
     seconds = time.perf_counter() - start
-    if output is not None:
-        shape = x.shape[1:]
-        about = {"dataset": data.name, "classes": data.classes, "features": data.features, "input_shape": shape}
-        save_model(output / run_folder.MODEL, model, trainer.snapshot(), about)
+    stopping.saving()
+    if folder is not None:
+        saved.save(folder.path, model, trainer.snapshot())
     tested = trainer.evaluate(data.x_test, data.y_test)
     facts |= {
-        "status": "interrupted" if signals else "finished",
+        "status": "finished" if stopping.signal is None else "interrupted",
         "epochs": len(history),
         "history": [{name: record.get(name) for name in RECORD} for record in history],
         "test_loss": tested["loss"],
         "test_accuracy": tested["accuracy"],
         "seconds": seconds,
         "samples_per_second": len(history) * len(rows) / seconds,
-        "output": None if output is None else str(output),
+        "output": None if folder is None else str(folder.path),
     }
-    return 128 + signals[0] if signals else 0
 
 
-def _validation_rows(data: Dataset, settings: Settings) -> tuple[Any, Any]:
+def _validation_rows(data: Dataset, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     """(rows to train on, rows to validate on) of the training part; too few rows for the fraction: none to validate."""
     y, fraction = data.y_train, settings.validation_fraction
     if round(fraction * len(y)) == 0:
@@ -177,32 +187,21 @@ def _validation_rows(data: Dataset, settings: Settings) -> tuple[Any, Any]:
     return stratified_split(y, fraction, random.key(settings.seed, "validation split"))
 
 
-@contextmanager
-def _stopping(trainer: Trainer) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM end the training after the present step; a second one ends the program at once."""
-    received: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise SystemExit(128 + number)
-        received.append(number)
-        trainer.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _warn_of_absent_classes(data: Dataset, y: np.ndarray) -> None:
+    absent = sorted(set(range(len(data.classes))) - set(y.tolist()))
+    if absent:
+        names = ", ".join(repr(data.classes[i]) for i in absent[:8])
+        warnings.warn(f"no training row has the class {names}: it cannot be learnt", stacklevel=2)
 
 
-def _record_failure(output: Path, facts: dict[str, Any], error: BaseException) -> None:
+def _record_failure(folder: RunFolder, facts: dict[str, Any], error: BaseException) -> None:
     """Leave in the run folder what is known of a run that failed; a run that never began leaves nothing."""
     if not facts:
-        run_folder.release(output)
+        folder.release()
         return
     text = str(error) if isinstance(error, XpnnError) else f"{type(error).__name__}: {error}"
-    run_folder.write_run(output, {**facts, "status": "failed", "error": text})
+    with contextlib.suppress(OSError):  # the error that is on its way says more
+        folder.write_run({**facts, "status": "failed", "error": text})
 
 
 def _announce(
@@ -210,26 +209,23 @@ def _announce(
 ) -> None:
     """A few lines on what is going to happen."""
     widths = [str(layer.out_features) for layer in model.layers if isinstance(layer, nn.Linear)]
-    features = math.prod(data.x_train.shape[1:])
-    console.print(f"data     {data.source}: {rows:,} to train, {held:,} to validate, {len(data.x_test):,} to test")
-    console.print(
-        f"network  {'-'.join([str(features), *widths])}, {settings.activation}, dropout {settings.dropout}: "
-        f"{size:,} parameters"
-    )
-    console.print(
-        f"training {settings.optimizer}, lr {settings.lr:g}; {settings.epochs} epochs, batches of {settings.batch_size}"
-    )
-    reason = where.reason.partition(";")[0]  # the cure is in --json and in xpnn doctor
-    console.print(f"device   {where.name} with {where.library}, {settings.precision} ({reason})")
+    network = "-".join([str(math.prod(data.x_train.shape[1:])), *widths])
+    length = f"{settings.epochs} epochs in batches of {settings.batch_size}"
+    for line in (
+        f"data     {shown(data.source)}: {rows:,} to train, {held:,} to validate, {len(data.x_test):,} to test",
+        f"network  {network}, {settings.activation}, dropout {settings.dropout}: {size:,} parameters",
+        f"training {settings.optimizer}, lr {settings.lr:g}, {length}",
+        f"device   {where.name} with {where.library}, {settings.precision}",
+    ):
+        say(console, line)
 
 
 def _report(facts: dict[str, Any], console: Console, *, quiet: bool) -> None:
     """The result, for people."""
-    if facts["status"] == "interrupted":
-        print(f"xpnn: stopped by a signal after {facts['epochs']} whole epochs", file=sys.stderr)
-    console.print(f"result   test accuracy {facts['test_accuracy']:.2%}, test loss {facts['test_loss']:.4f}")
+    tested = readable_numbers({"test accuracy": facts["test_accuracy"], "test loss": facts["test_loss"]})
+    say(console, f"result   {tested}")
     if not quiet:
         speed = f"{facts['samples_per_second']:,.0f} samples/s"
-        console.print(f"time     {facts['epochs']} epochs in {facts['seconds']:.1f} s, {speed}")
+        say(console, f"time     {facts['epochs']} epochs in {facts['seconds']:.1f} s, {speed}")
         if facts["output"]:
-            console.print(f"saved    {facts['output']}")
+            say(console, f"saved    {shown(facts['output'])}")

@@ -60,8 +60,7 @@ def load(
 
     Raises InputError for what cannot be used, DataFormatError for damaged files, DownloadError without network.
     """
-    table = name.lower().endswith((".csv", ".csv.gz"))
-    if not table:
+    if not is_table(name):
         if name not in _FIXED and Path(name).is_file():
             raise InputError(f"data: {name!r}: xpnn learns from .csv and .csv.gz files; save it as CSV with a header")
         one_of("data", name, (*_FIXED, "FILE.csv"))
@@ -73,9 +72,14 @@ def load(
                 )
     if data_dir is not None and name != "mnist":
         raise InputError(f"data_dir: {str(data_dir)!r} came, but {name!r} is not read from a folder; leave it out")
-    if table:
+    if is_table(name):
         return _csv(name, target, 0.2 if test_fraction is None else test_fraction, seed)
     return _FIXED[name](None if data_dir is None else Path(data_dir), progress)
+
+
+def is_table(name: str | Path) -> bool:
+    """Whether the data set is a CSV file, by its name."""
+    return str(name).lower().endswith((".csv", ".csv.gz"))
 
 
 def _digits(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset:
@@ -102,7 +106,10 @@ def _csv(path: str, target: str | None, test_fraction: float, seed: int) -> Data
     table = read_csv(path, target=target)
     classes = _classes(path, table)
     y = _encode(path, table, classes)
-    rest, part = stratified_split(y, test_fraction, random.key(seed, "test split"))
+    try:
+        rest, part = stratified_split(y, test_fraction, random.key(seed, "test split"))
+    except InputError as error:
+        raise InputError(f"{path!r}: test_{error}") from error
     parts = table.x[rest], y[rest], table.x[part], y[part]
     return Dataset(Path(path).name, *parts, classes, table.features, None, path)
 
@@ -130,7 +137,7 @@ def read_features(path: str | Path, features: Sequence[str], n: int) -> np.ndarr
     """
     refuse_pickle(path)
     head = read_head(path)
-    if str(path).lower().endswith((".csv", ".csv.gz")):
+    if is_table(path):
         x = read_csv(path, features, labelled=False).x
     elif head.startswith(b"\x93NUMPY"):
         x = read_npy(path)

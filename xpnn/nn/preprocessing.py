@@ -85,7 +85,12 @@ class Standardize:
         table = (np.asarray(x) if isinstance(x, Sequence) else to_numpy(x)).astype(np.float64)
         if table.ndim != 2 or table.size == 0:
             raise InputError(f"Standardize.fit: x has shape {table.shape}; expected (rows, features), not empty")
-        return cls(tuple(table.mean(axis=0).tolist()), tuple(table.std(axis=0).tolist()))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = table.mean(axis=0), table.std(axis=0)
+        bad = np.flatnonzero(~np.isfinite(mean) | ~np.isfinite(deviation))
+        if bad.size:
+            raise InputError(f"Standardize.fit: the values of column {bad[0]} are too large, or not finite")
+        return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
 
     def init(self, key: Key) -> StandardizeParams:
         deviation = np.asarray(self.deviation)

@@ -34,10 +34,11 @@ class Optimizer(Protocol):
 
 def _check(name: str, **ranges: tuple[float, float]) -> None:
     """Raise InputError unless every value lies in [0, its limit)."""
-    wrong = [f"{field} = {x!r}" for field, (x, limit) in ranges.items() if not 0 <= x < limit]
+    wrong = {field: (x, limit) for field, (x, limit) in ranges.items() if not 0 <= x < limit}
     if wrong:
-        limits = ", ".join(f"0 <= {field} < {limit:g}" for field, (_, limit) in ranges.items())
-        raise InputError(f"{name}: {', '.join(wrong)}; expected {limits}")
+        came = ", ".join(f"{field} = {x!r}" for field, (x, _) in wrong.items())
+        wanted = ", ".join(f"0 <= {field} < {limit:g}" for field, (_, limit) in wrong.items())
+        raise InputError(f"{name}: {came}; expected {wanted}")
 
 
 class SGDState(NamedTuple):

@@ -150,7 +150,7 @@ class Trainer:
         self._build(x)
         rows, here, parts = x.shape[0], self._where, []
         batch_size = min(batch_size, rows)
-        data = self._place_features(x)
+        data = self._place_features("x", x)
         for start in range(0, rows, batch_size):
             parts.append(self._runner.predict(self.state.params, data[start : min(start + batch_size, rows), ...]))
         y = parts[0] if len(parts) == 1 else here.xp.concat(parts, axis=0)
@@ -167,21 +167,28 @@ class Trainer:
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         target_dtype = None if y.ndim == 1 else self._dtype
         return Data(
-            self._place_features(x),
+            self._place_features(f"{prefix}x", x),
             place(y, self._where, dtype=target_dtype, copy=False),
             None if weight is None else place(weight, self._where, dtype=self._dtype, copy=False),
         )
 
-    def _place_features(self, x: Array) -> Array:
+    def _place_features(self, name: str, x: Array) -> Array:
         """Floats in the model's dtype; whole numbers stay as they are (bytes are scaled as they are gathered)."""
-        is_float = array_namespace(x).isdtype(x.dtype, "real floating")
-        return place(x, self._where, dtype=self._dtype if is_float else None, copy=False)
+        if not array_namespace(x).isdtype(x.dtype, "real floating"):
+            return place(x, self._where, copy=False)
+        placed = place(x, self._where, dtype=self._dtype, copy=False)
+        if placed is not x and not all_finite(placed):
+            raise InputError(f"{name} holds values too large for {self._dtype}; scale them first, or train in float64")
+        return placed
 
     def _build(self, x: Array) -> int:
         """Make the state where `x` (or `device`) says, once; the number of outputs a row."""
         shape = tuple(x.shape)
         # One row of zeros through the host's own copy shows every mistake in the shapes before anything is uploaded.
-        outputs = self.model.forward(self._host.params, np.zeros((1, *shape[1:])))[0].shape
+        try:
+            outputs = self.model.forward(self._host.params, np.zeros((1, *shape[1:])))[0].shape
+        except InputError as error:
+            raise InputError(f"x of shape {shape} does not fit the model. One row of it: {error}") from error
         if len(outputs) != 2:
             raise InputError(
                 f"the model turns x of shape {shape} into rows of shape {tuple(outputs[1:])}; expected (rows, outputs)"
