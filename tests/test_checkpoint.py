@@ -83,7 +83,7 @@ def test_a_layer_of_ones_own_cannot_be_saved() -> None:
     [
         ({"type": "os.system"}, "names the layer 'os.system'; known are"),
         ({"type": "Linear", "in_features": 2}, "the layer Linear does not fit"),
-        ({"type": "Linear", "in_features": 0, "out_features": 1}, "in_features is 0"),
+        ({"type": "Linear", "in_features": 0, "out_features": 1}, "in_features: 0 is not"),
         ({"type": "Sequential"}, "the layer Sequential does not fit"),
         ({"type": "VarianceScaling", "scale": 1, "mode": "fan_in", "distribution": "normal"}, "not a layer"),
         ([], "describes a tuple, not a layer"),

@@ -10,6 +10,7 @@ import pytest
 from cases import LAYERS, LOSSES, LayerCase, LossCase, draw, params_of
 from conftest import assert_close, eps
 
+from xpnn import nn
 from xpnn.arrays import random, tree
 
 H = eps("float64") ** (1 / 3)  # balances truncation, H², against rounding, eps / H: both about 4e-11
@@ -66,7 +67,7 @@ def test_layer_without_dx_has_the_same_gradients(case: LayerCase) -> None:
     dy = draw("dy", *y.shape)
     _, wanted = case.layer.backward(params, residuals, dy)
     _, got = case.layer.backward(params, residuals, dy, need_dx=False)
-    assert type(got) is type(wanted)
+    assert tree.map(np.shape, got) == tree.map(np.shape, wanted)  # also the same tuples, whatever is skipped
     for one, other in zip(tree.leaves(got), tree.leaves(wanted), strict=True):
         assert_close(one, other, ulps=0)
 
@@ -118,3 +119,96 @@ def test_loss_against_torch(case: LossCase) -> None:
     wanted.backward()
     assert_close(np.asarray(value), wanted.detach().numpy())
     assert_close(case.loss.backward(constants, residuals), z.grad.numpy())
+
+
+class Untouchable:
+    """A weight that multiplies, but whose transpose may not be asked for."""
+
+    __array_ufunc__ = None  # so that `x @ self` comes here
+
+    def __init__(self, weight: np.ndarray) -> None:
+        self.weight, self.dtype = weight, weight.dtype
+
+    def __rmatmul__(self, x: np.ndarray) -> np.ndarray:
+        return x @ self.weight
+
+    @property
+    def T(self) -> Any:
+        raise AssertionError("computed a dx that nobody needs")
+
+
+def test_the_first_trained_layer_is_spared_its_dx() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Scale(0.5), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+    params = list(params_of(model))
+    params[2] = params[2]._replace(weight=Untouchable(params[2].weight))
+    _, residuals = model.forward(tuple(params), draw("x", 4, 5))
+    dx, grads = model.backward(tuple(params), residuals, np.ones((4, 3)), need_dx=False)
+    assert dx is None and grads[2].weight.shape == (5, 4)
+    with pytest.raises(AssertionError, match="nobody needs"):
+        model.backward(tuple(params), residuals, np.ones((4, 3)))
+
+
+def test_dropout_scales_what_it_keeps_and_draws_anew_each_step_and_place() -> None:
+    x = np.ones((50, 40))
+    layer, key = nn.Dropout(0.25), random.key(0, "dropout")
+    y, _ = layer.forward((), x, key=key)
+    assert set(np.unique(y)) == {0.0, 1 / 0.75} and abs(y.mean() - 1) < 0.05
+    later = key._replace(step=np.array([1], np.uint32))
+    others = [layer.forward((), x, key=other)[0] for other in (later, key.child(1), random.key(1, "dropout"))]
+    assert not any(np.array_equal(y, other) for other in others)
+    two = nn.Sequential(nn.Dropout(0.25), nn.Dropout(0.25), nn.Dropout(0.25))
+    _, (first, second, third) = two.forward(((), (), ()), x, key=key)
+    assert not np.array_equal(first, second) and not np.array_equal(second, third)
+    block = nn.Sequential(nn.Linear(40, 40), nn.ReLU(), nn.Dropout(0.5), nn.Linear(40, 40), nn.ReLU(), nn.Dropout(0.5))
+    _, kept = block.forward(params_of(block), x, key=key)
+    assert not np.array_equal(kept[0][2], kept[1][2])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_extreme_inputs_stay_finite_and_right(dtype: str) -> None:
+    x = np.array([[-1e4, -1000.0, 0.0, 1000.0, 1e4]], dtype=dtype)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        assert nn.Sigmoid().forward((), x)[0].tolist() == [[0, 0, 0.5, 1, 1]]
+        assert nn.Softmax().forward((), x)[0].tolist() == [[0, 0, 0, 0, 1]]
+        value, residuals = nn.CrossEntropyLoss().forward((), x, np.array([0]))
+        assert value == 2e4 and nn.CrossEntropyLoss().backward((), residuals).tolist() == [[-1, 0, 0, 0, 1]]
+    tail = nn.Sigmoid().forward((), np.array([[-50.0]]))[0]
+    np.testing.assert_allclose(tail, np.exp(-50.0), rtol=1e-15)
+
+
+def test_rows_that_all_weigh_nothing_have_no_loss_and_no_gradient() -> None:
+    for loss, y in ((nn.CrossEntropyLoss(), np.array([0, 1])), (nn.MSELoss(), np.zeros((2, 3)))):
+        value, residuals = loss.forward((), draw("z", 2, 3), y, np.zeros(2))
+        assert value == 0 and not loss.backward((), residuals).any()
+
+
+def test_more_than_255_classes_in_bytes() -> None:
+    z = draw("z", 2, 300)
+    one = nn.CrossEntropyLoss().forward((), z, np.array([3, 200], np.uint8))[0]
+    assert one == nn.CrossEntropyLoss().forward((), z, np.array([3, 200]))[0]
+
+
+def test_a_column_that_never_changes_is_only_centred() -> None:
+    layer = nn.Standardize.fit(np.full((1437, 1), 0.1))
+    y, _ = layer.forward(layer.init(KEY), np.array([[0.1], [0.2]]))
+    np.testing.assert_allclose(y, [[0], [0.1]], atol=1e-15)
+
+
+def test_the_first_weights_are_what_they_are_said_to_be() -> None:
+    model = nn.MLP(300, 10, (200, 100))
+    params = model.init(random.key(0, "init"))
+    for layer, scale in ((0, 2 / 300), (2, 2 / 200), (4, 2 / 110)):  # He before a ReLU, Glorot at the end
+        assert abs(params[layer].weight.var() / scale - 1) < 0.1 and not params[layer].bias.any()
+    same = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5)).init(random.key(0, "init"))
+    assert not np.array_equal(same[0].weight, same[1].weight)
+
+
+def test_adams_first_corrections_are_exact_in_float32() -> None:
+    """1 − 0.999ᵗ by subtraction would be off by 1e-5 of itself at t = 1."""
+    from xpnn.optim.optimizers import _one_minus_power
+
+    for beta in (0.9, 0.999, 0.0):
+        for t in (1, 2, 1000):
+            got = _one_minus_power(beta, np.float32(t))
+            assert got.dtype == np.float32
+            np.testing.assert_allclose(got, 1 - beta**t, rtol=3 * eps("float32"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -67,6 +69,219 @@ def test_training_on_from_an_earlier_call_is_one_longer_run() -> None:
     assert history.records[0]["epoch"] == 4
     for one, other in zip(tree.leaves(whole.snapshot()), tree.leaves(parts.snapshot()), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_two_epochs_by_hand() -> None:
+    """What fit does, written out: the order of the rows, the masks, the sums, the rate, the remainder of 5 rows."""
+    rate, scale, n = 0.1, 0.5, 37
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 3))
+    run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(rate), seed=9)
+    run.lr_scale = scale
+    history = run.fit(X[:n], Y[:n], epochs=2, batch_size=8, validation_data=(X[n:], Y[n:]))
+
+    weight, bias, out, shift = tree.leaves(model.init(random.key(9, "init")))
+    step = 0
+    for epoch in range(2):
+        order = random.permutation(random.key(9, "shuffle").child(epoch), n)
+        total = hits = 0.0
+        for at in range(0, n, 8):
+            rows = order[at : at + 8]
+            x, y = X[rows], np.eye(3)[Y[rows]]
+            key = random.key(9, "dropout").child(2)._replace(step=np.array([step], np.uint32))
+            mask = random.keep_mask(key, 0.4, (len(rows), 8)) / (1 - 0.4)
+            before = x @ weight + bias
+            hidden = np.maximum(before, 0) * mask
+            logits = hidden @ out + shift
+            share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            total -= np.log(share[y == 1]).sum()
+            hits += (np.argmax(logits, axis=1) == Y[rows]).sum()
+            slope = (share - y) / len(rows)
+            back = (slope @ out.T) * mask * (before > 0)
+            out, shift = out - rate * scale * hidden.T @ slope, shift - rate * scale * slope.sum(axis=0)
+            weight, bias = weight - rate * scale * x.T @ back, bias - rate * scale * back.sum(axis=0)
+            step += 1
+        np.testing.assert_allclose(history.records[epoch]["loss"], total / n, rtol=1e-12)
+        assert history.records[epoch]["accuracy"] == hits / n and history.records[epoch]["lr"] == rate * scale
+        logits = np.maximum(X[n:] @ weight + bias, 0) @ out + shift
+        share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        loss = -np.log(share[np.arange(3), Y[n:]]).mean()
+        np.testing.assert_allclose(history.records[epoch]["val_loss"], loss, rtol=1e-12)
+    for ours, hand in zip(tree.leaves(run.snapshot()), (weight, bias, out, shift), strict=True):
+        np.testing.assert_allclose(ours, hand, rtol=1e-12)
+
+
+def test_evaluate_counts_every_row_once(backend: Backend) -> None:
+    """1,030 rows: one full batch of 1,024 and a remainder; the mean is over rows, also for a loss that is a sum."""
+    x, y = np.tile(X, (26, 1))[:1030], np.tile(Y, 26)[:1030]
+    for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss("sum")):
+        run = Trainer(network(), loss, optim.SGD(0.1), device=backend.where, dtype="float64")
+        logits = run.predict(x)
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        result = run.evaluate(x, y)
+        np.testing.assert_allclose(result["loss"], -log_p[np.arange(1030), y].mean(), rtol=1e-12)
+        assert result["accuracy"] == np.mean(np.argmax(logits, axis=1) == y)
+
+
+class CenterParams(NamedTuple):
+    mean: nn.Carried
+    seen: nn.Carried
+
+
+@dataclass(frozen=True)
+class Center:
+    """A layer of a user's own: subtracts the mean of all training rows so far, which it carries."""
+
+    features: int
+
+    def init(self, key: nn.Key) -> CenterParams:
+        return CenterParams(nn.Carried(np.zeros(self.features)), nn.Carried(np.zeros(())))
+
+    def forward(self, params: CenterParams, x: Any, *, key: nn.Key | None = None) -> Any:
+        mean, seen = params.mean.value, params.seen.value
+        if key is not None:
+            xp = array_namespace(x)
+            rows = x.shape[0]
+            mean = (mean * seen + xp.sum(x, axis=0)) / (seen + rows)
+            seen = seen + rows
+        return x - mean, CenterParams(nn.Carried(mean), nn.Carried(seen))
+
+    def backward(self, params: CenterParams, residuals: CenterParams, dy: Any, *, need_dx: bool = True) -> Any:
+        return (dy if need_dx else None), residuals
+
+
+@pytest.mark.parametrize("place_of_layer", ["below", "nested", "above"])
+def test_a_layer_of_ones_own_carries_its_values(place_of_layer: str, backend: Backend) -> None:
+    layers = {
+        "below": nn.Sequential(nn.Flatten(), Center(6), nn.Linear(6, 3)),
+        "nested": nn.Sequential(nn.Sequential(nn.Flatten()), nn.Sequential(Center(6)), nn.Linear(6, 3)),
+        "above": nn.Sequential(nn.Linear(6, 6), Center(6), nn.Linear(6, 3)),
+    }
+    run = Trainer(layers[place_of_layer], nn.CrossEntropyLoss(), optim.Adam(), device=backend.where)
+    run.fit(X, Y, epochs=2, batch_size=16)
+    (center,) = (leaf for leaf in _layers(run.snapshot()) if isinstance(leaf, CenterParams))
+    assert float(center.seen.value) == 80
+    if place_of_layer != "above":
+        assert_close(center.mean.value, X.mean(axis=0))
+
+
+def _layers(params: Any) -> Iterator[Any]:
+    for part in params:
+        if isinstance(part, CenterParams):
+            yield part
+        elif isinstance(part, tuple) and part and not hasattr(part, "_fields"):
+            yield from _layers(part)
+
+
+def test_a_model_with_nothing_to_train() -> None:
+    run = Trainer(nn.Sequential(nn.Sequential(nn.ReLU()), nn.Tanh()), nn.CrossEntropyLoss(), optim.Adam())
+    assert len(run.fit(X[:, :3], Y, epochs=2, batch_size=8)) == 2
+
+
+class Costs(NamedTuple):
+    of_class: Any
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A loss of a user's own, with constants: the mean expected cost of the labels' classes."""
+
+    def init(self) -> Costs:
+        return Costs(np.array([1.0, 2.0, 4.0]))
+
+    def forward(self, constants: Costs, prediction: Any, target: Any, sample_weight: Any = None) -> Any:
+        xp = array_namespace(prediction)
+        cost = xp.take(constants.of_class, target)[:, None]
+        return xp.sum((prediction - cost) ** 2) / prediction.shape[0], (prediction, cost)
+
+    def backward(self, constants: Costs, residuals: Any) -> Any:
+        prediction, cost = residuals
+        return 2 * (prediction - cost) / prediction.shape[0]
+
+
+def test_a_loss_of_ones_own(backend: Backend) -> None:
+    run = Trainer(nn.Linear(6, 1), Expected(), optim.Adam(0.05), device=backend.where, dtype="float64")
+    history = run.fit(X, Y, epochs=60, batch_size=16)
+    assert set(history.records[0]) == {"epoch", "loss", "lr", "seconds"}
+    assert history.records[-1]["loss"] < 0.5 * history.records[0]["loss"]
+
+
+NUMBERS = [
+    lambda: Trainer(network(), nn.CrossEntropyLoss(), optim.SGD(np.float64(0.1), np.float64(0.5), np.float64(1e-3))),
+    lambda: Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(np.float64(0.1), weight_decay=np.float64(1e-3))),
+    lambda: Trainer(network(np.float64(0.2)), nn.CrossEntropyLoss(), optim.SGD(1)),
+]
+
+
+@pytest.mark.parametrize("make", NUMBERS)
+def test_numbers_from_numpy_do_not_widen_the_weights(make: Any, backend: Backend) -> None:
+    run = make()
+    run.lr_scale = 1
+    run.fit(backend.array(X, "float32"), Y, epochs=2, batch_size=16)
+    assert all("float32" in str(leaf.dtype) for leaf in tree.leaves(run.state.params))
+
+
+def test_the_batch_in_the_error_is_of_this_epoch() -> None:
+    run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e-3), dtype="float32")
+    run.fit(X, X[:, :1], batch_size=16)
+    run.lr_scale = 1e33
+    with pytest.raises(NonFiniteError, match=r"at step 5 \(epoch 2, batch 2\), learning rate 1e\+30"):
+        run.fit(X, X[:, :1], batch_size=8)
+
+
+def test_not_a_number_in_the_weights_is_never_hidden(backend: Backend) -> None:
+    run = trainer(device=backend.where, dtype="float64")
+    spoilt = run.snapshot()
+    tree.leaves(tree.trained(spoilt))[0][0, 0] = math.nan
+    run.load(spoilt)
+    assert math.isnan(run.evaluate(X, Y)["loss"])
+    with pytest.raises(NonFiniteError, match="at step 1 "):
+        run.fit(X, Y, epochs=3, batch_size=8)
+
+
+def test_parameters_of_another_model_are_not_loaded() -> None:
+    run = trainer()
+    with pytest.raises(InputError, match="of another model"):
+        run.load(Trainer(nn.Linear(6, 3), nn.CrossEntropyLoss(), optim.SGD()).snapshot())
+
+
+def test_copies_are_copies(backend: Backend) -> None:
+    """A snapshot belongs to its holder, a loaded one to the trainer, and data is never written."""
+    x, y = np.array(X), np.array(Y)
+    run = trainer(device=backend.where, dtype="float64")
+    kept = run.snapshot()
+    run.load(kept)
+    run.evaluate(x, y)
+    before = run.evaluate(x, y)
+    for leaf in (*tree.leaves(kept), *tree.leaves(run.snapshot())):
+        leaf[...] = 7
+    assert run.evaluate(x, y) == before
+    run.fit(x, y, epochs=1, batch_size=8)
+    assert np.array_equal(x, X) and np.array_equal(y, Y)
+
+
+def test_torch_keeps_no_tape_and_jax_reuses_the_state() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.tensor(X, requires_grad=True)
+    run = trainer()
+    run.fit(x, torch.tensor(Y), batch_size=8)
+    assert not any(leaf.requires_grad for leaf in tree.leaves(run.state))
+    assert not run.predict(x).requires_grad
+    pytest.importorskip("jax")
+    run = trainer(device=find_place("cpu", "jax"), dtype="float32")
+    run.evaluate(X, Y)
+    before = run.state
+    run.fit(X, Y, batch_size=8)
+    assert all(leaf.is_deleted() for leaf in tree.leaves(before.params))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int64", "float64", "bool"])
+def test_labels_of_every_kind(dtype: str, backend: Backend) -> None:
+    y = (Y > 0).astype(dtype)
+    if backend.library == "torch" and dtype == "uint32":
+        pytest.skip("array-api-compat's torch has no uint32 arithmetic, and no one has such labels there")
+    run = Trainer(nn.Linear(6, 300), nn.CrossEntropyLoss(), optim.SGD(0.1))
+    run.fit(backend.array(X), backend.array(y), batch_size=40)
+    assert run.evaluate(X, (Y > 0).astype("int32"))["accuracy"] >= 0
 
 
 def test_what_goes_in_comes_out(backend: Backend) -> None:
@@ -222,17 +437,17 @@ BAD = [
     (broken(X, 3, 2), Y, {}, r"x\[3, 2\] is nan \(1 of 240 values are not finite\)"),
     (broken(X, 3, 2, value=math.inf), Y, {}, r"x\[3, 2\] is inf"),
     (X.astype(complex), Y, {}, "x has dtype complex128; expected real numbers"),
-    (X.astype(str), Y, {}, "encode text as numbers"),
+    (X.astype(str), Y, {}, "x has dtype <U32; expected real numbers; encode text first"),
     ([[1.0], [1.0, 2.0]], Y, {}, "x: cannot be made an array"),
     (X, Y[:39], {}, r"y has shape \(39,\) for 40 rows"),
     (X, broken(Y, 7, value=3), {}, r"y\[7\] = 3.0, but labels must be whole numbers in 0…2 \(3 classes"),
     (X, broken(Y, 7, value=-1), {}, r"y\[7\] = -1.0, but labels"),
     (X, broken(Y, 7, value=1.5), {}, r"y\[7\] = 1.5, but labels"),
     (X, broken(Y, 7), {}, r"y\[7\] is nan"),
-    (X, [str(y) for y in Y], {}, "y holds text; expected class labels"),
+    (X, [str(y) for y in Y], {}, "y has dtype <U1; expected real numbers; encode text first"),
     (X, np.ones((40, 2)), {}, r"y has shape \(40, 2\); expected \(40,\) labels or \(40, 3\) probabilities"),
     (X, -np.ones((40, 3)), {}, "y holds negative numbers"),
-    (X, Y, {"sample_weight": np.ones(39)}, r"sample_weight has shape \(39,\); expected \(40,\)"),
+    (X, Y, {"sample_weight": np.ones(39)}, r"sample_weight has shape \(39,\) for 40 rows"),
     (X, Y, {"sample_weight": -np.ones(40)}, "sample_weight: expected weights of at least 0"),
     (X, Y, {"sample_weight": np.zeros(40)}, "that are not all 0"),
     (X, Y, {"epochs": 0}, "epochs: 0 is not a whole number of at least 1"),
@@ -259,7 +474,7 @@ def test_a_column_of_labels_is_raveled_with_a_warning() -> None:
 
 
 BAD_SETTINGS = [
-    (lambda: nn.Linear(0, 3), "in_features is 0"),
+    (lambda: nn.Linear(0, 3), "in_features: 0 is not a whole number"),
     (lambda: nn.Dropout(1.0), "p is 1.0; expected"),
     (lambda: nn.MLP(4, 2, (8,), activation="relux"), "did you mean 'relu'"),
     (lambda: nn.MLP(4, 2, (8, 8), dropout=(0.1,)), "1 dropout rates for 2 hidden layers"),
@@ -272,6 +487,16 @@ BAD_SETTINGS = [
     (lambda: trainer(dtype="float16"), "dtype: 'float16'"),
     (lambda: trainer(seed=-1), "seed: -1"),
     (lambda: trainer().state, "no state yet"),
+    (lambda: Trainer(network(), nn.CrossEntropyLoss, optim.SGD()), "is no loss; give an instance"),
+    (lambda: Trainer(network(), nn.CrossEntropyLoss(), "adam"), "'adam' is no optimizer"),
+    (lambda: trainer().predict(X, batch_size=0), "batch_size: 0 is not"),
+    (lambda: trainer().fit(X, [[1], [1, 2]]), "y: cannot be made an array"),
+    (lambda: nn.VarianceScaling(1, "fan_in", "gauss"), "distribution: 'gauss' is not one of"),
+    (lambda: nn.VarianceScaling(-1, "fan_in", "normal"), "scale is -1"),
+    (lambda: nn.Standardize((1.0, 2.0), (1.0,)), "2 means, but 1 deviations"),
+    (lambda: nn.MLP(6, 3, 8), r"hidden_sizes is 8; expected a list of widths: \[8\]"),
+    (lambda: optim.SGD("0.1"), "lr: '0.1' is not a number"),
+    (lambda: nn.Dropout("x"), "p: 'x' is not a number"),
     (lambda: nn.Linear(3, 2).forward(nn.Linear(3, 2).init(random.key(0, "")), np.ones((2, 3, 4))), "Flatten"),
     (lambda: nn.MSELoss().forward((), np.ones((3, 1)), np.ones(3)), r"y\[:, None\]"),
     (lambda: nn.CrossEntropyLoss().forward((), np.ones(3), np.ones(3)), "prediction has shape"),

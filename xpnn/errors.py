@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Iterable
 
 
@@ -38,3 +39,17 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(f"{what}: {value!r} is not one of {', '.join(names)}{hint}")
+
+
+def as_float(what: str, value: object) -> float:
+    """`value` as a Python float, which never widens the arrays it meets (a NumPy float64 does). Raises InputError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InputError(f"{what}: {value!r} is not a number")
+    return float(value)
+
+
+def as_count(what: str, value: object) -> int:
+    """`value` as a Python int of at least 1. Raises InputError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise InputError(f"{what}: {value!r} is not a whole number of at least 1")
+    return int(value)

@@ -5,6 +5,7 @@ In the library, everything follows its input. `find_place` is for those who ask 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,6 +160,16 @@ def place(x: Array, where: Place, *, dtype: str | None = None, copy: bool = True
 
     Between libraries the bytes go through the host. Raises InputError where the library has no such dtype switched on.
     """
+    with current(where):
+        return _place(x, where, dtype, copy)
+
+
+def current(where: Place) -> contextlib.AbstractContextManager[Any]:
+    """Makes CuPy compute on this device, which it must be told; the other libraries ask their arrays."""
+    return where.device if where.library == "cupy" else contextlib.nullcontext()
+
+
+def _place(x: Array, where: Place, dtype: str | None, copy: bool) -> Array:
     xp = where.xp
     if not (library_of(x) == where.library and device_of(x) == where.device):
         host = np.ascontiguousarray(to_numpy(x)).reshape(x.shape)  # torch refuses negative strides
@@ -169,6 +180,11 @@ def place(x: Array, where: Place, *, dtype: str | None = None, copy: bool = True
                     f"JAX has no {dtype} unless it is switched on: jax.config.update('jax_enable_x64', True)"
                 )
             wanted = wanted.replace("64", "32")
+            if host.dtype.kind in "iu" and (host.astype(wanted) != host).any():
+                raise InputError(
+                    f"JAX has no {host.dtype} unless it is switched on, and values up to {host.max()} need it: "
+                    "jax.config.update('jax_enable_x64', True)"
+                )
         return xp.asarray(_cast(np, host, np.dtype(wanted)), device=where.device, copy=True)
     if dtype is not None and x.dtype != getattr(xp, dtype):
         return _cast(xp, x, getattr(xp, dtype))

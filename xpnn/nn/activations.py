@@ -17,7 +17,7 @@ class ReLU:
 
     def forward(self, params: tuple[()], x: Array, *, key: Key | None = None) -> tuple[Array, Array]:
         xp = array_namespace(x)
-        y = xp.where(x > 0, x, 0.0)
+        y = xp.where(x < 0, 0.0, x)  # NaN stays NaN
         return y, y
 
     def backward(self, params: tuple[()], y: Array, dy: Array, *, need_dx: bool = True) -> tuple[Array, tuple[()]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -54,7 +55,7 @@ class Sequential:
         self, params: tuple[Params, ...], residuals: tuple[Residuals, ...], dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, tuple[Params, ...]]:
         """Last to first. Without need_dx, nothing is computed below the first trained layer but carried values."""
-        grads: list[Params] = [()] * len(self.layers)
+        grads: list[Params] = list(params)  # what is skipped has no leaves, and keeps its type
         trained_from = 0 if need_dx else self._first_trained(params)
         dx: Array | None = dy
         for (start, stop, is_dense), kept in zip(reversed(self.blocks), reversed(residuals), strict=True):
@@ -106,7 +107,9 @@ def MLP(
     The last layer has no activation: its outputs are logits. Returns a Sequential. Raises InputError.
     """
     one_of("activation", activation, ACTIVATIONS)
-    rates = [dropout] * len(hidden_sizes) if isinstance(dropout, (int, float)) else list(dropout)
+    if isinstance(hidden_sizes, numbers.Integral):
+        raise InputError(f"MLP: hidden_sizes is {hidden_sizes!r}; expected a list of widths: [{hidden_sizes}]")
+    rates = list(dropout) if isinstance(dropout, Sequence) else [dropout] * len(hidden_sizes)
     if len(rates) != len(hidden_sizes):
         raise InputError(
             f"MLP: {len(rates)} dropout rates for {len(hidden_sizes)} hidden layers; give one for all, or one each"

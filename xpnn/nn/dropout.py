@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xpnn.arrays import random
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
-from xpnn.errors import InputError
+from xpnn.errors import InputError, as_float
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Dropout:
     p: float = 0.5
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "p", as_float("Dropout: p", self.p))
         if not 0 <= self.p < 1:
             raise InputError(f"Dropout: p is {self.p!r}; expected a probability of dropping, 0 <= p < 1")
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from xpnn.arrays import random
-from xpnn.errors import one_of
+from xpnn.errors import InputError, as_float, one_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,12 @@ class VarianceScaling:
     scale: float
     mode: Literal["fan_in", "fan_out", "fan_avg"]
     distribution: Literal["normal", "uniform"]
+
+    def __post_init__(self) -> None:
+        one_of("VarianceScaling: mode", self.mode, ("fan_in", "fan_out", "fan_avg"))
+        one_of("VarianceScaling: distribution", self.distribution, ("normal", "uniform"))
+        if not 0 <= as_float("VarianceScaling: scale", self.scale) < math.inf:
+            raise InputError(f"VarianceScaling: scale is {self.scale!r}; expected a number of at least 0")
 
     def __call__(self, key: random.Key, shape: tuple[int, int]) -> np.ndarray:
         """float64 values of `shape` = (fan_in, fan_out)."""

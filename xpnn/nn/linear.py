@@ -9,7 +9,7 @@ import numpy as np
 
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
-from xpnn.errors import InputError
+from xpnn.errors import InputError, as_count
 from xpnn.nn import initializers
 from xpnn.nn.initializers import VarianceScaling
 
@@ -36,9 +36,7 @@ class Linear:
 
     def __post_init__(self) -> None:
         for name in ("in_features", "out_features"):
-            size = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
-                raise InputError(f"Linear: {name} is {size!r}; expected a whole number of at least 1")
+            object.__setattr__(self, name, as_count(f"Linear: {name}", getattr(self, name)))
         initializers.get(self.weight_init)
 
     def init(self, key: Key) -> LinearParams:

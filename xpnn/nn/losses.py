@@ -55,8 +55,9 @@ class CrossEntropyLoss:
         log_p = z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
         if target.ndim == 1:
             # A comparison, because the standard has no scatter, and CuPy's integer indexing wraps.
-            classes = xp.arange(shape[1], dtype=target.dtype, device=device_of(target))
-            target = xp.astype(target[:, None] == classes, prediction.dtype)
+            classes = xp.arange(shape[1], dtype=xp.int32, device=device_of(target))
+            target = xp.astype(target, xp.int32)[:, None] == classes  # int32: bytes would wrap beyond 255 classes
+        target = xp.astype(target, prediction.dtype)
         factor = _factor(xp, self.reduction, shape[0], sample_weight)
         loss = -xp.sum(target * log_p * factor)
         return loss, CrossEntropyResiduals(log_p, target, factor)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnn.arrays.device import to_numpy
-from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Carried
-from xpnn.errors import InputError
+from xpnn.errors import InputError, as_float
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,11 @@ class Scale:
 
     factor: float
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", as_float("Scale: factor", self.factor))
+
     def init(self, key: Key) -> ScaleParams:
-        return ScaleParams(Carried(np.asarray(float(self.factor))))
+        return ScaleParams(Carried(np.asarray(self.factor)))
 
     def forward(self, params: ScaleParams, x: Array, *, key: Key | None = None) -> tuple[Array, None]:
         factor = params.factor.value
@@ -80,9 +82,9 @@ class Standardize:
     deviation: tuple[float, ...]
 
     @classmethod
-    def fit(cls, x: Array | Sequence) -> Standardize:
+    def fit(cls, x: Any) -> Standardize:
         """The layer for the columns of x, (rows, features): host arithmetic in float64. Raises InputError."""
-        table = (np.asarray(x) if isinstance(x, Sequence) else to_numpy(x)).astype(np.float64)
+        table = np.asarray(to_numpy(x) if is_array(x) else x, dtype=np.float64)
         if table.ndim != 2 or table.size == 0:
             raise InputError(f"Standardize.fit: x has shape {table.shape}; expected (rows, features), not empty")
         with np.errstate(over="ignore", invalid="ignore"):
@@ -90,7 +92,12 @@ class Standardize:
         bad = np.flatnonzero(~np.isfinite(mean) | ~np.isfinite(deviation))
         if bad.size:
             raise InputError(f"Standardize.fit: the values of column {bad[0]} are too large, or not finite")
+        deviation[table.max(axis=0) == table.min(axis=0)] = 0  # rounding may leave 1e-17
         return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.deviation):
+            raise InputError(f"Standardize: {len(self.mean)} means, but {len(self.deviation)} deviations")
 
     def init(self, key: Key) -> StandardizeParams:
         deviation = np.asarray(self.deviation)

@@ -15,7 +15,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.tree import Tree
-from xpnn.errors import InputError
+from xpnn.errors import InputError, as_float
 
 
 class Optimizer(Protocol):
@@ -61,12 +61,9 @@ class SGD:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        _check(
-            "SGD",
-            lr=(self.lr, float("inf")),
-            momentum=(self.momentum, 1),
-            weight_decay=(self.weight_decay, 1e9),
-        )
+        for name in ("lr", "momentum", "weight_decay"):
+            object.__setattr__(self, name, as_float(f"SGD: {name}", getattr(self, name)))
+        _check("SGD", lr=(self.lr, math.inf), momentum=(self.momentum, 1), weight_decay=(self.weight_decay, 1e9))
         if self.nesterov and not self.momentum:
             raise InputError("SGD: nesterov needs a momentum above 0")
 
@@ -132,9 +129,12 @@ class Adam:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        beta1, beta2 = self.betas
-        _check("Adam", lr=(self.lr, float("inf")), beta1=(beta1, 1), beta2=(beta2, 1))
-        _check("Adam", eps=(self.eps, float("inf")), weight_decay=(self.weight_decay, 1e9))
+        for name in ("lr", "eps", "weight_decay"):
+            object.__setattr__(self, name, as_float(f"Adam: {name}", getattr(self, name)))
+        beta1, beta2 = (as_float("Adam: betas", beta) for beta in self.betas)
+        object.__setattr__(self, "betas", (beta1, beta2))
+        _check("Adam", lr=(self.lr, math.inf), beta1=(beta1, 1), beta2=(beta2, 1))
+        _check("Adam", eps=(self.eps, math.inf), weight_decay=(self.weight_decay, 1e9))
 
     def init(self, params: Tree) -> AdamState:
         leaves = tree.leaves(params)

@@ -24,9 +24,9 @@ def as_array(name: str, x: Any) -> Array:
             raise InputError(f"{name}: cannot be made an array: {error}") from error
     xp = array_namespace(x)
     if str(x.dtype) == "object" or not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
-        text = x.dtype.kind in "OSU" if isinstance(x, np.ndarray) else False
-        cure = "encode text as numbers first" if text else "convert it first"
-        raise InputError(f"{name} has dtype {x.dtype}; expected real numbers: {cure}")
+        text = isinstance(x, np.ndarray) and x.dtype.kind in "OSU"
+        cure = f"; encode text first: classes, {name} = numpy.unique({name}, return_inverse=True)" if text else ""
+        raise InputError(f"{name} has dtype {x.dtype}; expected real numbers{cure}")
     return x
 
 
@@ -45,35 +45,34 @@ def check_features(name: str, x: Any) -> Array:
 
 
 def check_target(name: str, y: Any, rows: int, outputs: int, *, labels: bool) -> Array:
-    """`y` as the target of `rows` predictions of `outputs` numbers each.
+    """`y` as the target of CrossEntropyLoss (`labels`) or MSELoss, for `rows` predictions of `outputs` numbers each.
 
-    labels: whether the loss takes class labels. Then y is (rows,) integers 0 … outputs − 1 (integral floats are
-    converted), or
+    labels: (rows,) integers 0 … outputs − 1 (integral floats are converted), which become int32 on the host, or
             (rows, outputs) probabilities; otherwise (rows, outputs) numbers, or (rows,) where outputs = 1.
     Raises InputError, naming the first value that does not fit.
     """
-    if not is_array(y) and np.asarray(y).dtype.kind in "SUO":
-        raise InputError(
-            f"{name} holds text; expected class labels 0 … {outputs - 1}: "
-            f"classes, {name} = numpy.unique({name}, return_inverse=True)"
-        )
-    y = as_array(name, y)
-    xp = array_namespace(y)
-    if y.ndim == 0 or y.shape[0] != rows:
-        raise InputError(f"{name} has shape {tuple(y.shape)} for {rows} rows of features; expected one target a row")
-    _check_finite(name, y)
+    y = check_rows(name, y, rows)
     if labels and y.ndim == 2 and y.shape[1] == 1 and outputs != 1:
         warnings.warn(f"{name} has shape {tuple(y.shape)}; its one column is taken as the labels", stacklevel=4)
         y = y[:, 0]
     if not labels and y.ndim == 1 and outputs == 1:
         y = y[:, None]
     if labels and y.ndim == 1:
-        return _check_labels(name, y, outputs)
+        return _check_labels(name, to_numpy(y), outputs)
     if tuple(y.shape) != (rows, outputs):
         wanted = f"({rows},) labels or ({rows}, {outputs}) probabilities" if labels else f"({rows}, {outputs})"
         raise InputError(f"{name} has shape {tuple(y.shape)}; expected {wanted}")
-    if labels and not _holds(xp.all(y >= 0)):
+    if labels and (to_numpy(y) < 0).any():
         raise InputError(f"{name} holds negative numbers; expected one row of probabilities a sample")
+    return y
+
+
+def check_rows(name: str, y: Any, rows: int) -> Array:
+    """`y` as an array of finite numbers with one entry a row. Raises InputError."""
+    y = as_array(name, y)
+    if y.ndim == 0 or y.shape[0] != rows:
+        raise InputError(f"{name} has shape {tuple(y.shape)} for {rows} rows of features; expected one a row")
+    _check_finite(name, y)
     return y
 
 
@@ -81,37 +80,31 @@ def check_weight(name: str, weight: Any, rows: int) -> Array | None:
     """`weight` as (rows,) finite numbers of at least 0, not all 0; None stays None. Raises InputError."""
     if weight is None:
         return None
-    weight = as_array(name, weight)
-    if tuple(weight.shape) != (rows,):
+    weight = check_rows(name, weight, rows)
+    if weight.ndim != 1:
         raise InputError(f"{name} has shape {tuple(weight.shape)}; expected ({rows},), one weight a row")
-    _check_finite(name, weight)
-    xp = array_namespace(weight)
-    if not _holds(xp.all(weight >= 0)) or not _holds(xp.any(weight > 0)):
+    host = to_numpy(weight)
+    if (host < 0).any() or not (host > 0).any():
         raise InputError(f"{name}: expected weights of at least 0 that are not all 0")
     return weight
 
 
-def _check_labels(name: str, y: Array, classes: int) -> Array:
-    xp = array_namespace(y)
-    if xp.isdtype(y.dtype, "bool"):
-        return xp.astype(y, xp.int32)
-    wrong = xp.logical_or(y < 0, y >= classes)
-    if xp.isdtype(y.dtype, "real floating"):
-        wrong = xp.logical_or(wrong, y != xp.floor(y))
-    if _holds(xp.any(wrong)):
-        i = int(np.argmax(to_numpy(wrong)))
-        value = to_numpy(y)[i]
+def _check_labels(name: str, y: np.ndarray, classes: int) -> np.ndarray:
+    """On the host: a GPU would wrap or clamp a wrong label, and narrow integers would wrap the bound."""
+    wrong = (y < 0) | (y > classes - 1) | (y != np.floor(y)) if y.dtype.kind == "f" else (y < 0) | (y > classes - 1)
+    if wrong.any():
+        i = int(np.argmax(wrong))
         raise InputError(
-            f"{name}[{i}] = {value}, but labels must be whole numbers in 0…{classes - 1} "
+            f"{name}[{i}] = {y[i]}, but labels must be whole numbers in 0…{classes - 1} "
             f"({classes} classes, as many as the model has outputs)"
         )
-    return xp.astype(y, xp.int32)
+    return y.astype(np.int32)
 
 
 def all_finite(x: Array) -> bool:
     """Whether no value of `x` is NaN or infinite: a wait for the device."""
     xp = array_namespace(x)
-    return not xp.isdtype(x.dtype, "real floating") or _holds(xp.all(xp.isfinite(x)))
+    return not xp.isdtype(x.dtype, "real floating") or bool(to_numpy(xp.all(xp.isfinite(x))))
 
 
 def _check_finite(name: str, x: Array) -> None:
@@ -124,8 +117,3 @@ def _check_finite(name: str, x: Array) -> None:
         f"{name}[{place}] is {to_numpy(x)[first]} ({int(bad.sum())} of {bad.size} values are not finite); "
         "drop those rows or fill them in"
     )
-
-
-def _holds(condition: Array) -> bool:
-    """Whether a 0-d condition holds: a wait for the device, here at the door and never in a step."""
-    return bool(to_numpy(condition))

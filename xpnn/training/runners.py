@@ -7,6 +7,7 @@ shapes of it, full batches and the remainder, so that nothing is compiled or cap
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -61,23 +62,17 @@ def download(device: Tree) -> Tree:
     return tree.map(to_numpy, device)
 
 
-def working_on(where: Place) -> contextlib.AbstractContextManager[Any]:
-    """What a library wants around plain work on a place.
+def _written(state: State, fields: dict[str, Tree], where: Place, dtype: str) -> State:
+    return state._replace(**{name: upload(x, where, dtype) for name, x in fields.items()})
 
-    torch records no tape; NumPy does not warn of overflow, because `Totals` reports what is not finite; CuPy
-    allocates on the current device.
-    """
-    match where.library:
-        case "torch":
-            import torch
 
-            return torch.no_grad()
-        case "cupy":
-            return where.device
-        case "numpy" | "strict":
-            return np.errstate(all="ignore")
-        case _:
-            return contextlib.nullcontext()
+def _quietly(where: Place) -> contextlib.AbstractContextManager[Any]:
+    """torch records no tape; NumPy does not warn of overflow, because `Totals` reports what is not finite."""
+    if where.library == "torch":
+        import torch
+
+        return torch.no_grad()
+    return np.errstate(all="ignore") if where.library in ("numpy", "strict") else contextlib.nullcontext()
 
 
 class PlainRunner:
@@ -90,23 +85,23 @@ class PlainRunner:
         self._training, self._evaluation = training, evaluation
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
-        with working_on(self._where):
+        with _quietly(self._where):
             for i in range(start, stop):
                 state = self._training(state, data, batches[i, :])
         return state
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
-        with working_on(self._where):
+        with _quietly(self._where):
             for i in range(batches.shape[0]):
                 totals = self._evaluation(params, constants, totals, data, batches[i, :])
         return totals
 
     def predict(self, params: Params, x: Array) -> Array:
-        with working_on(self._where):
+        with _quietly(self._where):
             return self._model.forward(params, x)[0]
 
     def write(self, state: State, **fields: Tree) -> State:
-        return state._replace(**{name: upload(x, self._where, self._dtype) for name, x in fields.items()})
+        return _written(state, fields, self._where, self._dtype)
 
 
 class JaxRunner:
@@ -118,22 +113,30 @@ class JaxRunner:
         import jax
 
         self._where, self._dtype = where, dtype
+        # On a GPU, JAX's default for float32 matrix products is TF32 (jax-ml/jax#18934): fp32 shall mean fp32.
+        exact = functools.partial(jax.default_matmul_precision, "highest")
 
         def many(state: State, data: Data, batches: Array, start: Array, stop: Array) -> State:
             def body(i: Array, state: State) -> State:
                 return training(state, data, batches[i, :])
 
-            return jax.lax.fori_loop(start, stop, body, state)
+            with exact():
+                return jax.lax.fori_loop(start, stop, body, state)
 
         def evaluate(params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
             def body(i: Array, totals: Totals) -> Totals:
                 return evaluation(params, constants, totals, data, batches[i, :])
 
-            return jax.lax.fori_loop(0, batches.shape[0], body, totals)
+            with exact():
+                return jax.lax.fori_loop(0, batches.shape[0], body, totals)
+
+        def predict(params: Params, x: Array) -> Array:
+            with exact():
+                return model.forward(params, x)[0]
 
         self._train: Callable[..., State] = jax.jit(many, donate_argnums=0)
         self._evaluate: Callable[..., Totals] = jax.jit(evaluate)
-        self._predict: Callable[..., Array] = jax.jit(lambda params, x: model.forward(params, x)[0])
+        self._predict: Callable[..., Array] = jax.jit(predict)
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         return self._train(state, data, batches, np.int32(start), np.int32(stop))
@@ -145,4 +148,4 @@ class JaxRunner:
         return self._predict(params, x)
 
     def write(self, state: State, **fields: Tree) -> State:
-        return state._replace(**{name: upload(x, self._where, self._dtype) for name, x in fields.items()})
+        return _written(state, fields, self._where, self._dtype)

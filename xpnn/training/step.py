@@ -15,6 +15,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Tree
+from xpnn.nn.losses import CrossEntropyLoss, MSELoss
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.training.metrics import Metric
@@ -31,7 +32,7 @@ class Data(NamedTuple):
 class Totals(NamedTuple):
     """What an epoch adds up; 0-d arrays, except for the counter's (1,).
 
-    loss:     Σ over batches of weight · loss
+    loss:     Σ over rows of weight · loss
     weight:   Σ of the rows' weights
     metrics:  the sums of each metric
     lr:       the last step's learning rate
@@ -89,6 +90,8 @@ def first_state(model: Layer, loss: Loss, metrics: Sequence[Metric], seed: int) 
 def training_step(model: Layer, loss: Loss, optimizer: Optimizer, metrics: Sequence[Metric]) -> Step:
     """The function step(state, data, rows) -> state; rows: (batch,) int32 indices on the device."""
 
+    is_sum = _is_sum(loss)
+
     def step(state: State, data: Data, rows: Array) -> State:
         x, y, weight = _batch(data, rows)
         key = Key(state.key, state.step)
@@ -101,12 +104,12 @@ def training_step(model: Layer, loss: Loss, optimizer: Optimizer, metrics: Seque
         trained, optimizer_state = optimizer.update(
             tree.trained(state.params), tree.trained(grads), state.optimizer, lr, donate=True
         )
-        totals = _watch(_add(state.totals, metrics, value, prediction, y, weight), value, state.step, lr)
+        totals = _add(state.totals, metrics, value, is_sum, prediction, y, weight)
         return state._replace(
             params=tree.merge(trained, grads),
             optimizer=optimizer_state,
             step=state.step + 1,
-            totals=totals,
+            totals=_watch(totals, value, state.step, lr),
         )
 
     return step
@@ -115,11 +118,13 @@ def training_step(model: Layer, loss: Loss, optimizer: Optimizer, metrics: Seque
 def evaluation_step(model: Layer, loss: Loss, metrics: Sequence[Metric]) -> EvaluationStep:
     """The function (params, constants, totals, data, rows) -> totals, in inference: no key, nothing dropped."""
 
+    is_sum = _is_sum(loss)
+
     def step(params: Params, constants: Params, totals: Totals, data: Data, rows: Array) -> Totals:
         x, y, weight = _batch(data, rows)
         prediction, _ = model.forward(params, x)
         value, _ = loss.forward(constants, prediction, y, weight)
-        return _add(totals, metrics, value, prediction, y, weight)
+        return _add(totals, metrics, value, is_sum, prediction, y, weight)
 
     return step
 
@@ -130,16 +135,27 @@ def _batch(data: Data, rows: Array) -> Data:
 
 
 def _add(
-    totals: Totals, metrics: Sequence[Metric], value: Array, prediction: Array, y: Array, weight: Array | None
+    totals: Totals,
+    metrics: Sequence[Metric],
+    value: Array,
+    is_sum: bool,
+    prediction: Array,
+    y: Array,
+    weight: Array | None,
 ) -> Totals:
     """One more batch in the sums."""
     rows = prediction.shape[0] if weight is None else array_namespace(weight).sum(weight)
     sums = zip(metrics, totals.metrics, strict=True)
     return totals._replace(
-        loss=totals.loss + value * rows,
+        loss=totals.loss + (value if is_sum else value * rows),
         weight=totals.weight + rows,
         metrics=tuple(metric.update(old, prediction, y, weight) for metric, old in sums),
     )
+
+
+def _is_sum(loss: Loss) -> bool:
+    """Whether the loss is a sum over the rows already; a loss of one's own is taken for a mean."""
+    return isinstance(loss, (CrossEntropyLoss, MSELoss)) and loss.reduction == "sum"
 
 
 def _watch(totals: Totals, value: Array, step: Array, lr: Array) -> Totals:

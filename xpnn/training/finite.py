@@ -1,0 +1,35 @@
+"""A loss or a weight that is not finite: found without a wait in the step, and said with the step and the rate."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnn.arrays import tree
+from xpnn.arrays.tree import Tree
+from xpnn.errors import NonFiniteError
+from xpnn.training.inputs import all_finite
+from xpnn.training.step import Totals
+
+CURE = "lower the learning rate or scale the features"
+
+
+def check_loss(totals: Totals, epoch: int, steps_before: int) -> None:
+    """Raise NonFiniteError where an epoch's totals, on the host, hold a step whose loss was not finite."""
+    bad = int(totals.bad_step[0])
+    if bad:
+        raise NonFiniteError(
+            f"the loss is not finite at step {bad} (epoch {epoch}, batch {bad - steps_before}), learning rate "
+            f"{shortest(totals.bad_lr):g}; {CURE}"
+        )
+
+
+def check_weights(params: Tree, step: int, lr: float) -> None:
+    """Raise NonFiniteError where the last update spoilt the weights, after a last good loss; asked once a fit."""
+    for name, leaf in tree.named(params):
+        if not all_finite(leaf):
+            raise NonFiniteError(f"the weights {name} are not finite after step {step}, learning rate {lr:g}; {CURE}")
+
+
+def shortest(x: np.ndarray) -> float:
+    """The shortest decimal that means this float: 0.001 for a float32, not 0.0010000000474974513."""
+    return float(str(x))
