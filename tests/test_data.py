@@ -285,7 +285,21 @@ def test_download_without_network(small: dict[str, bytes], monkeypatch: pytest.M
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as httpd:
         closed = f"http://127.0.0.1:{httpd.server_port}/"
     monkeypatch.setattr(mnist, "MIRRORS", (closed,))
-    with pytest.raises(OSError, match="refused"):
+    monkeypatch.setenv("XPNN_DATA_DIR", str(mnist.cache() / "nothing"))
+    with pytest.raises(OSError, match="refused") as caught:
+        data.load("mnist")
+    reason = str(caught.value).splitlines()[1]
+    assert "Max retries" not in reason and len(reason) < 200  # the core of the error, not its wrappings
+    assert "nothing', does not hold it" in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_written(
+    small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(mnist, "cache", lambda: tmp_path / "file" / "mnist")
+    monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/",))
+    with pytest.raises(mnist.DownloadError, match=r"cannot be written \(Not a directory\).*--data-dir"):
         data.load("mnist")
 
 

@@ -88,20 +88,38 @@ def _cached(path: Path | None, folder: Path, name: str, progress: Progress | Non
             return read_idx(path, FILES[name])
         except DataFormatError:
             pass  # it stays where it is until a good one replaces it
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(
+            f"{str(folder)!r} cannot be written ({error.strerror}), so {name}.gz cannot be downloaded; "
+            "name a folder that holds the files with --data-dir (data_dir=) or in XPNN_DATA_DIR"
+        ) from error
     reasons = []
     for mirror in MIRRORS:
         url = f"{mirror}{name}.gz"
         try:
             return _download(url, folder, name, progress)
         except (OSError, ValueError) as error:  # whatever went wrong here, the next mirror may do better
-            reason = str(error)[:300] or type(error).__name__
-            # a server's words must not reach the terminal as control codes
-            reasons.append(f"  {url}: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason))
+            reasons.append(f"  {url}: {_reason(error)}")
+    named = os.environ.get("XPNN_DATA_DIR")
     raise DownloadError(
-        f"{name}.gz could not be downloaded:\n" + "\n".join(reasons) + "\n"
-        f"Put the four files ({', '.join(f'{name}.gz' for name in FILES)}) into {str(folder)!r}, "
+        f"{name}.gz could not be downloaded:\n"
+        + "\n".join(reasons)
+        + "\n"
+        + (f"XPNN_DATA_DIR, {named!r}, does not hold it. " if named else "")
+        + f"Put the four files ({', '.join(f'{name}.gz' for name in FILES)}) into {str(folder)!r}, "
         "or into any folder and name it with --data-dir (data_dir=) or in XPNN_DATA_DIR"
     )
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says at its core: requests and urllib3 wrap it three times."""
+    while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), Exception):
+        error = inner
+    text = str(error)[:200] or type(error).__name__
+    # a server's words must not reach the terminal as control codes
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _download(url: str, folder: Path, name: str, progress: Progress | None) -> np.ndarray:
@@ -111,7 +129,6 @@ def _download(url: str, folder: Path, name: str, progress: Progress | None) -> n
     """
     import pooch
 
-    folder.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
     os.close(handle)
     try:
