@@ -12,6 +12,9 @@ import numpy as np
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
+from xpnn.arrays.accelerate import Accelerated, AcceleratedPair
+from xpnn.nn.dense import dense
+from xpnn.optim.optimizers import adam_step, sgd_step
 
 TORCH = Any  # the module torch
 
@@ -161,3 +164,38 @@ def names() -> set[str]:
     rows = {case.public or type(case.layer).__name__ for case in LAYERS}
     rows |= {type(case.loss).__name__ for case in LOSSES}
     return rows | {type(case.optimizer).__name__ for case in OPTIMIZERS}
+
+
+class AcceleratedCase(NamedTuple):
+    """Arguments of an accelerated function, or of a pair's forward, on which a kernel must do as its reference."""
+
+    id: str
+    op: Accelerated | AcceleratedPair
+    arguments: tuple[Any, ...]
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+
+def _leaves(name: str) -> list[np.ndarray]:
+    return [draw(name, 3, 2), draw(name, 2)]
+
+
+_KEY = random.key(3, "dropout")
+_RATE, _ONE, _TWO = np.asarray(0.1), np.asarray(0.1), np.asarray(0.01)
+_BLOCK = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))
+
+ACCELERATED = [
+    AcceleratedCase(
+        "sgd", sgd_step, (_leaves("p"), _leaves("g"), _leaves("v"), _RATE, 0.9, 0.1, True), {"donate": True}
+    ),
+    AcceleratedCase("sgd-plain", sgd_step, (_leaves("p"), _leaves("g"), [], _RATE, 0.0, 0.0, False), {"donate": False}),
+    AcceleratedCase(
+        "adam",
+        adam_step,
+        (_leaves("p"), _leaves("g"), _leaves("m"), [leaf**2 for leaf in _leaves("v")])
+        + (_RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1),
+        {"donate": True},
+    ),
+    AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
+    AcceleratedCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),
+    AcceleratedCase("dense-linear", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]),), _BLOCK[:1], None, 0)),
+]

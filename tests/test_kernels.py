@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pkgutil
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from conftest import Backend
+from cases import ACCELERATED, AcceleratedCase, draw
+from conftest import Backend, assert_close, make_backend
 
 import xpnn.kernels
-from xpnn.arrays.accelerate import AcceleratedPair, accelerated
+from xpnn.arrays.accelerate import Accelerated, AcceleratedPair, accelerated
+from xpnn.arrays.device import to_numpy
+from xpnn.arrays.random import Key, lanes
 
 
 def test_the_reference_runs_where_there_is_no_kernel(backend: Backend) -> None:
@@ -46,6 +50,64 @@ def test_a_kernel_stands_in_for_its_library_and_may_decline(backend: Backend) ->
         assert np.array_equal(double(np.ones(3)), [2, 2, 2])
 
 
+def brought(value: Any, backend: Backend) -> Any:
+    """The same arguments on the backend: arrays, in lists and tuples, are brought there; all else stays."""
+    if isinstance(value, Key):
+        words = [backend.array(lanes(word, backend.library)) for word in (*value.words, value.step)]
+        return Key((words[0], words[1]), words[2], value.path)
+    if isinstance(value, list):
+        return [brought(item, backend) for item in value]
+    if isinstance(value, tuple):
+        return getattr(value, "_make", tuple)([brought(item, backend) for item in value])
+    return backend.array(value) if isinstance(value, np.ndarray) else value
+
+
+def arrays_in(value: Any) -> list[np.ndarray]:
+    if isinstance(value, (list, tuple)):
+        return [array for item in value for array in arrays_in(item)]
+    return [] if value is None else [to_numpy(value)]
+
+
+def outcome(case: AcceleratedCase, op: Any, backend: Backend) -> list[np.ndarray]:
+    """What the function gives, or the pair's output, dx and gradients, with and without need_dx."""
+    arguments = brought(case.arguments, backend)
+    if isinstance(case.op, Accelerated):
+        return arrays_in(op(*arguments, **case.options))
+    y, residuals = op.forward(*arguments)
+    found = [y]
+    for need_dx in (True, False):
+        dy = backend.array(draw("dy", *y.shape))
+        found.append(op.backward(dy, residuals, arguments[1], arguments[2], need_dx))
+    return arrays_in(found)
+
+
+def assert_stands_in(case: AcceleratedCase, backend: Backend) -> None:
+    """The kernels registered for the backend do what the reference does."""
+    bare = type(case.op)(*([case.op.reference] if isinstance(case.op, Accelerated) else case.op.reference))
+    for got, wanted in zip(outcome(case, case.op, backend), outcome(case, bare, backend), strict=True):
+        assert_close(got, wanted, ulps=256)
+
+
+@pytest.mark.parametrize("case", ACCELERATED, ids=lambda case: case.id)
+def test_every_kernel_does_what_its_reference_does(case: AcceleratedCase, backend: Backend) -> None:
+    assert_stands_in(case, backend)
+
+
+def test_the_walk_notices_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, case = make_backend("numpy"), next(case for case in ACCELERATED if case.id == "sgd-plain")
+    wrong = {"numpy": lambda p, g, v, lr, *rest, donate: ([a + lr * b for a, b in zip(p, g, strict=True)], v)}
+    monkeypatch.setattr(case.op, "kernels", wrong)
+    with pytest.raises(AssertionError):
+        assert_stands_in(case, backend)
+
+
+def test_everything_accelerated_has_a_row() -> None:
+    found = set()
+    for module in [module for name, module in sys.modules.items() if name.startswith("xpnn.")]:
+        found |= {id(value) for value in vars(module).values() if isinstance(value, (Accelerated, AcceleratedPair))}
+    assert found == {id(case.op) for case in ACCELERATED}
+
+
 class Kept(NamedTuple):
     x: Any
 
@@ -71,11 +133,11 @@ def test_the_kernels_of_a_library_are_loaded_when_its_first_array_is_seen(
     (tmp_path / "numpy.py").write_text("LOADED = True\n")
     monkeypatch.setattr(xpnn.kernels, "__path__", [str(tmp_path)])
     monkeypatch.setattr(accelerate, "_loaded", set())
-    monkeypatch.delitem(__import__("sys").modules, "xpnn.kernels.numpy", raising=False)
+    monkeypatch.delitem(sys.modules, "xpnn.kernels.numpy", raising=False)
 
     accelerated(lambda x: x)(np.ones(1))
-    assert "xpnn.kernels.numpy" in __import__("sys").modules
-    monkeypatch.delitem(__import__("sys").modules, "xpnn.kernels.numpy")
+    assert "xpnn.kernels.numpy" in sys.modules
+    monkeypatch.delitem(sys.modules, "xpnn.kernels.numpy")
 
 
 def test_kernel_modules_are_named_after_libraries() -> None:
