@@ -191,8 +191,19 @@ ACCELERATED = [
     AcceleratedCase(
         "adam",
         adam_step,
-        (_leaves("p"), _leaves("g"), _leaves("m"), [leaf**2 for leaf in _leaves("v")])
-        + (_RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1),
+        (
+            _leaves("p"),
+            _leaves("g"),
+            _leaves("m"),
+            [leaf**2 for leaf in _leaves("v")],
+            _RATE,
+            _ONE,
+            _TWO,
+            0.9,
+            0.99,
+            1e-08,
+            0.1,
+        ),
         {"donate": True},
     ),
     AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
