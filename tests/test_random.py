@@ -84,6 +84,12 @@ def test_masks_keep_the_share_they_should() -> None:
         assert abs(share - (1 - p)) < 5 * (p * (1 - p) / n) ** 0.5
 
 
+def test_a_draw_at_the_threshold_is_kept() -> None:
+    key = random.key(0, "dropout")
+    draw = int(random.bits(key, (1,))[0]) >> 8
+    assert random.keep_mask(key, draw / 2**24, (1,))[0] and not random.keep_mask(key, (draw + 1) / 2**24, (1,))[0]
+
+
 def test_uniform_and_normal() -> None:
     key = random.key(1, "test")
     u, z = random.uniform(key, (200_000,)), random.normal(key, (200_000,))

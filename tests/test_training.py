@@ -249,8 +249,12 @@ def test_copies_are_copies(backend: Backend) -> None:
     x, y = np.array(X), np.array(Y)
     run = trainer(device=backend.where, dtype="float64")
     kept = run.snapshot()
+    wanted = trainer(dtype="float64").evaluate(x, y)["loss"]
     run.load(kept)
-    run.evaluate(x, y)
+    for leaf in tree.leaves(kept):
+        leaf[...] = 7
+    assert abs(run.evaluate(x, y)["loss"] - wanted) < 1e-12
+    kept = run.snapshot()
     before = run.evaluate(x, y)
     for leaf in (*tree.leaves(kept), *tree.leaves(run.snapshot())):
         leaf[...] = 7
