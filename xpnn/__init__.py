@@ -7,7 +7,7 @@ even NumPy, so that the command can still choose the BLAS kernels, and no array 
 
 import lazy_loader as _lazy
 
-__version__ = "0.1.0"
+from xpnn.version import __version__
 
 __getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
 __all__ += ["__version__"]

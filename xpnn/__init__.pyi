@@ -15,5 +15,4 @@ from .training import JSONLLogger as JSONLLogger
 from .training import Trainer as Trainer
 from .training import load_model as load_model
 from .training import save_model as save_model
-
-__version__: str
+from .version import __version__ as __version__

@@ -16,6 +16,7 @@ import typer
 from xpnn.cli import doctor, evaluate, predict, train
 from xpnn.cli.console import close_quietly, tell
 from xpnn.errors import DeviceUnavailableError, InputError, XpnnError
+from xpnn.version import __version__
 
 app = typer.Typer(
     name="xpnn",
@@ -31,9 +32,7 @@ for command in (train.train, evaluate.evaluate, predict.predict, doctor.doctor):
 
 def _version(show: bool) -> None:
     if show:
-        import xpnn
-
-        typer.echo(f"xpnn {xpnn.__version__}")
+        typer.echo(f"xpnn {__version__}")
         raise typer.Exit
 
 

@@ -20,10 +20,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-import xpnn
 from xpnn.arrays import blas, probe
 from xpnn.arrays.driver import Stage, gpu_names, one_line
 from xpnn.arrays.gpu_checks import DISTRIBUTIONS, TITLES, distributions
+from xpnn.version import __version__
 
 #: Every library, its title, and the distributions that it may have been installed as.
 _LIBRARIES = {
@@ -59,7 +59,7 @@ def report() -> dict[str, Any]:
     products = _blas()  # before any other library brings a BLAS of its own
     return {
         "schema_version": 1,
-        "xpnn": xpnn.__version__,
+        "xpnn": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu,

@@ -15,7 +15,6 @@ import numpy as np
 import typer
 from rich.console import Console
 
-import xpnn
 from xpnn import nn
 from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place
@@ -31,6 +30,7 @@ from xpnn.data.splits import stratified_split
 from xpnn.errors import XpnnError
 from xpnn.training import JSONLLogger, Trainer
 from xpnn.training.history import to_json
+from xpnn.version import __version__
 
 #: What a record of the history holds, in --json; the validation's part is null without one.
 RECORD = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds")
@@ -131,7 +131,7 @@ def _run(
     n_parameters = sum(leaf.size for leaf in tree.leaves(tree.trained(trainer.snapshot())))
     facts |= {
         "schema_version": SCHEMA_VERSION,
-        "version": xpnn.__version__,
+        "version": __version__,
         "status": "running",
         "dataset": settings.dataset,
         "backend": where.library,

@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialize
 
-import xpnn
 from xpnn.arrays import random, tree
 from xpnn.errors import DataFormatError
 from xpnn.nn.protocols import Layer, Params
 from xpnn.nn.registry import from_config, to_config
+from xpnn.version import __version__
 
 FORMAT_VERSION = 1
 
@@ -42,7 +42,7 @@ def save_model(path: str | Path, model: Layer, params: Params, about: dict[str, 
     metadata = {
         "format": "xpnn",
         "format_version": str(FORMAT_VERSION),
-        "xpnn_version": xpnn.__version__,
+        "xpnn_version": __version__,
         "config": json.dumps(to_config(model)),
         "about": json.dumps(about or {}),
     }
