@@ -104,6 +104,7 @@ WEIGHT = np.array([1.0, 0.5, 0.0, 2.0])
 LOSSES = [
     LossCase("cross-entropy", nn.CrossEntropyLoss(), draw("z", 4, 3), LABELS, None, _cross_entropy),
     LossCase("cross-entropy-shares", nn.CrossEntropyLoss(), draw("z", 4, 3), SHARES, None, _cross_entropy),
+    LossCase("cross-entropy-unnormalised", nn.CrossEntropyLoss(), draw("z", 4, 3), 3 * SHARES, None, _cross_entropy),
     LossCase("cross-entropy-weight", nn.CrossEntropyLoss(), draw("z", 4, 3), LABELS, WEIGHT, _cross_entropy),
     LossCase(
         "cross-entropy-sum", nn.CrossEntropyLoss(reduction="sum"), draw("z", 4, 3), LABELS, WEIGHT,
