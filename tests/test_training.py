@@ -337,6 +337,24 @@ def test_sample_weights_count(backend: Backend) -> None:
     assert abs(result["loss"] - fewer.evaluate(X[:30], Y[:30])["loss"]) < 1e-12
 
 
+def test_the_means_are_weighted_over_batches_of_different_weight() -> None:
+    weight = np.linspace(0, 3, 40)
+    run = Trainer(nn.Linear(6, 3), nn.CrossEntropyLoss(), optim.SGD(0.0))
+    log = run.fit(X, Y, batch_size=8, sample_weight=weight).records[0]
+    result = run.evaluate(X, Y, sample_weight=weight)
+    assert abs(log["loss"] - result["loss"]) < 1e-12 and abs(log["accuracy"] - result["accuracy"]) < 1e-12
+    assert abs(result["loss"] - run.evaluate(X, Y)["loss"]) > 1e-3
+
+
+def test_without_shuffle_the_rows_come_as_they_stand() -> None:
+    order = random.permutation(random.key(5, "shuffle").child(0), 40)
+    one, other = (Trainer(nn.Linear(6, 3), nn.CrossEntropyLoss(), optim.SGD(0.5), seed=5) for _ in range(2))
+    one.fit(X, Y, batch_size=8)
+    other.fit(X[order], Y[order], batch_size=8, shuffle=False)
+    assert np.array_equal(one.snapshot().weight, other.snapshot().weight)
+    assert not np.array_equal(order, np.arange(40))
+
+
 def test_regression_with_mse(backend: Backend) -> None:
     y = X @ np.array([1.0, -2.0, 0.5, 0.0, 3.0, 1.0]) + 4
     run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.Adam(0.1), device=backend.where)
