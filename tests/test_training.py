@@ -20,7 +20,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place, find_place, to_numpy
 from xpnn.arrays.namespace import array_namespace, device_of, library_of
 from xpnn.errors import DataFormatError, DeviceUnavailableError, InputError, NonFiniteError, XpnnError
-from xpnn.training import History, JSONLLogger, Trainer
+from xpnn.training import History, JSONLLogger, Trainer, step
 from xpnn.training.trainer import Logs
 
 X = draw("train x", 40, 6)
@@ -435,6 +435,21 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_rate(library: str) -> 
         run.fit(X, X[:, :1], epochs=2, batch_size=8)
 
 
+def test_the_first_bad_step_keeps_its_rate() -> None:
+    """Later steps are bad too, and may have another rate: the one that is told is the first one's."""
+    loss, optimizer = nn.MSELoss(), optim.SGD(1.0)
+    model = nn.Linear(6, 1)
+    run = step.training_step(model, loss, optimizer, ())
+    data = step.Data(np.full((2, 6), math.inf), np.ones((2, 1)), None)
+    rows = np.array([0, 1])
+    state = step.first_state(model, loss, (), 0)
+    state = state._replace(optimizer=optimizer.init(state.params), lr_scale=np.asarray(0.5))
+    with np.errstate(all="ignore"):
+        state = run(state, data, rows)
+        state = run(state._replace(lr_scale=np.asarray(0.25)), data, rows)
+    assert (int(state.totals.bad_step[0]), float(state.totals.bad_lr), float(state.totals.lr)) == (1, 0.5, 0.25)
+
+
 def test_weights_spoilt_by_the_last_step_are_noticed() -> None:
     run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e308), dtype="float64")
     with pytest.raises(NonFiniteError, match="the weights weight are not finite after step 1"):
@@ -464,6 +479,7 @@ BAD = [
     (X, Y[:39], {}, r"y has shape \(39,\) for 40 rows"),
     (X, broken(Y, 7, value=3), {}, r"y\[7\] = 3.0, but labels must be whole numbers in 0…2 \(3 classes"),
     (X, broken(Y, 7, value=-1), {}, r"y\[7\] = -1.0, but labels"),
+    (X, np.where(np.arange(40) == 7, -1, Y), {}, r"y\[7\] = -1, but labels"),
     (X, broken(Y, 7, value=1.5), {}, r"y\[7\] = 1.5, but labels"),
     (X, broken(Y, 7), {}, r"y\[7\] is nan"),
     (X, [str(y) for y in Y], {}, "y has dtype <U1; expected real numbers; encode text first"),
