@@ -346,6 +346,12 @@ def test_the_means_are_weighted_over_batches_of_different_weight() -> None:
     assert abs(result["loss"] - run.evaluate(X, Y)["loss"]) > 1e-3
 
 
+def test_one_hot_rows_are_the_same_target_as_labels(backend: Backend) -> None:
+    run = trainer(device=backend.where, dtype="float64")
+    labels, rows = run.evaluate(X, Y), run.evaluate(X, np.eye(3)[Y])
+    assert labels["accuracy"] == rows["accuracy"] and abs(labels["loss"] - rows["loss"]) < 1e-12
+
+
 def test_without_shuffle_the_rows_come_as_they_stand() -> None:
     order = random.permutation(random.key(5, "shuffle").child(0), 40)
     one, other = (Trainer(nn.Linear(6, 3), nn.CrossEntropyLoss(), optim.SGD(0.5), seed=5) for _ in range(2))
