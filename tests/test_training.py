@@ -17,7 +17,7 @@ from conftest import Backend, assert_close
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import Place, find_place, to_numpy
+from xpnn.arrays.device import Place, find_place, place, to_numpy
 from xpnn.arrays.namespace import array_namespace, device_of, library_of
 from xpnn.errors import DataFormatError, DeviceUnavailableError, InputError, NonFiniteError, XpnnError
 from xpnn.training import History, JSONLLogger, Trainer, step
@@ -552,6 +552,20 @@ BAD_SETTINGS = [
 def test_bad_settings_are_refused(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_place_copies_unless_told_otherwise(backend: Backend) -> None:
+    x = backend.array(X)
+    copied = place(x, backend.where)
+    assert copied is not x and np.array_equal(to_numpy(copied), X)
+    assert place(x, backend.where, copy=False) is x
+    if backend.library in ("numpy", "torch"):
+        assert not np.shares_memory(to_numpy(copied), to_numpy(x))
+    host = np.array(X)
+    there = place(host, backend.where)
+    host[...] = 7
+    assert np.array_equal(to_numpy(there), X)
+    assert place(X[::-1, ::2], backend.where).shape == (40, 3)  # torch refuses negative strides
 
 
 def test_places_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
