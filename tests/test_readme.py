@@ -1,0 +1,56 @@
+"""What the README shows is what there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xpnn.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_first_two_blocks_are_one_line_each() -> None:
+    train, test = blocks("sh")[:2]
+    for line in (train, test):
+        assert line.startswith("python3 -m venv .venv && .venv/bin/pip install ") and line.count("\n") == 1
+    assert train.endswith("&& .venv/bin/xpnn train\n") and test.endswith("&& .venv/bin/python -m pytest\n")
+
+
+def test_the_example_is_the_one_that_runs() -> None:
+    shown = blocks("python")[0]
+    source = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
+    assert source.endswith(shown)
+    assert len([line for line in shown.splitlines() if line]) == 10
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    accuracy = re.search(r"'accuracy': (0\.\d+)", done.stdout.splitlines()[1])
+    assert accuracy and float(accuracy[1]) > 0.95
+
+
+def test_the_layer_example_runs() -> None:
+    import numpy as np
+
+    from xpnn import nn
+
+    names = {"nn": nn, "x": np.ones((2, 784)), "dy": np.ones((2, 400))}
+    exec(blocks("python")[1], names)
+    assert names["dx"].shape == (2, 784) and type(names["grads"]) is type(names["params"])
+
+
+def test_the_options_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    helps = ""
+    for command in ("train", "evaluate", "predict", "doctor"):
+        main([command, "--help"])
+        helps += capsys.readouterr().out
+    named = set(re.findall(r"(--[a-z][a-z-]+)", blocks("sh")[2] + re.sub(r"```.*?```", "", README, flags=re.DOTALL)))
+    assert named - {"--check"} <= set(re.findall(r"(--[a-z][a-z-]+)", helps))
+    assert named >= {"--device", "--hidden", "--json", "--data-dir"}
