@@ -30,7 +30,7 @@ def test_the_example_is_the_one_that_runs() -> None:
     shown = blocks("python")[0]
     source = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
     assert source.endswith(shown)
-    assert len([line for line in shown.splitlines() if line]) == 10
+    assert len([line for line in shown.splitlines() if line]) <= 10  # "in ten lines"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     accuracy = re.search(r"'accuracy': (0\.\d+)", done.stdout.splitlines()[1])
     assert accuracy and float(accuracy[1]) > 0.95
