@@ -11,6 +11,7 @@ import typer
 
 from xpnn.cli.console import people, readable_numbers, say, shown
 from xpnn.cli.downloads import download_progress
+from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback, Run
 from xpnn.cli.run_folder import SCHEMA_VERSION
 from xpnn.cli.saved import SavedRun, sha256_of
 from xpnn.data.datasets import is_table, load, read_labelled
@@ -19,21 +20,17 @@ from xpnn.training.history import to_json
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A folder that train --output wrote.")],
+    run: Run,
     dataset: Annotated[
         str | None, typer.Argument(help="What to test on. [default: the rows the run held back for testing]")
     ] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Folder with the MNIST files.")] = None,
+    data_dir: DataDir = None,
     target: Annotated[str | None, typer.Option(help="CSV column of classes. [default: as in training]")] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute.")] = "auto",
-    backend: Annotated[
-        str, typer.Option(metavar="auto|numpy|cupy|torch|jax|strict", help="The array library to compute with.")
-    ] = "auto",
-    no_fallback: Annotated[
-        bool, typer.Option("--no-fallback", help="Fail where the GPU asked for is missing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    no_fallback: NoFallback = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Test a saved network: on the rows its training never saw, or on all rows of another CSV file."""
     saved, model, params = SavedRun.open(run)

@@ -14,6 +14,7 @@ import numpy as np
 import typer
 
 from xpnn import nn
+from xpnn.cli.options import Backend, Debug, Device, Json, NoFallback, Run
 from xpnn.cli.run_folder import SCHEMA_VERSION
 from xpnn.cli.saved import SavedRun
 from xpnn.data.datasets import read_features
@@ -22,18 +23,14 @@ from xpnn.training.checkpoint import write_whole
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A folder that train --output wrote.")],
+    run: Run,
     file: Annotated[Path, typer.Argument(help="Rows to classify: .csv (columns by name), .npy or IDX images.")],
     output: Annotated[Path | None, typer.Option(help="CSV file to write. [default: standard output]")] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute.")] = "auto",
-    backend: Annotated[
-        str, typer.Option(metavar="auto|numpy|cupy|torch|jax|strict", help="The array library to compute with.")
-    ] = "auto",
-    no_fallback: Annotated[
-        bool, typer.Option("--no-fallback", help="Fail where the GPU asked for is missing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    no_fallback: NoFallback = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Classify the rows of a file with a saved network: the class of each, and how probable it is."""
     saved, model, params = SavedRun.open(run)

@@ -20,6 +20,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place
 from xpnn.cli.console import people, readable_numbers, say, shown, tell
 from xpnn.cli.downloads import download_progress
+from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback
 from xpnn.cli.progress import EpochDisplay
 from xpnn.cli.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
 from xpnn.cli.saved import SavedRun, sha256_of
@@ -53,23 +54,19 @@ def train(
     ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Of the training rows, kept to validate; 0: none.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Decides weights, batches, dropout and splits.")] = 0,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute.")] = "auto",
-    backend: Annotated[
-        str, typer.Option(metavar="auto|numpy|cupy|torch|jax|strict", help="The array library to compute with.")
-    ] = "auto",
-    no_fallback: Annotated[
-        bool, typer.Option("--no-fallback", help="Fail where the GPU asked for is missing.")
-    ] = False,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    no_fallback: NoFallback = False,
     precision: Annotated[str, typer.Option(metavar="fp32|fp64", help="Of the floats.")] = "fp32",
-    data_dir: Annotated[str | None, typer.Option(help="Folder with the MNIST files.")] = None,
+    data_dir: DataDir = None,
     target: Annotated[
         str | None, typer.Option(help="CSV column of classes. [default: label, target, class or y]")
     ] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Of the CSV rows, kept to test. [default: 0.2]")] = None,
     output: Annotated[Path | None, typer.Option(help="New folder for the model and its history.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; progress to standard error.")] = False,
+    as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Train a network on a data set, test it once at the end, and save it if asked."""
     asked = dict(locals())
