@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import xpnn
 from xpnn.cli import main
@@ -125,6 +126,29 @@ def test_the_same_seed_is_the_same_experiment_on_every_library(library: str, res
 def test_options_change_the_training(options: tuple[str, ...], result: Any) -> None:
     plain, changed = result(*FAST), result(*FAST, *options)
     assert changed["history"] != plain["history"] and changed["test_accuracy"] > 0.3
+
+
+def test_a_small_network_gets_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only while it trains, and unless the user has said otherwise."""
+    from xpnn.arrays.device import find_place
+    from xpnn.cli import threads
+
+    def blas() -> int:
+        return max(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas")
+
+    for name in threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    numpy = find_place("cpu")
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        many = blas()
+        with threads.blas_threads(numpy, 32, 50_000):
+            assert blas() == 1
+        assert blas() == many
+        with threads.blas_threads(numpy, 128, 235_000):
+            assert blas() == many
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        with threads.blas_threads(numpy, 32, 50_000):
+            assert blas() == many
 
 
 def test_digits_are_learnt_with_the_defaults(result: Any) -> None:
