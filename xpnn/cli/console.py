@@ -32,6 +32,11 @@ def shown(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def counted(n: int, thing: str) -> str:
+    """ "1 epoch", "2 epochs"."""
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
 def readable_numbers(logs: dict[str, float]) -> str:
     """The losses and accuracies of a record, for people."""
     parts = []

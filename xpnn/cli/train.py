@@ -18,7 +18,7 @@ from rich.console import Console
 from xpnn import nn
 from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place
-from xpnn.cli.console import people, readable_numbers, say, shown, tell
+from xpnn.cli.console import counted, people, readable_numbers, say, shown, tell
 from xpnn.cli.downloads import download_progress
 from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback
 from xpnn.cli.progress import EpochDisplay
@@ -86,7 +86,7 @@ def train(
         if folder is not None:
             folder.write_run(facts)
     if stopping.signal is not None:
-        tell(f"stopped by a signal after {facts['epochs']} whole epochs")
+        tell(f"stopped by a signal after {counted(facts['epochs'], 'whole epoch')}")
     if as_json:
         print(json.dumps(to_json({name: value for name, value in facts.items() if name != "options"})))
     else:
@@ -208,7 +208,7 @@ def _announce(
     """A few lines on what is going to happen."""
     widths = [str(layer.out_features) for layer in model.layers if isinstance(layer, nn.Linear)]
     network = "-".join([str(math.prod(data.x_train.shape[1:])), *widths])
-    length = f"{settings.epochs} epochs in batches of {settings.batch_size}"
+    length = f"{counted(settings.epochs or 0, 'epoch')} in batches of {settings.batch_size}"
     for line in (
         f"data     {shown(data.source)}: {rows:,} to train, {held:,} to validate, {len(data.x_test):,} to test",
         f"network  {network}, {settings.activation}, dropout {settings.dropout}: {size:,} parameters",
@@ -224,6 +224,6 @@ def _report(facts: dict[str, Any], console: Console, *, quiet: bool) -> None:
     say(console, f"result   {tested}")
     if not quiet:
         speed = f"{facts['samples_per_second']:,.0f} samples/s"
-        say(console, f"time     {facts['epochs']} epochs in {facts['seconds']:.1f} s, {speed}")
+        say(console, f"time     {counted(facts['epochs'], 'epoch')} in {facts['seconds']:.1f} s, {speed}")
         if facts["output"]:
             say(console, f"saved    {shown(facts['output'])}")
