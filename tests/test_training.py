@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
-from cases import draw
-from conftest import Backend, assert_close
+from conftest import Backend
+from problem import X, Y, network, trainer
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import Place, find_place, place, to_numpy
-from xpnn.arrays.namespace import array_namespace, device_of, library_of
-from xpnn.errors import DataFormatError, DeviceUnavailableError, InputError, NonFiniteError, XpnnError
+from xpnn.arrays.device import find_place
+from xpnn.errors import NonFiniteError
 from xpnn.training import History, JSONLLogger, Trainer, step
 from xpnn.training.trainer import Logs
-
-X = draw("train x", 40, 6)
-Y = np.argmax(X[:, :3] + 0.5 * X[:, 3:], axis=1).astype(np.int32)
-
-
-def network(dropout: float = 0.3) -> nn.Sequential:
-    return nn.Sequential(nn.Standardize.fit(X), *nn.MLP(6, 3, (16, 8), dropout=dropout).layers)
-
-
-def trainer(optimizer: optim.Optimizer | None = None, **options: Any) -> Trainer:
-    return Trainer(network(), nn.CrossEntropyLoss(), optimizer or optim.Adam(1e-2), **options)
 
 
 @pytest.mark.parametrize(
@@ -122,104 +107,6 @@ def test_evaluate_counts_every_row_once(backend: Backend) -> None:
         assert result["accuracy"] == np.mean(np.argmax(logits, axis=1) == y)
 
 
-class CenterParams(NamedTuple):
-    mean: nn.Carried
-    seen: nn.Carried
-
-
-@dataclass(frozen=True)
-class Center:
-    """A layer of a user's own: subtracts the mean of all training rows so far, which it carries."""
-
-    features: int
-
-    def init(self, key: nn.Key) -> CenterParams:
-        return CenterParams(nn.Carried(np.zeros(self.features)), nn.Carried(np.zeros(())))
-
-    def forward(self, params: CenterParams, x: Any, *, key: nn.Key | None = None) -> Any:
-        mean, seen = params.mean.value, params.seen.value
-        if key is not None:
-            xp = array_namespace(x)
-            rows = x.shape[0]
-            mean = (mean * seen + xp.sum(x, axis=0)) / (seen + rows)
-            seen = seen + rows
-        return x - mean, CenterParams(nn.Carried(mean), nn.Carried(seen))
-
-    def backward(self, params: CenterParams, residuals: CenterParams, dy: Any, *, need_dx: bool = True) -> Any:
-        return (dy if need_dx else None), residuals
-
-
-@pytest.mark.parametrize("place_of_layer", ["below", "nested", "above"])
-def test_a_layer_of_ones_own_carries_its_values(place_of_layer: str, backend: Backend) -> None:
-    layers = {
-        "below": nn.Sequential(nn.Flatten(), Center(6), nn.Linear(6, 3)),
-        "nested": nn.Sequential(nn.Sequential(nn.Flatten()), nn.Sequential(Center(6)), nn.Linear(6, 3)),
-        "above": nn.Sequential(nn.Linear(6, 6), Center(6), nn.Linear(6, 3)),
-    }
-    run = Trainer(layers[place_of_layer], nn.CrossEntropyLoss(), optim.Adam(), device=backend.where)
-    run.fit(X, Y, epochs=2, batch_size=16)
-    (center,) = (leaf for leaf in _layers(run.snapshot()) if isinstance(leaf, CenterParams))
-    assert float(center.seen.value) == 80
-    if place_of_layer != "above":
-        assert_close(center.mean.value, X.mean(axis=0))
-
-
-def _layers(params: Any) -> Iterator[Any]:
-    for part in params:
-        if isinstance(part, CenterParams):
-            yield part
-        elif isinstance(part, tuple) and part and not hasattr(part, "_fields"):
-            yield from _layers(part)
-
-
-def test_a_model_with_nothing_to_train() -> None:
-    run = Trainer(nn.Sequential(nn.Sequential(nn.ReLU()), nn.Tanh()), nn.CrossEntropyLoss(), optim.Adam())
-    assert len(run.fit(X[:, :3], Y, epochs=2, batch_size=8)) == 2
-
-
-class Costs(NamedTuple):
-    of_class: Any
-
-
-@dataclass(frozen=True)
-class Expected:
-    """A loss of a user's own, with constants: the mean expected cost of the labels' classes."""
-
-    def init(self) -> Costs:
-        return Costs(np.array([1.0, 2.0, 4.0]))
-
-    def forward(self, constants: Costs, prediction: Any, target: Any, sample_weight: Any = None) -> Any:
-        xp = array_namespace(prediction)
-        cost = xp.take(constants.of_class, target)[:, None]
-        return xp.sum((prediction - cost) ** 2) / prediction.shape[0], (prediction, cost)
-
-    def backward(self, constants: Costs, residuals: Any) -> Any:
-        prediction, cost = residuals
-        return 2 * (prediction - cost) / prediction.shape[0]
-
-
-def test_a_loss_of_ones_own(backend: Backend) -> None:
-    run = Trainer(nn.Linear(6, 1), Expected(), optim.Adam(0.05), device=backend.where, dtype="float64")
-    history = run.fit(X, Y, epochs=60, batch_size=16)
-    assert set(history.records[0]) == {"epoch", "loss", "lr", "seconds"}
-    assert history.records[-1]["loss"] < 0.5 * history.records[0]["loss"]
-
-
-NUMBERS = [
-    lambda: Trainer(network(), nn.CrossEntropyLoss(), optim.SGD(np.float64(0.1), np.float64(0.5), np.float64(1e-3))),
-    lambda: Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(np.float64(0.1), weight_decay=np.float64(1e-3))),
-    lambda: Trainer(network(np.float64(0.2)), nn.CrossEntropyLoss(), optim.SGD(1)),
-]
-
-
-@pytest.mark.parametrize("make", NUMBERS)
-def test_numbers_from_numpy_do_not_widen_the_weights(make: Any, backend: Backend) -> None:
-    run = make()
-    run.lr_scale = 1
-    run.fit(backend.array(X, "float32"), Y, epochs=2, batch_size=16)
-    assert all("float32" in str(leaf.dtype) for leaf in tree.leaves(run.state.params))
-
-
 def test_the_batch_in_the_error_is_of_this_epoch() -> None:
     run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e-3), dtype="float32")
     run.fit(X, X[:, :1], batch_size=16)
@@ -236,91 +123,6 @@ def test_not_a_number_in_the_weights_is_never_hidden(backend: Backend) -> None:
     assert math.isnan(run.evaluate(X, Y)["loss"])
     with pytest.raises(NonFiniteError, match="at step 1 "):
         run.fit(X, Y, epochs=3, batch_size=8)
-
-
-def test_parameters_of_another_model_are_not_loaded() -> None:
-    run = trainer()
-    with pytest.raises(InputError, match="of another model"):
-        run.load(Trainer(nn.Linear(6, 3), nn.CrossEntropyLoss(), optim.SGD()).snapshot())
-
-
-def test_copies_are_copies(backend: Backend) -> None:
-    """A snapshot belongs to its holder, a loaded one to the trainer, and data is never written."""
-    x, y = np.array(X), np.array(Y)
-    run = trainer(device=backend.where, dtype="float64")
-    kept = run.snapshot()
-    wanted = trainer(dtype="float64").evaluate(x, y)["loss"]
-    run.load(kept)
-    for leaf in tree.leaves(kept):
-        leaf[...] = 7
-    assert abs(run.evaluate(x, y)["loss"] - wanted) < 1e-12
-    kept = run.snapshot()
-    before = run.evaluate(x, y)
-    for leaf in (*tree.leaves(kept), *tree.leaves(run.snapshot())):
-        leaf[...] = 7
-    assert run.evaluate(x, y) == before
-    run.fit(x, y, epochs=1, batch_size=8)
-    assert np.array_equal(x, X) and np.array_equal(y, Y)
-
-
-def test_torch_keeps_no_tape_and_jax_reuses_the_state() -> None:
-    torch = pytest.importorskip("torch")
-    x = torch.tensor(X, requires_grad=True)
-    run = trainer()
-    run.fit(x, torch.tensor(Y), batch_size=8)
-    assert not any(leaf.requires_grad for leaf in tree.leaves(run.state))
-    assert not run.predict(x).requires_grad
-    pytest.importorskip("jax")
-    run = trainer(device=find_place("cpu", "jax"), dtype="float32")
-    run.evaluate(X, Y)
-    before = run.state
-    run.fit(X, Y, batch_size=8)
-    assert all(leaf.is_deleted() for leaf in tree.leaves(before.params))
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int64", "float64", "bool"])
-def test_labels_of_every_kind(dtype: str, backend: Backend) -> None:
-    y = (Y > 0).astype(dtype)
-    if backend.library == "torch" and dtype == "uint32":
-        pytest.skip("array-api-compat's torch has no uint32 arithmetic, and no one has such labels there")
-    run = Trainer(nn.Linear(6, 300), nn.CrossEntropyLoss(), optim.SGD(0.1))
-    run.fit(backend.array(X), backend.array(y), batch_size=40)
-    assert run.evaluate(X, (Y > 0).astype("int32"))["accuracy"] >= 0
-
-
-def test_what_goes_in_comes_out(backend: Backend) -> None:
-    x = backend.array(X, "float32")
-    run = trainer()
-    run.fit(x, backend.array(Y), epochs=30, batch_size=8)
-    outputs = run.predict(x)
-    assert array_namespace(outputs) is backend.xp
-    assert device_of(outputs) == backend.where.device
-    assert tuple(outputs.shape) == (40, 3) and "float32" in str(outputs.dtype)
-    assert np.mean(np.argmax(to_numpy(outputs), axis=1) == Y) > 0.85
-    assert run.evaluate(x, backend.array(Y))["accuracy"] == np.mean(np.argmax(to_numpy(outputs), axis=1) == Y)
-    leaf = tree.leaves(run.state.params)[0]
-    assert library_of(leaf) == backend.library and device_of(leaf) == backend.where.device
-
-    elsewhere = run.predict(X)  # NumPy in, NumPy out, wherever the model lives
-    assert isinstance(elsewhere, np.ndarray) and elsewhere.dtype == np.float32
-    assert_close(elsewhere, to_numpy(outputs))
-    assert_close(to_numpy(run.predict(x, batch_size=7)), to_numpy(outputs), ulps=256)
-
-
-def test_lists_and_tables_are_numpy() -> None:
-    run = Trainer(nn.Linear(2, 2), nn.CrossEntropyLoss(), optim.SGD())
-    run.fit([[0.0, 1.0], [1.0, 0.0]], [0, 1], batch_size=2)
-    assert isinstance(run.predict([[0.0, 1.0]]), np.ndarray)
-
-
-def test_whole_numbers_stay_bytes_on_the_device(backend: Backend) -> None:
-    images = (np.abs(X) * 40).astype(np.uint8).reshape(40, 2, 3)
-    model = nn.Sequential(nn.Flatten(), nn.Scale(1 / 255), nn.Linear(6, 3))
-    run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(), device=backend.where)
-    data = run._enter(images, Y)
-    assert "uint8" in str(data.x.dtype)
-    run.fit(images, Y, batch_size=8)
-    assert "float32" in str(tree.leaves(run.state.params)[0].dtype)
 
 
 def test_sample_weights_count(backend: Backend) -> None:
@@ -344,12 +146,6 @@ def test_the_means_are_weighted_over_batches_of_different_weight() -> None:
     result = run.evaluate(X, Y, sample_weight=weight)
     assert abs(log["loss"] - result["loss"]) < 1e-12 and abs(log["accuracy"] - result["accuracy"]) < 1e-12
     assert abs(result["loss"] - run.evaluate(X, Y)["loss"]) > 1e-3
-
-
-def test_one_hot_rows_are_the_same_target_as_labels(backend: Backend) -> None:
-    run = trainer(device=backend.where, dtype="float64")
-    labels, rows = run.evaluate(X, Y), run.evaluate(X, np.eye(3)[Y])
-    assert labels["accuracy"] == rows["accuracy"] and abs(labels["loss"] - rows["loss"]) < 1e-12
 
 
 def test_without_shuffle_the_rows_come_as_they_stand() -> None:
@@ -394,16 +190,6 @@ def test_the_history_file_holds_one_json_object_an_epoch(tmp_path: Path) -> None
     assert [json.loads(line) for line in path.read_text().splitlines()] == history.records
     JSONLLogger(path)(trainer(), {"epoch": 4, "loss": math.nan, "lr": math.inf})
     assert path.read_text().splitlines()[-1] == '{"epoch": 4, "loss": null, "lr": null}'
-
-
-def test_every_error_is_also_the_built_in_one() -> None:
-    for error, parent in [
-        (InputError, ValueError),
-        (DataFormatError, InputError),
-        (DeviceUnavailableError, RuntimeError),
-        (NonFiniteError, ArithmeticError),
-    ]:
-        assert issubclass(error, parent) and issubclass(error, XpnnError)
 
 
 def test_stop_between_steps_leaves_a_model_that_predicts() -> None:
@@ -460,164 +246,3 @@ def test_weights_spoilt_by_the_last_step_are_noticed() -> None:
     run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e308), dtype="float64")
     with pytest.raises(NonFiniteError, match="the weights weight are not finite after step 1"):
         run.fit(1e3 * X, X[:, :1], batch_size=40)
-
-
-def test_a_batch_larger_than_the_data_is_clipped_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match="batch_size 100 is larger than the data; using 40"):
-        trainer().fit(X, Y, batch_size=100)
-
-
-def broken(x: Any, *index: int, value: float = math.nan) -> Any:
-    x = np.array(x, dtype=float)
-    x[index] = value
-    return x
-
-
-BAD = [
-    (X[0], Y, {}, r"x has shape \(6,\); expected \(rows, features\)"),
-    (X[:0], Y[:0], {}, r"x has shape \(0, 6\): it is empty"),
-    (X[:, :5], Y, {}, r"Standardize: x has shape \(1, 5\); expected \(batch, 6\)"),
-    (broken(X, 3, 2), Y, {}, r"x\[3, 2\] is nan \(1 of 240 values are not finite\)"),
-    (broken(X, 3, 2, value=math.inf), Y, {}, r"x\[3, 2\] is inf"),
-    (X.astype(complex), Y, {}, "x has dtype complex128; expected real numbers"),
-    (X.astype(str), Y, {}, "x has dtype <U32; expected real numbers; encode text first"),
-    ([[1.0], [1.0, 2.0]], Y, {}, "x: cannot be made an array"),
-    (X, Y[:39], {}, r"y has shape \(39,\) for 40 rows"),
-    (X, broken(Y, 7, value=3), {}, r"y\[7\] = 3.0, but labels must be whole numbers in 0…2 \(3 classes"),
-    (X, broken(Y, 7, value=-1), {}, r"y\[7\] = -1.0, but labels"),
-    (X, np.where(np.arange(40) == 7, -1, Y), {}, r"y\[7\] = -1, but labels"),
-    (X, broken(Y, 7, value=1.5), {}, r"y\[7\] = 1.5, but labels"),
-    (X, broken(Y, 7), {}, r"y\[7\] is nan"),
-    (X, [str(y) for y in Y], {}, "y has dtype <U1; expected real numbers; encode text first"),
-    (X, np.ones((40, 2)), {}, r"y has shape \(40, 2\); expected \(40,\) labels or \(40, 3\) probabilities"),
-    (X, -np.ones((40, 3)), {}, "y holds negative numbers"),
-    (X, Y, {"sample_weight": np.ones(39)}, r"sample_weight has shape \(39,\) for 40 rows"),
-    (X, Y, {"sample_weight": -np.ones(40)}, "sample_weight: expected weights of at least 0"),
-    (X, Y, {"sample_weight": np.zeros(40)}, "that are not all 0"),
-    (X, Y, {"epochs": 0}, "epochs: 0 is not a whole number of at least 1"),
-    (X, Y, {"batch_size": 2.5}, "batch_size: 2.5 is not a whole number"),
-    (X, Y, {"validation_data": (X, broken(Y, 7, value=9))}, r"validation_y\[7\] = 9.0"),
-]
-
-
-@pytest.mark.parametrize(("x", "y", "options", "message"), BAD, ids=[bad[3][:40] for bad in BAD])
-def test_bad_data_is_refused_before_training(x: Any, y: Any, options: Any, message: str) -> None:
-    run = trainer()
-    with pytest.raises(InputError, match=message):
-        run.fit(x, y, **{"batch_size": 8, **options})
-
-
-def test_labels_on_a_device_are_checked_too(backend: Backend) -> None:
-    with pytest.raises(InputError, match=r"y\[5\] = 3, but labels"):
-        trainer().fit(backend.array(X), backend.array(np.where(np.arange(40) == 5, 3, Y)))
-
-
-def test_a_column_of_labels_is_raveled_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match="one column is taken as the labels"):
-        trainer().fit(X, Y[:, None], batch_size=8)
-
-
-BAD_SETTINGS = [
-    (lambda: nn.Linear(0, 3), "in_features: 0 is not a whole number"),
-    (lambda: nn.Dropout(1.0), "p is 1.0; expected"),
-    (lambda: nn.MLP(4, 2, (8,), activation="relux"), "did you mean 'relu'"),
-    (lambda: nn.MLP(4, 2, (8, 8), dropout=(0.1,)), "1 dropout rates for 2 hidden layers"),
-    (lambda: nn.Sequential(nn.ReLU), r"ReLU is a class; write ReLU\(…\)"),
-    (lambda: nn.CrossEntropyLoss("average"), "reduction: 'average' is not one of mean, sum"),
-    (lambda: optim.SGD(-1.0), "lr = -1.0"),
-    (lambda: optim.SGD(math.nan), "lr = nan"),
-    (lambda: optim.SGD(0.1, nesterov=True), "nesterov needs a momentum"),
-    (lambda: optim.Adam(betas=(0.9, 1.0)), "beta2 = 1.0"),
-    (lambda: trainer(dtype="float16"), "dtype: 'float16'"),
-    (lambda: trainer(seed=-1), "seed: -1"),
-    (lambda: trainer().state, "no state yet"),
-    (lambda: Trainer(network(), nn.CrossEntropyLoss, optim.SGD()), "is no loss; give an instance"),
-    (lambda: Trainer(network(), nn.CrossEntropyLoss(), "adam"), "'adam' is no optimizer"),
-    (lambda: trainer().predict(X, batch_size=0), "batch_size: 0 is not"),
-    (lambda: trainer().fit(X, [[1], [1, 2]]), "y: cannot be made an array"),
-    (lambda: nn.VarianceScaling(1, "fan_in", "gauss"), "distribution: 'gauss' is not one of"),
-    (lambda: nn.VarianceScaling(-1, "fan_in", "normal"), "scale is -1"),
-    (lambda: nn.Standardize((1.0, 2.0), (1.0,)), "2 means, but 1 deviations"),
-    (lambda: nn.MLP(6, 3, 8), r"hidden_sizes is 8; expected a list of widths: \[8\]"),
-    (lambda: optim.SGD("0.1"), "lr: '0.1' is not a number"),
-    (lambda: nn.Dropout("x"), "p: 'x' is not a number"),
-    (lambda: nn.Linear(3, 2).forward(nn.Linear(3, 2).init(random.key(0, "")), np.ones((2, 3, 4))), "Flatten"),
-    (lambda: nn.MSELoss().forward((), np.ones((3, 1)), np.ones(3)), r"y\[:, None\]"),
-    (lambda: nn.CrossEntropyLoss().forward((), np.ones(3), np.ones(3)), "prediction has shape"),
-    (lambda: nn.Standardize.fit(np.ones(3)), "expected \\(rows, features\\)"),
-]
-
-
-@pytest.mark.parametrize(("make", "message"), BAD_SETTINGS, ids=[message[:30] for _, message in BAD_SETTINGS])
-def test_bad_settings_are_refused(make: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        make()
-
-
-def test_place_copies_unless_told_otherwise(backend: Backend) -> None:
-    x = backend.array(X)
-    copied = place(x, backend.where)
-    assert copied is not x and np.array_equal(to_numpy(copied), X)
-    assert place(x, backend.where, copy=False) is x
-    if backend.library in ("numpy", "torch"):
-        assert not np.shares_memory(to_numpy(copied), to_numpy(x))
-    host = np.array(X)
-    there = place(host, backend.where)
-    host[...] = 7
-    assert np.array_equal(to_numpy(there), X)
-    assert place(X[::-1, ::2], backend.where).shape == (40, 3)  # torch refuses negative strides
-
-
-def test_places_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xpnn.arrays import probe
-    from xpnn.arrays.driver import Stage
-
-    missing = (Stage("driver", False, "no driver here", "install one"),)
-    monkeypatch.setattr(probe, "stages", lambda library, index=0: missing)
-    assert find_place("cpu").library == "numpy"
-    assert find_place("auto") == Place("numpy", "cpu", "cpu", "no GPU can be used: no driver here; install one")
-    assert find_place("cuda").fell_back
-    for device, backend, message in [
-        ("cuda", "numpy", "computes on the CPU only"),
-        ("cpu", "cupy", "computes on a GPU only"),
-        ("gpu", "auto", "device: 'gpu' is not one of"),
-        ("cuda:x", "auto", "cuda:N"),
-        ("cpu:0", "auto", "cuda:N"),
-        ("cpu", "numppy", "did you mean 'numpy'"),
-    ]:
-        with pytest.raises(InputError, match=message):
-            find_place(device, backend)
-    with pytest.raises(DeviceUnavailableError, match="no driver here; install one"):
-        find_place("cuda", fallback=False)
-    with pytest.raises(DeviceUnavailableError, match="no driver here"):
-        trainer(device="cuda").fit(X, Y)
-    with pytest.warns(UserWarning, match="no driver here.*training on the CPU with numpy"):
-        trainer(device="auto").fit(X, Y, batch_size=8)
-    with warnings.catch_warnings():
-        trainer(device="cpu").fit(X, Y, batch_size=8)
-
-
-def test_jax_without_64_bits() -> None:
-    """The library leaves JAX's switch alone; float32 works without it, masks and all, and float64 is refused."""
-    pytest.importorskip("jax")
-    code = """
-import numpy as np
-from xpnn import Trainer, nn, optim, find_place, InputError
-x = np.arange(60, dtype=np.float32).reshape(20, 3) / 60; y = np.arange(20) % 2
-def run(**options):
-    model = nn.MLP(3, 2, (8,), dropout=0.5)
-    return Trainer(model, nn.CrossEntropyLoss(), optim.Adam(), **options).fit(x, y, epochs=3, batch_size=8)
-jax, numpy = run(device=find_place("cpu", "jax")), run()
-for one, other in zip(jax, numpy):
-    assert abs(one["loss"] - other["loss"]) < 1e-5, (one, other)
-try:
-    run(device=find_place("cpu", "jax"), dtype="float64")
-except InputError as error:
-    assert "jax_enable_x64" in str(error)
-else:
-    raise SystemExit("float64 was not refused")
-"""
-    import subprocess
-    import sys
-
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -1,0 +1,99 @@
+"""A layer and a loss of a user's own train as the built-in ones do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from conftest import Backend, assert_close
+from problem import X, Y
+
+from xpnn import nn, optim
+from xpnn.arrays.namespace import array_namespace
+from xpnn.training import Trainer
+
+
+class CenterParams(NamedTuple):
+    mean: nn.Carried
+    seen: nn.Carried
+
+
+@dataclass(frozen=True)
+class Center:
+    """A layer of a user's own: subtracts the mean of all training rows so far, which it carries."""
+
+    features: int
+
+    def init(self, key: nn.Key) -> CenterParams:
+        return CenterParams(nn.Carried(np.zeros(self.features)), nn.Carried(np.zeros(())))
+
+    def forward(self, params: CenterParams, x: Any, *, key: nn.Key | None = None) -> Any:
+        mean, seen = params.mean.value, params.seen.value
+        if key is not None:
+            xp = array_namespace(x)
+            rows = x.shape[0]
+            mean = (mean * seen + xp.sum(x, axis=0)) / (seen + rows)
+            seen = seen + rows
+        return x - mean, CenterParams(nn.Carried(mean), nn.Carried(seen))
+
+    def backward(self, params: CenterParams, residuals: CenterParams, dy: Any, *, need_dx: bool = True) -> Any:
+        return (dy if need_dx else None), residuals
+
+
+@pytest.mark.parametrize("place_of_layer", ["below", "nested", "above"])
+def test_a_layer_of_ones_own_carries_its_values(place_of_layer: str, backend: Backend) -> None:
+    layers = {
+        "below": nn.Sequential(nn.Flatten(), Center(6), nn.Linear(6, 3)),
+        "nested": nn.Sequential(nn.Sequential(nn.Flatten()), nn.Sequential(Center(6)), nn.Linear(6, 3)),
+        "above": nn.Sequential(nn.Linear(6, 6), Center(6), nn.Linear(6, 3)),
+    }
+    run = Trainer(layers[place_of_layer], nn.CrossEntropyLoss(), optim.Adam(), device=backend.where)
+    run.fit(X, Y, epochs=2, batch_size=16)
+    (center,) = (leaf for leaf in _layers(run.snapshot()) if isinstance(leaf, CenterParams))
+    assert float(center.seen.value) == 80
+    if place_of_layer != "above":
+        assert_close(center.mean.value, X.mean(axis=0))
+
+
+def _layers(params: Any) -> Iterator[Any]:
+    for part in params:
+        if isinstance(part, CenterParams):
+            yield part
+        elif isinstance(part, tuple) and part and not hasattr(part, "_fields"):
+            yield from _layers(part)
+
+
+def test_a_model_with_nothing_to_train() -> None:
+    run = Trainer(nn.Sequential(nn.Sequential(nn.ReLU()), nn.Tanh()), nn.CrossEntropyLoss(), optim.Adam())
+    assert len(run.fit(X[:, :3], Y, epochs=2, batch_size=8)) == 2
+
+
+class Costs(NamedTuple):
+    of_class: Any
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A loss of a user's own, with constants: the mean expected cost of the labels' classes."""
+
+    def init(self) -> Costs:
+        return Costs(np.array([1.0, 2.0, 4.0]))
+
+    def forward(self, constants: Costs, prediction: Any, target: Any, sample_weight: Any = None) -> Any:
+        xp = array_namespace(prediction)
+        cost = xp.take(constants.of_class, target)[:, None]
+        return xp.sum((prediction - cost) ** 2) / prediction.shape[0], (prediction, cost)
+
+    def backward(self, constants: Costs, residuals: Any) -> Any:
+        prediction, cost = residuals
+        return 2 * (prediction - cost) / prediction.shape[0]
+
+
+def test_a_loss_of_ones_own(backend: Backend) -> None:
+    run = Trainer(nn.Linear(6, 1), Expected(), optim.Adam(0.05), device=backend.where, dtype="float64")
+    history = run.fit(X, Y, epochs=60, batch_size=16)
+    assert set(history.records[0]) == {"epoch", "loss", "lr", "seconds"}
+    assert history.records[-1]["loss"] < 0.5 * history.records[0]["loss"]
