@@ -57,6 +57,16 @@ LAYERS = [
     LayerCase("sigmoid", nn.Sigmoid(), 4 * draw("x", 4, 6), lambda t, p, x: t.sigmoid(x)),
     LayerCase("tanh", nn.Tanh(), draw("x", 4, 6), lambda t, p, x: t.tanh(x)),
     LayerCase("softmax", nn.Softmax(), draw("x", 4, 6), lambda t, p, x: t.softmax(x, -1)),
+    LayerCase("log-softmax", nn.LogSoftmax(), draw("x", 4, 6), lambda t, p, x: t.log_softmax(x, -1)),
+    LayerCase("identity", nn.Identity(), draw("x", 4, 6), lambda t, p, x: x),
+    LayerCase("leaky-relu", nn.LeakyReLU(0.2), draw("x", 4, 6), lambda t, p, x: t.nn.functional.leaky_relu(x, 0.2)),
+    LayerCase("elu", nn.ELU(1.5), 2 * draw("x", 4, 6), lambda t, p, x: t.nn.functional.elu(x, 1.5)),
+    LayerCase("silu", nn.SiLU(), 4 * draw("x", 4, 6), lambda t, p, x: t.nn.functional.silu(x)),
+    LayerCase("softplus", nn.Softplus(2.0), 3 * draw("x", 4, 6), lambda t, p, x: t.nn.functional.softplus(x, 2.0, 1e9)),
+    LayerCase("gelu", nn.GELU(), 3 * draw("x", 6, 6), lambda t, p, x: t.nn.functional.gelu(x)),
+    LayerCase(
+        "gelu-tanh", nn.GELU("tanh"), 3 * draw("x", 6, 6), lambda t, p, x: t.nn.functional.gelu(x, approximate="tanh")
+    ),
     LayerCase("flatten", nn.Flatten(), draw("x", 3, 2, 4), lambda t, p, x: x.flatten(1)),
     LayerCase("scale", nn.Scale(0.25), draw("x", 3, 2, 4), lambda t, p, x: x * p[0]),
     LayerCase(

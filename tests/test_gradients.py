@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from conftest import assert_close, eps
 
 from xpnn import nn
 from xpnn.arrays import random, tree
+from xpnn.nn.activations import ACTIVATIONS
+from xpnn.nn.special import erfc
 
 H = eps("float64") ** (1 / 3)  # balances truncation, H², against rounding, eps / H: both about 4e-11
 KEY = random.key(3, "dropout")
@@ -174,6 +177,24 @@ def test_extreme_inputs_stay_finite_and_right(dtype: str) -> None:
         assert value == 2e4 and nn.CrossEntropyLoss().backward((), residuals).tolist() == [[-1, 0, 0, 0, 1]]
     tail = nn.Sigmoid().forward((), np.array([[-50.0]]))[0]
     np.testing.assert_allclose(tail, np.exp(-50.0), rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_is_finite_at_extreme_inputs_and_keeps_nan(name: str) -> None:
+    x = np.array([[-1e4, -90.0, -1e-30, 0.0, 1e-30, 90.0, 1e4, np.nan]], dtype=np.float32)
+    layer = ACTIVATIONS[name]()
+    with np.errstate(over="raise", divide="raise"):
+        y, residuals = layer.forward((), x)
+        dx, _ = layer.backward((), residuals, np.ones_like(x))
+    assert dx is not None and y.dtype == dx.dtype == np.float32
+    assert np.isfinite(y[0, :-1]).all() and np.isfinite(dx[0, :-1]).all() and np.isnan(y[0, -1])
+
+
+def test_erfc() -> None:
+    x = np.concat([np.linspace(-8, 6, 5001), np.array([0.46875, 4.0, -0.0])])
+    np.testing.assert_allclose(erfc(np, x), [math.erfc(value) for value in x], rtol=5e-15)
+    tail = np.linspace(6, 26, 501)
+    np.testing.assert_allclose(erfc(np, tail), [math.erfc(value) for value in tail], rtol=6e-14)
 
 
 def test_rows_that_all_weigh_nothing_have_no_loss_and_no_gradient() -> None:

@@ -16,7 +16,7 @@ from xpnn.arrays.device import Place, find_place
 from xpnn.cli.console import tell
 from xpnn.data.datasets import Dataset, is_table
 from xpnn.errors import InputError, one_of
-from xpnn.nn.containers import ACTIVATIONS
+from xpnn.nn.activations import ACTIVATIONS
 
 DTYPES = {"fp32": "float32", "fp64": "float64"}
 OPTIMIZERS = ("adam", "sgd")

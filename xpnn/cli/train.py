@@ -30,6 +30,7 @@ from xpnn.cli.threads import blas_threads
 from xpnn.data.datasets import Dataset, load
 from xpnn.data.splits import stratified_split
 from xpnn.errors import XpnnError
+from xpnn.nn.activations import ACTIVATIONS
 from xpnn.training import JSONLLogger, Trainer
 from xpnn.training.history import to_json
 from xpnn.version import __version__
@@ -41,7 +42,7 @@ RECORD = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "second
 def train(
     dataset: Annotated[str, typer.Argument(help="digits, mnist, or a .csv file with a header row.")] = "digits",
     hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, as 256,128; '' for none.")] = "256,128",
-    activation: Annotated[str, typer.Option(metavar="relu|sigmoid|tanh", help="Of the hidden layers.")] = "relu",
+    activation: Annotated[str, typer.Option(metavar="|".join(ACTIVATIONS), help="Of the hidden layers.")] = "relu",
     dropout: Annotated[str, typer.Option(help="Probability of dropping; one, or one a hidden layer.")] = "0.3",
     optimizer: Annotated[str, typer.Option(metavar="adam|sgd", help="The optimizer.")] = "adam",
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: 0.001 for adam, 0.01 for sgd]")] = None,

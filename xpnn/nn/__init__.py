@@ -2,7 +2,7 @@
 
 from xpnn.arrays.random import Key as Key
 from xpnn.arrays.tree import Carried as Carried
-from xpnn.nn.activations import ReLU, Sigmoid, Softmax, Tanh
+from xpnn.nn.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from xpnn.nn.containers import MLP, Sequential
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.initializers import VarianceScaling
@@ -10,23 +10,31 @@ from xpnn.nn.linear import Linear
 from xpnn.nn.losses import CrossEntropyLoss, MSELoss
 from xpnn.nn.preprocessing import Flatten, Scale, Standardize
 from xpnn.nn.protocols import Layer, Loss
+from xpnn.nn.softmax import LogSoftmax, Softmax
 
 __all__ = [
+    "ELU",
+    "GELU",
     "MLP",
     "Carried",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "Identity",
     "Key",
     "Layer",
+    "LeakyReLU",
     "Linear",
+    "LogSoftmax",
     "Loss",
     "MSELoss",
     "ReLU",
     "Scale",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Standardize",
     "Tanh",
     "VarianceScaling",

@@ -10,7 +10,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.random import Key
 from xpnn.errors import InputError, one_of
-from xpnn.nn.activations import ReLU, Sigmoid, Tanh
+from xpnn.nn.activations import ACTIVATIONS
 from xpnn.nn.dense import dense, dense_length
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.initializers import VarianceScaling
@@ -86,9 +86,6 @@ def _blocks(layers: tuple[Layer, ...]) -> tuple[tuple[int, int, bool], ...]:
     return tuple(blocks)
 
 
-ACTIVATIONS: dict[str, type[ReLU | Sigmoid | Tanh]] = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh}
-
-
 def MLP(
     in_features: int,
     out_features: int,
@@ -100,9 +97,10 @@ def MLP(
 ) -> Sequential:
     """A multilayer perceptron, in_features → hidden_sizes… → out_features: Linear, activation, Dropout a hidden layer.
 
-    activation:  "relu", "sigmoid" or "tanh"
+    activation:  a name in `xpnn.nn.activations.ACTIVATIONS`: "relu", "gelu", "tanh", …
     dropout:     probability of dropping after each hidden layer; one for all, or one each
-    weight_init: an initializer for all layers; by default He normal before a ReLU and Glorot uniform elsewhere
+    weight_init: an initializer for all layers; by default Glorot uniform at the end and
+                 after sigmoid and tanh, He normal elsewhere
 
     The last layer has no activation: its outputs are logits. Returns a Sequential. Raises InputError.
     """
@@ -114,7 +112,7 @@ def MLP(
         raise InputError(
             f"MLP: {len(rates)} dropout rates for {len(hidden_sizes)} hidden layers; give one for all, or one each"
         )
-    hidden_init = weight_init or ("he_normal" if activation == "relu" else "glorot_uniform")
+    hidden_init = weight_init or ("glorot_uniform" if activation in ("sigmoid", "tanh") else "he_normal")
     layers: list[Layer] = []
     size = in_features
     for width, rate in zip(hidden_sizes, rates, strict=True):

@@ -8,12 +8,12 @@ from typing import Any
 from xpnn.arrays.accelerate import AcceleratedPair
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.random import Key
-from xpnn.nn.activations import ReLU, Sigmoid, Tanh
+from xpnn.nn.activations import ACTIVATIONS
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.linear import Linear
 from xpnn.nn.protocols import Layer, Params, Residuals
 
-ELEMENTWISE = (ReLU, Sigmoid, Tanh)
+ELEMENTWISE = tuple(ACTIVATIONS.values())
 
 
 def dense_length(layers: Sequence[Layer]) -> int:

@@ -9,29 +9,17 @@ import dataclasses
 from typing import Any
 
 from xpnn.errors import DataFormatError, InputError
-from xpnn.nn.activations import ReLU, Sigmoid, Softmax, Tanh
+from xpnn.nn.activations import ACTIVATIONS
 from xpnn.nn.containers import Sequential
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.initializers import VarianceScaling
 from xpnn.nn.linear import Linear
 from xpnn.nn.preprocessing import Flatten, Scale, Standardize
 from xpnn.nn.protocols import Layer
+from xpnn.nn.softmax import LogSoftmax, Softmax
 
-LAYERS: dict[str, type] = {
-    layer.__name__: layer
-    for layer in (
-        Dropout,
-        Flatten,
-        Linear,
-        ReLU,
-        Scale,
-        Sequential,
-        Sigmoid,
-        Softmax,
-        Standardize,
-        Tanh,
-    )
-}
+_OTHERS = (Dropout, Flatten, Linear, LogSoftmax, Scale, Sequential, Softmax, Standardize)
+LAYERS: dict[str, type] = {layer.__name__: layer for layer in (*ACTIVATIONS.values(), *_OTHERS)}
 _TYPES = {**LAYERS, "VarianceScaling": VarianceScaling}
 
 

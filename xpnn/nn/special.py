@@ -1,0 +1,75 @@
+"""Functions that the array API standard lacks, in its own operations."""
+
+from __future__ import annotations
+
+import functools
+
+from xpnn.arrays.namespace import Array, Namespace
+
+
+def erfc(xp: Namespace, x: Array) -> Array:
+    """The complementary error function, (2/√π) ∫ₓ^∞ e^{−t²} dt, element by element.
+
+    In float64 to 4e-15 of its value for x < 6, and to 3e-14 beyond. Source: W. J. Cody, "Rational Chebyshev
+    approximations for the error function", Mathematics of Computation 23, 1969.
+    """
+    a = xp.abs(x)
+    # Each range gets arguments of its own, so that the branches that are not taken stay finite.
+    small = xp.where(a < 0.46875, a, 0.46875)
+    middle = xp.where(a < 0.46875, 0.46875, xp.where(a > 4, 4.0, a))
+    large = xp.where(a > 4, a, 4.0)
+    square, inverse = small * small, 1 / (large * large)
+    near = 1 - small * _polynomial(square, _A) / _polynomial(square, _B)
+    mid = xp.exp(-middle * middle) * _polynomial(middle, _C) / _polynomial(middle, _D)
+    tail = 0.5641895835477563 - inverse * _polynomial(inverse, _P) / _polynomial(inverse, _Q)  # 1/√π − …
+    far = xp.exp(-large * large) / large * tail
+    y = xp.where(a <= 0.46875, near, xp.where(a <= 4, mid, far))
+    y = xp.where(x < 0, 2 - y, y)
+    return xp.where(x == x, y, x)  # NaN stays NaN
+
+
+def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
+    """Highest power first."""
+    return functools.reduce(lambda total, c: total * x + c, coefficients[1:], coefficients[0] + 0 * x)
+
+
+_A = (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
+_B = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
+_C = (
+    2.15311535474403846e-8,
+    5.64188496988670089e-1,
+    8.88314979438837594,
+    6.61191906371416295e1,
+    2.98635138197400131e2,
+    8.81952221241769090e2,
+    1.71204761263407058e3,
+    2.05107837782607147e3,
+    1.23033935479799725e3,
+)
+_D = (
+    1.0,
+    1.57449261107098347e1,
+    1.17693950891312499e2,
+    5.37181101862009858e2,
+    1.62138957456669019e3,
+    3.29079923573345963e3,
+    4.36261909014324716e3,
+    3.43936767414372164e3,
+    1.23033935480374942e3,
+)
+_P = (
+    1.63153871373020978e-2,
+    3.05326634961232344e-1,
+    3.60344899949804439e-1,
+    1.25781726111229246e-1,
+    1.60837851487422766e-2,
+    6.58749161529837803e-4,
+)
+_Q = (
+    1.0,
+    2.56852019228982242,
+    1.87295284992346725,
+    5.27905102951428412e-1,
+    6.05183413124413191e-2,
+    2.33520497626869185e-3,
+)
