@@ -49,6 +49,15 @@ def _preprocessed(torch: TORCH, p: list[Any], x: Any) -> Any:
     return torch.relu((p[0] * x.flatten(1)) @ p[1] + p[2]) @ p[3] + p[4]
 
 
+def _batch_norm(torch: TORCH, p: list[Any], x: Any) -> Any:
+    weight, bias = p[:2] if len(p) == 4 else (None, None)
+    return torch.nn.functional.batch_norm(x, None, None, weight, bias, training=True)
+
+
+def _gelu_block(torch: TORCH, p: list[Any], x: Any) -> Any:
+    return x + torch.nn.functional.gelu(torch.layer_norm(x, (4,), p[0], p[1]) @ p[2] + p[3])
+
+
 LAYERS = [
     LayerCase("linear", nn.Linear(5, 3), draw("x", 4, 5), lambda t, p, x: x @ p[0] + p[1]),
     LayerCase("linear-no-bias", nn.Linear(5, 3, bias=False), draw("x", 4, 5), lambda t, p, x: x @ p[0]),
@@ -71,6 +80,33 @@ LAYERS = [
     LayerCase("scale", nn.Scale(0.25), draw("x", 3, 2, 4), lambda t, p, x: x * p[0]),
     LayerCase(
         "standardize", nn.Standardize.fit(draw("fit", 9, 5)), draw("x", 4, 5), lambda t, p, x: (x - p[0]) * p[1]
+    ),
+    LayerCase("layer-norm", nn.LayerNorm(6), draw("x", 4, 6), lambda t, p, x: t.layer_norm(x, (6,), p[0], p[1])),
+    LayerCase(
+        "layer-norm-3d", nn.LayerNorm(4, 1e-3), draw("x", 3, 2, 4), lambda t, p, x: t.layer_norm(x, (4,), *p, 1e-3)
+    ),
+    LayerCase(
+        "rms-norm", nn.RMSNorm(6), draw("x", 4, 6), lambda t, p, x: t.nn.functional.rms_norm(x, (6,), p[0], 1e-6)
+    ),
+    LayerCase("batch-norm", nn.BatchNorm1d(5), draw("x", 6, 5), _batch_norm, training=True),
+    LayerCase("batch-norm-plain", nn.BatchNorm1d(5, affine=False), draw("x", 6, 5), _batch_norm, training=True),
+    LayerCase(
+        "batch-norm-inference",
+        nn.BatchNorm1d(5),
+        draw("x", 6, 5),
+        lambda t, p, x: t.nn.functional.batch_norm(x, p[2].detach(), p[3].detach(), p[0], p[1]),
+    ),
+    LayerCase(
+        "residual",
+        nn.Residual(nn.Sequential(nn.Linear(5, 5), nn.Tanh())),
+        draw("x", 4, 5),
+        lambda t, p, x: x + t.tanh(x @ p[0] + p[1]),
+    ),
+    LayerCase(
+        "residual-normed",
+        nn.Sequential(nn.Linear(5, 4), nn.Residual(nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4), nn.GELU()))),
+        draw("x", 4, 5),
+        lambda t, p, x: _gelu_block(t, p[2:], x @ p[0] + p[1]),
     ),
     LayerCase("dropout", nn.Dropout(0.4), draw("x", 6, 7), None, training=True),
     LayerCase("dropout-inference", nn.Dropout(0.4), draw("x", 6, 7), lambda t, p, x: x),

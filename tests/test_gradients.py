@@ -80,7 +80,7 @@ def test_layer_against_torch(case: LayerCase) -> None:
     torch = pytest.importorskip("torch")
     assert case.torch is not None
     params = params_of(case.layer)
-    y, residuals = case.layer.forward(params, case.x)
+    y, residuals = case.layer.forward(params, case.x, key=KEY if case.training else None)
     dy = draw("dy", *y.shape)
     dx, grads = case.layer.backward(params, residuals, dy)
 

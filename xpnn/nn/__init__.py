@@ -3,11 +3,12 @@
 from xpnn.arrays.random import Key as Key
 from xpnn.arrays.tree import Carried as Carried
 from xpnn.nn.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
-from xpnn.nn.containers import MLP, Sequential
+from xpnn.nn.containers import MLP, Residual, Sequential
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.initializers import VarianceScaling
 from xpnn.nn.linear import Linear
 from xpnn.nn.losses import CrossEntropyLoss, MSELoss
+from xpnn.nn.normalization import BatchNorm1d, LayerNorm, RMSNorm
 from xpnn.nn.preprocessing import Flatten, Scale, Standardize
 from xpnn.nn.protocols import Layer, Loss
 from xpnn.nn.softmax import LogSoftmax, Softmax
@@ -16,6 +17,7 @@ __all__ = [
     "ELU",
     "GELU",
     "MLP",
+    "BatchNorm1d",
     "Carried",
     "CrossEntropyLoss",
     "Dropout",
@@ -23,12 +25,15 @@ __all__ = [
     "Identity",
     "Key",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
     "Loss",
     "MSELoss",
+    "RMSNorm",
     "ReLU",
+    "Residual",
     "Scale",
     "Sequential",
     "SiLU",

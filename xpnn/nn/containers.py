@@ -86,6 +86,32 @@ def _blocks(layers: tuple[Layer, ...]) -> tuple[tuple[int, int, bool], ...]:
     return tuple(blocks)
 
 
+@dataclass(frozen=True)
+class Residual:
+    """y = x + block(x), for a block whose y has the shape of its x; its parameters are the block's.
+
+    Raises InputError where the shapes differ. Source: He et al. 2016.
+    """
+
+    block: Layer
+
+    def init(self, key: Key) -> Params:
+        return self.block.init(key)
+
+    def forward(self, params: Params, x: Array, *, key: Key | None = None) -> tuple[Array, Residuals]:
+        y, residuals = self.block.forward(params, x, key=key)
+        if y.shape != x.shape:
+            raise InputError(f"Residual: the block turns shape {tuple(x.shape)} into {tuple(y.shape)}; both must agree")
+        return x + y, residuals
+
+    def backward(
+        self, params: Params, residuals: Residuals, dy: Array | None, *, need_dx: bool = True
+    ) -> tuple[Array | None, Params]:
+        """dx = dy + the block's dx."""
+        dx, grads = self.block.backward(params, residuals, dy, need_dx=need_dx)
+        return (None if dx is None or dy is None else dy + dx), grads
+
+
 def MLP(
     in_features: int,
     out_features: int,

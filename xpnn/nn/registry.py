@@ -10,15 +10,29 @@ from typing import Any
 
 from xpnn.errors import DataFormatError, InputError
 from xpnn.nn.activations import ACTIVATIONS
-from xpnn.nn.containers import Sequential
+from xpnn.nn.containers import Residual, Sequential
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.initializers import VarianceScaling
 from xpnn.nn.linear import Linear
+from xpnn.nn.normalization import BatchNorm1d, LayerNorm, RMSNorm
 from xpnn.nn.preprocessing import Flatten, Scale, Standardize
 from xpnn.nn.protocols import Layer
 from xpnn.nn.softmax import LogSoftmax, Softmax
 
-_OTHERS = (Dropout, Flatten, Linear, LogSoftmax, Scale, Sequential, Softmax, Standardize)
+_OTHERS = (
+    BatchNorm1d,
+    Dropout,
+    Flatten,
+    LayerNorm,
+    Linear,
+    LogSoftmax,
+    RMSNorm,
+    Residual,
+    Scale,
+    Sequential,
+    Softmax,
+    Standardize,
+)
 LAYERS: dict[str, type] = {layer.__name__: layer for layer in (*ACTIVATIONS.values(), *_OTHERS)}
 _TYPES = {**LAYERS, "VarianceScaling": VarianceScaling}
 
