@@ -167,6 +167,36 @@ LOSSES = [
 ]  # fmt: skip
 
 
+def _elementwise(name: str, **options: Any) -> Callable[..., Any]:
+    """torch's loss of that name, reduced as ours is."""
+
+    def reduced(torch: TORCH, z: Any, y: Any, w: Any) -> Any:
+        each = getattr(torch.nn.functional, name)(z, y, reduction="none", **options).mean(1)
+        return each.mean() if w is None else (w * each).sum() / w.sum()
+
+    return reduced
+
+
+def _pinball(torch: TORCH, z: Any, y: Any, w: Any) -> Any:
+    d = y - z
+    return (w * torch.maximum(0.3 * d, -0.7 * d).mean(1)).sum() / w.sum()
+
+
+_Z, _T, _COUNTS = draw("z", 4, 3), draw("t", 4, 3), np.arange(12.0).reshape(4, 3)
+LOSSES += [
+    LossCase("l1", nn.L1Loss(), _Z, _T, None, _elementwise("l1_loss")),
+    LossCase("l1-weight", nn.L1Loss(), _Z, _T, WEIGHT, _elementwise("l1_loss")),
+    LossCase("huber", nn.HuberLoss(), 2 * _Z, _T, WEIGHT, _elementwise("huber_loss")),
+    LossCase("huber-delta", nn.HuberLoss(0.5), _Z, _T, None, _elementwise("huber_loss", delta=0.5)),
+    LossCase("bce", nn.BCEWithLogitsLoss(), 3 * _Z, SHARES, WEIGHT, _elementwise("binary_cross_entropy_with_logits")),
+    LossCase(
+        "bce-extreme", nn.BCEWithLogitsLoss(), 1e4 * _Z, SHARES, None, _elementwise("binary_cross_entropy_with_logits")
+    ),
+    LossCase("poisson", nn.PoissonNLLLoss(), _Z, _COUNTS, WEIGHT, _elementwise("poisson_nll_loss")),
+    LossCase("quantile", nn.QuantileLoss(0.3), _Z, _T, WEIGHT, _pinball),
+]
+
+
 class OptimizerCase(NamedTuple):
     id: str
     optimizer: optim.Optimizer

@@ -16,6 +16,7 @@ from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.arrays.device import find_place
 from xpnn.errors import NonFiniteError
+from xpnn.nn.losses import ELEMENTWISE_LOSSES
 from xpnn.training import History, JSONLLogger, Trainer, step
 from xpnn.training.trainer import Logs
 
@@ -165,6 +166,15 @@ def test_regression_with_mse(backend: Backend) -> None:
     assert history.records[-1]["loss"] < 1e-3
     bias = run.snapshot().bias
     assert abs(float(bias[0]) - 4) < 0.05
+
+
+@pytest.mark.parametrize("loss", [loss() for loss in ELEMENTWISE_LOSSES], ids=lambda loss: type(loss).__name__)
+def test_every_elementwise_loss_trains_on_a_plain_column(loss: nn.Loss) -> None:
+    """A 1-D target is a column; counts and probabilities are what some of them want, and 0 or 1 suits all."""
+    y = (X[:, 0] > 0).astype(np.float64)
+    run = Trainer(nn.MLP(6, 1, (8,)), loss, optim.Adam(0.02))
+    history = run.fit(X, y, epochs=60, batch_size=20)
+    assert history.records[-1]["loss"] < 0.8 * history.records[0]["loss"]
 
 
 def test_callbacks_see_the_logs_and_may_stop_or_change_the_rate() -> None:

@@ -4,10 +4,11 @@ from xpnn.arrays.random import Key as Key
 from xpnn.arrays.tree import Carried as Carried
 from xpnn.nn.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from xpnn.nn.containers import MLP, Residual, Sequential
+from xpnn.nn.cross_entropy import CrossEntropyLoss
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.initializers import VarianceScaling
 from xpnn.nn.linear import Linear
-from xpnn.nn.losses import CrossEntropyLoss, MSELoss
+from xpnn.nn.losses import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, QuantileLoss
 from xpnn.nn.normalization import BatchNorm1d, LayerNorm, RMSNorm
 from xpnn.nn.preprocessing import Flatten, Scale, Standardize
 from xpnn.nn.protocols import Layer, Loss
@@ -17,13 +18,16 @@ __all__ = [
     "ELU",
     "GELU",
     "MLP",
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "Carried",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "HuberLoss",
     "Identity",
     "Key",
+    "L1Loss",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -31,6 +35,8 @@ __all__ = [
     "LogSoftmax",
     "Loss",
     "MSELoss",
+    "PoissonNLLLoss",
+    "QuantileLoss",
     "RMSNorm",
     "ReLU",
     "Residual",

@@ -1,127 +1,243 @@
-"""Losses: (prediction, target) -> one number to be made small, and its gradient."""
+"""Losses that compare prediction and target entry by entry: ℓ(z, t), and its derivative by z."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
-from xpnn.errors import InputError, one_of
-
-Reduction = Literal["mean", "sum"]
-
-
-class CrossEntropyResiduals(NamedTuple):
-    """log_p, target_p: (batch, classes); factor as in `_factor`."""
-
-    log_p: Array
-    target_p: Array
-    factor: Array
+from xpnn.arrays.namespace import Array, Namespace, array_namespace
+from xpnn.errors import InputError, as_float, one_of
+from xpnn.nn.activations import sigmoid
+from xpnn.nn.reduction import REDUCTIONS, Reduction, factor_of
 
 
-@dataclass(frozen=True)
-class CrossEntropyLoss:
-    """loss = Σ_n w_n · ℓ_n / Σ_n w_n, with ℓ_n = −Σ_c t_nc · log softmax(logits_n)_c, in nats.
+class ElementwiseResiduals(NamedTuple):
+    """prediction, target: (batch, outputs), in the prediction's dtype; factor: what each ℓ counts in the loss."""
 
-    logits        (batch, classes)
-    target        (batch,) integer labels 0 … classes − 1, then t is their one-hot row (a label outside has none: its
-    ℓ is 0);
-                  or (batch, classes) probabilities
-    sample_weight (batch,) w, or None for 1
-    reduction     "mean", as above, or "sum": Σ_n w_n · ℓ_n
-
-    Raises InputError where the shapes do not fit. Softmax is part of the loss: the model ends with its logits.
-    """
-
-    reduction: Reduction = "mean"
-
-    def __post_init__(self) -> None:
-        one_of("reduction", self.reduction, ("mean", "sum"))
-
-    def init(self) -> tuple[()]:
-        return ()
-
-    def forward(
-        self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
-    ) -> tuple[Array, CrossEntropyResiduals]:
-        xp = array_namespace(prediction)
-        shape = tuple(prediction.shape)
-        if len(shape) != 2 or tuple(target.shape) not in (shape, shape[:1]):
-            raise InputError(
-                f"CrossEntropyLoss: prediction has shape {shape} and target {tuple(target.shape)}; expected "
-                "(batch, classes) and (batch,) integer labels or (batch, classes) probabilities"
-            )
-        z = prediction - xp.max(prediction, axis=1, keepdims=True)  # exp cannot overflow
-        log_p = z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
-        if target.ndim == 1:
-            # A comparison, because the standard has no scatter, and CuPy's integer indexing wraps.
-            classes = xp.arange(shape[1], dtype=xp.int32, device=device_of(target))
-            target = xp.astype(target, xp.int32)[:, None] == classes  # int32: bytes would wrap beyond 255 classes
-        target = xp.astype(target, prediction.dtype)
-        factor = _factor(xp, self.reduction, shape[0], sample_weight)
-        loss = -xp.sum(target * log_p * factor)
-        return loss, CrossEntropyResiduals(log_p, target, factor)
-
-    def backward(self, constants: tuple[()], residuals: CrossEntropyResiduals) -> Array:
-        """∂loss/∂logits_nc = (Σ_k t_nk · softmax(logits_n)_c − t_nc) · w_n / Σ w."""
-        log_p, target, factor = residuals
-        xp = array_namespace(log_p)
-        return (xp.exp(log_p) * xp.sum(target, axis=1, keepdims=True) - target) * factor
-
-
-class MSEResiduals(NamedTuple):
-    """difference: prediction − target; factor as in `_factor`."""
-
-    difference: Array
+    prediction: Array
+    target: Array
     factor: Array
 
 
 @dataclass(frozen=True)
 class MSELoss:
-    """loss = Σ_n w_n · ℓ_n / Σ_n w_n, with ℓ_n the mean of (prediction − target)² over the entries of row n.
+    """The squared error, ℓ = (z − t)², of a prediction z.
 
     prediction, target  (batch, outputs), the same shape
     sample_weight       (batch,) w, or None for 1
-    reduction           "mean", as above, or "sum": the sum of w_n · (prediction − target)² over all entries
+    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
 
-    Raises InputError where the shapes differ: (batch,) against (batch, 1) would broadcast to (batch, batch).
+    Raises InputError where the shapes differ.
     """
 
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        one_of("reduction", self.reduction, ("mean", "sum"))
+        one_of("reduction", self.reduction, REDUCTIONS)
 
     def init(self) -> tuple[()]:
         return ()
 
     def forward(
         self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
-    ) -> tuple[Array, MSEResiduals]:
-        xp = array_namespace(prediction)
-        if prediction.ndim != 2 or prediction.shape != target.shape:
-            raise InputError(
-                f"MSELoss: prediction has shape {tuple(prediction.shape)} and target {tuple(target.shape)}; "
-                "expected the same shape (batch, outputs). Give a column as y[:, None]"
-            )
-        batch, outputs = prediction.shape
-        factor = _factor(xp, self.reduction, batch, sample_weight)
-        if self.reduction == "mean":
-            factor = factor / outputs
-        difference = prediction - xp.astype(target, prediction.dtype)
-        return xp.sum(difference * difference * factor), MSEResiduals(difference, factor)
+    ) -> tuple[Array, ElementwiseResiduals]:
+        xp, z, t, factor = _enter(self, prediction, target, sample_weight)
+        return xp.sum((z - t) ** 2 * factor), ElementwiseResiduals(z, t, factor)
 
-    def backward(self, constants: tuple[()], residuals: MSEResiduals) -> Array:
-        """∂loss/∂prediction = 2 · (prediction − target) · w_n / (Σ w · outputs)."""
-        return 2 * residuals.difference * residuals.factor
+    def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
+        """∂ℓ/∂z = 2 (z − t)."""
+        z, t, factor = residuals
+        return 2 * (z - t) * factor
 
 
-def _factor(xp: Namespace, reduction: Reduction, batch: int, sample_weight: Array | None) -> Array:
-    """What each row's loss is multiplied by: a number, or (batch, 1). Rows that all weigh nothing have the loss 0."""
-    if sample_weight is None:
-        return 1 / batch if reduction == "mean" else 1.0
-    weight = sample_weight[:, None]
-    if reduction == "sum":
-        return weight
-    total = xp.sum(weight)
-    return weight / xp.where(total > 0, total, 1.0)
+@dataclass(frozen=True)
+class L1Loss:
+    """The absolute error, ℓ = |z − t|, of a prediction z.
+
+    prediction, target  (batch, outputs), the same shape
+    sample_weight       (batch,) w, or None for 1
+    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
+
+    Raises InputError where the shapes differ.
+    """
+
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        one_of("reduction", self.reduction, REDUCTIONS)
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(
+        self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
+    ) -> tuple[Array, ElementwiseResiduals]:
+        xp, z, t, factor = _enter(self, prediction, target, sample_weight)
+        return xp.sum(xp.abs(z - t) * factor), ElementwiseResiduals(z, t, factor)
+
+    def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
+        """∂ℓ/∂z = sign(z − t), 0 at 0."""
+        z, t, factor = residuals
+        return array_namespace(z).sign(z - t) * factor
+
+
+@dataclass(frozen=True)
+class HuberLoss:
+    """Squared near the target, linear far from it: ℓ = ½ d² for |d| ≤ delta, else delta · (|d| − ½ delta), d = z − t.
+
+    prediction, target  (batch, outputs), the same shape
+    sample_weight       (batch,) w, or None for 1
+    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
+
+    Raises InputError where the shapes differ. Source: Huber 1964.
+    """
+
+    delta: float = 1.0
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "delta", as_float("HuberLoss: delta", self.delta))
+        if not self.delta > 0:
+            raise InputError(f"HuberLoss: delta is {self.delta!r}; expected a number above 0")
+        one_of("reduction", self.reduction, REDUCTIONS)
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(
+        self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
+    ) -> tuple[Array, ElementwiseResiduals]:
+        xp, z, t, factor = _enter(self, prediction, target, sample_weight)
+        size = xp.abs(z - t)
+        near = xp.where(size < self.delta, size, self.delta)  # ½ near² + delta · (size − near) is both branches in one
+        return xp.sum((0.5 * near * near + self.delta * (size - near)) * factor), ElementwiseResiduals(z, t, factor)
+
+    def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
+        """∂ℓ/∂z = d for |d| ≤ delta, else delta · sign d."""
+        z, t, factor = residuals
+        xp = array_namespace(z)
+        d = z - t
+        return xp.where(xp.abs(d) <= self.delta, d, self.delta * xp.sign(d)) * factor
+
+
+@dataclass(frozen=True)
+class BCEWithLogitsLoss:
+    """Binary cross-entropy of logits z against probabilities t: ℓ = max(z, 0) − z·t + log(1 + e^−|z|), in nats.
+
+    prediction, target  (batch, outputs), the same shape
+    sample_weight       (batch,) w, or None for 1
+    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
+
+    Raises InputError where the shapes differ.
+    """
+
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        one_of("reduction", self.reduction, REDUCTIONS)
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(
+        self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
+    ) -> tuple[Array, ElementwiseResiduals]:
+        xp, z, t, factor = _enter(self, prediction, target, sample_weight)
+        each = xp.where(z > 0, z, 0.0) - z * t + xp.log1p(xp.exp(-xp.abs(z)))  # never overflows
+        return xp.sum(each * factor), ElementwiseResiduals(z, t, factor)
+
+    def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
+        """∂ℓ/∂z = σ(z) − t."""
+        z, t, factor = residuals
+        return (sigmoid(array_namespace(z), z) - t) * factor
+
+
+@dataclass(frozen=True)
+class PoissonNLLLoss:
+    """The negative log likelihood of counts t under a Poisson law of rate e^z: ℓ = e^z − t · z, without log t!.
+
+    prediction, target  (batch, outputs), the same shape
+    sample_weight       (batch,) w, or None for 1
+    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
+
+    Raises InputError where the shapes differ. As torch.nn.PoissonNLLLoss with log_input.
+    """
+
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        one_of("reduction", self.reduction, REDUCTIONS)
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(
+        self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
+    ) -> tuple[Array, ElementwiseResiduals]:
+        xp, z, t, factor = _enter(self, prediction, target, sample_weight)
+        return xp.sum((xp.exp(z) - t * z) * factor), ElementwiseResiduals(z, t, factor)
+
+    def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
+        """∂ℓ/∂z = e^z − t."""
+        z, t, factor = residuals
+        return (array_namespace(z).exp(z) - t) * factor
+
+
+@dataclass(frozen=True)
+class QuantileLoss:
+    """The pinball loss, whose best prediction is the q-quantile: ℓ = q · d for d = t − z ≥ 0, (q − 1) · d below.
+
+    prediction, target  (batch, outputs), the same shape
+    sample_weight       (batch,) w, or None for 1
+    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
+
+    Raises InputError where the shapes differ. Source: Koenker and Bassett 1978.
+    """
+
+    q: float = 0.5
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "q", as_float("QuantileLoss: q", self.q))
+        if not 0 < self.q < 1:
+            raise InputError(f"QuantileLoss: q is {self.q!r}; expected 0 < q < 1")
+        one_of("reduction", self.reduction, REDUCTIONS)
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(
+        self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
+    ) -> tuple[Array, ElementwiseResiduals]:
+        xp, z, t, factor = _enter(self, prediction, target, sample_weight)
+        d = t - z
+        each = xp.where(d > 0, self.q * d, (self.q - 1) * d)
+        return xp.sum(each * factor), ElementwiseResiduals(z, t, factor)
+
+    def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
+        """∂ℓ/∂z = −q for z < t, 1 − q for z > t, 0 at t."""
+        z, t, factor = residuals
+        xp = array_namespace(z)
+        d = t - z
+        return xp.where(d > 0, -self.q, xp.where(d < 0, 1 - self.q, xp.zeros_like(d))) * factor
+
+
+#: Those whose target has the shape of the prediction.
+ELEMENTWISE_LOSSES = (BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, QuantileLoss)
+
+
+def _enter(
+    loss: Any, prediction: Array, target: Array, sample_weight: Array | None
+) -> tuple[Namespace, Array, Array, Array]:
+    """(xp, prediction, target in its dtype, factor of each entry)."""
+    if prediction.ndim != 2 or prediction.shape != target.shape:
+        raise InputError(
+            f"{type(loss).__name__}: prediction has shape {tuple(prediction.shape)} and target {tuple(target.shape)}; "
+            "expected the same shape (batch, outputs). Give a column as y[:, None]"
+        )
+    xp = array_namespace(prediction)
+    batch, outputs = prediction.shape
+    factor = factor_of(xp, loss.reduction, batch, sample_weight)
+    if loss.reduction == "mean":
+        factor = factor / outputs
+    return xp, prediction, xp.astype(target, prediction.dtype), factor

@@ -45,7 +45,7 @@ def check_features(name: str, x: Any) -> Array:
 
 
 def check_target(name: str, y: Any, rows: int, outputs: int, *, labels: bool) -> Array:
-    """`y` as the target of CrossEntropyLoss (`labels`) or MSELoss, for `rows` predictions of `outputs` numbers each.
+    """`y` as the target of CrossEntropyLoss (`labels`) or of an elementwise loss: (rows, outputs) predictions.
 
     labels: (rows,) integers 0 … outputs − 1 (integral floats are converted), which become int32 on the host, or
             (rows, outputs) probabilities; otherwise (rows, outputs) numbers, or (rows,) where outputs = 1.

@@ -15,7 +15,8 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Tree
-from xpnn.nn.losses import CrossEntropyLoss, MSELoss
+from xpnn.nn.cross_entropy import CrossEntropyLoss
+from xpnn.nn.losses import ELEMENTWISE_LOSSES
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.training.metrics import Metric
@@ -155,7 +156,7 @@ def _add(
 
 def _is_sum(loss: Loss) -> bool:
     """Whether the loss is a sum over the rows already; a loss of one's own is taken for a mean."""
-    return isinstance(loss, (CrossEntropyLoss, MSELoss)) and loss.reduction == "sum"
+    return isinstance(loss, (CrossEntropyLoss, *ELEMENTWISE_LOSSES)) and loss.reduction == "sum"
 
 
 def _watch(totals: Totals, value: Array, step: Array, lr: Array) -> Totals:

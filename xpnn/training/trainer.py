@@ -13,7 +13,8 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place, current, find_place, place, place_of, to_numpy
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.errors import InputError, as_count, as_float
-from xpnn.nn import CrossEntropyLoss, MSELoss
+from xpnn.nn import CrossEntropyLoss
+from xpnn.nn.losses import ELEMENTWISE_LOSSES
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.training import step as steps
@@ -170,7 +171,7 @@ class Trainer:
         x = check_features(f"{prefix}x", x)
         rows = x.shape[0]
         outputs = self._build(x)
-        if self._labels or isinstance(self.loss, MSELoss):
+        if self._labels or isinstance(self.loss, ELEMENTWISE_LOSSES):
             y = check_target(f"{prefix}y", y, rows, outputs.shape[1], labels=self._labels)
         else:
             y = check_rows(f"{prefix}y", y, rows)  # a loss of one's own knows what it takes
