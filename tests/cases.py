@@ -14,7 +14,9 @@ from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.arrays.accelerate import Accelerated, AcceleratedPair
 from xpnn.nn.dense import dense
-from xpnn.optim.optimizers import adam_step, sgd_step
+from xpnn.optim.adam import adam_step
+from xpnn.optim.adaptive import adagrad_step, rmsprop_step
+from xpnn.optim.sgd import sgd_step
 
 TORCH = Any  # the module torch
 
@@ -215,6 +217,23 @@ OPTIMIZERS = [
         "adam-all", optim.Adam(0.01, (0.8, 0.95), 1e-6, 0.1),
         lambda t, p: t.optim.Adam(p, 0.01, (0.8, 0.95), 1e-6, 0.1),
     ),
+    OptimizerCase("adam-amsgrad", optim.Adam(0.1, amsgrad=True), lambda t, p: t.optim.Adam(p, 0.1, amsgrad=True)),
+    OptimizerCase(
+        "adamw", optim.AdamW(0.01, weight_decay=0.3), lambda t, p: t.optim.AdamW(p, 0.01, weight_decay=0.3)
+    ),
+    OptimizerCase(
+        "adamw-amsgrad", optim.AdamW(0.01, (0.7, 0.9), amsgrad=True),
+        lambda t, p: t.optim.AdamW(p, 0.01, (0.7, 0.9), amsgrad=True),
+    ),
+    OptimizerCase("rmsprop", optim.RMSprop(0.01), lambda t, p: t.optim.RMSprop(p, 0.01)),
+    OptimizerCase(
+        "rmsprop-all", optim.RMSprop(0.01, 0.9, 1e-4, 0.1, 0.8),
+        lambda t, p: t.optim.RMSprop(p, 0.01, 0.9, 1e-4, 0.1, 0.8),
+    ),
+    OptimizerCase("adagrad", optim.Adagrad(0.1), lambda t, p: t.optim.Adagrad(p, 0.1)),
+    OptimizerCase(
+        "adagrad-all", optim.Adagrad(0.1, 0.2, 0.5, 1e-3), lambda t, p: t.optim.Adagrad(p, 0.1, 0, 0.2, 0.5, 1e-3)
+    ),
 ]  # fmt: skip
 
 
@@ -260,28 +279,28 @@ _KEY = random.key(3, "dropout")
 _RATE, _ONE, _TWO = np.asarray(0.1), np.asarray(0.1), np.asarray(0.01)
 _BLOCK = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))
 
+_SQUARES = [leaf**2 for leaf in _leaves("v")]
+_MOMENTS = (_leaves("p"), _leaves("g"), _leaves("m"), _SQUARES)
+
 ACCELERATED = [
     AcceleratedCase(
         "sgd", sgd_step, (_leaves("p"), _leaves("g"), _leaves("v"), _RATE, 0.9, 0.1, True), {"donate": True}
     ),
     AcceleratedCase("sgd-plain", sgd_step, (_leaves("p"), _leaves("g"), [], _RATE, 0.0, 0.0, False), {"donate": False}),
     AcceleratedCase(
-        "adam",
-        adam_step,
-        (
-            _leaves("p"),
-            _leaves("g"),
-            _leaves("m"),
-            [leaf**2 for leaf in _leaves("v")],
-            _RATE,
-            _ONE,
-            _TWO,
-            0.9,
-            0.99,
-            1e-08,
-            0.1,
-        ),
+        "adam", adam_step, (*_MOMENTS, [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, False), {"donate": True}
+    ),
+    AcceleratedCase(
+        "adamw", adam_step, (*_MOMENTS, _SQUARES, _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, True), {"donate": True}
+    ),
+    AcceleratedCase(
+        "rmsprop",
+        rmsprop_step,
+        (_leaves("p"), _leaves("g"), _SQUARES, _leaves("u"), _RATE, 0.9, 1e-8, 0.1, 0.9),
         {"donate": True},
+    ),
+    AcceleratedCase(
+        "adagrad", adagrad_step, (_leaves("p"), _leaves("g"), _SQUARES, _RATE, 1e-8, 0.1), {"donate": True}
     ),
     AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
     AcceleratedCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),

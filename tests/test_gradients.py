@@ -226,7 +226,7 @@ def test_the_first_weights_are_what_they_are_said_to_be() -> None:
 
 def test_adams_first_corrections_are_exact_in_float32() -> None:
     """1 − 0.999ᵗ by subtraction would be off by 1e-5 of itself at t = 1."""
-    from xpnn.optim.optimizers import _one_minus_power
+    from xpnn.optim.adam import _one_minus_power
 
     for beta in (0.9, 0.999, 0.0):
         for t in (1, 2, 1000):

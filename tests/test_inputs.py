@@ -143,7 +143,7 @@ BAD_SETTINGS = [
     (lambda: optim.SGD(-1.0), "lr = -1.0"),
     (lambda: optim.SGD(math.nan), "lr = nan"),
     (lambda: optim.SGD(0.1, nesterov=True), "nesterov needs a momentum"),
-    (lambda: optim.Adam(betas=(0.9, 1.0)), "beta2 = 1.0"),
+    (lambda: optim.Adam(betas=(0.9, 1.0)), r"betas is \(0.9, 1.0\); expected two numbers"),
     (lambda: trainer(dtype="float16"), "dtype: 'float16'"),
     (lambda: trainer(seed=-1), "seed: -1"),
     (lambda: trainer().state, "no state yet"),

@@ -1,7 +1,8 @@
-"""Optimizers."""
+"""Optimizers: (params, grads, state) -> (params, state), for all parameters at once."""
 
-from xpnn.optim.optimizers import SGD as SGD
-from xpnn.optim.optimizers import Adam as Adam
-from xpnn.optim.optimizers import Optimizer as Optimizer
+from xpnn.optim.adam import Adam, AdamW
+from xpnn.optim.adaptive import Adagrad, RMSprop
+from xpnn.optim.protocol import Optimizer
+from xpnn.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "Optimizer"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]

@@ -1,0 +1,156 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from xpnn.arrays import tree
+from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.namespace import Array, array_namespace, device_of
+from xpnn.arrays.tree import Tree
+from xpnn.errors import InputError, as_float
+from xpnn.optim.protocol import settle, zeros
+
+
+class AdamState(NamedTuple):
+    """count: 0-d, the steps taken; m, v: shaped as the parameters; v_max: too, or () without amsgrad."""
+
+    count: Array
+    m: Tree
+    v: Tree
+    v_max: Tree
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam, with g' = g + weight_decay · p and step t = 1, 2, …:
+
+        m ← β₁ m + (1 − β₁) g'
+        v ← β₂ v + (1 − β₂) g'²
+        p ← p − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps)
+
+    With amsgrad, the largest v so far stands in the last line (Reddi et al. 2018). As torch.optim.Adam. Raises
+    InputError for a value out of range. Source: Kingma and Ba 2015, algorithm 1.
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    amsgrad: bool = False
+
+    def __post_init__(self) -> None:
+        _settle(self)
+
+    def init(self, params: Tree) -> AdamState:
+        return _first(params, self.amsgrad)
+
+    def update(
+        self, params: Tree, grads: Tree, state: AdamState, lr: Array, *, donate: bool = False
+    ) -> tuple[Tree, AdamState]:
+        return _update(self, params, grads, state, lr, False, donate)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay: before each step p ← p · (1 − lr · weight_decay), and g' = g.
+
+    As torch.optim.AdamW. Raises InputError for a value out of range. Source: Loshchilov and Hutter 2019.
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    amsgrad: bool = False
+
+    def __post_init__(self) -> None:
+        _settle(self)
+
+    def init(self, params: Tree) -> AdamState:
+        return _first(params, self.amsgrad)
+
+    def update(
+        self, params: Tree, grads: Tree, state: AdamState, lr: Array, *, donate: bool = False
+    ) -> tuple[Tree, AdamState]:
+        return _update(self, params, grads, state, lr, True, donate)
+
+
+@accelerated
+def adam_step(
+    params: list[Array],
+    grads: list[Array],
+    m: list[Array],
+    v: list[Array],
+    v_max: list[Array],
+    lr: Array,
+    correction1: Array,
+    correction2: Array,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    *,
+    donate: bool,
+) -> tuple[list[Array], list[Array], list[Array], list[Array]]:
+    """One step of Adam or AdamW for all leaves -> (params, m, v, v_max).
+
+    corrections are the 0-d arrays 1 − βᵗ; decoupled: AdamW's weight decay; v_max is empty without amsgrad.
+    """
+    xp = array_namespace(params[0])
+    if weight_decay and decoupled:
+        params = [p * (1 - lr * weight_decay) for p in params]
+    elif weight_decay:
+        grads = [g + weight_decay * p for p, g in zip(params, grads, strict=True)]
+    m = [beta1 * m_ + (1 - beta1) * g for m_, g in zip(m, grads, strict=True)]
+    v = [beta2 * v_ + (1 - beta2) * (g * g) for v_, g in zip(v, grads, strict=True)]
+    if v_max:
+        v_max = [xp.where(new > old, new, old) for old, new in zip(v_max, v, strict=True)]
+    params = [
+        p - lr * (m_ / correction1) / (xp.sqrt(v_ / correction2) + eps)
+        for p, m_, v_ in zip(params, m, v_max or v, strict=True)
+    ]
+    return params, m, v, v_max
+
+
+def _settle(optimizer: Any) -> None:
+    name = type(optimizer).__name__
+    settle(optimizer, lr=math.inf, eps=math.inf, weight_decay=math.inf)
+    if not isinstance(optimizer.betas, (tuple, list)):
+        raise InputError(f"{name}: betas is {optimizer.betas!r}; expected two numbers, 0 <= beta < 1")
+    object.__setattr__(optimizer, "betas", tuple(as_float(f"{name}: betas", beta) for beta in optimizer.betas))
+    if len(optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in optimizer.betas):
+        raise InputError(f"{name}: betas is {optimizer.betas!r}; expected two numbers, 0 <= beta < 1")
+
+
+def _first(params: Tree, amsgrad: bool) -> AdamState:
+    leaves = tree.leaves(params)
+    count: Array = ()
+    if leaves:
+        xp = array_namespace(leaves[0])
+        count = xp.zeros((), dtype=leaves[0].dtype, device=device_of(leaves[0]))
+    return AdamState(count, zeros(params), zeros(params), zeros(params) if amsgrad else ())
+
+
+def _update(
+    optimizer: Adam | AdamW, params: Tree, grads: Tree, state: AdamState, lr: Array, decoupled: bool, donate: bool
+) -> tuple[Tree, AdamState]:
+    p, g, m, v, v_max = (tree.leaves(branch) for branch in (params, grads, state.m, state.v, state.v_max))
+    if not p:
+        return params, state
+    count = state.count + 1
+    corrections = tuple(_one_minus_power(beta, count) for beta in optimizer.betas)
+    settings = (*optimizer.betas, optimizer.eps, optimizer.weight_decay, decoupled)
+    p, *moments = adam_step(p, g, m, v, v_max, lr, *corrections, *settings, donate=donate)
+    old = (state.m, state.v, state.v_max)
+    return tree.rebuild(params, p), AdamState(count, *(tree.rebuild(*pair) for pair in zip(old, moments, strict=True)))
+
+
+def _one_minus_power(beta: float, count: Array) -> Array:
+    """1 − β^count as −expm1(count · log β): in float32 the plain difference loses digits while β^count is near 1."""
+    if beta == 0:
+        return count / count
+    return -array_namespace(count).expm1(count * math.log(beta))
