@@ -151,6 +151,39 @@ def test_tensors_that_do_not_fit_the_layers(change: Any, message: str, saved: Pa
         load_model(saved)
 
 
+def test_parameters_that_misfit_do_not_cost_the_old_file(saved: Path) -> None:
+    before = saved.read_bytes()
+    layer = nn.Linear(2, 3)
+    with pytest.raises(DataFormatError, match=r"layers\.bias is"):
+        save_model(saved, layer, params_of(layer)._replace(bias=np.zeros(1)))
+    assert saved.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "not what xpnn writes"),
+        ("{", "not what xpnn writes"),
+        ('{"type": "Sequential", "layers": [1, 2]}', "Sequential does not fit: Sequential: 1 is no layer"),
+        ('{"type": ["x"]}', "names the layer"),
+        ('{"type": "Linear", "in_features": 2, "out_features": 3, "weight_init": [1]}', "is neither a name nor"),
+        ("[" * 100_000 + "]" * 100_000, "not what xpnn writes|nested too deeply"),
+    ],
+)
+def test_a_crafted_file_with_a_good_digest(config: str | None, message: str, saved: Path) -> None:
+    from xpnn.training import checkpoint
+
+    def craft(metadata: dict, tensors: dict) -> None:
+        del metadata["digest"], metadata["config"]
+        if config is not None:
+            metadata["config"] = config
+        metadata["digest"] = checkpoint._digest(metadata, tensors)
+
+    rewrite(saved, craft)
+    with pytest.raises(DataFormatError, match=message):
+        load_model(saved)
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = saved.read_bytes()
 

@@ -141,14 +141,31 @@ def test_a_small_network_gets_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -
     numpy = find_place("cpu")
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         many = blas()
-        with threads.blas_threads(numpy, 32, 50_000):
+        with threads.one_thread_if_small(numpy, 32, 50_000):
             assert blas() == 1
         assert blas() == many
-        with threads.blas_threads(numpy, 128, 235_000):
+        with threads.one_thread_if_small(numpy, 128, 235_000):
             assert blas() == many
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
-        with threads.blas_threads(numpy, 32, 50_000):
+        with threads.one_thread_if_small(numpy, 32, 50_000):
             assert blas() == many
+
+
+def test_a_small_network_gets_one_thread_on_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    from xpnn.arrays.device import find_place
+    from xpnn.cli import threads
+
+    for name in threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads.one_thread_if_small(find_place("cpu", "torch"), 32, 50_000):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_digits_are_learnt_with_the_defaults(result: Any) -> None:

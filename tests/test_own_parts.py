@@ -12,7 +12,8 @@ from conftest import Backend, assert_close
 from problem import X, Y
 
 from xpnn import nn, optim
-from xpnn.arrays.namespace import array_namespace
+from xpnn.arrays import random
+from xpnn.arrays.namespace import array_namespace, device_of
 from xpnn.training import Trainer
 
 
@@ -97,3 +98,30 @@ def test_a_loss_of_ones_own(backend: Backend) -> None:
     history = run.fit(X, Y, epochs=60, batch_size=16)
     assert set(history.records[0]) == {"epoch", "loss", "lr", "seconds"}
     assert history.records[-1]["loss"] < 0.5 * history.records[0]["loss"]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A layer of a user's own that takes integers: row i of a table for the number i."""
+
+    rows: int
+    width: int
+
+    def init(self, key: nn.Key) -> Costs:
+        return Costs(random.normal(key, (self.rows, self.width)))
+
+    def forward(self, params: Costs, x: Any, *, key: nn.Key | None = None) -> Any:
+        xp = array_namespace(x)
+        return xp.take(params.of_class, x[:, 0], axis=0), x
+
+    def backward(self, params: Costs, x: Any, dy: Any, *, need_dx: bool = True) -> Any:
+        xp = array_namespace(dy)
+        hit = x == xp.arange(self.rows, dtype=x.dtype, device=device_of(x))
+        return None, Costs(xp.astype(hit, dy.dtype).T @ dy)
+
+
+def test_a_layer_that_takes_integers(backend: Backend) -> None:
+    x = np.arange(40)[:, None] % 5
+    run = Trainer(nn.Sequential(Lookup(5, 3)), nn.CrossEntropyLoss(), optim.Adam(0.1), device=backend.where)
+    run.fit(backend.array(x, "int32"), x[:, 0] % 3, epochs=20, batch_size=10)
+    assert run.evaluate(backend.array(x, "int32"), x[:, 0] % 3)["accuracy"] == 1

@@ -56,8 +56,8 @@ class AcceleratedPair:
     """A forward/backward pair that shares opaque residuals, so that its kernels may keep whatever they like.
 
     forward(x, …) -> (y, residuals) and backward(dy, residuals, …) -> anything. Whoever made the residuals runs
-    backward: a
-    kernel pair is known by the type of its residuals, a class of its own (a NamedTuple, so that JAX can carry it).
+    backward: a kernel pair is known by the type of its residuals, a class of its own (a NamedTuple, so that JAX can
+    carry it).
     """
 
     def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:

@@ -177,7 +177,8 @@ def _place(x: Array, where: Place, dtype: str | None, copy: bool) -> Array:
         if where.library == "jax" and wanted in ("float64", "int64", "uint64") and not _jax_has_64_bits():
             if dtype is not None:
                 raise InputError(
-                    f"JAX has no {dtype} unless it is switched on: jax.config.update('jax_enable_x64', True)"
+                    f"JAX has no {dtype} unless it is switched on: jax.config.update('jax_enable_x64', True); "
+                    "or train in float32"
                 )
             wanted = wanted.replace("64", "32")
             if host.dtype.kind in "iu" and (host.astype(wanted) != host).any():

@@ -1,18 +1,16 @@
-"""How many threads NumPy's BLAS may use for a small network: one.
+"""How many threads a small network may use on the CPU: one.
 
-OpenBLAS's threads wait for each other actively. On small products they gain nothing, and beside any other busy
-process they
-stand still for each other: `xpnn train` on digits took 2.1 s with two threads and 1.9 s with one, alone on two cores;
-two of
-them at once took 39 s each with two threads and 1.9 s with one (AMD EPYC, OpenBLAS 0.3.31, 2026-11-20; to see it again:
-OPENBLAS_NUM_THREADS=2 xpnn train & OPENBLAS_NUM_THREADS=2 xpnn train).
+OpenBLAS's threads wait for each other actively. On small products they gain nothing, and beside any other busy process
+they stand still for each other: `xpnn train` on digits took 2.1 s with two threads and 1.9 s with one, alone on two
+cores; two of them at once took 39 s each with two threads and 1.9 s with one (AMD EPYC, OpenBLAS 0.3.31, 2026-11-20; to
+see it again: OPENBLAS_NUM_THREADS=2 xpnn train & OPENBLAS_NUM_THREADS=2 xpnn train). So do torch's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from collections.abc import Iterator
 
 from xpnn.arrays.device import Place
 
@@ -22,10 +20,23 @@ SMALL = 8_000_000
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def blas_threads(where: Place, batch_size: int, weights: int) -> contextlib.AbstractContextManager[Any]:
-    """Inside, BLAS has one thread where the network is small, NumPy computes, and the user has not said otherwise."""
-    if where.library != "numpy" or batch_size * weights >= SMALL or any(name in os.environ for name in VARIABLES):
-        return contextlib.nullcontext()
-    import threadpoolctl
+@contextlib.contextmanager
+def one_thread_if_small(where: Place, batch_size: int, weights: int) -> Iterator[None]:
+    """Inside, a CPU library has one thread where the network is small and the user has not said otherwise."""
+    small = batch_size * weights < SMALL and not any(name in os.environ for name in VARIABLES)
+    if not small or where.name != "cpu":
+        yield
+    elif where.library == "torch":
+        import torch
 
-    return threadpoolctl.threadpool_limits(1, user_api="blas")
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+    else:  # JAX's own pool is not BLAS's, and keeps its threads
+        import threadpoolctl
+
+        with threadpoolctl.threadpool_limits(1, user_api="blas"):
+            yield

@@ -26,7 +26,7 @@ from xpnn.cli.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
 from xpnn.cli.saved import SavedRun, sha256_of
 from xpnn.cli.settings import DTYPES, Settings, choose_place, preprocessing
 from xpnn.cli.stopping import Stopping
-from xpnn.cli.threads import blas_threads
+from xpnn.cli.threads import one_thread_if_small
 from xpnn.data.datasets import Dataset, load
 from xpnn.data.splits import stratified_split
 from xpnn.errors import XpnnError
@@ -151,7 +151,7 @@ def _run(
     display = EpochDisplay(settings.epochs, len(rows), people(stderr=True), quiet=quiet)
     start = time.perf_counter()
     stopping.training(trainer)
-    with display, blas_threads(where, settings.batch_size, n_parameters):
+    with display, one_thread_if_small(where, settings.batch_size, n_parameters):
         history = trainer.fit(
             x,
             y,

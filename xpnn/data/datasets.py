@@ -67,8 +67,8 @@ def load(
         for option, value in (("target", target), ("test_fraction", test_fraction)):
             if value is not None:
                 raise InputError(
-                    f"{option}: {value!r} came, but {name} has its own labels and test part, the same in every "
-                    f"publication; leave {option} out (it is for CSV files)"
+                    f"{option}: {value!r} came, but {name} has labels and a test part of its own; "
+                    f"leave {option} out (it is for CSV files)"
                 )
     if data_dir is not None and name != "mnist":
         raise InputError(f"data_dir: {str(data_dir)!r} came, but {name!r} is not read from a folder; leave it out")

@@ -30,6 +30,8 @@ class Sequential:
 
     def __init__(self, *layers: Layer) -> None:
         for layer in layers:
+            if isinstance(layer, (list, tuple, int, float, str, dict)) or layer is None:
+                raise InputError(f"Sequential: {layer!r} is no layer; write Sequential(layer, layer, …)")
             if isinstance(layer, type):
                 raise InputError(f"Sequential: {layer.__name__} is a class; write {layer.__name__}(…)")
         object.__setattr__(self, "layers", layers)

@@ -23,9 +23,8 @@ class CrossEntropyLoss:
     """loss = Σ_n w_n · ℓ_n / Σ_n w_n, with ℓ_n = −Σ_c t_nc · log softmax(logits_n)_c, in nats.
 
     logits        (batch, classes)
-    target        (batch,) integer labels 0 … classes − 1, then t is their one-hot row (a label outside has none: its
-    ℓ is 0);
-                  or (batch, classes) probabilities
+    target        (batch,) integer labels 0 … classes − 1, and t is their one-hot row (a label outside has none, and
+                  its ℓ is 0); or (batch, classes) probabilities t
     sample_weight (batch,) w, or None for 1
     reduction     "mean", as above, or "sum": Σ_n w_n · ℓ_n
 

@@ -56,4 +56,6 @@ def get(initializer: str | VarianceScaling) -> VarianceScaling:
     """The initializer called so, or the one given. Raises InputError with the nearest name."""
     if isinstance(initializer, str):
         return INITIALIZERS[one_of("initializer", initializer, INITIALIZERS)]
+    if not isinstance(initializer, VarianceScaling):
+        raise InputError(f"initializer: {initializer!r} is neither a name nor a VarianceScaling")
     return initializer

@@ -44,7 +44,10 @@ def to_config(layer: Layer) -> dict[str, Any]:
 
 def from_config(config: dict[str, Any]) -> Layer:
     """The layer that `to_config` described. Raises DataFormatError for anything else."""
-    layer = _decode(config)
+    try:
+        layer = _decode(config)
+    except RecursionError as error:
+        raise DataFormatError("the configuration is nested too deeply") from error
     if type(layer) not in LAYERS.values():
         raise DataFormatError(f"the configuration describes a {type(layer).__name__}, not a layer")
     return layer
@@ -68,10 +71,10 @@ def _decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     name = value.get("type")
-    if name not in _TYPES:
+    if not isinstance(name, str) or name not in _TYPES:
         raise DataFormatError(f"the configuration names the layer {name!r}; known are {', '.join(LAYERS)}")
     fields = {field: _decode(item) for field, item in value.items() if field != "type"}
     try:
         return Sequential(*fields["layers"]) if name == "Sequential" else _TYPES[name](**fields)
-    except (TypeError, KeyError, InputError) as error:
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise DataFormatError(f"the configuration of the layer {name} does not fit: {error}") from error

@@ -47,14 +47,17 @@ def save_model(path: str | Path, model: Layer, params: Params, about: dict[str, 
         "about": json.dumps(about or {}),
     }
     metadata["digest"] = _digest(metadata, tensors)
-    write_whole(path, serialize(tensors, metadata=metadata))
-    load_model(path)  # what cannot be read back was not saved
+    content = serialize(tensors, metadata=metadata)
+    _read(str(path), content)  # what cannot be read back is not saved, and an older file stays
+    write_whole(path, content)
 
 
 def load_model(path: str | Path) -> tuple[Layer, Params, dict[str, Any]]:
     """(model, params, about) from a file of `save_model`; params are NumPy arrays. Raises DataFormatError, OSError."""
-    path = Path(path)
-    raw = path.read_bytes()
+    return _read(str(path), Path(path).read_bytes())
+
+
+def _read(path: str, raw: bytes) -> tuple[Layer, Params, dict[str, Any]]:
     try:
         tensors = parse(raw)
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
@@ -71,8 +74,12 @@ def load_model(path: str | Path) -> tuple[Layer, Params, dict[str, Any]]:
     digest = metadata.pop("digest", None)
     if digest != _digest(metadata, tensors):
         raise DataFormatError(f"{path} is damaged: its digest does not match its content; restore it or train again")
-    model = from_config(json.loads(metadata["config"]))
-    return model, _fit_in(path, model, tensors), json.loads(metadata["about"])
+    try:
+        config, about = json.loads(metadata["config"]), json.loads(metadata["about"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise DataFormatError(f"{path}: its metadata is not what xpnn writes: {error}") from error
+    model = from_config(config)
+    return model, _fit_in(path, model, tensors), about
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
@@ -97,9 +104,12 @@ def _umask() -> int:
     return mask
 
 
-def _fit_in(path: Path, model: Layer, tensors: dict[str, np.ndarray]) -> Params:
+def _fit_in(path: str, model: Layer, tensors: dict[str, np.ndarray]) -> Params:
     """The tensors in the shape of the model's parameters."""
-    template = model.init(random.key(0, "init"))
+    try:
+        template = model.init(random.key(0, "init"))
+    except MemoryError as error:  # sizes that no tensor in the file has
+        raise DataFormatError(f"{path}: its layers would not fit into memory ({error})") from error
     wanted = dict(tree.named(template, "layers"))
     if set(wanted) != set(tensors):
         odd = ", ".join(sorted(set(wanted) ^ set(tensors)))

@@ -58,7 +58,7 @@ class Trainer:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed, self.device, self.dtype = seed, device, dtype
         for name, part in (("model", model), ("loss", loss), ("optimizer", optimizer)):
-            if isinstance(part, (str, type)):
+            if isinstance(part, (str, type, int, float, list, tuple)):
                 raise InputError(f"{name}: {part!r} is no {name}; give an instance, as optim.Adam()")
         self._labels = isinstance(loss, CrossEntropyLoss)
         default: tuple[Metric, ...] = (Accuracy(),) if self._labels else ()
@@ -126,6 +126,8 @@ class Trainer:
         """
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
         data = self._enter(x, y, sample_weight)
+        if validation_data is not None and len(validation_data) != 2:
+            raise InputError(f"validation_data holds {len(validation_data)} things; expected (x, y)")
         validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
         batch_size = _clip_batch(batch_size, data.y.shape[0])
         self._stopping = False
@@ -175,7 +177,8 @@ class Trainer:
             y = check_target(f"{prefix}y", y, rows, outputs.shape[1], labels=self._labels)
         else:
             y = check_rows(f"{prefix}y", y, rows)  # a loss of one's own knows what it takes
-        self.loss.forward(self._host.constants, outputs, to_numpy(y[:1, ...]))  # raises what it has to say of shapes
+        with np.errstate(all="ignore"):  # what it has to say of shapes it says here, before anything is uploaded
+            self.loss.forward(self._host.constants, outputs, to_numpy(y[:1, ...]))
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
         return Data(
@@ -197,8 +200,11 @@ class Trainer:
         """Make the state where `x` (or `device`) says, once; the host's outputs for a row of zeros, (1, outputs)."""
         shape = tuple(x.shape)
         # One row of zeros through the host's own copy shows every mistake in the shapes before anything is uploaded.
+        is_float = array_namespace(x).isdtype(x.dtype, "real floating")
+        row = np.zeros((1, *shape[1:]), dtype=np.float64 if is_float else to_numpy(x[:1, ...]).dtype)
         try:
-            outputs = self.model.forward(self._host.params, np.zeros((1, *shape[1:])))[0]
+            with np.errstate(all="ignore"):
+                outputs = self.model.forward(self._host.params, row)[0]
         except InputError as error:
             raise InputError(f"x of shape {shape} does not fit the model. One row of it: {error}") from error
         if outputs.ndim != 2:
@@ -225,7 +231,7 @@ class Trainer:
         backend = "auto" if here.library == "numpy" or (here.library, self.device) == ("cupy", "cpu") else here.library
         where = find_place(self.device, backend, fallback=self.device == "auto")
         if self.device == "auto" and where.name == "cpu":
-            warnings.warn(f"{where.reason}; training on the CPU with {where.library}", stacklevel=4)
+            warnings.warn(f"{where.reason}; training on the CPU with {where.library}", stacklevel=5)
         return where
 
     def _warm_up(self, data: Data, batch_size: int) -> None:
