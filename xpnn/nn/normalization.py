@@ -125,8 +125,8 @@ class BatchNorm1d:
 
     x, y: (batch, features). While training the statistics are the batch's (the variance is the mean square), and the
     running ones follow: r ← (1 − momentum) · r + momentum · the batch's mean, or its variance over batch − 1. In
-    inference the running statistics are used. As torch.nn.BatchNorm1d, but that a batch of one trains (its x̂ is 0) instead of
-    raising. Raises InputError for another width. Source: Ioffe and Szegedy 2015.
+    inference the running statistics are used. As torch.nn.BatchNorm1d, but that a batch of one trains (its x̂ is 0)
+    instead of raising. Raises InputError for another width. Source: Ioffe and Szegedy 2015.
     """
 
     features: int
