@@ -1,4 +1,11 @@
-"""Losses that compare prediction and target entry by entry: ℓ(z, t), and its derivative by z."""
+"""Losses that compare prediction and target entry by entry: ℓ(z, t), and its derivative by z.
+
+All of them take
+
+    prediction, target  z and t, (batch, outputs), the same shape
+    sample_weight       w, (batch,), or None for 1
+    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
+"""
 
 from __future__ import annotations
 
@@ -23,10 +30,7 @@ class ElementwiseResiduals(NamedTuple):
 class MSELoss:
     """The squared error, ℓ = (z − t)², of a prediction z.
 
-    prediction, target  (batch, outputs), the same shape
-    sample_weight       (batch,) w, or None for 1
-    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
-
+    prediction z and target t (batch, outputs), sample_weight (batch,); their reduction is that of `xpnn.nn.losses`.
     Raises InputError where the shapes differ.
     """
 
@@ -54,10 +58,7 @@ class MSELoss:
 class L1Loss:
     """The absolute error, ℓ = |z − t|, of a prediction z.
 
-    prediction, target  (batch, outputs), the same shape
-    sample_weight       (batch,) w, or None for 1
-    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
-
+    prediction z and target t (batch, outputs), sample_weight (batch,); their reduction is that of `xpnn.nn.losses`.
     Raises InputError where the shapes differ.
     """
 
@@ -85,10 +86,7 @@ class L1Loss:
 class HuberLoss:
     """Squared near the target, linear far from it: ℓ = ½ d² for |d| ≤ delta, else delta · (|d| − ½ delta), d = z − t.
 
-    prediction, target  (batch, outputs), the same shape
-    sample_weight       (batch,) w, or None for 1
-    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
-
+    prediction z and target t (batch, outputs), sample_weight (batch,); their reduction is that of `xpnn.nn.losses`.
     Raises InputError where the shapes differ. Source: Huber 1964.
     """
 
@@ -124,10 +122,7 @@ class HuberLoss:
 class BCEWithLogitsLoss:
     """Binary cross-entropy of logits z against probabilities t: ℓ = max(z, 0) − z·t + log(1 + e^−|z|), in nats.
 
-    prediction, target  (batch, outputs), the same shape
-    sample_weight       (batch,) w, or None for 1
-    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
-
+    prediction z and target t (batch, outputs), sample_weight (batch,); their reduction is that of `xpnn.nn.losses`.
     Raises InputError where the shapes differ.
     """
 
@@ -156,10 +151,7 @@ class BCEWithLogitsLoss:
 class PoissonNLLLoss:
     """The negative log likelihood of counts t under a Poisson law of rate e^z: ℓ = e^z − t · z, without log t!.
 
-    prediction, target  (batch, outputs), the same shape
-    sample_weight       (batch,) w, or None for 1
-    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
-
+    prediction z and target t (batch, outputs), sample_weight (batch,); their reduction is that of `xpnn.nn.losses`.
     Raises InputError where the shapes differ. As torch.nn.PoissonNLLLoss with log_input.
     """
 
@@ -187,10 +179,7 @@ class PoissonNLLLoss:
 class QuantileLoss:
     """The pinball loss, whose best prediction is the q-quantile: ℓ = q · d for d = t − z ≥ 0, (q − 1) · d below.
 
-    prediction, target  (batch, outputs), the same shape
-    sample_weight       (batch,) w, or None for 1
-    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
-
+    prediction z and target t (batch, outputs), sample_weight (batch,); their reduction is that of `xpnn.nn.losses`.
     Raises InputError where the shapes differ. Source: Koenker and Bassett 1978.
     """
 
