@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,3 +140,13 @@ def assert_close(got: Any, wanted: Any, *, ulps: float = 64) -> None:
     assert got.shape == wanted.shape and got.dtype == wanted.dtype, (got.shape, wanted.shape, got.dtype, wanted.dtype)
     scale = max(1.0, float(np.max(np.abs(wanted), initial=0.0)))
     np.testing.assert_allclose(got, wanted, rtol=0, atol=ulps * eps(str(wanted.dtype)) * scale)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def to_file(content: str | bytes, name: str = "t.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return to_file

@@ -1,4 +1,4 @@
-"""What xpnn raises. Each error is also the built-in one that its reader would expect to catch."""
+"""What xpnn raises, each error also the built-in one that a user would expect; and the checks that raise it first."""
 
 from __future__ import annotations
 

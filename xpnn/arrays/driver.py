@@ -45,7 +45,7 @@ _CUINIT = {  # other codes of cuInit: (name, cure)
 }
 
 
-def driver(index: int = 0) -> tuple[Stage, Stage]:
+def stages(index: int = 0) -> tuple[Stage, Stage]:
     """The stages "driver" and "device", which are the same for every library."""
     about = facts()
     if about.missing or about.code not in (0, _NO_DEVICE):

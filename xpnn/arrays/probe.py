@@ -30,7 +30,7 @@ def stages(library: str, index: int = 0) -> tuple[Stage, ...]:
 def _stages(library: str, index: int) -> tuple[Stage, ...]:
     if library not in TITLES:
         return (Stage("installed", False, f"{library} does not compute on a GPU", f"use {', '.join(TITLES)}"),)
-    found = [_try(library, "installed", lambda: installed(library)), *driver.driver(index)]
+    found = [_try(library, "installed", lambda: installed(library)), *driver.stages(index)]
     for name in ("import", "kernel", "matmul", "graph"):
         check = CHECKS.get((library, name)) or CHECKS.get(("any", name))
         failed = next((stage.name for stage in found if stage.ok is False), None)

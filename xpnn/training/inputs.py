@@ -91,7 +91,9 @@ def check_weight(name: str, weight: Any, rows: int) -> Array | None:
 
 def _check_labels(name: str, y: np.ndarray, classes: int) -> np.ndarray:
     """On the host: a GPU would wrap or clamp a wrong label, and narrow integers would wrap the bound."""
-    wrong = (y < 0) | (y > classes - 1) | (y != np.floor(y)) if y.dtype.kind == "f" else (y < 0) | (y > classes - 1)
+    wrong = (y < 0) | (y > classes - 1)
+    if y.dtype.kind == "f":
+        wrong |= y != np.floor(y)
     if wrong.any():
         i = int(np.argmax(wrong))
         raise InputError(

@@ -1,0 +1,18 @@
+"""What the tests of files share."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Write = Callable[..., Path]  # of the fixture `write`: a table's text -> the file that holds it
+
+
+def idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+
+
+GOOD = idx(np.arange(300).reshape(3, 100) % 251)
