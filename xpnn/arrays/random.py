@@ -103,7 +103,7 @@ def normal(key: Key, shape: tuple[int, ...]) -> np.ndarray:
     Only + − × ÷ √ are used, the logarithm included, and IEEE 754 rounds those alike everywhere: the same bits on every
     machine, which no math library's `log` or `cos` promises. Source: Wichura, algorithm AS 241 (PPND16), 1988.
     """
-    return _quantile(uniform(key, shape))
+    return _quantile(uniform(key, shape) - 0.5)
 
 
 def truncated_normal(key: Key, shape: tuple[int, ...], cut: float) -> np.ndarray:
@@ -111,7 +111,7 @@ def truncated_normal(key: Key, shape: tuple[int, ...], cut: float) -> np.ndarray
 
     A number of `uniform` picks a share of the probability between −cut and cut: one draw a value, none thrown away.
     """
-    return _quantile(0.5 + _within(cut) * (uniform(key, shape) - 0.5))
+    return _quantile(_within(cut) * (uniform(key, shape) - 0.5))
 
 
 def permutation(key: Key, n: int) -> np.ndarray:
@@ -127,12 +127,11 @@ def _digest(what: str | tuple[str | int, ...]) -> tuple[int, int]:
     return int.from_bytes(raw[:4], "little"), int.from_bytes(raw[4:], "little")
 
 
-def _quantile(p: np.ndarray) -> np.ndarray:
-    """The z that a standard normal stays below with probability p, for 2⁻³³ ≤ p ≤ 1 − 2⁻³³."""
-    q = p - 0.5
+def _quantile(q: np.ndarray) -> np.ndarray:
+    """The z that a standard normal stays below with probability ½ + q, for |q| ≤ ½ − 2⁻³³."""
     r = 0.180625 - q * q
     central = q * _ratio(r, _CENTRAL)
-    r = np.sqrt(-_log(np.minimum(p, 1 - p)))
+    r = np.sqrt(-_log(0.5 - np.abs(q)))
     tail = _ratio(r - 1.6, _TAIL)  # r < 4.8: the algorithm's third part begins at 5, beyond what 32 bits can reach
     return np.where(np.abs(q) <= 0.425, central, np.where(q < 0, -tail, tail))
 

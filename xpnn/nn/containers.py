@@ -63,7 +63,7 @@ class Sequential:
         dx: Array | None = dy
         for (start, stop, is_dense), kept in zip(reversed(self.blocks), reversed(residuals), strict=True):
             need = need_dx or start > trained_from
-            if (dx is None or start < trained_from) and not tree.leaves(params[start]):  # None: above are integers
+            if (dx is None or start < trained_from) and not tree.leaves(params[start]):  # None: it was integers
                 continue
             if is_dense:
                 parts = self.layers[start:stop]
