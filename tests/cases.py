@@ -14,6 +14,7 @@ from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.arrays.accelerate import Accelerated, AcceleratedPair
 from xpnn.nn.dense import dense
+from xpnn.nn.embedding import add_rows
 from xpnn.optim.adam import adam_step
 from xpnn.optim.adaptive import adagrad_step, rmsprop_step
 from xpnn.optim.sgd import sgd_step
@@ -109,6 +110,21 @@ LAYERS = [
         nn.Sequential(nn.Linear(5, 4), nn.Residual(nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4), nn.GELU()))),
         draw("x", 4, 5),
         lambda t, p, x: _gelu_block(t, p[2:], x @ p[0] + p[1]),
+    ),
+    LayerCase(
+        "embedding", nn.Embedding(7, 3), np.array([2, 0, 6, 2, 2]), lambda t, p, x: t.nn.functional.embedding(x, p[0])
+    ),
+    LayerCase(
+        "embedding-table",
+        nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 2)),
+        np.array([[3, 0], [4, 3], [1, 1], [0, 3]], np.int32),
+        lambda t, p, x: t.nn.functional.embedding(x, p[0]).flatten(1) @ p[1] + p[2],
+    ),
+    LayerCase(
+        "embedding-flattened",
+        nn.Sequential(nn.Flatten(), nn.Identity(), nn.Sequential(nn.Embedding(300, 2))),
+        np.array([[[3], [255]], [[4], [3]]], np.uint8),
+        None,
     ),
     LayerCase("dropout", nn.Dropout(0.4), draw("x", 6, 7), None, training=True),
     LayerCase("dropout-inference", nn.Dropout(0.4), draw("x", 6, 7), lambda t, p, x: x),
@@ -331,11 +347,18 @@ INITIALIZERS = [
     InitializerCase("he_uniform", lambda i, o: 2 / i, lambda i, o: (6 / i) ** 0.5),
     InitializerCase("glorot_normal", lambda i, o: 2 / (i + o), None),
     InitializerCase("glorot_uniform", lambda i, o: 2 / (i + o), lambda i, o: (6 / (i + o)) ** 0.5),
+    InitializerCase("lecun_normal", lambda i, o: 1 / i, None),
+    InitializerCase("lecun_uniform", lambda i, o: 1 / i, lambda i, o: (3 / i) ** 0.5),
+    InitializerCase("fan_in_normal", lambda i, o: 1 / i, None),
+    InitializerCase("truncated_normal", lambda i, o: 0.7737413035499232 / i, lambda i, o: 2 * i**-0.5),
+    InitializerCase("orthogonal", lambda i, o: 1 / max(i, o), None),
+    InitializerCase("zeros", lambda i, o: 0.0, lambda i, o: 0.0),
     InitializerCase("fan_in_uniform", lambda i, o: 1 / (3 * i), lambda i, o: i**-0.5),
 ]
 
 #: Public names of xpnn.nn and xpnn.optim that are not things to compute with.
 NO_ROW = {"Carried", "Key", "Layer", "Loss", "Optimizer", "VarianceScaling"}
+NO_ROW |= {"Constant", "Initializer", "Orthogonal", "TruncatedNormal", "Zeros"}  # INITIALIZERS has their names
 
 
 def names() -> set[str]:
@@ -385,6 +408,7 @@ ACCELERATED = [
     AcceleratedCase(
         "adagrad", adagrad_step, (_leaves("p"), _leaves("g"), _SQUARES, _RATE, 1e-8, 0.1), {"donate": True}
     ),
+    AcceleratedCase("add-rows", add_rows, (draw("dy", 6, 3), np.array([4, 0, 0, 2, 4, 0], np.int32), 5)),
     AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
     AcceleratedCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),
     AcceleratedCase("dense-linear", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]),), _BLOCK[:1], None, 0)),

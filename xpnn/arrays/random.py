@@ -103,13 +103,15 @@ def normal(key: Key, shape: tuple[int, ...]) -> np.ndarray:
     Only + − × ÷ √ are used, the logarithm included, and IEEE 754 rounds those alike everywhere: the same bits on every
     machine, which no math library's `log` or `cos` promises. Source: Wichura, algorithm AS 241 (PPND16), 1988.
     """
-    p = uniform(key, shape)
-    q = p - 0.5
-    r = 0.180625 - q * q
-    central = q * _ratio(r, _CENTRAL)
-    r = np.sqrt(-_log(np.minimum(p, 1 - p)))
-    tail = _ratio(r - 1.6, _TAIL)  # r < 4.8: the algorithm's third part begins at 5, beyond what 32 bits can reach
-    return np.where(np.abs(q) <= 0.425, central, np.where(q < 0, -tail, tail))
+    return _quantile(uniform(key, shape) - 0.5)
+
+
+def truncated_normal(key: Key, shape: tuple[int, ...], cut: float) -> np.ndarray:
+    """Standard normal float64 on condition that |z| < cut, by the same inversion; on the host.
+
+    A number of `uniform` picks a share of the probability between −cut and cut: one draw a value, none thrown away.
+    """
+    return _quantile(_within(cut) * (uniform(key, shape) - 0.5))
 
 
 def permutation(key: Key, n: int) -> np.ndarray:
@@ -123,6 +125,29 @@ def _digest(what: str | tuple[str | int, ...]) -> tuple[int, int]:
     text = what if isinstance(what, str) else "/".join(map(str, what))
     raw = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(raw[:4], "little"), int.from_bytes(raw[4:], "little")
+
+
+def _quantile(q: np.ndarray) -> np.ndarray:
+    """The z that a standard normal stays below with probability ½ + q, for |q| ≤ ½ − 2⁻³³."""
+    r = 0.180625 - q * q
+    central = q * _ratio(r, _CENTRAL)
+    r = np.sqrt(-_log(0.5 - np.abs(q)))
+    tail = _ratio(r - 1.6, _TAIL)  # r < 4.8: the algorithm's third part begins at 5, beyond what 32 bits can reach
+    return np.where(np.abs(q) <= 0.425, central, np.where(q < 0, -tail, tail))
+
+
+def _within(cut: float) -> float:
+    """The probability of |z| < cut for a standard normal z: √(2/π) · Σ cut²ᵏ⁺¹/(2k+1)!! / Σ (cut²/2)ᵏ/k!.
+
+    The second sum is e^(cut²/2) without a math library; all terms are positive, so nothing cancels.
+    """
+    cut = min(cut, 9.0)  # beyond, the probability is 1 to the last bit
+    square, above, below = cut * cut, 0.0, 0.0
+    odd, even, k = cut, 1.0, 0
+    while above + odd > above or below + even > below:
+        above, below, k = above + odd, below + even, k + 1
+        odd, even = odd * square / (2 * k + 1), even * square / (2 * k)
+    return min(0.7978845608028654 * above / below, 1.0)  # √(2/π)
 
 
 def _log(x: np.ndarray) -> np.ndarray:

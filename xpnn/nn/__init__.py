@@ -6,7 +6,8 @@ from xpnn.nn.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, S
 from xpnn.nn.containers import MLP, Residual, Sequential
 from xpnn.nn.cross_entropy import CrossEntropyLoss, NLLLoss
 from xpnn.nn.dropout import Dropout
-from xpnn.nn.initializers import VarianceScaling
+from xpnn.nn.embedding import Embedding
+from xpnn.nn.initializers import Constant, Initializer, Orthogonal, TruncatedNormal, VarianceScaling, Zeros
 from xpnn.nn.linear import Linear
 from xpnn.nn.losses import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, QuantileLoss
 from xpnn.nn.normalization import BatchNorm1d, LayerNorm, RMSNorm
@@ -21,11 +22,14 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "Carried",
+    "Constant",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
     "Flatten",
     "HuberLoss",
     "Identity",
+    "Initializer",
     "Key",
     "L1Loss",
     "Layer",
@@ -36,6 +40,7 @@ __all__ = [
     "Loss",
     "MSELoss",
     "NLLLoss",
+    "Orthogonal",
     "PoissonNLLLoss",
     "QuantileLoss",
     "RMSNorm",
@@ -49,5 +54,7 @@ __all__ = [
     "Softplus",
     "Standardize",
     "Tanh",
+    "TruncatedNormal",
     "VarianceScaling",
+    "Zeros",
 ]

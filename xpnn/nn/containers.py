@@ -5,15 +5,16 @@ from __future__ import annotations
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.random import Key
 from xpnn.errors import InputError, one_of
-from xpnn.nn.activations import ACTIVATIONS
+from xpnn.nn.activations import ACTIVATIONS, Sigmoid, Tanh
 from xpnn.nn.dense import dense, dense_length
 from xpnn.nn.dropout import Dropout
-from xpnn.nn.initializers import VarianceScaling
+from xpnn.nn.initializers import Initializer
 from xpnn.nn.linear import Linear
 from xpnn.nn.protocols import Layer, Params, Residuals
 
@@ -62,7 +63,7 @@ class Sequential:
         dx: Array | None = dy
         for (start, stop, is_dense), kept in zip(reversed(self.blocks), reversed(residuals), strict=True):
             need = need_dx or start > trained_from
-            if start < trained_from and not tree.leaves(params[start]):
+            if (dx is None or start < trained_from) and not tree.leaves(params[start]):  # None: it was integers
                 continue
             if is_dense:
                 parts = self.layers[start:stop]
@@ -119,34 +120,58 @@ def MLP(
     out_features: int,
     hidden_sizes: Sequence[int] = (),
     *,
-    activation: str = "relu",
+    activation: str | Layer | Sequence[str | Layer] = "relu",
+    output_activation: str | Layer | None = None,
     dropout: float | Sequence[float] = 0.0,
-    weight_init: str | VarianceScaling | None = None,
+    bias: bool = True,
+    weight_init: str | Initializer | None = None,
+    bias_init: str | Initializer = "zeros",
 ) -> Sequential:
     """A multilayer perceptron, in_features → hidden_sizes… → out_features: Linear, activation, Dropout a hidden layer.
 
-    activation:  a name in `xpnn.nn.activations.ACTIVATIONS`: "relu", "gelu", "tanh", …
+    activation:  a name in `xpnn.nn.activations.ACTIVATIONS` ("relu", "gelu", "tanh", …) or a layer (nn.LeakyReLU(0.2));
+                 one for all hidden layers, or one each
+    output_activation: the same for the last layer; by default none, and its outputs are logits
     dropout:     probability of dropping after each hidden layer; one for all, or one each
-    weight_init: an initializer for all layers; by default Glorot uniform at the end and
-                 after sigmoid and tanh, He normal elsewhere
+    bias:        whether the Linear layers have one
+    weight_init: an initializer for all layers; by default Glorot uniform for the last layer and
+                 for those that sigmoid or tanh follows, He normal elsewhere
+    bias_init:   an initializer for all biases
 
-    The last layer has no activation: its outputs are logits. Returns a Sequential. Raises InputError.
+    Returns a Sequential. Raises InputError.
     """
-    one_of("activation", activation, ACTIVATIONS)
     if isinstance(hidden_sizes, numbers.Integral):
         raise InputError(f"MLP: hidden_sizes is {hidden_sizes!r}; expected a list of widths: [{hidden_sizes}]")
-    rates = list(dropout) if isinstance(dropout, Sequence) else [dropout] * len(hidden_sizes)
-    if len(rates) != len(hidden_sizes):
-        raise InputError(
-            f"MLP: {len(rates)} dropout rates for {len(hidden_sizes)} hidden layers; give one for all, or one each"
-        )
-    hidden_init = weight_init or ("glorot_uniform" if activation in ("sigmoid", "tanh") else "he_normal")
+    if isinstance(activation, str):
+        one_of("activation", activation, ACTIVATIONS)  # also where there is no hidden layer
+    rates = _one_each("dropout rates", dropout, hidden_sizes)
+    activations = [_activation(each) for each in _one_each("activations", activation, hidden_sizes)]
     layers: list[Layer] = []
     size = in_features
-    for width, rate in zip(hidden_sizes, rates, strict=True):
-        layers += [Linear(size, width, weight_init=hidden_init), ACTIVATIONS[activation]()]
+    for width, follows, rate in zip(hidden_sizes, activations, rates, strict=True):
+        init = "glorot_uniform" if isinstance(follows, (Sigmoid, Tanh)) else "he_normal"
+        layers += [Linear(size, width, bias, init if weight_init is None else weight_init, bias_init), follows]
         if rate:
             layers.append(Dropout(rate))
         size = width
-    layers.append(Linear(size, out_features, weight_init=weight_init or "glorot_uniform"))
+    last = "glorot_uniform" if weight_init is None else weight_init
+    layers.append(Linear(size, out_features, bias, last, bias_init))
+    if output_activation is not None:
+        layers.append(_activation(output_activation))
     return Sequential(*layers)
+
+
+def _one_each(what: str, given: Any, hidden_sizes: Sequence[int]) -> list[Any]:
+    """`given` for each hidden layer: a list as it stands, anything else repeated."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return [given] * len(hidden_sizes)
+    if len(given) != len(hidden_sizes):
+        raise InputError(
+            f"MLP: {len(given)} {what} for {len(hidden_sizes)} hidden layers; give one for all, or one each"
+        )
+    return list(given)
+
+
+def _activation(given: str | Layer) -> Layer:
+    layer: Layer = ACTIVATIONS[one_of("activation", given, ACTIVATIONS)]() if isinstance(given, str) else given
+    return layer

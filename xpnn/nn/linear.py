@@ -11,7 +11,7 @@ from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.errors import InputError, as_count
 from xpnn.nn import initializers
-from xpnn.nn.initializers import VarianceScaling
+from xpnn.nn.initializers import Initializer
 
 
 class LinearParams(NamedTuple):
@@ -25,24 +25,32 @@ class LinearParams(NamedTuple):
 class Linear:
     """Affine map y = x @ weight + bias, with x (batch, in_features) and y (batch, out_features).
 
-    Computed in the dtype of the weight: bytes and other numbers are converted. The bias starts at 0.
+    weight_init: a name in `xpnn.nn.initializers.INITIALIZERS`, or an object
+    bias_init:   the same for the bias, whose fans are the weight's: "fan_in_uniform" is uniform on ±1/√in_features
+
+    Computed in the dtype of the weight: bytes and other numbers are converted.
     Raises InputError for an x of another shape.
     """
 
     in_features: int
     out_features: int
     bias: bool = True
-    weight_init: str | VarianceScaling = "glorot_uniform"
+    weight_init: str | Initializer = "glorot_uniform"
+    bias_init: str | Initializer = "zeros"
 
     def __post_init__(self) -> None:
         for name in ("in_features", "out_features"):
             object.__setattr__(self, name, as_count(f"Linear: {name}", getattr(self, name)))
         initializers.get(self.weight_init)
+        initializers.get(self.bias_init)
 
     def init(self, key: Key) -> LinearParams:
-        initializer = initializers.get(self.weight_init)
-        weight = initializer(key.child("weight"), (self.in_features, self.out_features))
-        return LinearParams(weight, np.zeros(self.out_features) if self.bias else None)
+        shape = (self.in_features, self.out_features)
+        weight = initializers.first_values(self.weight_init, key.child("weight"), shape)
+        if not self.bias:
+            return LinearParams(weight, None)
+        # The first row of a weight: so every initializer sees the fans.
+        return LinearParams(weight, np.array(initializers.first_values(self.bias_init, key.child("bias"), shape)[0]))
 
     def forward(self, params: LinearParams, x: Array, *, key: Key | None = None) -> tuple[Array, Array]:
         if x.ndim != 2 or x.shape[1] != self.in_features:

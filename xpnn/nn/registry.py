@@ -12,7 +12,8 @@ from xpnn.errors import DataFormatError, InputError
 from xpnn.nn.activations import ACTIVATIONS
 from xpnn.nn.containers import Residual, Sequential
 from xpnn.nn.dropout import Dropout
-from xpnn.nn.initializers import VarianceScaling
+from xpnn.nn.embedding import Embedding
+from xpnn.nn.initializers import KINDS
 from xpnn.nn.linear import Linear
 from xpnn.nn.normalization import BatchNorm1d, LayerNorm, RMSNorm
 from xpnn.nn.preprocessing import Flatten, Scale, Standardize
@@ -22,6 +23,7 @@ from xpnn.nn.softmax import LogSoftmax, Softmax
 _OTHERS = (
     BatchNorm1d,
     Dropout,
+    Embedding,
     Flatten,
     LayerNorm,
     Linear,
@@ -34,7 +36,7 @@ _OTHERS = (
     Standardize,
 )
 LAYERS: dict[str, type] = {layer.__name__: layer for layer in (*ACTIVATIONS.values(), *_OTHERS)}
-_TYPES = {**LAYERS, "VarianceScaling": VarianceScaling}
+_TYPES = {**LAYERS, **{initializer.__name__: initializer for initializer in KINDS}}
 
 
 def to_config(layer: Layer) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def _encode(value: Any) -> Any:
         return [_encode(item) for item in value]
     name = type(value).__name__
     if not dataclasses.is_dataclass(value) or _TYPES.get(name) is not type(value):
-        raise InputError(f"{name} cannot be saved: only xpnn's own layers can ({', '.join(LAYERS)})")
+        raise InputError(f"{name} cannot be saved: only xpnn's own layers and initializers can ({', '.join(LAYERS)})")
     fields = [field.name for field in dataclasses.fields(value) if field.compare]  # the others are derived
     return {"type": name, **{field: _encode(getattr(value, field)) for field in fields}}
 

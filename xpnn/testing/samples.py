@@ -33,6 +33,7 @@ LAYERS: dict[str, tuple[nn.Layer, np.ndarray]] = {
     )},
     "GELU": (nn.GELU(), 3 * _X),
     "GELU (tanh)": (nn.GELU("tanh"), 3 * _X),
+    "Embedding": (nn.Embedding(7, 3), np.array([[0, 3], [6, 3], [1, 1], [5, 0]], dtype=np.int32)),
     "Flatten": (nn.Flatten(), _draw("images", 6, 2, 3)),
     "MLP": (nn.MLP(5, 3, (8, 6), dropout=0.3), _X),
 }  # fmt: skip

@@ -1,11 +1,12 @@
 """The door: what a user hands in is looked at once, before anything is uploaded or trained.
 
-Label ranges above all: on a GPU nobody tells (CuPy wraps a wrong index, JAX clamps it).
+The ranges of labels and indices above all: on a GPU nobody tells (CuPy wraps a wrong index, JAX clamps it).
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from xpnn.arrays.device import to_numpy
 from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.errors import InputError
+from xpnn.nn import Embedding, Flatten, Identity, Sequential
+from xpnn.nn.protocols import Layer
 
 
 def as_array(name: str, x: Any) -> Array:
@@ -30,8 +33,11 @@ def as_array(name: str, x: Any) -> Array:
     return x
 
 
-def check_features(name: str, x: Any) -> Array:
-    """`x` as an array (rows, features…) of finite real numbers, at least one row. Raises InputError."""
+def check_features(name: str, x: Any, model: Layer) -> Array:
+    """`x` as an array (rows, features…) of finite real numbers, at least one row. Raises InputError.
+
+    Where an Embedding reads x, it must hold integers that the table has rows for.
+    """
     x = as_array(name, x)
     if x.ndim < 2:
         raise InputError(
@@ -41,6 +47,9 @@ def check_features(name: str, x: Any) -> Array:
     if 0 in x.shape:
         raise InputError(f"{name} has shape {tuple(x.shape)}: it is empty; expected at least one row and one feature")
     _check_finite(name, x)
+    first = next((layer for layer in _in_turn(model) if not isinstance(layer, (Flatten, Identity))), None)
+    if isinstance(first, Embedding):
+        _check_indices(name, x, first)
     return x
 
 
@@ -88,6 +97,34 @@ def check_weight(name: str, weight: Any, rows: int) -> Array | None:
     if (host < 0).any() or not (host > 0).any():
         raise InputError(f"{name}: expected weights of at least 0 that are not all 0")
     return weight
+
+
+def _in_turn(model: Layer) -> Iterator[Layer]:
+    """The layers that Sequential would run, first to last."""
+    if isinstance(model, Sequential):
+        for layer in model.layers:
+            yield from _in_turn(layer)
+    else:
+        yield model
+
+
+def _check_indices(name: str, x: Array, table: Embedding) -> None:
+    """On the host, for the same reason as labels."""
+    what = f"Embedding({table.num_embeddings}, {table.embedding_dim})"
+    if not array_namespace(x).isdtype(x.dtype, "integral"):
+        raise InputError(
+            f"{name} has dtype {x.dtype}, but the model begins with {what}, which reads integers: "
+            f"convert it, as {name}.astype('int32')"
+        )
+    host = to_numpy(x)
+    last = table.num_embeddings - 1
+    wrong = (host < 0) | (host > last)
+    if wrong.any():
+        first = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise InputError(
+            f"{name}[{', '.join(map(str, first))}] = {host[first]}, but {what} has the rows 0…{last} "
+            f"({int(wrong.sum())} of {wrong.size} values have none)"
+        )
 
 
 def _check_labels(name: str, y: np.ndarray, classes: int, ignore: int | None) -> np.ndarray:

@@ -163,7 +163,7 @@ class Trainer:
 
     def predict(self, x: Array, *, batch_size: int = 4096) -> Array:
         """The model's outputs (logits, where it ends with a Linear) in the library and on the device of x."""
-        x = check_features("x", x)
+        x = check_features("x", x, self.model)
         self._build(x)
         rows, batch_size = x.shape[0], as_count("batch_size", batch_size)
         data = self._place_features("x", x)
@@ -179,7 +179,7 @@ class Trainer:
 
     def _enter(self, x: Any, y: Any, weight: Any = None, *, prefix: str = "") -> Data:
         """Check the data, build the state if this is the first, and bring the data to the device."""
-        x = check_features(f"{prefix}x", x)
+        x = check_features(f"{prefix}x", x, self.model)
         rows = x.shape[0]
         outputs = self._build(x)
         if self._labels or isinstance(self.loss, ELEMENTWISE_LOSSES):
