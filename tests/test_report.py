@@ -176,10 +176,13 @@ def test_which_samples_are_shown(n_wrong: int, n_right: int, shown_wrong: int, t
     assert samples_figure(np.zeros((len(labels), 2, 2)), labels, predictions).get_suptitle() == title
 
 
-@pytest.mark.parametrize("shape", [(6, 12), (0, 3, 4), (5, 3, 4), (6, 3, 4, 1)])
-def test_what_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "labels", "predictions"),
+    [((6, 12), 6, 6), ((6, 3, 4, 1), 6, 6), ((5, 3, 4), 6, 6), ((6, 3, 4), 6, 5), ((0, 3, 4), 0, 0)],
+)
+def test_what_is_no_image_is_refused(shape: tuple[int, ...], labels: int, predictions: int) -> None:
     with pytest.raises(InputError, match="expected \\(n, height, width\\)"):
-        samples_figure(np.zeros(shape), np.zeros(6, dtype=int), np.zeros(6, dtype=int))
+        samples_figure(np.zeros(shape), np.zeros(labels, dtype=int), np.zeros(predictions, dtype=int))
 
 
 @pytest.mark.parametrize("suffix", list(SIGNATURES))
@@ -212,9 +215,10 @@ def settings() -> dict[str, Any]:
 
 
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before = settings()
-    plot_history({"名前": records([2.0, 1.0])}, tmp_path / "a.png")  # signs that its font lacks: no warning either
-    assert settings() == before and capfd.readouterr() == ("", "")
+    with matplotlib.rc_context({"lines.linewidth": 5}):
+        before = settings()
+        plot_history({"名前": records([2.0, 1.0])}, tmp_path / "a.png")  # signs that its font lacks: no warning either
+        assert settings() == before and capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("gui", [None, "TkAgg"])
