@@ -26,7 +26,7 @@ FLOORS = [
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-LIBRARIES = {"cupy", "torch", "jax", "array_api_strict"}
+LIBRARIES = {"cupy", "torch", "jax", "array_api_strict", "matplotlib"}
 
 
 def imports(path: Path, *, at_import_only: bool = False) -> Iterator[tuple[str, str]]:

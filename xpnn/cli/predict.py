@@ -35,7 +35,7 @@ def predict(
     """Classify the rows of a file with a saved network: the class of each, and how probable it is."""
     saved, model, params = SavedRun.open(run)
     if output is not None:
-        _check_output(output)
+        check_output(output)
     shape = saved.input_shape
     x = read_features(file, saved.features, math.prod(shape)).reshape(-1, *shape)
     trainer, _ = saved.trainer(model, params, device, backend, not no_fallback)
@@ -64,7 +64,7 @@ def predict(
         write_whole(output, text.encode())
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
     """Raise InputError, before the work, where the file cannot be written without harm."""
     if output.exists() or output.is_symlink():
         raise InputError(f"--output: {str(output)!r} exists already; name another file, or delete it")

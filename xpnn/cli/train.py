@@ -21,6 +21,7 @@ from xpnn.arrays.device import Place
 from xpnn.cli.console import counted, people, readable_numbers, say, shown, tell
 from xpnn.cli.downloads import download_progress
 from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback
+from xpnn.cli.plot import check_pictures, draw_pictures
 from xpnn.cli.progress import EpochDisplay
 from xpnn.cli.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
 from xpnn.cli.saved import SavedRun, sha256_of
@@ -66,6 +67,7 @@ def train(
     ] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Of the CSV rows, kept to test. [default: 0.2]")] = None,
     output: Annotated[Path | None, typer.Option(help="New folder for the model and its history.")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the history, and test images, into --output.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
     debug: Debug = False,
@@ -73,25 +75,28 @@ def train(
     """Train a network on a data set, test it once at the end, and save it if asked."""
     asked = dict(locals())
     settings = Settings(**{name: value for name, value in asked.items() if name in Settings.__dataclass_fields__})
+    if plot:
+        check_pictures(output)
     where = choose_place(device, backend, not no_fallback, precision)
     console = people(stderr=as_json, quiet=quiet)
     with Stopping() as stopping:
         folder = None if output is None else RunFolder(output)
         facts: dict[str, Any] = {}
         try:
-            _run(settings, where, folder, console, quiet, stopping, facts)
+            data, trainer = _run(settings, where, folder, console, quiet, stopping, facts)
         except BaseException as error:
             if folder is not None:
                 _record_failure(folder, facts, error)
             raise
         if folder is not None:
             folder.write_run(facts)
+        drawn = draw_pictures(folder.path, facts["history"], data, trainer) if plot and folder is not None else []
     if stopping.signal is not None:
         tell(f"stopped by a signal after {counted(facts['epochs'], 'whole epoch')}")
     if as_json:
         print(json.dumps(to_json({name: value for name, value in facts.items() if name != "options"})))
     else:
-        _report(facts, people(), quiet=quiet)
+        _report(facts, people(), drawn, quiet=quiet)
     raise typer.Exit(stopping.status)
 
 
@@ -103,7 +108,7 @@ def _run(
     quiet: bool,
     stopping: Stopping,
     facts: dict[str, Any],
-) -> None:
+) -> tuple[Dataset, Trainer]:
     """Train, save and test; fills `facts` with what run.json and --json hold."""
     with download_progress(quiet) as progress:
         data = load(
@@ -176,6 +181,7 @@ def _run(
         "samples_per_second": len(history) * len(rows) / seconds,
         "output": None if folder is None else str(folder.path),
     }
+    return data, trainer
 
 
 def _validation_rows(data: Dataset, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
@@ -219,7 +225,7 @@ def _announce(
         say(console, line)
 
 
-def _report(facts: dict[str, Any], console: Console, *, quiet: bool) -> None:
+def _report(facts: dict[str, Any], console: Console, drawn: list[str], *, quiet: bool) -> None:
     """The result, for people."""
     tested = readable_numbers({"test accuracy": facts["test_accuracy"], "test loss": facts["test_loss"]})
     say(console, f"result   {tested}")
@@ -228,3 +234,5 @@ def _report(facts: dict[str, Any], console: Console, *, quiet: bool) -> None:
         say(console, f"time     {counted(facts['epochs'], 'epoch')} in {facts['seconds']:.1f} s, {speed}")
         if facts["output"]:
             say(console, f"saved    {shown(facts['output'])}")
+        if drawn:
+            say(console, f"drawn    {', '.join(drawn)}")

@@ -1,0 +1,158 @@
+"""The history of a run, or of several over each other: loss and error against the epoch."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xpnn.errors import InputError
+from xpnn.report.pictures import new_figure, plain_style, shortened, write_figure
+from xpnn.training.history import Logs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Seven colours that the colour-blind can tell apart (Okabe and Ito, Color Universal Design, 2008; without the yellow,
+#: which white swallows). More runs take theirs from viridis, in order.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+#: What the lines of a run are called, by the prefix of their values in a record, and how they are drawn.
+LINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "": ("training", {"linestyle": "-"}),
+    "val_": ("validation", {"linestyle": (0, (4, 2)), "markerfacecolor": "white"}),
+}
+DOT = {"marker": "o", "markersize": 6}
+WIDTH, HEIGHT = 12.0, 5.0  # inches; 1200 by 500 pixels where the legend has one line
+DECADES = 2.0  # what spans more is drawn on a logarithmic scale
+
+
+def plot_history(records_by_name: Mapping[str, Iterable[Logs]], path: str | Path) -> None:
+    """Draw `history_figure` into a .png, .svg or .pdf file. Raises InputError, OSError."""
+    figure = history_figure(records_by_name)
+    write_figure(figure, path)
+
+
+def history_figure(records_by_name: Mapping[str, Iterable[Logs]]) -> Figure:
+    """Two panels against the epoch, the loss and the error in per cent; a colour a run, the validation dashed.
+
+    records_by_name: the records of each run's `History`, or of its history.jsonl, by the name to show; error is
+                     100 · (1 − accuracy), or a record's own `error`, in per cent. Without either (a regression) there
+                     is one panel. None, NaN and infinities leave gaps.
+
+    Raises InputError where there is no run, where one has no epoch, and where matplotlib is missing.
+    """
+    runs = {name: list(records) for name, records in records_by_name.items()}
+    if not runs:
+        raise InputError("there is no history to draw; name at least one run")
+    for name, records in runs.items():
+        if not records:
+            raise InputError(f"the history of {name!r} has no epoch yet, so there is nothing to draw")
+    with plain_style():
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+        figure = new_figure(WIDTH, HEIGHT, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+        measures = [("loss", _loss), ("error (%)", _error)]
+        if not any(_known(records, _error, prefix) for records in runs.values() for prefix in LINES):
+            measures = measures[:1]
+        panels = figure.subplots(1, len(measures), squeeze=False)[0]
+        for panel, (label, measure) in zip(panels, measures, strict=True):
+            _draw(panel, label, runs, measure)
+        _name_lines(figure, runs)
+    return figure
+
+
+def _loss(record: Logs, prefix: str) -> float:
+    return _number(record.get(f"{prefix}loss"))
+
+
+def _error(record: Logs, prefix: str) -> float:
+    if record.get(f"{prefix}error") is not None:
+        return _number(record[f"{prefix}error"])
+    return 100 * (1 - _number(record.get(f"{prefix}accuracy")))
+
+
+def _number(value: Any) -> float:
+    """`value`, or NaN for what cannot be drawn: a missing one, an infinity."""
+    return float(value) if isinstance(value, numbers.Real) and math.isfinite(value) else math.nan
+
+
+def _known(records: list[Logs], measure: Any, prefix: str) -> bool:
+    return any(math.isfinite(measure(record, prefix)) for record in records)
+
+
+def _draw(panel: Axes, label: str, runs: dict[str, list[Logs]], measure: Any) -> None:
+    """The lines of every run in one panel, and its axes."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    values: list[float] = []
+    for (_, records), colour in zip(runs.items(), _colours(len(runs)), strict=True):
+        epochs = [record.get("epoch", i) for i, record in enumerate(records, 1)]
+        for prefix, (_, style) in LINES.items():
+            if _known(records, measure, prefix):
+                heights = [measure(record, prefix) for record in records]
+                look = {"color": colour, "linewidth": 1.8, "zorder": 3, "clip_on": False}  # whole where it runs along 0
+                panel.plot(epochs, heights, **look, **style, **_dots(heights))
+                values += [height for height in heights if math.isfinite(height)]
+    first = min(records[0].get("epoch", 1) for records in runs.values())
+    last = max(records[-1].get("epoch", len(records)) for records in runs.values())
+    margin = max(0.5, 0.02 * (last - first))
+    panel.set_xlim(first - margin, last + margin)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    panel.set_xlabel("epoch")
+    panel.set_ylabel(label)
+    panel.grid()
+    above = [value for value in values if value > 0]
+    if above and min(values) >= 0 and math.log10(max(above) / min(above)) > DECADES:
+        if min(values) > 0:
+            panel.set_yscale("log")
+        else:  # linear below the smallest value above 0, so that 0 has a place
+            panel.set_yscale("symlog", linthresh=10 ** math.floor(math.log10(min(above))), linscale=0.5)
+            panel.set_ylim(0, 1.3 * max(above))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    elif measure is _error and min(values, default=0) >= 0:
+        panel.set_ylim(0, 1.05 * max(values, default=0) or 1)
+
+
+def _dots(heights: list[float]) -> dict[str, Any]:
+    """A dot for each value between two gaps, where no line can be seen: so for the only epoch of a run."""
+    gaps = [True, *(math.isnan(height) for height in heights), True]
+    alone = [i for i in range(len(heights)) if gaps[i] and not gaps[i + 1] and gaps[i + 2]]
+    return {**DOT, "markevery": alone} if alone else {}
+
+
+def _colours(n: int) -> list[Any]:
+    if n <= len(COLOURS):
+        return list(COLOURS[:n])
+    import matplotlib
+
+    return [matplotlib.colormaps["viridis"](0.92 * i / (n - 1)) for i in range(n)]
+
+
+def _name_lines(figure: Figure, runs: dict[str, list[Logs]]) -> None:
+    """The legend, under the panels, where it hides nothing: the colour of each run, what is solid, what is dashed."""
+    from matplotlib.lines import Line2D
+
+    colours = _colours(len(runs))
+    dots = DOT if any(line.get_marker() == "o" for panel in figure.axes for line in panel.lines) else {}
+    entries: list[tuple[str, dict[str, Any]]] = []
+    if len(runs) == 1:
+        figure.suptitle(shortened(next(iter(runs)), 80), parse_math=False)
+    else:
+        entries = [(name, {"color": colour}) for name, colour in zip(runs, colours, strict=True)]
+    colour = colours[0] if len(runs) == 1 else "#555555"
+    for prefix, (name, style) in LINES.items():
+        if any(_known(records, measure, prefix) for records in runs.values() for measure in (_loss, _error)):
+            entries.append((name, {"color": colour, **style, **dots}))
+    if not entries:  # a single run without one finite value
+        return
+    handles = [Line2D([], [], linewidth=1.8, **look) for _, look in entries]
+    names = [shortened(name, 80) for name, _ in entries]
+    columns = max(1, min(len(names), 130 // (max(map(len, names)) + 8)))  # 130 letters fit beside each other
+    figure.set_figheight(HEIGHT + 0.27 * (math.ceil(len(names) / columns) - 1))  # the panels keep theirs
+    legend = figure.legend(handles, [""] * len(names), loc="outside lower center", ncols=columns)
+    for text, name in zip(legend.get_texts(), names, strict=True):  # as they stand: no mathematics, no hidden _names
+        text.set_parse_math(False)
+        text.set_text(name)
