@@ -5,10 +5,12 @@ Each row gives an instance, inputs, and the same thing said in PyTorch, the inde
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import oracles
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
@@ -17,6 +19,9 @@ from xpnn.nn.dense import dense
 from xpnn.nn.embedding import add_rows
 from xpnn.optim.adam import adam_step
 from xpnn.optim.adaptive import adagrad_step, rmsprop_step
+from xpnn.optim.lion import lion_step
+from xpnn.optim.muon import muon_step
+from xpnn.optim.nadam import nadam_step
 from xpnn.optim.sgd import sgd_step
 
 TORCH = Any  # the module torch
@@ -335,6 +340,125 @@ OPTIMIZERS = [
     ),
 ]  # fmt: skip
 
+OPTIMIZERS += [
+    OptimizerCase("nadam", optim.NAdam(0.01), lambda t, p: oracles.InFloat64(t, t.optim.NAdam(p, 0.01))),
+    OptimizerCase(
+        "nadam-all", optim.NAdam(0.01, (0.8, 0.95), 1e-6, 0.1, 0.05),
+        lambda t, p: oracles.InFloat64(t, t.optim.NAdam(p, 0.01, (0.8, 0.95), 1e-6, 0.1, 0.05)),
+    ),
+    OptimizerCase(
+        "nadam-decoupled", optim.NAdam(0.01, weight_decay=0.3, decoupled_weight_decay=True),
+        lambda t, p: oracles.InFloat64(
+            t, t.optim.NAdam(p, 0.01, weight_decay=0.3, decoupled_weight_decay=True)
+        ),
+    ),
+    OptimizerCase("lion", optim.Lion(0.01), lambda t, p: oracles.Lion(t, p, 0.01, 0.9, 0.99, 0.0)),
+    OptimizerCase(
+        "lion-all", optim.Lion(0.02, (0.7, 0.8), 0.3), lambda t, p: oracles.Lion(t, p, 0.02, 0.7, 0.8, 0.3)
+    ),
+    OptimizerCase(
+        "muon", optim.Muon(0.02), lambda t, p: oracles.Muon(t, p, 0.02, 0.02, decay=0.1)
+    ),
+    OptimizerCase(
+        "muon-all",
+        optim.Muon(
+            0.02, 0.3, 0.8, False, adjust_lr_fn="match_rms_adamw",
+            adamw_lr_ratio=0.5, adamw_betas=(0.8, 0.95), adamw_eps=1e-6, adamw_weight_decay=0.2,
+        ),
+        lambda t, p: oracles.Muon(
+            t, p, 0.02, 0.01, decay=0.3, momentum=0.8, nesterov=False, match=True,
+            betas=(0.8, 0.95), eps=1e-6, weight_decay=0.2,
+        ),
+    ),
+    OptimizerCase(
+        "clip-norm", optim.ClipGradNorm(optim.SGD(0.1, 0.9), 2.0),  # some of the gradients are longer, some are not
+        lambda t, p: oracles.Clipped(t.optim.SGD(p, 0.1, 0.9), p, t.nn.utils.clip_grad_norm_, 2.0),
+    ),
+    OptimizerCase(
+        "clip-value", optim.ClipGradValue(optim.SGD(0.1, 0.9), 0.7),
+        lambda t, p: oracles.Clipped(t.optim.SGD(p, 0.1, 0.9), p, t.nn.utils.clip_grad_value_, 0.7),
+    ),
+]  # fmt: skip
+
+
+class ScheduleCase(NamedTuple):
+    id: str
+    schedule: optim.Schedule
+    formula: Callable[[float, float], float]  # (step, steps_per_epoch) -> the learning rate, in Python's floats
+    torch: Callable[[TORCH, list[Any]], Any]  # (torch, parameters) -> torch's scheduler, stepped once an epoch
+    epochs: int = 25  # how far torch's goes the same way
+
+
+def _cosine(epoch: float, lr: float, length: float, low: float) -> float:
+    return low + (lr - low) * (1 + math.cos(math.pi * min(epoch / length, 1))) / 2
+
+
+def _one_cycle(step: float, total: float, pct: float, first: float, top: float, last: float) -> float:
+    peak = pct * total - 1
+    if step <= peak:
+        return _cosine(step, first, peak, top)
+    return _cosine(step - peak, top, total - 1 - peak, last)
+
+
+def _scheduler(name: str, lr: float, *args: Any, **options: Any) -> Callable[[TORCH, list[Any]], Any]:
+    """torch's scheduler of that name, on an SGD with that learning rate."""
+    return lambda t, p: getattr(t.optim.lr_scheduler, name)(t.optim.SGD(p, lr), *args, **options)
+
+
+def _warm_cosine(torch: TORCH, p: list[Any]) -> Any:
+    rates, sgd = torch.optim.lr_scheduler, torch.optim.SGD(p, 2.0)
+    parts = [rates.LinearLR(sgd, 0.1, total_iters=4), rates.CosineAnnealingLR(sgd, 12, 0.5)]
+    return rates.SequentialLR(sgd, parts, milestones=[4])
+
+
+SCHEDULES = [
+    ScheduleCase("constant", optim.ConstantLR(2.0), lambda s, n: 2.0, _scheduler("ConstantLR", 2.0, 1.0)),
+    ScheduleCase(
+        "step", optim.StepLR(2.0, 3, 0.5), lambda s, n: 2 * 0.5 ** (s // (3 * n)), _scheduler("StepLR", 2.0, 3, 0.5)
+    ),
+    ScheduleCase(
+        "exponential", optim.ExponentialLR(2.0, 0.9), lambda s, n: 2 * 0.9 ** (s / n),
+        _scheduler("ExponentialLR", 2.0, 0.9),
+    ),
+    ScheduleCase(
+        "inverse-time", optim.InverseTimeLR(2.0, 0.5), lambda s, n: 2 / (1 + 0.5 * s / n),
+        _scheduler("LambdaLR", 2.0, lambda epoch: 1 / (1 + 0.5 * epoch)),
+    ),
+    ScheduleCase(
+        "polynomial", optim.PolynomialLR(2.0, 8, 2.0), lambda s, n: 2 * (1 - min(s / n / 8, 1)) ** 2,
+        _scheduler("PolynomialLR", 2.0, 8, 2.0),
+    ),
+    ScheduleCase(
+        "polynomial-end", optim.PolynomialLR(2.0, 8, end_lr=0.5), lambda s, n: 0.5 + 1.5 * (1 - min(s / n / 8, 1)),
+        _scheduler("LambdaLR", 2.0, lambda epoch: 0.25 + 0.75 * (1 - min(epoch / 8, 1))),
+    ),
+    ScheduleCase(
+        "cosine", optim.CosineAnnealingLR(2.0, 12, 0.5), lambda s, n: _cosine(s / n, 2, 12, 0.5),
+        _scheduler("CosineAnnealingLR", 2.0, 12, 0.5), epochs=12,  # then torch's rises again
+    ),
+    ScheduleCase(
+        "warmup", optim.LinearWarmup(2.0, 4), lambda s, n: 2 * (1 / 3 + 2 / 3 * min(s / n / 4, 1)),
+        _scheduler("LinearLR", 2.0, total_iters=4),
+    ),
+    ScheduleCase(
+        "warmup-cosine", optim.LinearWarmup(optim.CosineAnnealingLR(2.0, 12, 0.5), 4, 0.1),
+        lambda s, n: (0.1 + 0.9 * min(s / n / 4, 1)) * _cosine(max(s / n - 4, 0), 2, 12, 0.5),
+        _warm_cosine, epochs=16,
+    ),
+    ScheduleCase(
+        "one-cycle", optim.OneCycleLR(2.0, 10), lambda s, n: _one_cycle(s, 10 * n, 0.3, 0.08, 2, 8e-6),
+        _scheduler("OneCycleLR", 2.0, 2.0, 10, cycle_momentum=False), epochs=9,  # where torch's stops
+    ),
+    ScheduleCase(
+        "one-cycle-all", optim.OneCycleLR(2.0, 15, 0.5, 10, 100),
+        lambda s, n: _one_cycle(s, 15 * n, 0.5, 0.2, 2, 0.002),
+        _scheduler(
+            "OneCycleLR", 2.0, 2.0, 15, pct_start=0.5, cycle_momentum=False, div_factor=10, final_div_factor=100
+        ),
+        epochs=14,
+    ),
+]  # fmt: skip
+
 
 class InitializerCase(NamedTuple):
     name: str
@@ -357,7 +481,7 @@ INITIALIZERS = [
 ]
 
 #: Public names of xpnn.nn and xpnn.optim that are not things to compute with.
-NO_ROW = {"Carried", "Key", "Layer", "Loss", "Optimizer", "VarianceScaling"}
+NO_ROW = {"Carried", "Key", "Layer", "Loss", "Optimizer", "Schedule", "VarianceScaling"}
 NO_ROW |= {"Constant", "Initializer", "Orthogonal", "TruncatedNormal", "Zeros"}  # INITIALIZERS has their names
 
 
@@ -365,6 +489,7 @@ def names() -> set[str]:
     """The public names that have a row."""
     rows = {case.public or type(case.layer).__name__ for case in LAYERS}
     rows |= {type(case.loss).__name__ for case in LOSSES}
+    rows |= {type(case.schedule).__name__ for case in SCHEDULES}
     return rows | {type(case.optimizer).__name__ for case in OPTIMIZERS}
 
 
@@ -387,6 +512,7 @@ _BLOCK = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))
 
 _SQUARES = [leaf**2 for leaf in _leaves("v")]
 _MOMENTS = (_leaves("p"), _leaves("g"), _leaves("m"), _SQUARES)
+_MATRICES = tuple([draw(name, 3, 2), draw(name, 2, 4)] for name in ("p", "g", "m"))
 
 ACCELERATED = [
     AcceleratedCase(
@@ -409,6 +535,30 @@ ACCELERATED = [
         "adagrad", adagrad_step, (_leaves("p"), _leaves("g"), _SQUARES, _RATE, 1e-8, 0.1), {"donate": True}
     ),
     AcceleratedCase("add-rows", add_rows, (draw("dy", 6, 3), np.array([4, 0, 0, 2, 4, 0], np.int32), 5)),
+    AcceleratedCase(
+        "nadam", nadam_step, (*_MOMENTS, _RATE, _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, False), {"donate": True}
+    ),
+    AcceleratedCase(
+        "nadam-decoupled",
+        nadam_step,
+        (*_MOMENTS, _RATE, _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, True),
+        {"donate": False},
+    ),
+    AcceleratedCase(
+        "lion", lion_step, (_leaves("p"), _leaves("g"), _leaves("m"), _RATE, 0.9, 0.99, 0.1), {"donate": True}
+    ),
+    AcceleratedCase(
+        "muon",
+        muon_step,
+        (*_MATRICES, _RATE, 0.9, True, 0.1, (3.4445, -4.775, 2.0315), 1e-7, 5, "original"),
+        {"donate": True},
+    ),
+    AcceleratedCase(
+        "muon-plain",
+        muon_step,
+        (*_MATRICES, _RATE, 0.9, False, 0.0, (2.0, -1.5, 0.5), 1e-7, 2, "match_rms_adamw"),
+        {"donate": False},
+    ),
     AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
     AcceleratedCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),
     AcceleratedCase("dense-linear", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]),), _BLOCK[:1], None, 0)),

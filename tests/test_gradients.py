@@ -230,10 +230,10 @@ def test_the_first_weights_are_what_they_are_said_to_be() -> None:
 
 def test_adams_first_corrections_are_exact_in_float32() -> None:
     """1 − 0.999ᵗ by subtraction would be off by 1e-5 of itself at t = 1."""
-    from xpnn.optim.adam import _one_minus_power
+    from xpnn.optim.adam import one_minus_power
 
     for beta in (0.9, 0.999, 0.0):
         for t in (1, 2, 1000):
-            got = _one_minus_power(beta, np.float32(t))
+            got = one_minus_power(beta, np.float32(t))
             assert got.dtype == np.float32
             np.testing.assert_allclose(got, 1 - beta**t, rtol=3 * eps("float32"))

@@ -1,8 +1,43 @@
-"""Optimizers: (params, grads, state) -> (params, state), for all parameters at once."""
+"""Optimizers: (params, grads, state) -> (params, state), for all parameters at once; and schedules of their rates."""
 
 from xpnn.optim.adam import Adam, AdamW
 from xpnn.optim.adaptive import Adagrad, RMSprop
-from xpnn.optim.protocol import Optimizer
+from xpnn.optim.clipping import ClipGradNorm, ClipGradValue
+from xpnn.optim.lion import Lion
+from xpnn.optim.muon import Muon
+from xpnn.optim.nadam import NAdam
+from xpnn.optim.protocol import Optimizer, Schedule
+from xpnn.optim.schedules import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    InverseTimeLR,
+    LinearWarmup,
+    OneCycleLR,
+    PolynomialLR,
+    StepLR,
+)
 from xpnn.optim.sgd import SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "ClipGradNorm",
+    "ClipGradValue",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "InverseTimeLR",
+    "LinearWarmup",
+    "Lion",
+    "Muon",
+    "NAdam",
+    "OneCycleLR",
+    "Optimizer",
+    "PolynomialLR",
+    "RMSprop",
+    "Schedule",
+    "StepLR",
+]

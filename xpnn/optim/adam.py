@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 from xpnn.arrays import tree
 from xpnn.arrays.accelerate import accelerated
-from xpnn.arrays.namespace import Array, array_namespace, device_of
+from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
-from xpnn.errors import InputError, as_float
-from xpnn.optim.protocol import settle, zeros
+from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
 
 
 class AdamState(NamedTuple):
@@ -35,7 +34,7 @@ class Adam:
     InputError for a value out of range. Source: Kingma and Ba 2015, algorithm 1.
     """
 
-    lr: float = 1e-3
+    lr: float | Schedule = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -60,7 +59,7 @@ class AdamW:
     As torch.optim.AdamW. Raises InputError for a value out of range. Source: Loshchilov and Hutter 2019.
     """
 
-    lr: float = 1e-3
+    lr: float | Schedule = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 1e-2
@@ -116,23 +115,20 @@ def adam_step(
     return params, m, v, v_max
 
 
+def one_minus_power(beta: float, count: Array) -> Array:
+    """1 − β^count as −expm1(count · log β): in float32 the plain difference loses digits while β^count is near 1."""
+    if beta == 0:
+        return count / count
+    return -array_namespace(count).expm1(count * math.log(beta))
+
+
 def _settle(optimizer: Any) -> None:
-    name = type(optimizer).__name__
     settle(optimizer, lr=math.inf, eps=math.inf, weight_decay=math.inf)
-    if not isinstance(optimizer.betas, (tuple, list)):
-        raise InputError(f"{name}: betas is {optimizer.betas!r}; expected two numbers, 0 <= beta < 1")
-    object.__setattr__(optimizer, "betas", tuple(as_float(f"{name}: betas", beta) for beta in optimizer.betas))
-    if len(optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in optimizer.betas):
-        raise InputError(f"{name}: betas is {optimizer.betas!r}; expected two numbers, 0 <= beta < 1")
+    settle_betas(optimizer)
 
 
 def _first(params: Tree, amsgrad: bool) -> AdamState:
-    leaves = tree.leaves(params)
-    count: Array = ()
-    if leaves:
-        xp = array_namespace(leaves[0])
-        count = xp.zeros((), dtype=leaves[0].dtype, device=device_of(leaves[0]))
-    return AdamState(count, zeros(params), zeros(params), zeros(params) if amsgrad else ())
+    return AdamState(scalar(params, 0.0), zeros(params), zeros(params), zeros(params) if amsgrad else ())
 
 
 def _update(
@@ -142,15 +138,8 @@ def _update(
     if not p:
         return params, state
     count = state.count + 1
-    corrections = tuple(_one_minus_power(beta, count) for beta in optimizer.betas)
+    corrections = tuple(one_minus_power(beta, count) for beta in optimizer.betas)
     settings = (*optimizer.betas, optimizer.eps, optimizer.weight_decay, decoupled)
     p, *moments = adam_step(p, g, m, v, v_max, lr, *corrections, *settings, donate=donate)
     old = (state.m, state.v, state.v_max)
     return tree.rebuild(params, p), AdamState(count, *(tree.rebuild(*pair) for pair in zip(old, moments, strict=True)))
-
-
-def _one_minus_power(beta: float, count: Array) -> Array:
-    """1 − β^count as −expm1(count · log β): in float32 the plain difference loses digits while β^count is near 1."""
-    if beta == 0:
-        return count / count
-    return -array_namespace(count).expm1(count * math.log(beta))

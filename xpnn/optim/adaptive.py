@@ -10,7 +10,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
-from xpnn.optim.protocol import settle, zeros
+from xpnn.optim.protocol import Schedule, settle, zeros
 
 
 class RMSpropState(NamedTuple):
@@ -28,7 +28,7 @@ class RMSprop:
     value out of range. Source: Tieleman and Hinton 2012.
     """
 
-    lr: float = 1e-2
+    lr: float | Schedule = 1e-2
     alpha: float = 0.99
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -90,7 +90,7 @@ class Adagrad:
     Source: Duchi et al. 2011.
     """
 
-    lr: float = 1e-2
+    lr: float | Schedule = 1e-2
     weight_decay: float = 0.0
     initial_accumulator_value: float = 0.0
     eps: float = 1e-10

@@ -11,7 +11,7 @@ from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError
-from xpnn.optim.protocol import settle, zeros
+from xpnn.optim.protocol import Schedule, settle, zeros
 
 
 class SGDState(NamedTuple):
@@ -28,7 +28,7 @@ class SGD:
     value out of range. Source: Sutskever et al. 2013.
     """
 
-    lr: float = 1e-2
+    lr: float | Schedule = 1e-2
     momentum: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False

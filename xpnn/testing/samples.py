@@ -55,6 +55,11 @@ OPTIMIZERS: dict[str, optim.Optimizer] = {
     "Adagrad": optim.Adagrad(),
     "Adam": optim.Adam(0.01, amsgrad=True),
     "AdamW": optim.AdamW(0.01),
+    "NAdam": optim.NAdam(),
+    "Lion": optim.Lion(1e-3),
+    "Muon": optim.Muon(),
+    "ClipGradNorm": optim.ClipGradNorm(optim.SGD(optim.CosineAnnealingLR(0.05, 5)), 0.5),
+    "ClipGradValue": optim.ClipGradValue(optim.SGD(0.05), 0.1),
 }
 
 #: By name, what checks it everywhere on this machine: CHECKS["Linear"]() -> Report.

@@ -1,0 +1,149 @@
+"""Muon: the momentum of a matrix, made orthogonal; AdamW for all that is not a matrix."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from xpnn.arrays import tree
+from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.namespace import Array
+from xpnn.arrays.tree import Tree
+from xpnn.errors import InputError, as_count, as_float, one_of
+from xpnn.optim.adam import adam_step, one_minus_power
+from xpnn.optim.clipping import l2_norm
+from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
+
+
+class MuonState(NamedTuple):
+    """count: 0-d, the steps taken; momentum: shaped as the matrices; m, v: shaped as all else (None elsewhere)."""
+
+    count: Array
+    momentum: Tree
+    m: Tree
+    v: Tree
+
+
+@dataclass(frozen=True)
+class Muon:
+    """Steps along orthogonal matrices, for each weight W of two dimensions, (in, out), with gradient G:
+
+        B ← momentum · B + (1 − momentum) · G
+        U = momentum · B + (1 − momentum) · G with nesterov, else B
+        W ← W · (1 − lr · weight_decay) − lr · scale · orthogonal(U)
+
+    orthogonal(U) is near the orthogonal matrix nearest to U: its singular values lie between about 0.7 and 1.2. It
+    takes ns_steps of X ← a X + (b A + c A²) X, A = X Xᵀ, from X = U / (‖U‖ + eps), with (a, b, c) = ns_coefficients.
+    adjust_lr_fn "original": scale = √max(1, out / in); "match_rms_adamw": scale = 0.2 · √max(in, out), so that lr and
+    weight_decay are as large as for AdamW.
+
+    All other leaves (biases, the weights of normalizations) are AdamW's, with the learning rate lr · adamw_lr_ratio,
+    so a schedule moves both alike. As torch.optim.Muon, computed in the dtype of the weights. Raises InputError for a
+    value out of range. Source: Jordan et al. 2024; "match_rms_adamw": Liu et al. 2025.
+    """
+
+    lr: float | Schedule = 1e-3
+    weight_decay: float = 0.1
+    momentum: float = 0.95
+    nesterov: bool = True
+    ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315)
+    eps: float = 1e-7
+    ns_steps: int = 5
+    adjust_lr_fn: str = "original"
+    adamw_lr_ratio: float = 1.0
+    adamw_betas: tuple[float, float] = (0.9, 0.999)
+    adamw_eps: float = 1e-8
+    adamw_weight_decay: float = 1e-2
+
+    def __post_init__(self) -> None:
+        inf = math.inf
+        settle(self, lr=inf, weight_decay=inf, momentum=1, eps=inf)
+        settle(self, adamw_lr_ratio=inf, adamw_eps=inf, adamw_weight_decay=inf)
+        settle_betas(self, "adamw_betas")
+        one_of("Muon: adjust_lr_fn", self.adjust_lr_fn, ("original", "match_rms_adamw"))
+        if not isinstance(self.ns_coefficients, (tuple, list)) or len(self.ns_coefficients) != 3:
+            raise InputError(f"Muon: ns_coefficients is {self.ns_coefficients!r}; expected three numbers")
+        coefficients = tuple(as_float("Muon: ns_coefficients", x) for x in self.ns_coefficients)
+        object.__setattr__(self, "ns_coefficients", coefficients)
+        object.__setattr__(self, "ns_steps", as_count("Muon: ns_steps", self.ns_steps))
+
+    def init(self, params: Tree) -> MuonState:
+        matrices, others = _parted(params)
+        return MuonState(scalar(params, 0.0), zeros(matrices), zeros(others), zeros(others))
+
+    def update(
+        self, params: Tree, grads: Tree, state: MuonState, lr: Array, *, donate: bool = False
+    ) -> tuple[Tree, MuonState]:
+        buffers, m, v = (tree.leaves(branch) for branch in (state.momentum, state.m, state.v))
+        (matrices, others), (dmatrices, dothers) = (map(tree.leaves, _parted(branch)) for branch in (params, grads))
+        count = state.count + 1 if matrices or others else state.count
+        if matrices:
+            settings = (self.ns_coefficients, self.eps, self.ns_steps, self.adjust_lr_fn)
+            matrices, buffers = muon_step(
+                matrices, dmatrices, buffers, lr, self.momentum, self.nesterov, self.weight_decay, *settings,
+                donate=donate,
+            )  # fmt: skip
+        if others:
+            corrections = (one_minus_power(beta, count) for beta in self.adamw_betas)
+            adamw = (*self.adamw_betas, self.adamw_eps, self.adamw_weight_decay, True)
+            others, m, v, _ = adam_step(
+                others, dothers, m, v, [], lr * self.adamw_lr_ratio, *corrections, *adamw, donate=donate
+            )
+        supply = {True: iter(matrices), False: iter(others)}
+        params = tree.map(lambda p: next(supply[p.ndim == 2]), params)
+        old = (state.momentum, state.m, state.v)
+        return params, MuonState(count, *(tree.rebuild(*pair) for pair in zip(old, (buffers, m, v), strict=True)))
+
+
+def _parted(params: Tree) -> tuple[Tree, Tree]:
+    """(the matrices, all else): two trees shaped as `params`, with None for what is in the other."""
+    matrices = tree.map(lambda p: p if p.ndim == 2 else None, params)
+    return matrices, tree.map(lambda p: None if p.ndim == 2 else p, params)
+
+
+@accelerated
+def muon_step(
+    params: list[Array],
+    grads: list[Array],
+    momentum_buffers: list[Array],
+    lr: Array,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    ns_coefficients: tuple[float, float, float],
+    eps: float,
+    ns_steps: int,
+    adjust_lr_fn: str,
+    *,
+    donate: bool,
+) -> tuple[list[Array], list[Array]]:
+    """One step of Muon for all matrices -> (params, momentum_buffers)."""
+    pairs = zip(momentum_buffers, grads, strict=True)
+    momentum_buffers = steps = [momentum * b + (1 - momentum) * g for b, g in pairs]
+    if nesterov:
+        steps = [momentum * b + (1 - momentum) * g for b, g in zip(momentum_buffers, grads, strict=True)]
+    if weight_decay:
+        params = [p * (1 - lr * weight_decay) for p in params]
+    params = [
+        p - lr * (_scale(p.shape, adjust_lr_fn) * orthogonal(u, ns_coefficients, eps, ns_steps))
+        for p, u in zip(params, steps, strict=True)
+    ]
+    return params, momentum_buffers
+
+
+def orthogonal(x: Array, coefficients: tuple[float, float, float], eps: float, steps: int) -> Array:
+    """x with its singular values driven towards 1, the quicker the larger they are beside ‖x‖; of x's shape."""
+    a, b, c = coefficients
+    wide = x.shape[0] <= x.shape[1]
+    x = x / (l2_norm([x]) + eps)
+    for _ in range(steps):
+        gram = x @ x.T if wide else x.T @ x  # the smaller of the two
+        polynomial = b * gram + c * (gram @ gram)
+        x = a * x + (polynomial @ x if wide else x @ polynomial)
+    return x
+
+
+def _scale(shape: tuple[int, int], adjust_lr_fn: str) -> float:
+    n_in, n_out = shape
+    return math.sqrt(max(1, n_out / n_in)) if adjust_lr_fn == "original" else 0.2 * math.sqrt(max(n_in, n_out))

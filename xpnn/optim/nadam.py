@@ -1,0 +1,105 @@
+"""NAdam: Adam with Nesterov's momentum."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from xpnn.arrays import tree
+from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.tree import Tree
+from xpnn.optim.adam import one_minus_power
+from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
+
+
+class NAdamState(NamedTuple):
+    """count: 0-d, the steps taken; mu_product: 0-d, μ₁ μ₂ … μₜ; m, v: shaped as the parameters."""
+
+    count: Array
+    mu_product: Array
+    m: Tree
+    v: Tree
+
+
+@dataclass(frozen=True)
+class NAdam:
+    """Adam with Nesterov's momentum, with g' = g + weight_decay · p and step t = 1, 2, …:
+
+        μₜ = β₁ (1 − ½ · 0.96^(t · momentum_decay)),  Πₜ = μ₁ μ₂ … μₜ
+        m ← β₁ m + (1 − β₁) g'
+        v ← β₂ v + (1 − β₂) g'²
+        p ← p − lr · (μₜ₊₁ m / (1 − Πₜ₊₁) + (1 − μₜ) g' / (1 − Πₜ)) / (√(v / (1 − β₂ᵗ)) + eps)
+
+    With decoupled_weight_decay, p ← p · (1 − lr · weight_decay) before the step, and g' = g. As torch.optim.NAdam.
+    Raises InputError for a value out of range. Source: Dozat 2016.
+    """
+
+    lr: float | Schedule = 2e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum_decay: float = 4e-3
+    decoupled_weight_decay: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self, lr=math.inf, eps=math.inf, weight_decay=math.inf, momentum_decay=math.inf)
+        settle_betas(self)
+
+    def init(self, params: Tree) -> NAdamState:
+        return NAdamState(scalar(params, 0.0), scalar(params, 1.0), zeros(params), zeros(params))
+
+    def update(
+        self, params: Tree, grads: Tree, state: NAdamState, lr: Array, *, donate: bool = False
+    ) -> tuple[Tree, NAdamState]:
+        p, g, m, v = (tree.leaves(branch) for branch in (params, grads, state.m, state.v))
+        if not p:
+            return params, state
+        beta1, beta2 = self.betas
+        count = state.count + 1
+        # 1 − μₜ and μₜ from the same half: no digits are lost where μₜ is near 1.
+        half, half_next = (0.5 * beta1 * 0.96 ** (t * self.momentum_decay) for t in (count, count + 1))
+        product = state.mu_product * (beta1 - half)
+        mu_next = beta1 - half_next
+        of_grad = (1 - beta1 + half) / (1 - product)
+        of_m = mu_next / (1 - product * mu_next)
+        settings = (beta1, beta2, self.eps, self.weight_decay, self.decoupled_weight_decay)
+        p, m, v = nadam_step(p, g, m, v, lr, of_m, of_grad, one_minus_power(beta2, count), *settings, donate=donate)
+        return tree.rebuild(params, p), NAdamState(count, product, tree.rebuild(state.m, m), tree.rebuild(state.v, v))
+
+
+@accelerated
+def nadam_step(
+    params: list[Array],
+    grads: list[Array],
+    m: list[Array],
+    v: list[Array],
+    lr: Array,
+    of_m: Array,
+    of_grad: Array,
+    correction2: Array,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    *,
+    donate: bool,
+) -> tuple[list[Array], list[Array], list[Array]]:
+    """One step of NAdam for all leaves -> (params, m, v).
+
+    0-d: of_m = μₜ₊₁ / (1 − Πₜ₊₁) and of_grad = (1 − μₜ) / (1 − Πₜ) weigh m and the gradient; correction2 = 1 − β₂ᵗ.
+    """
+    xp = array_namespace(params[0])
+    if weight_decay and decoupled:
+        params = [p * (1 - lr * weight_decay) for p in params]
+    elif weight_decay:
+        grads = [g + weight_decay * p for p, g in zip(params, grads, strict=True)]
+    m = [beta1 * m_ + (1 - beta1) * g for m_, g in zip(m, grads, strict=True)]
+    v = [beta2 * v_ + (1 - beta2) * (g * g) for v_, g in zip(v, grads, strict=True)]
+    params = [
+        p - lr * (of_m * m_ + of_grad * g) / (xp.sqrt(v_ / correction2) + eps)
+        for p, g, m_, v_ in zip(params, grads, m, v, strict=True)
+    ]
+    return params, m, v
