@@ -10,6 +10,7 @@ from typing import Any
 
 from xpnn.errors import DataFormatError, InputError
 from xpnn.nn.activations import ACTIVATIONS
+from xpnn.nn.augmentation import RandomDistortion
 from xpnn.nn.containers import Residual, Sequential
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.initializers import VarianceScaling
@@ -27,6 +28,7 @@ _OTHERS = (
     Linear,
     LogSoftmax,
     RMSNorm,
+    RandomDistortion,
     Residual,
     Scale,
     Sequential,
