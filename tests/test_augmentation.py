@@ -10,7 +10,7 @@ from cases import draw
 from conftest import Backend, assert_close
 from test_backends import key_on
 
-from xpnn import nn
+from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.errors import InputError
 from xpnn.nn.augmentation import Sources, sample, spread
@@ -37,13 +37,14 @@ def test_the_same_seed_distorts_alike_on_every_library(dtype: str, backend: Back
     assert not np.allclose(wanted, x, atol=0.1)
 
 
-def test_each_step_each_place_and_each_image_is_distorted_anew() -> None:
+@pytest.mark.parametrize("layer", [nn.RandomDistortion(20), nn.RandomDistortion(alpha=8)], ids=["affine", "elastic"])
+def test_each_step_each_place_and_each_image_is_distorted_anew(layer: nn.RandomDistortion) -> None:
     x = np.broadcast_to(IMAGES[:1], IMAGES.shape)
-    y, _ = ALL.forward((), x, key=KEY)
+    y, _ = layer.forward((), x, key=KEY)
     assert all(not np.allclose(y[i], y[j], atol=0.1) for i in range(4) for j in range(i))
     for key in (KEY._replace(step=np.array([1], np.uint32)), KEY.child(1), random.key(6, "dropout")):
-        assert not np.allclose(ALL.forward((), x, key=key)[0], y, atol=0.1)
-    assert np.array_equal(ALL.forward((), x, key=KEY)[0], y)
+        assert not np.allclose(layer.forward((), x, key=key)[0], y, atol=0.1)
+    assert np.array_equal(layer.forward((), x, key=KEY)[0], y)
 
 
 def test_without_a_key_and_without_a_wish_nothing_is_touched() -> None:
@@ -110,7 +111,9 @@ def test_affine_maps_are_torchvisions() -> None:
 
 def test_elastic_displacements_are_as_large_and_as_smooth_as_they_should_be() -> None:
     alpha, sigma = 5.0, 2.0
-    for moved in places_of(nn.RandomDistortion(alpha=alpha, sigma=sigma), size=29, batch=200):
+    both = places_of(nn.RandomDistortion(alpha=alpha, sigma=sigma), size=29, batch=200)
+    assert abs(np.corrcoef(both[0][:, 14, 14], both[1][:, 14, 14])[0, 1]) < 0.2
+    for moved in both:
         middle = moved[:, 14, 14]
         np.testing.assert_allclose(middle.std(), alpha / (math.sqrt(12 * math.pi) * sigma), rtol=0.15)
         # Two smoothed places at a distance t agree as a Gaussian of deviation √2 · sigma does.
@@ -141,18 +144,12 @@ def test_it_trains_on_bytes_and_travels_with_the_model(backend: Backend, tmp_pat
     images[labels == 1, 1:3, 2:6] = 255
     layer = nn.RandomDistortion(10, 0.1, (0.9, 1.1), 5, alpha=4, sigma=2)
     model = nn.Sequential(nn.Scale(1 / 255), layer, nn.Flatten(), nn.Linear(64, 2))
-    run = Trainer(model, nn.CrossEntropyLoss(), _adam(), device=backend.where)
+    run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(0.05), device=backend.where)
     history = run.fit(images, labels, epochs=12, batch_size=10)
     assert run.evaluate(images, labels)["accuracy"] == 1 and history.history["loss"][-1] < 0.5
     save_model(tmp_path / "m.safetensors", model, run.snapshot())
     assert load_model(tmp_path / "m.safetensors")[0] == model
     assert not [leaf for leaf in tree.leaves(run.state) if "float64" in str(leaf.dtype)]
-
-
-def _adam():
-    from xpnn import optim
-
-    return optim.Adam(0.05)
 
 
 @pytest.mark.parametrize(
