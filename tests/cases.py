@@ -215,6 +215,89 @@ LOSSES += [
 ]
 
 
+CLASS_WEIGHT = (0.5, 2.0, 1.0)
+SOME_IGNORED = np.array([2, -100, 1, 2, 0, -100], dtype=np.int32)
+SIX = np.array([1.0, 0.5, 0.0, 2.0, 1.5, 3.0])
+
+
+def _classes(name: str, reduction: str, class_weight: Any = None, smoothing: float = 0.0) -> Callable[..., Any]:
+    """torch's cross_entropy or nll_loss of each row, weighted and reduced as ours is."""
+
+    def reduced(torch: TORCH, z: Any, y: Any, w: Any) -> Any:
+        v = torch.ones(z.shape[1], dtype=z.dtype) if class_weight is None else torch.tensor(class_weight, dtype=z.dtype)
+        options = {"label_smoothing": smoothing} if smoothing else {}
+        u = torch.ones(len(z), dtype=z.dtype) if w is None else w
+        if y.ndim == 1:
+            y = y.long()
+            each = getattr(torch.nn.functional, name)(z, y, v, ignore_index=-100, reduction="none", **options)
+            u, share = torch.where(y == -100, 0.0, u), torch.where(y == -100, 0.0, u * v[y.clamp(0)])
+        else:
+            each, share = getattr(torch.nn.functional, name)(z, y, v, reduction="none", **options), u
+        if reduction == "none":
+            return u * each
+        return (u * each).sum() if reduction == "sum" else (u * each).sum() / share.sum()
+
+    return reduced
+
+
+LOSSES += [
+    LossCase(
+        f"cross-entropy-everything-{reduction}",
+        nn.CrossEntropyLoss(CLASS_WEIGHT, 0.1, -100, reduction=reduction),
+        draw("z", 6, 3),
+        SOME_IGNORED,
+        SIX,
+        _classes("cross_entropy", reduction, CLASS_WEIGHT, 0.1),
+    )
+    for reduction in ("mean", "sum", "none")
+]
+LOSSES += [
+    LossCase(
+        "cross-entropy-class-weight", nn.CrossEntropyLoss(CLASS_WEIGHT), draw("z", 4, 3), LABELS, None,
+        _classes("cross_entropy", "mean", CLASS_WEIGHT),
+    ),
+    LossCase(
+        "cross-entropy-smoothed", nn.CrossEntropyLoss(label_smoothing=0.2), draw("z", 4, 3), LABELS, None,
+        _classes("cross_entropy", "mean", None, 0.2),
+    ),
+    LossCase(
+        "cross-entropy-ignored", nn.CrossEntropyLoss(ignore_index=-100), draw("z", 6, 3), SOME_IGNORED, None,
+        _classes("cross_entropy", "mean"),
+    ),
+    LossCase(
+        "cross-entropy-shares-everything", nn.CrossEntropyLoss(CLASS_WEIGHT, 0.3), draw("z", 4, 3), SHARES, WEIGHT,
+        _classes("cross_entropy", "mean", CLASS_WEIGHT, 0.3),
+    ),
+    LossCase("nll", nn.NLLLoss(), -np.abs(draw("z", 4, 3)), LABELS, None, _classes("nll_loss", "mean")),
+    LossCase(
+        "nll-everything", nn.NLLLoss(CLASS_WEIGHT, -100), -np.abs(draw("z", 6, 3)), SOME_IGNORED, SIX,
+        _classes("nll_loss", "mean", CLASS_WEIGHT),
+    ),
+    LossCase("nll-none", nn.NLLLoss(reduction="none"), draw("z", 4, 3), LABELS, WEIGHT, _classes("nll_loss", "none")),
+    LossCase(
+        "nll-shares", nn.NLLLoss(CLASS_WEIGHT), draw("z", 4, 3), SHARES, None,
+        lambda t, z, y, w: -(t.tensor(CLASS_WEIGHT, dtype=z.dtype) * y * z).sum(1).mean(),
+    ),
+    *(
+        LossCase(
+            f"{type(loss).__name__}-none", loss, _Z, _COUNTS / 12, WEIGHT,
+            lambda t, z, y, w, name=name: w[:, None] * getattr(t.nn.functional, name)(z, y, reduction="none"),
+        )
+        for name, loss in {
+            "mse_loss": nn.MSELoss("none"),
+            "l1_loss": nn.L1Loss("none"),
+            "huber_loss": nn.HuberLoss(reduction="none"),
+            "binary_cross_entropy_with_logits": nn.BCEWithLogitsLoss("none"),
+            "poisson_nll_loss": nn.PoissonNLLLoss("none"),
+        }.items()
+    ),
+    LossCase(
+        "quantile-none", nn.QuantileLoss(0.3, "none"), _Z, _T, None,
+        lambda t, z, y, w: t.maximum(0.3 * (y - z), -0.7 * (y - z)),
+    ),
+]  # fmt: skip
+
+
 class OptimizerCase(NamedTuple):
     id: str
     optimizer: optim.Optimizer

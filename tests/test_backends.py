@@ -55,11 +55,12 @@ def test_loss(case: LossCase, dtype: str, backend: Backend) -> None:
         return x.astype(dtype) if x is not None and x.dtype.kind == "f" else x
 
     inputs = [as_dtype(x) for x in (case.prediction, case.target, case.weight)]
-    value, residuals = case.loss.forward(case.loss.init(), *inputs)
-    wanted = case.loss.backward(case.loss.init(), residuals)
+    host = tree.map(lambda leaf: leaf.astype(dtype), case.loss.init())
+    value, residuals = case.loss.forward(host, *inputs)
+    wanted = case.loss.backward(host, residuals)
 
     there = [None if x is None else backend.array(x) for x in inputs]
-    constants = backend.tree(case.loss.init(), dtype)
+    constants = backend.tree(host, dtype)
     value_there, residuals = case.loss.forward(constants, *there)
     assert_close(backend.check(value_there, value), np.asarray(value))
     assert_close(backend.check(case.loss.backward(constants, residuals), wanted), wanted)

@@ -101,7 +101,7 @@ def test_loss_against_finite_differences(case: LossCase) -> None:
     constants = case.loss.init()
 
     def value(prediction: np.ndarray) -> float:
-        return float(case.loss.forward(constants, prediction, case.target, case.weight)[0])
+        return float(np.sum(case.loss.forward(constants, prediction, case.target, case.weight)[0]))
 
     _, residuals = case.loss.forward(constants, case.prediction, case.target, case.weight)
     got = case.loss.backward(constants, residuals)
@@ -119,7 +119,7 @@ def test_loss_against_torch(case: LossCase) -> None:
     z = torch.tensor(case.prediction, requires_grad=True)
     weight = None if case.weight is None else torch.tensor(case.weight)
     wanted = case.torch(torch, z, torch.tensor(case.target), weight)
-    wanted.backward()
+    wanted.sum().backward()
     assert_close(np.asarray(value), wanted.detach().numpy())
     assert_close(case.loss.backward(constants, residuals), z.grad.numpy())
 

@@ -50,10 +50,10 @@ def test_layers_write_nothing(case: LayerCase) -> None:
 
 @pytest.mark.parametrize("case", LOSSES, ids=by_id)
 def test_losses_write_nothing(case: LossCase) -> None:
-    inputs = frozen((case.prediction, case.target, case.weight))
-    _, residuals = case.loss.forward((), *inputs)
-    first = case.loss.backward((), residuals)
-    assert np.array_equal(first, case.loss.backward((), residuals))
+    inputs, constants = frozen((case.prediction, case.target, case.weight)), frozen(case.loss.init())
+    _, residuals = case.loss.forward(constants, *inputs)
+    first = case.loss.backward(constants, residuals)
+    assert np.array_equal(first, case.loss.backward(constants, residuals))
 
 
 @pytest.mark.parametrize("case", OPTIMIZERS, ids=by_id)

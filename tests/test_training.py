@@ -99,7 +99,7 @@ def test_two_epochs_by_hand() -> None:
 def test_evaluate_counts_every_row_once(backend: Backend) -> None:
     """1,030 rows: one full batch of 1,024 and a remainder; the mean is over rows, also for a loss that is a sum."""
     x, y = np.tile(X, (26, 1))[:1030], np.tile(Y, 26)[:1030]
-    for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss("sum")):
+    for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum")):
         run = Trainer(network(), loss, optim.SGD(0.1), device=backend.where, dtype="float64")
         logits = run.predict(x)
         log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

@@ -5,7 +5,7 @@ from xpnn.arrays.tree import Carried as Carried
 from xpnn.nn.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from xpnn.nn.augmentation import RandomDistortion
 from xpnn.nn.containers import MLP, Residual, Sequential
-from xpnn.nn.cross_entropy import CrossEntropyLoss
+from xpnn.nn.cross_entropy import CrossEntropyLoss, NLLLoss
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.initializers import VarianceScaling
 from xpnn.nn.linear import Linear
@@ -36,6 +36,7 @@ __all__ = [
     "LogSoftmax",
     "Loss",
     "MSELoss",
+    "NLLLoss",
     "PoissonNLLLoss",
     "QuantileLoss",
     "RMSNorm",

@@ -4,7 +4,8 @@ All of them take
 
     prediction, target  z and t, (batch, outputs), the same shape
     sample_weight       w, (batch,), or None for 1
-    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ
+    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ;
+                        "none": w_n · ℓ, (batch, outputs), and `backward` gives the derivative of each
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.errors import InputError, as_float, one_of
 from xpnn.nn.activations import sigmoid
-from xpnn.nn.reduction import REDUCTIONS, Reduction, factor_of
+from xpnn.nn.reduction import REDUCTIONS, Reduction, factor_of, reduced
 
 
 class ElementwiseResiduals(NamedTuple):
@@ -46,7 +47,7 @@ class MSELoss:
         self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[Array, ElementwiseResiduals]:
         xp, z, t, factor = _enter(self, prediction, target, sample_weight)
-        return xp.sum((z - t) ** 2 * factor), ElementwiseResiduals(z, t, factor)
+        return reduced(xp, self.reduction, (z - t) ** 2, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
         """∂ℓ/∂z = 2 (z − t)."""
@@ -74,7 +75,7 @@ class L1Loss:
         self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[Array, ElementwiseResiduals]:
         xp, z, t, factor = _enter(self, prediction, target, sample_weight)
-        return xp.sum(xp.abs(z - t) * factor), ElementwiseResiduals(z, t, factor)
+        return reduced(xp, self.reduction, xp.abs(z - t), factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
         """∂ℓ/∂z = sign(z − t), 0 at 0."""
@@ -107,8 +108,9 @@ class HuberLoss:
     ) -> tuple[Array, ElementwiseResiduals]:
         xp, z, t, factor = _enter(self, prediction, target, sample_weight)
         size = xp.abs(z - t)
-        near = xp.where(size < self.delta, size, self.delta)  # ½ near² + delta · (size − near) is both branches in one
-        return xp.sum((0.5 * near * near + self.delta * (size - near)) * factor), ElementwiseResiduals(z, t, factor)
+        near = xp.where(size < self.delta, size, self.delta)
+        each = 0.5 * near * near + self.delta * (size - near)  # both branches in one
+        return reduced(xp, self.reduction, each, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
         """∂ℓ/∂z = d for |d| ≤ delta, else delta · sign d."""
@@ -139,7 +141,7 @@ class BCEWithLogitsLoss:
     ) -> tuple[Array, ElementwiseResiduals]:
         xp, z, t, factor = _enter(self, prediction, target, sample_weight)
         each = xp.where(z > 0, z, 0.0) - z * t + xp.log1p(xp.exp(-xp.abs(z)))  # never overflows
-        return xp.sum(each * factor), ElementwiseResiduals(z, t, factor)
+        return reduced(xp, self.reduction, each, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
         """∂ℓ/∂z = σ(z) − t."""
@@ -167,7 +169,7 @@ class PoissonNLLLoss:
         self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[Array, ElementwiseResiduals]:
         xp, z, t, factor = _enter(self, prediction, target, sample_weight)
-        return xp.sum((xp.exp(z) - t * z) * factor), ElementwiseResiduals(z, t, factor)
+        return reduced(xp, self.reduction, xp.exp(z) - t * z, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
         """∂ℓ/∂z = e^z − t."""
@@ -201,7 +203,7 @@ class QuantileLoss:
         xp, z, t, factor = _enter(self, prediction, target, sample_weight)
         d = t - z
         each = xp.where(d > 0, self.q * d, (self.q - 1) * d)
-        return xp.sum(each * factor), ElementwiseResiduals(z, t, factor)
+        return reduced(xp, self.reduction, each, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
         """∂ℓ/∂z = −q for z < t, 1 − q for z > t, 0 at t."""
@@ -226,7 +228,7 @@ def _enter(
         )
     xp = array_namespace(prediction)
     batch, outputs = prediction.shape
-    factor = factor_of(xp, loss.reduction, batch, sample_weight)
+    factor = factor_of(xp, loss.reduction, batch, sample_weight, sample_weight)
     if loss.reduction == "mean":
         factor = factor / outputs
     return xp, prediction, xp.astype(target, prediction.dtype), factor

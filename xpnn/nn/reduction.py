@@ -6,16 +6,25 @@ from typing import Literal
 
 from xpnn.arrays.namespace import Array, Namespace
 
-Reduction = Literal["mean", "sum"]
-REDUCTIONS = ("mean", "sum")
+Reduction = Literal["mean", "sum", "none"]
+REDUCTIONS = ("mean", "sum", "none")
 
 
-def factor_of(xp: Namespace, reduction: Reduction, batch: int, sample_weight: Array | None) -> Array:
-    """What each row's loss is multiplied by: a number, or (batch, 1). Rows that all weigh nothing have the loss 0."""
-    if sample_weight is None:
-        return 1 / batch if reduction == "mean" else 1.0
-    weight = sample_weight[:, None]
-    if reduction == "sum":
-        return weight
-    total = xp.sum(weight)
-    return weight / xp.where(total > 0, total, 1.0)
+def factor_of(xp: Namespace, reduction: Reduction, batch: int, count: Array | None, share: Array | None) -> Array:
+    """What the loss of each row is multiplied by: a number, or an array of shape () or (batch, 1).
+
+    count: (batch,), how much each row counts, or None for 1; share: (batch,), its part of the mean's denominator, or
+    None for 1. Rows that all count for nothing have the loss 0.
+    """
+    factor = 1.0 if count is None else count[:, None]
+    if reduction != "mean":
+        return factor
+    if share is None:
+        return factor / batch
+    total = xp.sum(share)
+    return factor / xp.where(total > 0, total, 1.0)
+
+
+def reduced(xp: Namespace, reduction: Reduction, each: Array, factor: Array) -> Array:
+    """Σ each · factor, 0-d; for "none" the products themselves."""
+    return each * factor if reduction == "none" else xp.sum(each * factor)

@@ -44,6 +44,11 @@ def settle(optimizer: Any, **limits: float) -> None:
         raise InputError(f"{name}: {came}; expected {wanted}")
 
 
+def learning_rate(lr: Any, step: Array, steps_per_epoch: Array) -> Any:
+    """The rate itself, or what a schedule makes of it."""
+    return lr(step, steps_per_epoch) if callable(lr) else lr
+
+
 def zeros(params: Tree) -> Tree:
     """Zeros shaped as the parameters, each an array of its own."""
     return tree.map(lambda p: array_namespace(p).zeros_like(p), params)

@@ -44,11 +44,12 @@ def check_features(name: str, x: Any) -> Array:
     return x
 
 
-def check_target(name: str, y: Any, rows: int, outputs: int, *, labels: bool) -> Array:
-    """`y` as the target of CrossEntropyLoss (`labels`) or of an elementwise loss: (rows, outputs) predictions.
+def check_target(name: str, y: Any, rows: int, outputs: int, *, labels: bool, ignore: int | None = None) -> Array:
+    """`y` as the target of a classification loss (`labels`) or of an elementwise loss: (rows, outputs) predictions.
 
     labels: (rows,) integers 0 … outputs − 1 (integral floats are converted), which become int32 on the host, or
             (rows, outputs) probabilities; otherwise (rows, outputs) numbers, or (rows,) where outputs = 1.
+    ignore: one more label that is allowed, or None.
     Raises InputError, naming the first value that does not fit.
     """
     y = check_rows(name, y, rows)
@@ -58,7 +59,7 @@ def check_target(name: str, y: Any, rows: int, outputs: int, *, labels: bool) ->
     if not labels and y.ndim == 1 and outputs == 1:
         y = y[:, None]
     if labels and y.ndim == 1:
-        return _check_labels(name, to_numpy(y), outputs)
+        return _check_labels(name, to_numpy(y), outputs, ignore)
     if tuple(y.shape) != (rows, outputs):
         wanted = f"({rows},) labels or ({rows}, {outputs}) probabilities" if labels else f"({rows}, {outputs})"
         raise InputError(f"{name} has shape {tuple(y.shape)}; expected {wanted}")
@@ -89,16 +90,21 @@ def check_weight(name: str, weight: Any, rows: int) -> Array | None:
     return weight
 
 
-def _check_labels(name: str, y: np.ndarray, classes: int) -> np.ndarray:
+def _check_labels(name: str, y: np.ndarray, classes: int, ignore: int | None) -> np.ndarray:
     """On the host: a GPU would wrap or clamp a wrong label, and narrow integers would wrap the bound."""
     wrong = (y < 0) | (y > classes - 1)
     if y.dtype.kind == "f":
         wrong |= y != np.floor(y)
+    if ignore is not None:
+        wrong &= y != ignore
+        if (y == ignore).all():
+            raise InputError(f"{name} holds nothing but {ignore}, the ignore_index of the loss; expected some labels")
     if wrong.any():
         i = int(np.argmax(wrong))
+        cure = f"; to leave such rows out: ignore_index={y[i]:g}" if y[i] < 0 else ""
         raise InputError(
             f"{name}[{i}] = {y[i]}, but labels must be whole numbers in 0…{classes - 1} "
-            f"({classes} classes, as many as the model has outputs)"
+            f"({classes} classes, as many as the model has outputs){cure}"
         )
     return y.astype(np.int32)
 

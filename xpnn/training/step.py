@@ -15,10 +15,11 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Tree
-from xpnn.nn.cross_entropy import CrossEntropyLoss
+from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES, Counts
 from xpnn.nn.losses import ELEMENTWISE_LOSSES
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
+from xpnn.optim.protocol import learning_rate
 from xpnn.training.metrics import Metric
 
 
@@ -54,10 +55,11 @@ class State(NamedTuple):
 
     params: Params
     optimizer: Any
-    ema: Any  # moving averages of the weights; () without
+    ema: Any  # moving averages of the trained weights; () without
     constants: Params  # of the loss
     key: tuple[Array, Array]  # the words of the dropout key
     step: Array  # steps taken; shape (1,), in the key's lanes
+    steps_per_epoch: Array  # for schedules
     lr_scale: Array  # what the optimizer's lr is multiplied by
     totals: Totals
 
@@ -73,22 +75,26 @@ def empty_totals(metrics: Sequence[Metric]) -> Totals:
     return Totals(zero, zero, sums, zero, np.zeros(1, np.uint32), zero)
 
 
-def first_state(model: Layer, loss: Loss, metrics: Sequence[Metric], seed: int) -> State:
+def first_state(model: Layer, loss: Loss, metrics: Sequence[Metric], seed: int, ema: float | None = None) -> State:
     """The state before the first step, without the optimizer's: NumPy arrays on the host; floats are float64."""
     key = random.key(seed, "dropout")
+    params = model.init(random.key(seed, "init"))
     return State(
-        params=model.init(random.key(seed, "init")),
+        params=params,
         optimizer=(),
-        ema=(),
+        ema=() if ema is None else tree.trained(params),
         constants=loss.init(),
         key=key.words,
         step=key.step,
+        steps_per_epoch=np.ones(()),
         lr_scale=np.ones(()),
         totals=empty_totals(metrics),
     )
 
 
-def training_step(model: Layer, loss: Loss, optimizer: Optimizer, metrics: Sequence[Metric]) -> Step:
+def training_step(
+    model: Layer, loss: Loss, optimizer: Optimizer, metrics: Sequence[Metric], ema: float | None = None
+) -> Step:
     """The function step(state, data, rows) -> state; rows: (batch,) int32 indices on the device."""
 
     is_sum = _is_sum(loss)
@@ -101,14 +107,17 @@ def training_step(model: Layer, loss: Loss, optimizer: Optimizer, metrics: Seque
         dprediction = loss.backward(state.constants, kept)
         _, grads = model.backward(state.params, residuals, dprediction, need_dx=False)
 
-        lr = state.lr_scale * optimizer.lr
+        taken = array_namespace(state.lr_scale).astype(state.step, state.lr_scale.dtype)[0]
+        lr = state.lr_scale * learning_rate(optimizer.lr, taken, state.steps_per_epoch)
         trained, optimizer_state = optimizer.update(
             tree.trained(state.params), tree.trained(grads), state.optimizer, lr, donate=True
         )
-        totals = _add(state.totals, metrics, value, is_sum, prediction, y, weight)
+        counts = _counts(loss, state.constants, prediction, y, weight)
+        totals = _add(state.totals, metrics, value, is_sum, prediction, y, counts)
         return state._replace(
             params=tree.merge(trained, grads),
             optimizer=optimizer_state,
+            ema=state.ema if ema is None else _follow(state.ema, trained, ema, taken),
             step=state.step + 1,
             totals=_watch(totals, value, state.step, lr),
         )
@@ -125,7 +134,8 @@ def evaluation_step(model: Layer, loss: Loss, metrics: Sequence[Metric]) -> Eval
         x, y, weight = _batch(data, rows)
         prediction, _ = model.forward(params, x)
         value, _ = loss.forward(constants, prediction, y, weight)
-        return _add(totals, metrics, value, is_sum, prediction, y, weight)
+        counts = _counts(loss, constants, prediction, y, weight)
+        return _add(totals, metrics, value, is_sum, prediction, y, counts)
 
     return step
 
@@ -142,21 +152,37 @@ def _add(
     is_sum: bool,
     prediction: Array,
     y: Array,
-    weight: Array | None,
+    counts: Counts,
 ) -> Totals:
     """One more batch in the sums."""
-    rows = prediction.shape[0] if weight is None else array_namespace(weight).sum(weight)
+    share = counts.share
+    rows = prediction.shape[0] if share is None else array_namespace(share).sum(share)
     sums = zip(metrics, totals.metrics, strict=True)
     return totals._replace(
         loss=totals.loss + (value if is_sum else value * rows),
         weight=totals.weight + rows,
-        metrics=tuple(metric.update(old, prediction, y, weight) for metric, old in sums),
+        metrics=tuple(metric.update(old, prediction, y, counts.u) for metric, old in sums),
     )
 
 
 def _is_sum(loss: Loss) -> bool:
     """Whether the loss is a sum over the rows already; a loss of one's own is taken for a mean."""
-    return isinstance(loss, (CrossEntropyLoss, *ELEMENTWISE_LOSSES)) and loss.reduction == "sum"
+    return isinstance(loss, (*CLASSIFICATION_LOSSES, *ELEMENTWISE_LOSSES)) and loss.reduction == "sum"
+
+
+def _counts(loss: Loss, constants: Params, prediction: Array, y: Array, weight: Array | None) -> Counts:
+    """How much each row counts; with a loss of one's own, its sample weight."""
+    if isinstance(loss, CLASSIFICATION_LOSSES):
+        return loss.counts(constants, prediction, y, weight)
+    return Counts(weight, weight)
+
+
+def _follow(averages: Tree, trained: Tree, decay: float, taken: Array) -> Tree:
+    """e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten."""
+    xp = array_namespace(taken)
+    early = (1 + taken) / (10 + taken)
+    rest = 1 - xp.where(early < decay, early, decay)
+    return tree.map(lambda e, p: e + rest * (p - e), averages, trained)
 
 
 def _watch(totals: Totals, value: Array, step: Array, lr: Array) -> Totals:

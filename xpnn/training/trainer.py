@@ -13,7 +13,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place, current, find_place, place, place_of, to_numpy
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.errors import InputError, as_count, as_float
-from xpnn.nn import CrossEntropyLoss
+from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES
 from xpnn.nn.losses import ELEMENTWISE_LOSSES
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
@@ -39,6 +39,8 @@ class Trainer:
     device     None: where the first data lives. Or "cpu", "cuda", "cuda:1" (DeviceUnavailableError where unusable),
                "auto" (a GPU where one is usable, else the CPU with a warning), or a Place from `xpnn.find_place`
     dtype      "float32" or "float64"; None: that of the first data, float32 if that is neither
+    ema        decay of an exponential moving average of the weights, as 0.999; None for none. The averaged weights are
+               what evaluate, validate, predict and snapshot use; training goes on from the others
     metrics    None: accuracy for CrossEntropyLoss, otherwise none
     """
 
@@ -52,6 +54,7 @@ class Trainer:
         device: str | Place | None = None,
         dtype: str | None = None,
         metrics: Sequence[Metric] | None = None,
+        ema: float | None = None,
     ) -> None:
         if dtype not in (None, "float32", "float64"):
             raise InputError(f"dtype: {dtype!r} is not one of float32, float64, None")
@@ -60,12 +63,17 @@ class Trainer:
         for name, part in (("model", model), ("loss", loss), ("optimizer", optimizer)):
             if isinstance(part, (str, type, int, float, list, tuple)):
                 raise InputError(f"{name}: {part!r} is no {name}; give an instance, as optim.Adam()")
-        self._labels = isinstance(loss, CrossEntropyLoss)
+        if ema is not None and not 0 <= as_float("ema", ema) < 1:
+            raise InputError(f"ema: {ema!r} is no decay; expected 0 <= ema < 1, or None")
+        self._ema = None if ema is None else float(ema)
+        self._labels = isinstance(loss, CLASSIFICATION_LOSSES)
+        if isinstance(loss, (*CLASSIFICATION_LOSSES, *ELEMENTWISE_LOSSES)) and loss.reduction == "none":
+            raise InputError('loss: reduction "none" gives no one number to be made small; use "mean" or "sum"')
         default: tuple[Metric, ...] = (Accuracy(),) if self._labels else ()
         self.metrics = default if metrics is None else tuple(metrics)
         self.epoch = 0  # epochs trained so far, over all calls of fit
         self.lr_scale = 1.0  # what the optimizer's lr is multiplied by from the next epoch on; a callback may change it
-        self._host = steps.first_state(model, loss, self.metrics, seed)  # also raises for a bad seed
+        self._host = steps.first_state(model, loss, self.metrics, seed, self._ema)  # also raises for a bad seed
         self._state: State | None = None
         self._stopping = False
         self._steps = 0  # steps taken, as the host knows without asking
@@ -81,7 +89,7 @@ class Trainer:
 
     def snapshot(self) -> Params:
         """A copy of the parameters on the host, as NumPy arrays; it outlives the state."""
-        params = self._host.params if self._state is None else download(self._state.params)
+        params = self._host.params if self._state is None else download(self._weights())
         return tree.map(np.array, params)
 
     def load(self, params: Params) -> None:
@@ -92,9 +100,10 @@ class Trainer:
         if mine != theirs:
             raise InputError(f"these parameters are of another model: {theirs}; expected {mine}")
         params = tree.rebuild(self._host.params, [np.array(leaf) for leaf in tree.leaves(params)])
-        self._host = self._host._replace(params=params)
+        ema = () if self._ema is None else tree.trained(params)
+        self._host = self._host._replace(params=params, ema=ema)
         if self._state is not None:
-            self._state = self._runner.write(self._state, params=params)
+            self._state = self._runner.write(self._state, params=params, ema=ema)
 
     def stop(self) -> None:
         """Ask fit to end: after the present step, or, from a callback, after the present epoch."""
@@ -143,7 +152,7 @@ class Trainer:
                     callback(self, logs)
                 if self._stopping:
                     break
-            check_weights(self.state.params, self._steps, self.optimizer.lr * self.lr_scale)
+            check_weights(self.state.params, self._steps, shortest(download(self.state.totals.lr)))
         return history
 
     def evaluate(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> dict[str, float]:
@@ -160,7 +169,7 @@ class Trainer:
         data = self._place_features("x", x)
         with current(self._where):
             parts = [
-                self._runner.predict(self.state.params, data[start : min(start + batch_size, rows), ...])
+                self._runner.predict(self._weights(), data[start : min(start + batch_size, rows), ...])
                 for start in range(0, rows, batch_size)
             ]
             y = parts[0] if len(parts) == 1 else self._where.xp.concat(parts, axis=0)
@@ -174,7 +183,8 @@ class Trainer:
         rows = x.shape[0]
         outputs = self._build(x)
         if self._labels or isinstance(self.loss, ELEMENTWISE_LOSSES):
-            y = check_target(f"{prefix}y", y, rows, outputs.shape[1], labels=self._labels)
+            ignore = self.loss.ignore_index if isinstance(self.loss, CLASSIFICATION_LOSSES) else None
+            y = check_target(f"{prefix}y", y, rows, outputs.shape[1], labels=self._labels, ignore=ignore)
         else:
             y = check_rows(f"{prefix}y", y, rows)  # a loss of one's own knows what it takes
         with np.errstate(all="ignore"):  # what it has to say of shapes it says here, before anything is uploaded
@@ -214,13 +224,18 @@ class Trainer:
             self._where = self._find_place(x)
             name = str(x.dtype).rpartition(".")[2]
             self._dtype = self.dtype or (name if name in ("float32", "float64") else "float32")
-            training = steps.training_step(self.model, self.loss, self.optimizer, self.metrics)
+            training = steps.training_step(self.model, self.loss, self.optimizer, self.metrics, self._ema)
             evaluation = steps.evaluation_step(self.model, self.loss, self.metrics)
             self._runner: Runner = make_runner(self._where, self._dtype, self.model, training, evaluation)
             with current(self._where):
                 state = upload(self._host, self._where, self._dtype)
                 self._state = state._replace(optimizer=self.optimizer.init(tree.trained(state.params)))
         return outputs
+
+    def _weights(self) -> Params:
+        """What the model predicts with: the averages, where there are any."""
+        state = self.state
+        return state.params if self._ema is None else tree.merge(state.ema, state.params)
 
     def _find_place(self, x: Array) -> Place:
         if isinstance(self.device, Place):
@@ -251,7 +266,8 @@ class Trainer:
             order = random.permutation(random.key(self.seed, "shuffle").child(self.epoch), rows)
         fresh = steps.empty_totals(self.metrics)
         lr_scale = np.asarray(as_float("lr_scale", self.lr_scale))
-        self._state = runner.write(self.state, totals=fresh, lr_scale=lr_scale)
+        per_epoch = np.asarray(float(-(-rows // batch_size)))
+        self._state = runner.write(self.state, totals=fresh, lr_scale=lr_scale, steps_per_epoch=per_epoch)
         for batches in self._batches(order, batch_size):
             for first in range(0, batches.shape[0], runner.chunk):
                 last = min(first + runner.chunk, batches.shape[0])
@@ -272,7 +288,7 @@ class Trainer:
 
     def _evaluate(self, data: Data, batch_size: int = 1024) -> dict[str, float]:
         totals = upload(steps.empty_totals(self.metrics), self._where, self._dtype)
-        params, constants = self.state.params, self.state.constants
+        params, constants = self._weights(), self.state.constants
         for batches in self._batches(np.arange(data.y.shape[0], dtype=np.int32), batch_size):
             totals = self._runner.evaluate(params, constants, totals, data, batches)
         return steps.result(download(totals), self.metrics)
