@@ -31,6 +31,10 @@ class NonFiniteError(XpnnError, ArithmeticError):
     """A loss or a weight became NaN or infinite; the message names the step and the learning rate."""
 
 
+class CheckFailedError(XpnnError, AssertionError):
+    """A layer, a loss or an optimizer does not compute what it should; the message says what, and where."""
+
+
 def one_of(what: str, value: str, known: Iterable[str]) -> str:
     """Return `value` if it is among `known`; otherwise raise `InputError` that offers the nearest match."""
     names = list(known)

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from xpnn.cli import doctor, evaluate, predict, train
+from xpnn.cli import check, doctor, evaluate, predict, train
 from xpnn.cli.console import close_quietly, tell
 from xpnn.errors import DeviceUnavailableError, InputError, XpnnError
 from xpnn.version import __version__
@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # it would take "[default: …]" for markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train.train, evaluate.evaluate, predict.predict, doctor.doctor):
+for command in (train.train, evaluate.evaluate, predict.predict, check.check, doctor.doctor):
     app.command()(command)
 
 

@@ -29,7 +29,7 @@ class Layer(Protocol):
     ) -> tuple[Array | None, Params]:
         """(dx, grads) for dy = ∂loss/∂y. The gradients have the type of the parameters.
 
-        With need_dx=False, dx is None and need not be computed. A field that holds `Carried` gets its next value
+        With need_dx=False, dx need not be computed, and None will do. A field that holds `Carried` gets its next value
         instead of a gradient; a layer with nothing else is called with dy=None below the first layer that is trained.
         """
 

@@ -7,14 +7,14 @@ shapes of it, full batches and the remainder, so that nothing is compiled or cap
 from __future__ import annotations
 
 import contextlib
-import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import Place, place, to_numpy
+from xpnn.arrays.device import Place, find_place, place, place_of, to_numpy
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.nn.protocols import Layer, Params
@@ -45,6 +45,20 @@ def make_runner(where: Place, dtype: str, model: Layer, training: Step, evaluati
     return kind(where, dtype, model, training, evaluation)
 
 
+def place_for(x: Array, device: str | Place | None) -> Place:
+    """Where to train on `x`, for a trainer that was told `device`; warns where "auto" finds no GPU."""
+    if isinstance(device, Place):
+        return device
+    here = place_of(x)
+    if device is None:
+        return here
+    backend = "auto" if here.library == "numpy" or (here.library, device) == ("cupy", "cpu") else here.library
+    where = find_place(device, backend, fallback=device == "auto")
+    if device == "auto" and where.name == "cpu":
+        warnings.warn(f"{where.reason}; training on the CPU with {where.library}", stacklevel=5)
+    return where
+
+
 def upload(host: Tree, where: Place, dtype: str) -> Tree:
     """Host values as state: floats in `dtype`, uint32 words in the library's lanes; every array is a copy."""
 
@@ -66,13 +80,23 @@ def _written(state: State, fields: dict[str, Tree], where: Place, dtype: str) ->
     return state._replace(**{name: upload(x, where, dtype) for name, x in fields.items()})
 
 
-def _quietly(where: Place) -> contextlib.AbstractContextManager[Any]:
-    """torch records no tape; NumPy does not warn of overflow, because `Totals` reports what is not finite."""
-    if where.library == "torch":
-        import torch
+def computing(where: Place) -> contextlib.AbstractContextManager[Any]:
+    """How steps are computed there: torch records no tape; NumPy does not warn of overflow, because `Totals` reports
+    what is not finite; JAX multiplies in true float32, where its default on a GPU is TF32 (jax-ml/jax#18934).
+    """
+    match where.library:
+        case "torch":
+            import torch
 
-        return torch.no_grad()
-    return np.errstate(all="ignore") if where.library in ("numpy", "strict") else contextlib.nullcontext()
+            return torch.no_grad()
+        case "jax":
+            import jax
+
+            return jax.default_matmul_precision("highest")
+        case "numpy" | "strict":
+            return np.errstate(all="ignore")
+        case _:
+            return contextlib.nullcontext()
 
 
 class PlainRunner:
@@ -85,19 +109,19 @@ class PlainRunner:
         self._training, self._evaluation = training, evaluation
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
-        with _quietly(self._where):
+        with computing(self._where):
             for i in range(start, stop):
                 state = self._training(state, data, batches[i, :])
         return state
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
-        with _quietly(self._where):
+        with computing(self._where):
             for i in range(batches.shape[0]):
                 totals = self._evaluation(params, constants, totals, data, batches[i, :])
         return totals
 
     def predict(self, params: Params, x: Array) -> Array:
-        with _quietly(self._where):
+        with computing(self._where):
             return self._model.forward(params, x)[0]
 
     def write(self, state: State, **fields: Tree) -> State:
@@ -113,25 +137,23 @@ class JaxRunner:
         import jax
 
         self._where, self._dtype = where, dtype
-        # On a GPU, JAX's default for float32 matrix products is TF32 (jax-ml/jax#18934): fp32 shall mean fp32.
-        exact = functools.partial(jax.default_matmul_precision, "highest")
 
         def many(state: State, data: Data, batches: Array, start: Array, stop: Array) -> State:
             def body(i: Array, state: State) -> State:
                 return training(state, data, batches[i, :])
 
-            with exact():
+            with computing(where):
                 return jax.lax.fori_loop(start, stop, body, state)
 
         def evaluate(params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
             def body(i: Array, totals: Totals) -> Totals:
                 return evaluation(params, constants, totals, data, batches[i, :])
 
-            with exact():
+            with computing(where):
                 return jax.lax.fori_loop(0, batches.shape[0], body, totals)
 
         def predict(params: Params, x: Array) -> Array:
-            with exact():
+            with computing(where):
                 return model.forward(params, x)[0]
 
         self._train: Callable[..., State] = jax.jit(many, donate_argnums=0)

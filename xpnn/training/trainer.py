@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import Place, current, find_place, place, place_of, to_numpy
+from xpnn.arrays.device import Place, current, place, place_of, to_numpy
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.errors import InputError, as_count, as_float
 from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES
@@ -22,7 +22,7 @@ from xpnn.training.finite import check_loss, check_weights, shortest
 from xpnn.training.history import History, Logs
 from xpnn.training.inputs import all_finite, check_features, check_rows, check_target, check_weight
 from xpnn.training.metrics import Accuracy, Metric
-from xpnn.training.runners import Runner, download, make_runner, upload
+from xpnn.training.runners import Runner, download, make_runner, place_for, upload
 from xpnn.training.step import Data, State
 
 Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epoch
@@ -221,7 +221,7 @@ class Trainer:
             came = (shape[0], *outputs.shape[1:])
             raise InputError(f"the model turns x of shape {shape} into shape {came}; expected (rows, outputs)")
         if self._state is None:
-            self._where = self._find_place(x)
+            self._where = place_for(x, self.device)
             name = str(x.dtype).rpartition(".")[2]
             self._dtype = self.dtype or (name if name in ("float32", "float64") else "float32")
             training = steps.training_step(self.model, self.loss, self.optimizer, self.metrics, self._ema)
@@ -236,18 +236,6 @@ class Trainer:
         """What the model predicts with: the averages, where there are any."""
         state = self.state
         return state.params if self._ema is None else tree.merge(state.ema, state.params)
-
-    def _find_place(self, x: Array) -> Place:
-        if isinstance(self.device, Place):
-            return self.device
-        here = place_of(x)
-        if self.device is None:
-            return here
-        backend = "auto" if here.library == "numpy" or (here.library, self.device) == ("cupy", "cpu") else here.library
-        where = find_place(self.device, backend, fallback=self.device == "auto")
-        if self.device == "auto" and where.name == "cpu":
-            warnings.warn(f"{where.reason}; training on the CPU with {where.library}", stacklevel=5)
-        return where
 
     def _warm_up(self, data: Data, batch_size: int) -> None:
         """Let the runner compile both shapes of a batch before the first epoch is timed: no steps of each."""

@@ -1,0 +1,101 @@
+"""xpnn check: does this machine compute what the formulas say?"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from xpnn.cli.console import people, say
+from xpnn.cli.options import Debug, Json
+from xpnn.errors import one_of
+from xpnn.testing import PlaceReport, Report
+from xpnn.testing.places import label, usable_places
+from xpnn.testing.report import GRADIENT, RUN, ULPS
+from xpnn.training.history import to_json
+from xpnn.version import __version__
+
+
+def check(
+    only: Annotated[list[str] | None, typer.Option(help="A layer, loss or optimizer; may be repeated.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare every layer, loss and optimizer, on every library and device here, with NumPy and its own formula."""
+    if importlib.util.find_spec("jax") is not None:
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    from xpnn.testing.samples import CHECKS
+
+    names = [one_of("--only", name, CHECKS) for name in only or ()] or list(CHECKS)
+    console = people(stderr=True)
+    reports = []
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(names))
+        for name in names:
+            progress.update(task, description=name)
+            reports.append(CHECKS[name]())
+            progress.advance(task)
+    ok = all(report.ok for report in reports)
+    if as_json:
+        print(json.dumps(to_json(_facts(names, reports))))
+    else:
+        _show(names, reports)
+    raise typer.Exit(0 if ok else 1)
+
+
+def _facts(names: list[str], reports: list[Report]) -> dict[str, object]:
+    return {
+        "schema_version": 1,
+        "version": __version__,
+        "ok": all(report.ok for report in reports),
+        "places": [label(where) for where in usable_places()],
+        "tolerances": {"ulps": ULPS, "gradient": GRADIENT, "run": RUN},
+        "checks": [{"sample": name, **report.to_dict()} for name, report in zip(names, reports, strict=True)],
+    }
+
+
+def _show(names: list[str], reports: list[Report]) -> None:
+    console = people()
+    utf = console.encoding.lower().startswith("utf")
+    yes, no = ("✓", "✗") if utf else ("+", "x")
+    places = [label(where) for where in usable_places()]
+    table = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+    for title in ("", "gradient", "bits", "run", *places):
+        table.add_column(title, no_wrap=True, justify="left" if title == "" else "right")
+    for name, report in zip(names, reports, strict=True):
+        here = {found.place: found for found in report.places}
+        runs = [found.run for found in report.places if found.run is not None]
+        bits = [found.bits for found in report.places if found.bits is not None]
+        table.add_row(
+            Text(f"{yes if report.ok else no} {name}", "green" if report.ok else "red"),
+            "" if report.gradient is None else f"{report.gradient:.0e}",
+            (yes if all(bits) else no) if bits else "",
+            f"{max(runs):.0e}" if runs else "",
+            *(_worst(here.get(place)) or no for place in places),
+        )
+    console.print(table)
+    failed = [(name, line) for name, report in zip(names, reports, strict=True) for line in report.failures()]
+    for name, line in failed:
+        console.print(Text(f"{no} {name}: {line}", "red"))
+    wrong = len({name for name, _ in failed})
+    say(console, f"{len(names) - wrong} of {len(names)} compute what they should, on {', '.join(places)}.")
+    for line in (
+        f"gradient  against finite differences (at most {GRADIENT:.0e})",
+        "bits      initial weights and random numbers are the same on every library",
+        f"run       50 training steps against NumPy (at most {RUN['float64']:.0e})",
+        f"others    the largest deviation from NumPy's float64 in units in the last place (at most {ULPS:g})",
+    ):
+        say(console, line)
+
+
+def _worst(found: PlaceReport | None) -> str:
+    """The larger deviation of the two dtypes; "" where there is none."""
+    return f"{max(found.ulps.values()):.1f}" if found is not None and found.ulps else ""

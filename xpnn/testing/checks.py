@@ -1,0 +1,246 @@
+"""Does this computer compute what the formulas say? A layer, a loss or an optimizer, on every library and device here.
+
+Of each is asked
+    its promises   nothing is written to, gradients have the type of the parameters, need_dx=False changes none of them
+    its gradient   against finite differences, in float64 on NumPy
+    its values     on every place, in float32 and float64, against NumPy's float64
+    its bits       whether initial weights and random bits are the same on every place
+    a run          50 training steps on every place, against the same run on NumPy
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnn import nn, optim
+from xpnn.arrays import random, tree
+from xpnn.arrays.device import Place, to_numpy
+from xpnn.arrays.namespace import is_array
+from xpnn.arrays.random import Key
+from xpnn.arrays.tree import Tree
+from xpnn.errors import CheckFailedError
+from xpnn.testing.deviations import KEY, Subject, at_place
+from xpnn.testing.numbers import gradient_error
+from xpnn.testing.places import usable_places
+from xpnn.testing.report import PlaceReport, Report
+from xpnn.training import Trainer
+
+_ENTRIES = 200  # of each array that finite differences try
+
+
+def check_layer(layer: nn.Layer, x: Any, *, places: Sequence[Place] | None = None, raise_error: bool = True) -> Report:
+    """Check a layer on an input x, (batch, …), that lies on no kink of its formula; in training and in inference.
+
+    places: where, as `xpnn.find_place` gives them; None for everywhere on this machine. JAX is tried in float64 only
+    where it is switched on.
+
+    Raises CheckFailedError, which says all that is wrong; with raise_error=False the report does.
+    """
+    return _finish(_layer(layer, _host(x)), places, raise_error)
+
+
+def check_loss(
+    loss: nn.Loss,
+    prediction: Any,
+    target: Any,
+    sample_weight: Any = None,
+    *,
+    places: Sequence[Place] | None = None,
+    raise_error: bool = True,
+) -> Report:
+    """Check a loss on a prediction, (batch, outputs), and the target that belongs to it; see `check_layer`."""
+    weight = None if sample_weight is None else _host(sample_weight)
+    return _finish(_loss(loss, _host(prediction), _host(target), weight), places, raise_error)
+
+
+def check_optimizer(
+    optimizer: optim.Optimizer, *, places: Sequence[Place] | None = None, raise_error: bool = True
+) -> Report:
+    """Check an optimizer on a matrix and a vector, five steps, and on a small network; see `check_layer`."""
+    return _finish(_optimizer(optimizer), places, raise_error)
+
+
+def _layer(layer: nn.Layer, x: np.ndarray) -> Subject:
+    def start() -> tuple[Tree, np.ndarray]:
+        """(params, dy)"""
+        first = layer.init(random.key(1, "init"))
+        moved = [leaf + 0.1 * _draw(leaf.shape) for leaf in tree.leaves(tree.trained(first))]  # a bias of 0 hides much
+        params = tree.merge(tree.rebuild(tree.trained(first), moved), first)
+        return params, _draw(layer.forward(params, x)[0].shape)
+
+    def promises() -> Iterator[str]:
+        params, dy = start()
+        if not all(isinstance(leaf, np.ndarray) for leaf in tree.leaves(params)):
+            yield "init: the parameters must be NumPy arrays in a NamedTuple or a tuple"
+        fixed, x_fixed, dy_fixed = (_read_only(part) for part in (params, x, dy))
+        for key in (None, KEY):
+            y, residuals = layer.forward(fixed, x_fixed, key=key)
+            dx, grads = layer.backward(fixed, residuals, dy_fixed)
+            if not _same(layer.forward(fixed, x_fixed, key=key)[0], y):
+                yield "forward gives another y for the same arguments: is there state outside the parameters?"
+            if not _same(layer.backward(fixed, residuals, dy_fixed), (dx, grads)):
+                yield "backward gives other gradients when it is called again: does it write into its residuals?"
+            if _shape(grads) != _shape(params):
+                yield f"backward: the gradients are {_shape(grads)}; expected what init gives: {_shape(params)}"
+            if dx is None and x.dtype.kind == "f":
+                yield "backward gives no dx although need_dx is on: nothing below this layer can be trained"
+            if not _same(layer.backward(fixed, residuals, dy_fixed, need_dx=False)[1], grads):
+                yield "backward gives other gradients with need_dx off"
+
+    def gradient() -> float:
+        params, dy = start()
+        trained = tree.trained(params)
+        leaves = tree.leaves(trained)
+        worst = 0.0
+        for key in (None, KEY):
+            dx, grads = layer.backward(params, layer.forward(params, x, key=key)[1], dy)
+
+            def value(new: list[np.ndarray], x: np.ndarray, key: Key | None = key) -> float:
+                here = tree.merge(tree.rebuild(trained, new), params)
+                return float(np.sum(layer.forward(here, x, key=key)[0] * dy))
+
+            if dx is not None:
+                worst = max(worst, gradient_error(dx, lambda moved: value(leaves, moved), x, _ENTRIES))
+            for i, grad in enumerate(tree.leaves(tree.trained(grads))):
+
+                def at(leaf: np.ndarray, i: int = i) -> float:
+                    return value([*leaves[:i], leaf, *leaves[i + 1 :]], x)
+
+                worst = max(worst, gradient_error(grad, at, leaves[i], _ENTRIES))
+        return worst
+
+    def compute(inputs: Tree, key: Key) -> Tree:
+        params, x, dy = inputs
+        results = []
+        for used in (None, key):
+            y, residuals = layer.forward(params, x, key=used)
+            results.append((y, layer.backward(params, residuals, dy)))
+        return tuple(results)
+
+    def trainer(where: Place, dtype: str) -> Trainer:
+        width = math.prod(start()[1].shape[1:])
+        model = nn.Sequential(layer, nn.Flatten(), nn.Linear(width, 3))
+        return Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.01), device=where, dtype=dtype)
+
+    params, dy = start()
+    labels = np.arange(x.shape[0], dtype=np.int32) % 3
+    name = type(layer).__name__
+    return Subject("layer", name, promises, gradient, compute, (params, x, dy), trainer, x, labels)
+
+
+def _loss(loss: nn.Loss, prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> Subject:
+    inputs = (loss.init(), prediction, target, weight)
+
+    def promises() -> Iterator[str]:
+        fixed = _read_only(inputs)
+        value, residuals = loss.forward(*fixed)
+        slope = loss.backward(fixed[0], residuals)
+        if not _same(loss.forward(*fixed)[0], value) or not _same(loss.backward(fixed[0], residuals), slope):
+            yield "another loss or gradient for the same arguments: is there state outside of them?"
+        if slope.shape != prediction.shape:
+            yield f"backward: the gradient has shape {slope.shape}; expected the prediction's, {prediction.shape}"
+
+    def gradient() -> float:
+        constants = inputs[0]
+        slope = loss.backward(constants, loss.forward(*inputs)[1])
+
+        def value(z: np.ndarray) -> float:
+            return float(np.sum(loss.forward(constants, z, target, weight)[0]))
+
+        # The differences see the rounding of the loss itself, which may be large.
+        return gradient_error(slope, value, prediction, _ENTRIES) / max(1.0, abs(value(prediction)))
+
+    def compute(inputs: Tree, key: Key) -> Tree:
+        value, residuals = loss.forward(*inputs)
+        return value, loss.backward(inputs[0], residuals)
+
+    def trainer(where: Place, dtype: str) -> Trainer:
+        model = nn.Linear(5, prediction.shape[1])
+        return Trainer(model, loss, optim.SGD(1e-3), device=where, dtype=dtype)
+
+    is_scalar = loss.forward(*inputs)[0].ndim == 0  # reduction "none" trains nothing
+    x, train = _draw((prediction.shape[0], 5)), trainer if is_scalar else None
+    return Subject("loss", type(loss).__name__, promises, gradient, compute, inputs, train, x, target)
+
+
+def _optimizer(optimizer: optim.Optimizer) -> Subject:
+    params, grads = (_draw((4, 3)), _draw((3,))), tuple((_draw((4, 3), i), _draw((3,), i)) for i in range(5))
+    inputs = (params, grads, np.asarray(0.01))
+
+    def run(params: Tree, grads: Tree, lr: Any) -> Tree:
+        state = optimizer.init(params)
+        for step in grads:
+            params, state = optimizer.update(params, step, state, lr)
+        return params, state
+
+    def promises() -> Iterator[str]:
+        after = _shape(run(params, grads[:1], inputs[2])[0])
+        if after != _shape(params):
+            yield f"update: the parameters became {after}; expected {_shape(params)}"
+        first = run(*_read_only(inputs))
+        if not _same(run(*_read_only(inputs)), first):
+            yield "update gives other parameters for the same arguments: is there state outside of them?"
+
+    def trainer(where: Place, dtype: str) -> Trainer:
+        model = nn.MLP(6, 3, (8,), activation="tanh")
+        return Trainer(model, nn.CrossEntropyLoss(), optimizer, device=where, dtype=dtype)
+
+    def compute(inputs: Tree, key: Key) -> Tree:
+        return run(*inputs)
+
+    x, labels = _draw((24, 6)), np.arange(24, dtype=np.int32) % 3
+    return Subject("optimizer", type(optimizer).__name__, promises, lambda: None, compute, inputs, trainer, x, labels)
+
+
+def _finish(subject: Subject, places: Sequence[Place] | None, raise_error: bool) -> Report:
+    problems: list[str] = []
+    found: tuple[PlaceReport, ...] = ()
+    gradient, cause = None, None
+    try:
+        for problem in subject.promises():
+            if problem not in problems:
+                problems.append(problem)
+        gradient = subject.gradient()
+        found = tuple(at_place(subject, where) for where in (usable_places() if places is None else places))
+    except Exception as error:
+        cause = error
+        problems.append(f"it raised {type(error).__name__}: {error}")
+    report = Report(subject.kind, subject.name, gradient, tuple(problems), found)
+    if raise_error and not report.ok:
+        raise CheckFailedError(f"{report.name}: " + "; ".join(report.failures())) from cause
+    return report
+
+
+def _host(x: Any) -> np.ndarray:
+    """On the host; floats in float64."""
+    host = np.asarray(to_numpy(x) if is_array(x) else x)
+    return host.astype(np.float64) if host.dtype.kind == "f" else host
+
+
+def _draw(shape: tuple[int, ...], i: int = 0) -> np.ndarray:
+    return random.normal(random.key(0, "check").child(i), tuple(shape))
+
+
+def _read_only(host: Tree) -> Tree:
+    def copy(x: np.ndarray) -> np.ndarray:
+        fixed = np.array(x)
+        fixed.setflags(write=False)
+        return fixed
+
+    return tree.map(copy, host)
+
+
+def _shape(host: Tree) -> Any:
+    """A tree as text: its types, and its leaves' shapes."""
+    if isinstance(host, tuple):
+        return f"{type(host).__name__}({', '.join(_shape(branch) for branch in host)})"
+    return "None" if host is None else str(tuple(np.shape(host)))
+
+
+def _same(one: Tree, other: Tree) -> bool:
+    pairs = zip(tree.leaves(one), tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)

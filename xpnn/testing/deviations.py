@@ -1,0 +1,108 @@
+"""How far a computation on some place is from the same one on NumPy, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from xpnn.arrays import random, tree
+from xpnn.arrays.device import Place, current, find_place, to_numpy
+from xpnn.arrays.namespace import array_namespace, device_of
+from xpnn.arrays.random import Key
+from xpnn.arrays.tree import Tree
+from xpnn.errors import CheckFailedError
+from xpnn.testing.numbers import ulps_apart
+from xpnn.testing.places import dtypes_of, label
+from xpnn.testing.report import PlaceReport
+from xpnn.training import Trainer
+from xpnn.training.runners import computing, upload
+
+KEY = random.key(3, "dropout")
+STEPS = 50
+
+
+class Subject(NamedTuple):
+    """What layers, losses and optimizers are to a check.
+
+    promises: yields what is not kept; gradient: its error, or None
+    compute:  (inputs, key) -> all results, where the inputs lie; inputs: on the host
+    trainer:  (place, dtype) -> a trainer that uses it, or None where it cannot train; x, y: what to train on
+    """
+
+    kind: str
+    name: str
+    promises: Callable[[], Iterator[str]]
+    gradient: Callable[[], float | None]
+    compute: Callable[[Tree, Key], Tree]
+    inputs: Tree
+    trainer: Callable[[Place, str], Trainer] | None
+    x: np.ndarray
+    y: np.ndarray
+
+
+def at_place(subject: Subject, where: Place) -> PlaceReport:
+    """All that is asked of one place; whatever goes wrong there is kept as its problem."""
+    try:
+        with current(where), computing(where):
+            dtypes = dtypes_of(where)
+            ulps = {dtype: _deviation(subject, where, dtype) for dtype in dtypes}
+            bits = _same_bits(subject, where, dtypes)
+        run = None if subject.trainer is None else _run_deviation(subject.trainer, subject, where, dtypes[-1])
+        return PlaceReport(label(where), ulps, bits, run, dtypes[-1])
+    except Exception as error:
+        return PlaceReport(label(where), problem=f"it raised {type(error).__name__}: {error}")
+
+
+def _deviation(subject: Subject, where: Place, dtype: str) -> float:
+    """In units in the last place of `dtype`; the reference starts from the same rounded inputs."""
+    rounded = _floats(subject.inputs, dtype)
+    with np.errstate(all="ignore"):
+        wanted = subject.compute(_floats(rounded, "float64"), KEY)
+    got = subject.compute(upload(rounded, where, dtype), _key_at(where))
+    worst = 0.0
+    for one, other in zip(tree.leaves(got), tree.leaves(wanted), strict=True):
+        came = (array_namespace(one), str(one.dtype).rpartition(".")[2], device_of(one))
+        if np.asarray(other).dtype.kind == "f" and came != (where.xp, dtype, where.device):
+            came_as = f"{came[0].__name__} {came[1]} on {came[2]}"
+            raise CheckFailedError(f"arrays of {dtype} went in, and {came_as} came out; everything follows its input")
+        worst = max(worst, ulps_apart(to_numpy(one), np.asarray(other)))
+    return worst
+
+
+def _same_bits(subject: Subject, where: Place, dtypes: tuple[str, ...]) -> bool:
+    """Whether 70 random words, and the inputs once they have been there, are the host's."""
+    words = to_numpy(random.bits(_key_at(where).child("check"), (7, 10)))
+    if not np.array_equal(words.view(np.uint32), random.bits(KEY.child("check"), (7, 10))):
+        return False
+    for dtype in dtypes:
+        rounded = _floats(subject.inputs, dtype)
+        there = tree.leaves(upload(rounded, where, dtype))
+        if not all(np.array_equal(to_numpy(a), b) for a, b in zip(there, tree.leaves(rounded), strict=True)):
+            return False
+    return True
+
+
+def _run_deviation(make: Callable[[Place, str], Trainer], subject: Subject, where: Place, dtype: str) -> float:
+    """The largest relative difference of a loss or a final weight over the run."""
+    reference = make(find_place("cpu", "numpy"), "float64")
+    pairs = zip(_run(make(where, dtype), subject), _run(reference, subject), strict=True)
+    return max(float(np.max(np.abs(a - b), initial=0.0) / max(1.0, np.max(np.abs(b), initial=0.0))) for a, b in pairs)
+
+
+def _run(trainer: Trainer, subject: Subject) -> Iterator[np.ndarray]:
+    rows = subject.y.shape[0]
+    batch_size = -(-rows // 2)
+    history = trainer.fit(subject.x, subject.y, epochs=STEPS // -(-rows // batch_size), batch_size=batch_size)
+    yield np.asarray([record["loss"] for record in history])
+    yield from (np.asarray(leaf, dtype=np.float64) for leaf in tree.leaves(trainer.snapshot()))
+
+
+def _floats(host: Tree, dtype: str) -> Tree:
+    return tree.map(lambda x: np.asarray(x).astype(dtype) if np.asarray(x).dtype.kind == "f" else np.asarray(x), host)
+
+
+def _key_at(where: Place) -> Key:
+    words, step = upload((KEY.words, KEY.step), where, "float64")
+    return Key(words, step)
