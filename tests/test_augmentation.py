@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from cases import draw
 from conftest import Backend, assert_close
-from test_backends import key_on
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
@@ -30,7 +29,8 @@ def grid(batch: int, height: int, width: int) -> Sources:
 def test_the_same_seed_distorts_alike_on_every_library(dtype: str, backend: Backend) -> None:
     x = IMAGES.astype(dtype)
     wanted, places = ALL.forward((), x, key=KEY)
-    got, places_there = ALL.forward((), backend.array(x), key=key_on(backend, KEY))
+    k0, k1, step = (backend.array(random.lanes(word, backend.library)) for word in (*KEY.words, KEY.step))
+    got, places_there = ALL.forward((), backend.array(x), key=random.Key((k0, k1), step))
     assert_close(backend.check(got, wanted), wanted)
     for one, other in zip(places_there, places, strict=True):
         assert_close(backend.check(one, other), other)

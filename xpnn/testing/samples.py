@@ -34,6 +34,7 @@ LAYERS: dict[str, tuple[nn.Layer, np.ndarray]] = {
     "GELU": (nn.GELU(), 3 * _X),
     "GELU (tanh)": (nn.GELU("tanh"), 3 * _X),
     "Flatten": (nn.Flatten(), _draw("images", 6, 2, 3)),
+    "RandomDistortion": (nn.RandomDistortion(20, 0.1, (0.8, 1.2), 10, alpha=3, sigma=2), _draw("images", 6, 4, 5)),
     "MLP": (nn.MLP(5, 3, (8, 6), dropout=0.3), _X),
 }  # fmt: skip
 
