@@ -62,9 +62,23 @@ def _batch_norm(torch: TORCH, p: list[Any], x: Any) -> Any:
     return torch.nn.functional.batch_norm(x, None, None, weight, bias, training=True)
 
 
+def _distorted(layer: nn.RandomDistortion) -> Callable[..., Any]:
+    """Bilinear resampling by torch, at the places that the layer chose."""
+
+    def resampled(torch: TORCH, p: list[Any], x: Any) -> Any:
+        _, (rows, columns) = layer.forward((), x.detach().numpy(), key=random.key(3, "dropout"))
+        # torch counts from −1 to 1, between the middles of the first and the last pixel.
+        grid = np.stack([2 * columns / (x.shape[2] - 1) - 1, 2 * rows / (x.shape[1] - 1) - 1], axis=-1)
+        return torch.nn.functional.grid_sample(x[:, None], torch.tensor(grid), align_corners=True)[:, 0]
+
+    return resampled
+
+
 def _gelu_block(torch: TORCH, p: list[Any], x: Any) -> Any:
     return x + torch.nn.functional.gelu(torch.layer_norm(x, (4,), p[0], p[1]) @ p[2] + p[3])
 
+
+_DISTORTION = nn.RandomDistortion(40, 0.2, (0.7, 1.3), 30, alpha=3, sigma=1.5)
 
 LAYERS = [
     LayerCase("linear", nn.Linear(5, 3), draw("x", 4, 5), lambda t, p, x: x @ p[0] + p[1]),
@@ -131,6 +145,8 @@ LAYERS = [
         np.array([[[3], [255]], [[4], [3]]], np.uint8),
         None,
     ),
+    LayerCase("random-distortion", _DISTORTION, draw("x", 3, 5, 6), _distorted(_DISTORTION), training=True),
+    LayerCase("random-distortion-inference", _DISTORTION, draw("x", 3, 5, 6), lambda t, p, x: x),
     LayerCase("dropout", nn.Dropout(0.4), draw("x", 6, 7), None, training=True),
     LayerCase("dropout-inference", nn.Dropout(0.4), draw("x", 6, 7), lambda t, p, x: x),
     LayerCase("sequential", nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), draw("x", 4, 5), _two_layers),

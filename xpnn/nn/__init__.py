@@ -3,6 +3,7 @@
 from xpnn.arrays.random import Key as Key
 from xpnn.arrays.tree import Carried as Carried
 from xpnn.nn.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from xpnn.nn.augmentation import RandomDistortion
 from xpnn.nn.containers import MLP, Residual, Sequential
 from xpnn.nn.cross_entropy import CrossEntropyLoss, NLLLoss
 from xpnn.nn.dropout import Dropout
@@ -44,6 +45,7 @@ __all__ = [
     "PoissonNLLLoss",
     "QuantileLoss",
     "RMSNorm",
+    "RandomDistortion",
     "ReLU",
     "Residual",
     "Scale",

@@ -10,6 +10,7 @@ from typing import Any
 
 from xpnn.errors import DataFormatError, InputError
 from xpnn.nn.activations import ACTIVATIONS
+from xpnn.nn.augmentation import RandomDistortion
 from xpnn.nn.containers import Residual, Sequential
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.embedding import Embedding
@@ -29,6 +30,7 @@ _OTHERS = (
     Linear,
     LogSoftmax,
     RMSNorm,
+    RandomDistortion,
     Residual,
     Scale,
     Sequential,

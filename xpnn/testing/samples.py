@@ -35,6 +35,7 @@ LAYERS: dict[str, tuple[nn.Layer, np.ndarray]] = {
     "GELU (tanh)": (nn.GELU("tanh"), 3 * _X),
     "Embedding": (nn.Embedding(7, 3), np.array([[0, 3], [6, 3], [1, 1], [5, 0]], dtype=np.int32)),
     "Flatten": (nn.Flatten(), _draw("images", 6, 2, 3)),
+    "RandomDistortion": (nn.RandomDistortion(20, 0.1, (0.8, 1.2), 10, alpha=3, sigma=2), _draw("images", 6, 4, 5)),
     "MLP": (nn.MLP(5, 3, (8, 6), dropout=0.3), _X),
 }  # fmt: skip
 
