@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from xpnn.cli import check, doctor, evaluate, plot, predict, train
+from xpnn.cli import check, doctor, evaluate, plot, predict, reproduce, train
 from xpnn.cli.console import close_quietly, tell
 from xpnn.errors import DeviceUnavailableError, InputError, XpnnError
 from xpnn.version import __version__
@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 for command in (train.train, evaluate.evaluate, predict.predict, plot.plot, check.check, doctor.doctor):
     app.command()(command)
+app.command("recipes")(reproduce.list_recipes)
+app.command()(reproduce.reproduce)
 
 
 def _version(show: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from xpnn.cli import building
 from xpnn.cli.console import people, readable_numbers, say, shown
 from xpnn.cli.downloads import download_progress
 from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback, Run
@@ -37,7 +38,7 @@ def evaluate(
     dataset = dataset or saved.settings.dataset
     x, y, rows = _samples(saved, dataset, data_dir, target)
     trainer, where = saved.trainer(model, params, device, backend, not no_fallback)
-    result = trainer.evaluate(x, y)
+    result = trainer.evaluate(x, building.targets(saved.settings, y, len(saved.classes)))
     facts = {
         "schema_version": SCHEMA_VERSION,
         "run": str(run),

@@ -70,7 +70,7 @@ def draw_pictures(folder: Path, records: Sequence[Logs], data: Dataset, trainer:
             plot_history(dict(zip(_distinct_names([_absolute(folder)]), [records], strict=True)), folder / name)
             drawn.append(name)
     if data.x_test.ndim == 3:
-        predictions = np.argmax(trainer.predict(data.x_test), axis=1)
+        predictions = np.argmax(trainer.predict(data.x_test), axis=1)  # of images: one output a class
         plot_samples(data.x_test, data.y_test, predictions, folder / SAMPLES, classes=data.classes)
         drawn.append(SAMPLES)
     return drawn

@@ -13,7 +13,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from xpnn import nn
+from xpnn.cli import building
 from xpnn.cli.options import Backend, Debug, Device, Json, NoFallback, Run
 from xpnn.cli.run_folder import SCHEMA_VERSION
 from xpnn.cli.saved import SavedRun
@@ -39,7 +39,7 @@ def predict(
     shape = saved.input_shape
     x = read_features(file, saved.features, math.prod(shape)).reshape(-1, *shape)
     trainer, _ = saved.trainer(model, params, device, backend, not no_fallback)
-    probabilities, _ = nn.Softmax().forward((), trainer.predict(x))
+    probabilities = building.probabilities(saved.settings, trainer.predict(x))
     best = np.argmax(probabilities, axis=1)
     rows = [
         (i, saved.classes[label], round(float(p[label]), 6))

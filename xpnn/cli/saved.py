@@ -6,10 +6,11 @@ import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from xpnn import nn, optim
+from xpnn import nn
 from xpnn.arrays.device import Place
+from xpnn.cli.experiment import trainer_of
 from xpnn.cli.run_folder import MODEL
-from xpnn.cli.settings import DTYPES, Settings, choose_place
+from xpnn.cli.settings import Settings, choose_place
 from xpnn.data.datasets import is_table
 from xpnn.errors import DataFormatError, InputError
 from xpnn.nn.protocols import Params
@@ -50,8 +51,7 @@ class SavedRun:
     ) -> tuple[Trainer, Place]:
         """The network on a device, with its weights."""
         where = choose_place(device, backend, fallback, self.settings.precision)
-        dtype = DTYPES[self.settings.precision]
-        trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(), device=where, dtype=dtype)
+        trainer = trainer_of(self.settings, model, where)
         trainer.load(params)
         return trainer, where
 

@@ -1,4 +1,4 @@
-"""The settings of `xpnn train`, checked, and what is built from them: the device, the network, the optimizer."""
+"""The settings of `xpnn train`, checked; what is built from them is in `xpnn.cli.building`."""
 
 from __future__ import annotations
 
@@ -9,64 +9,108 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from xpnn import nn, optim
+from xpnn import optim
 from xpnn.arrays.device import Place, find_place
 from xpnn.cli.console import tell
-from xpnn.data.datasets import Dataset, is_table
+from xpnn.data.datasets import is_table
 from xpnn.errors import InputError, one_of
 from xpnn.nn.activations import ACTIVATIONS
+from xpnn.nn.initializers import INITIALIZERS
 
 DTYPES = {"fp32": "float32", "fp64": "float64"}
-OPTIMIZERS = ("adam", "sgd")
+#: By the name that --optimizer takes.
+OPTIMIZERS: dict[str, Any] = {
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "nadam": optim.NAdam,
+    "lion": optim.Lion,
+    "muon": optim.Muon,
+    "sgd": optim.SGD,
+    "rmsprop": optim.RMSprop,
+    "adagrad": optim.Adagrad,
+}
+LOSSES = ("cross-entropy", "mse")
+OUTPUTS = ("none", "sigmoid", "softmax")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked for; None where the default depends on the data (see `complete`)."""
+    """What was asked for, as `xpnn train` takes it; None where the default depends on the data (see `complete`)."""
 
     dataset: str = "digits"
     data_dir: str | None = None
     target: str | None = None
     test_fraction: float | None = None
     validation_fraction: float = 0.1
+    scale: float | None = None
+    augment: str = ""
     hidden: str = "256,128"
     activation: str = "relu"
+    output_activation: str = "none"
+    weight_init: str | None = None
     dropout: str = "0.3"
+    loss: str = "cross-entropy"
+    reduction: str = "mean"
+    label_smoothing: float = 0.0
     optimizer: str = "adam"
     lr: float | None = None
     momentum: float | None = None
-    weight_decay: float = 0.0
+    betas: str | None = None
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+    schedule: str = "constant"
+    decay: float | None = None
+    warmup: float = 0.0
+    ema: float | None = None
     epochs: int | None = None
     batch_size: int | None = None
+    patience: int | None = None
     seed: int = 0
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        one_of("--activation", self.activation, ACTIVATIONS)
         one_of("--optimizer", self.optimizer, OPTIMIZERS)
+        one_of("--activation", self.activation, ACTIVATIONS)
+        one_of("--output-activation", self.output_activation, OUTPUTS)
+        one_of("--loss", self.loss, LOSSES)
+        one_of("--reduction", self.reduction, ("mean", "sum"))
+        if self.weight_init is not None:
+            one_of("--weight-init", self.weight_init, INITIALIZERS)
         if self.precision in ("tf32", "bf16"):
             raise InputError(f"--precision: {self.precision} is not there yet; use one of {', '.join(DTYPES)}")
         one_of("--precision", self.precision, DTYPES)
-        if self.momentum is not None and self.optimizer != "sgd":
-            raise InputError(f"--momentum belongs to --optimizer sgd; {self.optimizer} has none to set")
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise InputError(f"--lr: {self.lr!r} is not a number above 0")
-        for name in ("epochs", "batch_size"):
+        self._check_loss()
+        self._check_numbers()
+
+    def _check_loss(self) -> None:
+        if self.loss == "cross-entropy" and self.output_activation != "none":
+            raise InputError(
+                f"--output-activation {self.output_activation}: cross-entropy holds its own softmax; "
+                "leave it out, or take --loss mse"
+            )
+        if self.loss == "mse" and self.label_smoothing:
+            raise InputError("--label-smoothing belongs to --loss cross-entropy")
+
+    def _check_numbers(self) -> None:
+        for name, fits, wanted in (
+            ("lr", lambda v: 0 < v < math.inf, "a number above 0"),
+            ("scale", lambda v: 0 < v < math.inf, "a number above 0"),
+            ("clip_norm", lambda v: 0 < v < math.inf, "a number above 0"),
+            ("ema", lambda v: 0 <= v < 1, "in 0 <= ema < 1"),
+            ("epochs", lambda v: v >= 1, "a whole number of at least 1"),
+            ("batch_size", lambda v: v >= 0, "a whole number of at least 1, nor 0 for all rows"),
+            ("patience", lambda v: v >= 0, "a whole number of at least 0"),
+            ("validation_fraction", lambda v: 0 <= v < 1, "in 0 <= fraction < 1"),
+            ("seed", lambda v: 0 <= v < 2**64, "an integer from 0 to 2**64 - 1"),
+            ("test_fraction", lambda v: 0 < v < 1, "in 0 < fraction < 1"),
+        ):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name.replace('_', '-')}: {value} is not a whole number of at least 1")
-        if not 0 <= self.validation_fraction < 1:
-            raise InputError(f"--validation-fraction: {self.validation_fraction} is not in 0 <= fraction < 1")
-        if not 0 <= self.seed < 2**64:
-            raise InputError(f"--seed: {self.seed} is not an integer from 0 to 2**64 - 1")
-        if self.test_fraction is not None and not 0 < self.test_fraction < 1:
-            raise InputError(f"--test-fraction: {self.test_fraction} is not in 0 < fraction < 1")
-        if not all(1 <= width <= 1_000_000 for width in _numbers("--hidden", self.hidden, int)):
+            if value is not None and not fits(value):
+                raise InputError(f"--{name.replace('_', '-')}: {value!r} is not {wanted}")
+        if not all(1 <= width <= 1_000_000 for width in numbers("--hidden", self.hidden, int)):
             raise InputError(f"--hidden: {self.hidden!r} holds a width that is not in 1 … 1,000,000")
-        self.optimizer_object()  # raises for momentum and weight decay
-        self.model(1, 2, ())  # raises for dropout
+        if self.patience is not None and not self.validation_fraction:
+            raise InputError("--patience watches the validation loss; leave --validation-fraction above 0")
 
     def complete(self, rows: int) -> Settings:
         """The settings with the defaults for `rows` rows of training data filled in.
@@ -77,12 +121,14 @@ class Settings:
             warnings.warn(
                 f"--batch-size {self.batch_size} is larger than the data; using {rows}, all rows", stacklevel=2
             )
-        batch_size = min(self.batch_size or (32 if rows < 10_000 else 128), rows)
+        wanted = rows if self.batch_size == 0 else self.batch_size or (32 if rows < 10_000 else 128)
+        batch_size = min(wanted, rows)
+        lr = self.lr or default_lr(self.optimizer)
         return dataclasses.replace(
             self,
             batch_size=batch_size,
             epochs=self.epochs or max(round(2_500 / math.ceil(rows / batch_size)), 15),
-            lr=self.lr or {"adam": 1e-3, "sgd": 1e-2}[self.optimizer],
+            lr=lr,
             momentum=0.9 if self.optimizer == "sgd" and self.momentum is None else self.momentum,
         )
 
@@ -91,28 +137,6 @@ class Settings:
         data_dir = None if self.data_dir is None else os.path.abspath(self.data_dir)
         dataset = os.path.abspath(self.dataset) if is_table(self.dataset) else self.dataset
         return dataclasses.replace(self, data_dir=data_dir, dataset=dataset)
-
-    def optimizer_object(self) -> optim.Optimizer:
-        """The optimizer."""
-        if self.optimizer == "sgd":
-            momentum = 0.9 if self.momentum is None else self.momentum
-            return optim.SGD(self.lr or 1e-2, momentum=momentum, weight_decay=self.weight_decay)
-        return optim.Adam(self.lr or 1e-3, weight_decay=self.weight_decay)
-
-    def model(self, features: int, classes: int, preprocessing: tuple[nn.Layer, ...]) -> nn.Sequential:
-        """The network, with the layers in front that turn raw data into its input."""
-        hidden = _numbers("--hidden", self.hidden, int)
-        dropout = _numbers("--dropout", self.dropout, float)
-        rates = dropout * len(hidden) if len(dropout) == 1 else dropout
-        mlp = nn.MLP(features, classes, hidden, activation=self.activation, dropout=rates)
-        return nn.Sequential(*preprocessing, *mlp.layers)
-
-
-def preprocessing(data: Dataset, x_train: np.ndarray) -> tuple[nn.Layer, ...]:
-    """Images are flattened and scaled to 0 … 1; the columns of a table are standardised, by what training rows show."""
-    if data.scale is not None:
-        return (nn.Flatten(), nn.Scale(data.scale))
-    return (nn.Standardize.fit(x_train),)
 
 
 def choose_place(device: str, backend: str, fallback: bool, precision: str) -> Place:
@@ -127,7 +151,13 @@ def choose_place(device: str, backend: str, fallback: bool, precision: str) -> P
     return where
 
 
-def _numbers(option: str, text: str, kind: type) -> list[Any]:
+def default_lr(optimizer: str) -> float:
+    """The learning rate where none is given: the optimizer's own."""
+    return OPTIMIZERS[optimizer]().lr
+
+
+def numbers(option: str, text: str, kind: type) -> list[Any]:
+    """The numbers between the commas. Raises InputError."""
     try:
         return [kind(part) for part in text.split(",")] if text.strip() else []
     except ValueError:

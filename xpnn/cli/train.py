@@ -5,34 +5,29 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import time
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 
-from xpnn import nn
-from xpnn.arrays import random, tree
+from xpnn import nn, recipes
 from xpnn.arrays.device import Place
+from xpnn.cli import building
+from xpnn.cli.building import SCHEDULES
 from xpnn.cli.console import counted, people, readable_numbers, say, shown, tell
-from xpnn.cli.downloads import download_progress
+from xpnn.cli.experiment import Experiment, prepare
 from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback
 from xpnn.cli.plot import check_pictures, draw_pictures
 from xpnn.cli.progress import EpochDisplay
 from xpnn.cli.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
 from xpnn.cli.saved import SavedRun, sha256_of
-from xpnn.cli.settings import DTYPES, Settings, choose_place, preprocessing
+from xpnn.cli.settings import LOSSES, OPTIMIZERS, OUTPUTS, Settings, choose_place
 from xpnn.cli.stopping import Stopping
-from xpnn.cli.threads import one_thread_if_small
-from xpnn.data.datasets import Dataset, load
-from xpnn.data.splits import stratified_split
 from xpnn.errors import XpnnError
 from xpnn.nn.activations import ACTIVATIONS
-from xpnn.training import JSONLLogger, Trainer
+from xpnn.training import JSONLLogger
 from xpnn.training.history import to_json
 from xpnn.version import __version__
 
@@ -41,19 +36,50 @@ RECORD = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "second
 
 
 def train(
-    dataset: Annotated[str, typer.Argument(help="digits, mnist, or a .csv file with a header row.")] = "digits",
+    context: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="digits, mnist, xor, or a .csv file with a header row.")] = "digits",
+    recipe: Annotated[str | None, typer.Option(help="Start from a recipe (see xpnn recipes).")] = None,
     hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, as 256,128; '' for none.")] = "256,128",
     activation: Annotated[str, typer.Option(metavar="|".join(ACTIVATIONS), help="Of the hidden layers.")] = "relu",
+    output_activation: Annotated[
+        str, typer.Option(metavar="|".join(OUTPUTS), help="Of the last layer; cross-entropy has its own softmax.")
+    ] = "none",
+    weight_init: Annotated[
+        str | None, typer.Option(metavar="NAME", help="he_normal, glorot_uniform, … [default: by activation]")
+    ] = None,
     dropout: Annotated[str, typer.Option(help="Probability of dropping; one, or one a hidden layer.")] = "0.3",
-    optimizer: Annotated[str, typer.Option(metavar="adam|sgd", help="The optimizer.")] = "adam",
-    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: 0.001 for adam, 0.01 for sgd]")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Of sgd. [default: 0.9]")] = None,
-    weight_decay: Annotated[float, typer.Option(help="Added to the gradient, times the weight.")] = 0.0,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Of the features. [default: images to 0…1; tables are standardised]"),
+    ] = None,
+    augment: Annotated[
+        str, typer.Option(metavar="NAME=X,…", help="Distort training images: degrees=10,translate=0.05,alpha=8,…")
+    ] = "",
+    loss: Annotated[str, typer.Option(metavar="|".join(LOSSES), help="The loss.")] = "cross-entropy",
+    reduction: Annotated[str, typer.Option(metavar="mean|sum", help="Of the loss, over a batch.")] = "mean",
+    label_smoothing: Annotated[float, typer.Option(help="Share of each label spread over all classes.")] = 0.0,
+    optimizer: Annotated[str, typer.Option(metavar="|".join(OPTIMIZERS), help="The optimizer.")] = "adam",
+    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the optimizer's own]")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of sgd, rmsprop, muon. [default: 0.9 for sgd]")] = None,
+    betas: Annotated[str | None, typer.Option(help="Of adam and its kin. [default: their own]")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="[default: the optimizer's own]")] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    schedule: Annotated[
+        str, typer.Option(metavar="|".join(SCHEDULES), help="Of the learning rate, over all epochs.")
+    ] = "constant",
+    decay: Annotated[
+        float | None, typer.Option(help="Of step (factor), exponential, inverse-time (per epoch), polynomial (power).")
+    ] = None,
+    warmup: Annotated[float, typer.Option(help="Epochs in which the learning rate rises.")] = 0.0,
+    ema: Annotated[float | None, typer.Option(help="Decay of a moving average of the weights, as 0.999.")] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the data. [default: for 2,500 steps, at least 15]")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Rows a step. [default: 32 below 10,000 rows, else 128]")
+        int | None, typer.Option(help="Rows a step; 0: all. [default: 32 below 10,000 rows, else 128]")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better val_loss; keep the best.")
     ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Of the training rows, kept to validate; 0: none.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Decides weights, batches, dropout and splits.")] = 0,
@@ -73,24 +99,31 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a network on a data set, test it once at the end, and save it if asked."""
-    asked = dict(locals())
-    settings = Settings(**{name: value for name, value in asked.items() if name in Settings.__dataclass_fields__})
+    asked = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
+    if recipe is not None:
+        source = context.get_parameter_source  # of the command line, or a default
+        given = {name for name in asked if "COMMANDLINE" in str(source(name))}
+        asked |= {name: value for name, value in recipes.read(recipe).train.items() if name not in given}
+    settings = Settings(**asked)
+    building.check(settings)
     if plot:
         check_pictures(output)
-    where = choose_place(device, backend, not no_fallback, precision)
+    where = choose_place(device, backend, not no_fallback, settings.precision)
     console = people(stderr=as_json, quiet=quiet)
     with Stopping() as stopping:
         folder = None if output is None else RunFolder(output)
         facts: dict[str, Any] = {}
         try:
-            data, trainer = _run(settings, where, folder, console, quiet, stopping, facts)
+            experiment = _run(settings, where, folder, console, quiet, stopping, facts)
         except BaseException as error:
             if folder is not None:
                 _record_failure(folder, facts, error)
             raise
         if folder is not None:
             folder.write_run(facts)
-        drawn = draw_pictures(folder.path, facts["history"], data, trainer) if plot and folder is not None else []
+        drawn = []
+        if plot and folder is not None:
+            drawn = draw_pictures(folder.path, facts["history"], experiment.data, experiment.trainer)
     if stopping.signal is not None:
         tell(f"stopped by a signal after {counted(facts['epochs'], 'whole epoch')}")
     if as_json:
@@ -108,31 +141,10 @@ def _run(
     quiet: bool,
     stopping: Stopping,
     facts: dict[str, Any],
-) -> tuple[Dataset, Trainer]:
+) -> Experiment:
     """Train, save and test; fills `facts` with what run.json and --json hold."""
-    with download_progress(quiet) as progress:
-        data = load(
-            settings.dataset,
-            data_dir=settings.data_dir,
-            target=settings.target,
-            test_fraction=settings.test_fraction,
-            seed=settings.seed,
-            progress=progress,
-        )
-    rows, held = _validation_rows(data, settings)
-    settings = settings.complete(len(rows))
-    x, y = data.x_train[rows], data.y_train[rows]
-    _warn_of_absent_classes(data, y)
-    model = settings.model(math.prod(x.shape[1:]), len(data.classes), preprocessing(data, x))
-    trainer = Trainer(
-        model,
-        nn.CrossEntropyLoss(),
-        settings.optimizer_object(),
-        seed=settings.seed,
-        device=where,
-        dtype=DTYPES[settings.precision],
-    )
-    n_parameters = sum(leaf.size for leaf in tree.leaves(tree.trained(trainer.snapshot())))
+    experiment = prepare(settings, where, quiet=quiet)
+    settings, data, trainer, rows = experiment.settings, experiment.data, experiment.trainer, len(experiment.rows)
     facts |= {
         "schema_version": SCHEMA_VERSION,
         "version": __version__,
@@ -143,34 +155,21 @@ def _run(
         "device_reason": where.reason,
         "precision": settings.precision,
         "seed": settings.seed,
-        "n_parameters": n_parameters,
+        "n_parameters": experiment.n_parameters,
         "options": asdict(settings),
     }
-    saved = SavedRun(
-        settings.with_absolute_paths(), data.classes, data.features, x.shape[1:], sha256_of(settings.dataset)
-    )
-    _announce(console, settings, data, len(rows), len(held), model, n_parameters, where)
+    shape = data.x_train.shape[1:]
+    saved = SavedRun(settings.with_absolute_paths(), data.classes, data.features, shape, sha256_of(settings.dataset))
+    _announce(console, experiment)
 
-    assert settings.epochs is not None and settings.batch_size is not None  # `complete` filled them in
     loggers = [] if folder is None else [JSONLLogger(folder.path / HISTORY)]
-    display = EpochDisplay(settings.epochs, len(rows), people(stderr=True), quiet=quiet)
-    start = time.perf_counter()
     stopping.training(trainer)
-    with display, one_thread_if_small(where, settings.batch_size, n_parameters):
-        history = trainer.fit(
-            x,
-            y,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            validation_data=(data.x_train[held], data.y_train[held]) if len(held) else None,
-            callbacks=[*loggers, display],
-            progress=display.step,
-        )
-    seconds = time.perf_counter() - start
+    with EpochDisplay(experiment.epochs, rows, people(stderr=True), quiet=quiet) as display:
+        history, seconds = experiment.fit([*loggers, display], display.step)
     stopping.saving()
     if folder is not None:
-        saved.save(folder.path, model, trainer.snapshot())
-    tested = trainer.evaluate(data.x_test, data.y_test)
+        saved.save(folder.path, experiment.model, trainer.snapshot())
+    tested = experiment.test()
     facts |= {
         "status": "finished" if stopping.signal is None else "interrupted",
         "epochs": len(history),
@@ -178,25 +177,10 @@ def _run(
         "test_loss": tested["loss"],
         "test_accuracy": tested["accuracy"],
         "seconds": seconds,
-        "samples_per_second": len(history) * len(rows) / seconds,
+        "samples_per_second": len(history) * rows / seconds,
         "output": None if folder is None else str(folder.path),
     }
-    return data, trainer
-
-
-def _validation_rows(data: Dataset, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """(rows to train on, rows to validate on) of the training part; too few rows for the fraction: none to validate."""
-    y, fraction = data.y_train, settings.validation_fraction
-    if round(fraction * len(y)) == 0:
-        fraction = 0.0
-    return stratified_split(y, fraction, random.key(settings.seed, "validation split"))
-
-
-def _warn_of_absent_classes(data: Dataset, y: np.ndarray) -> None:
-    absent = sorted(set(range(len(data.classes))) - set(y.tolist()))
-    if absent:
-        names = ", ".join(repr(data.classes[i]) for i in absent[:8])
-        warnings.warn(f"no training row has the class {names}: it cannot be learnt", stacklevel=2)
+    return experiment
 
 
 def _record_failure(folder: RunFolder, facts: dict[str, Any], error: BaseException) -> None:
@@ -209,17 +193,19 @@ def _record_failure(folder: RunFolder, facts: dict[str, Any], error: BaseExcepti
         folder.write_run({**facts, "status": "failed", "error": text})
 
 
-def _announce(
-    console: Console, settings: Settings, data: Dataset, rows: int, held: int, model: Any, size: int, where: Place
-) -> None:
+def _announce(console: Console, experiment: Experiment) -> None:
     """A few lines on what is going to happen."""
-    widths = [str(layer.out_features) for layer in model.layers if isinstance(layer, nn.Linear)]
+    settings, data, where = experiment.settings, experiment.data, experiment.where
+    rows, held, tested = len(experiment.rows), len(experiment.held), len(data.x_test)
+    widths = [str(layer.out_features) for layer in experiment.model.layers if isinstance(layer, nn.Linear)]
     network = "-".join([str(math.prod(data.x_train.shape[1:])), *widths])
-    length = f"{counted(settings.epochs or 0, 'epoch')} in batches of {settings.batch_size}"
+    length = f"{counted(experiment.epochs, 'epoch')} in batches of {settings.batch_size}"
+    schedule = "" if settings.schedule == "constant" else f" ({settings.schedule})"
     for line in (
-        f"data     {shown(data.source)}: {rows:,} to train, {held:,} to validate, {len(data.x_test):,} to test",
-        f"network  {network}, {settings.activation}, dropout {settings.dropout}: {size:,} parameters",
-        f"training {settings.optimizer}, lr {settings.lr:g}, {length}",
+        f"data     {shown(data.source)}: {rows:,} to train, {held:,} to validate, {tested:,} to test",
+        f"network  {network}, {settings.activation}, dropout {settings.dropout}: "
+        f"{experiment.n_parameters:,} parameters",
+        f"training {settings.optimizer}, lr {settings.lr:g}{schedule}, {length}",
         f"device   {where.name} with {where.library}, {settings.precision}",
     ):
         say(console, line)

@@ -51,7 +51,7 @@ def load(
     seed: int = 0,
     progress: mnist.Progress | None = None,
 ) -> Dataset:
-    """Load the data set called `name`: "digits", "mnist", or the path of a .csv or .csv.gz file.
+    """Load the data set called `name`: "digits", "mnist", "xor", or the path of a .csv or .csv.gz file.
 
     data_dir:      a folder that holds the MNIST files already
     target:        the CSV column with the classes; by default label, else target, else class, else y
@@ -98,8 +98,18 @@ def _mnist(data_dir: Path | None, progress: mnist.Progress | None) -> Dataset:
     return Dataset("mnist", *parts, tuple("0123456789"), (), 1 / 255, f"mnist ({folder})")
 
 
+def _xor(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset:
+    """The four rows of the exclusive or, to train on and to test on."""
+    x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.uint8), np.array([0, 1, 1, 0], dtype=np.int32)
+    return Dataset("xor", x, y, x, y, ("0", "1"), ("a", "b"), 1.0, "xor")
+
+
 #: The data sets with a name of their own, whose split into training and test part is fixed.
-_FIXED: dict[str, Callable[[Path | None, mnist.Progress | None], Dataset]] = {"digits": _digits, "mnist": _mnist}
+_FIXED: dict[str, Callable[[Path | None, mnist.Progress | None], Dataset]] = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "xor": _xor,
+}
 
 
 def _csv(path: str, target: str | None, test_fraction: float, seed: int) -> Dataset:

@@ -1,0 +1,153 @@
+"""xpnn recipes and xpnn reproduce: published networks, trained again, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from xpnn import recipes
+from xpnn.arrays.device import Place
+from xpnn.cli import building
+from xpnn.cli.console import counted, people, say, tell
+from xpnn.cli.experiment import Experiment, prepare
+from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback
+from xpnn.cli.progress import EpochDisplay
+from xpnn.cli.settings import Settings, choose_place
+from xpnn.cli.stopping import Stopping
+from xpnn.recipes import Published, Recipe
+from xpnn.training.history import to_json
+from xpnn.version import __version__
+
+
+def list_recipes(as_json: Json = False, debug: Debug = False) -> None:
+    """List the recipes for train --recipe and reproduce, with the figures to meet."""
+    found = [recipes.read(name) for name in recipes.names()]
+    if as_json:
+        rows = [
+            {"name": r.name, "title": r.title, "source": r.source, "train": r.train, "chosen": r.chosen} for r in found
+        ]
+        print(json.dumps({"schema_version": 1, "version": __version__, "recipes": rows}))
+        return
+    console = people()
+    for recipe in found:
+        say(console, recipe.name)
+        say(console, f"    {recipe.title}")
+        for figure in recipe.published:
+            say(console, f"    {_words(figure.measure)}: {figure.said}")
+
+
+def reproduce(
+    names: Annotated[list[str] | None, typer.Argument(help="Recipes. [default: all]")] = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    no_fallback: NoFallback = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the results.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Train the recipes and print published against measured. Exit status 1 where one falls short."""
+    chosen = [recipes.read(name) for name in names or recipes.names()]
+    where = choose_place(device, backend, not no_fallback, "fp32")
+    results: list[dict[str, Any]] = []
+    with Stopping() as stopping:
+        for recipe in chosen:
+            if not quiet:
+                say(people(stderr=True), f"{recipe.name}: {recipe.title}")
+            rows = _train(recipe, where, data_dir, quiet, stopping)
+            if stopping.signal is not None:
+                break
+            results += rows
+    if stopping.signal is not None:
+        tell(f"stopped by a signal; {counted(len({row['recipe'] for row in results}), 'recipe')} of {len(chosen)} done")
+    if as_json:
+        facts = {"schema_version": 1, "version": __version__, "backend": where.library, "device": where.name}
+        print(json.dumps(to_json({**facts, "results": results})))
+    else:
+        _show(results, where)
+    raise typer.Exit(stopping.status or int(not all(row["met"] for row in results)))
+
+
+def _train(recipe: Recipe, where: Place, data_dir: str | None, quiet: bool, stopping: Stopping) -> list[dict[str, Any]]:
+    """One result for each published figure; of several seeds, each trains a network of its own."""
+    folder = data_dir if recipe.train["dataset"] == "mnist" else None
+    settings = Settings(**recipe.train, data_dir=folder)
+    building.check(settings)
+    figures: list[dict[str, float]] = []
+    start = time.perf_counter()
+    for seed in range(recipe.seeds):
+        experiment = prepare(replace(settings, seed=seed), where, quiet=quiet)
+        stopping.training(experiment.trainer)
+        quietly = quiet or recipe.seeds > 1
+        with EpochDisplay(experiment.epochs, len(experiment.rows), people(stderr=True), quiet=quietly) as display:
+            experiment.fit([display], display.step)
+        if stopping.signal is not None:
+            return []
+        figures.append(_figures(experiment))
+    return [_result(recipe, figure, figures, time.perf_counter() - start) for figure in recipe.published]
+
+
+def _figures(experiment: Experiment) -> dict[str, float]:
+    measured = {f"test_{name}": value for name, value in experiment.test().items()}
+    measured |= {f"train_{name}": value for name, value in experiment.figures_of_training().items()}
+    for part in ("train", "test"):
+        measured[f"{part}_error"] = 100 * (1 - measured[f"{part}_accuracy"])
+    return measured
+
+
+def _result(recipe: Recipe, figure: Published, figures: list[dict[str, float]], seconds: float) -> dict[str, Any]:
+    values = [measured[figure.measure] for measured in figures]
+    reached = sum(map(figure.is_met, values))
+    return {
+        "recipe": recipe.name,
+        "measure": figure.measure,
+        "published": figure.said,
+        "at_least": figure.at_least,
+        "at_most": figure.at_most,
+        "measured": values[0] if len(values) == 1 else reached / len(values),
+        "seeds": len(values),
+        "seeds_that_met": reached,
+        "met": reached > 0,
+        "seconds": seconds,
+    }
+
+
+def _show(results: list[dict[str, Any]], where: Place) -> None:
+    console = people()
+    utf = console.encoding.lower().startswith("utf")
+    yes, no = ("✓", "✗") if utf else ("+", "x")
+    table = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+    for title in ("recipe", "", "published", "measured", "", "seconds"):
+        table.add_column(title, justify="right" if title == "seconds" else "left")
+    for row in results:
+        table.add_row(
+            row["recipe"],
+            _words(row["measure"]),
+            row["published"],
+            _measured(row),
+            yes if row["met"] else no,
+            f"{row['seconds']:.0f}",
+        )
+    console.print(table)
+    met = sum(row["met"] for row in results)
+    say(console, f"{met} of {counted(len(results), 'figure')} met, on {where.name} with {where.library}.")
+
+
+def _words(measure: str) -> str:
+    """ "train accuracy" """
+    return measure.replace("_", " ")
+
+
+def _measured(row: dict[str, Any]) -> str:
+    if row["seeds"] > 1:
+        return f"{row['seeds_that_met']} of {row['seeds']} seeds"
+    value = row["measured"]
+    if row["measure"].endswith("accuracy"):
+        return f"{value:.2%}"
+    return f"{value:.3f} %" if row["measure"].endswith("error") else f"{value:.5f}"
