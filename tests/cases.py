@@ -1,4 +1,4 @@
-"""The table that drives the tests: one row, at least, for every public layer, loss, optimizer and initializer.
+"""The table that drives the tests: a row, at least, for every public layer, loss, optimizer, initializer and metric.
 
 Each row gives an instance, inputs, and the same thing said in PyTorch, the independent oracle for values and gradients.
 """
@@ -23,6 +23,7 @@ from xpnn.optim.lion import lion_step
 from xpnn.optim.muon import muon_step
 from xpnn.optim.nadam import nadam_step
 from xpnn.optim.sgd import sgd_step
+from xpnn.training import confusion, metrics, regression
 
 TORCH = Any  # the module torch
 
@@ -495,6 +496,98 @@ INITIALIZERS = [
     InitializerCase("zeros", lambda i, o: 0.0, lambda i, o: 0.0),
     InitializerCase("fan_in_uniform", lambda i, o: 1 / (3 * i), lambda i, o: i**-0.5),
 ]
+
+
+class MetricCase(NamedTuple):
+    """Rows for a metric, and the same thing said in scikit-learn."""
+
+    id: str
+    metric: metrics.Metric
+    prediction: np.ndarray
+    target: np.ndarray
+    sklearn: Callable[[Any, np.ndarray, np.ndarray, Any], Any]  # (sklearn.metrics, prediction, target, weight) -> value
+
+
+def hard(x: np.ndarray) -> np.ndarray:
+    """The class of each row of logits or probabilities: the largest, or of one column whether it is above 0."""
+    return np.argmax(x, axis=1) if x.shape[1] > 1 else (x[:, 0] > 0).astype(int)
+
+
+# Five classes: 4 neither occurs nor is predicted, 3 occurs and is never predicted.
+_LOGITS = draw("logits", 41, 5) - np.array([0, 0, 0, 99, 99])
+_LABELS = (np.argmax(_LOGITS + 2 * draw("label noise", 41, 5), axis=1) + (np.arange(41) % 7 == 0)).astype(np.int32)
+_CHANCES = np.eye(5)[_LABELS] * 0.5 + 0.1
+_LOGIT, _BINARY = _LOGITS[:, :1], (_LOGITS[:, :1] + draw("binary noise", 41, 1) > 0.3).astype(np.float64)
+_Z, _T = draw("numbers", 41, 3), draw("numbers", 41, 3) + 0.5 * draw("number noise", 41, 3)
+_FAR = np.array([1e6, -2e5, 3e4])
+_F1 = ("f1_score", confusion.F1)
+
+
+def _scored(name: str, average: str) -> Callable[[Any, np.ndarray, np.ndarray, Any], Any]:
+    def score(sk: Any, z: np.ndarray, t: np.ndarray, w: Any) -> Any:
+        true = t if t.ndim == 1 else hard(t - 0.5 * (t.shape[1] == 1))
+        return getattr(sk, name)(true, hard(z), average=average, sample_weight=w, zero_division=0)
+
+    return score
+
+
+METRICS = [
+    MetricCase(
+        "accuracy", metrics.Accuracy(), _LOGITS, _LABELS,
+        lambda sk, z, t, w: sk.accuracy_score(t, hard(z), sample_weight=w),
+    ),
+    MetricCase(
+        "accuracy-probabilities", metrics.Accuracy(), _LOGITS, _CHANCES,
+        lambda sk, z, t, w: sk.accuracy_score(hard(t), hard(z), sample_weight=w),
+    ),
+    MetricCase(
+        "accuracy-binary", metrics.Accuracy(), _LOGIT, _BINARY,
+        lambda sk, z, t, w: sk.accuracy_score(t[:, 0], hard(z), sample_weight=w),
+    ),
+    MetricCase(
+        "error", metrics.ErrorRate(), _LOGITS, _LABELS,
+        lambda sk, z, t, w: 100 * sk.zero_one_loss(t, hard(z), sample_weight=w),
+    ),
+    MetricCase(
+        "top-2", metrics.TopKAccuracy(2), _LOGITS, _LABELS,
+        lambda sk, z, t, w: sk.top_k_accuracy_score(t, z, k=2, sample_weight=w, labels=range(5)),
+    ),
+    MetricCase(
+        "top-3-probabilities", metrics.TopKAccuracy(3), _LOGITS, _CHANCES,
+        lambda sk, z, t, w: sk.top_k_accuracy_score(hard(t), z, k=3, sample_weight=w, labels=range(5)),
+    ),
+    MetricCase(
+        "confusion", confusion.ConfusionMatrix(5), _LOGITS, _LABELS,
+        lambda sk, z, t, w: sk.confusion_matrix(t, hard(z), sample_weight=w, labels=range(5)),
+    ),
+    MetricCase(
+        "confusion-binary", confusion.ConfusionMatrix(2), _LOGIT, _BINARY,
+        lambda sk, z, t, w: sk.confusion_matrix(t[:, 0], hard(z), sample_weight=w),
+    ),
+    *(
+        MetricCase(f"{name}-{average}", kind(5, average), _LOGITS, _LABELS, _scored(name, average))
+        for name, kind in (("precision_score", confusion.Precision), ("recall_score", confusion.Recall), _F1)
+        for average in confusion.AVERAGES
+    ),
+    MetricCase("f1-probabilities", confusion.F1(5), _LOGITS, _CHANCES, _scored("f1_score", "macro")),
+    MetricCase("f1-binary", confusion.F1(2), _LOGIT, _BINARY, _scored("f1_score", "macro")),
+    MetricCase(
+        "mae", regression.MeanAbsoluteError(), _Z[:, :1], _T[:, :1],
+        lambda sk, z, t, w: sk.mean_absolute_error(t, z, sample_weight=w),
+    ),
+    MetricCase(
+        "mae-outputs", regression.MeanAbsoluteError(), _Z, _T,
+        lambda sk, z, t, w: sk.mean_absolute_error(t, z, sample_weight=w),
+    ),
+    MetricCase(
+        "r2", regression.R2Score(), _Z[:, :1], _T[:, :1], lambda sk, z, t, w: sk.r2_score(t, z, sample_weight=w)
+    ),
+    MetricCase("r2-outputs", regression.R2Score(3), _Z, _T, lambda sk, z, t, w: sk.r2_score(t, z, sample_weight=w)),
+    MetricCase(
+        "r2-offset", regression.R2Score(3), _Z + _FAR, _T + _FAR,
+        lambda sk, z, t, w: sk.r2_score(t, z, sample_weight=w),
+    ),
+]  # fmt: skip
 
 #: Public names of xpnn.nn and xpnn.optim that are not things to compute with.
 NO_ROW = {"Carried", "Key", "Layer", "Loss", "Optimizer", "Schedule", "VarianceScaling"}

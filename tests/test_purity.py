@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import LAYERS, LOSSES, OPTIMIZERS, LayerCase, LossCase, OptimizerCase, draw, params_of
+from cases import LAYERS, LOSSES, METRICS, OPTIMIZERS, LayerCase, LossCase, MetricCase, OptimizerCase, draw, params_of
 from conftest import Backend, assert_close
 
 from xpnn import nn, optim
@@ -112,6 +112,21 @@ def test_a_training_step_never_waits_for_the_device(optimizer: optim.Optimizer, 
         totals = evaluate(after.params, after.constants, after.totals, data, rows)
     assert int(np.asarray(after.step.to_device(strict.Device("CPU_DEVICE")))[0]) == 2
     assert totals.weight.device == where.device
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("case", METRICS, ids=by_id)
+def test_a_metric_never_waits_for_the_device(case: MetricCase, weighted: bool) -> None:
+    strict = pytest.importorskip("array_api_strict")
+    from xpnn.arrays.device import Place
+
+    where = Place("strict", strict.Device("device1"), "device1")
+    weight = np.ones(41) if weighted else None
+    sums, *batch = upload((case.metric.init(), case.prediction, case.target, weight), where, "float32")
+    with sync_guard():
+        after = case.metric.update(sums, *batch)
+    for one, other in zip(tree.leaves(sums), tree.leaves(after), strict=True):
+        assert (one.dtype, one.shape, one.device) == (other.dtype, other.shape, other.device)
 
 
 def test_the_guard_itself_catches_a_read() -> None:

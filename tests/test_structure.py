@@ -13,7 +13,7 @@ import cases
 import pytest
 
 import xpnn
-from xpnn import nn, optim
+from xpnn import nn, optim, training
 
 ROOT = Path(xpnn.__file__).parent
 #: A room may import only from rooms on lower floors, and from itself. The public face and `python -m` stand outside.
@@ -150,6 +150,12 @@ def test_every_public_name_resolves_and_is_listed() -> None:
 
 def test_every_public_layer_loss_and_optimizer_has_a_row() -> None:
     assert {*nn.__all__, *optim.__all__} - cases.NO_ROW == cases.names()
+
+
+def test_every_public_metric_has_a_row() -> None:
+    public = {name for name in training.__all__ if isinstance(getattr(training, name), type)}
+    kinds = {name for name in public if {"init", "update", "result"} <= set(dir(getattr(training, name)))}
+    assert kinds - {"Metric"} == {type(case.metric).__name__ for case in cases.METRICS}
 
 
 def test_every_public_name_of_the_face_is_used_by_a_test() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from rich.console import Console
 
@@ -37,10 +38,12 @@ def counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
-def readable_numbers(logs: dict[str, float]) -> str:
-    """The losses and accuracies of a record, for people."""
+def readable_numbers(logs: dict[str, Any]) -> str:
+    """The losses and accuracies of a record, for people; nothing else, and no list (a confusion matrix)."""
     parts = []
     for name, value in logs.items():
+        if isinstance(value, list):
+            continue
         if name.endswith("accuracy"):
             parts.append(f"{name} {value:.2%}")
         elif name.endswith("loss"):

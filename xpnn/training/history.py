@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TypeAlias
 
-Logs: TypeAlias = dict[str, Any]  # epoch, loss, accuracy, val_loss, val_accuracy, lr, seconds
+Logs: TypeAlias = dict[str, Any]  # epoch, loss, accuracy, val_loss, val_accuracy, lr, seconds; numbers, or lists
 
 
 class History:
@@ -42,14 +40,3 @@ def to_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-class JSONLLogger:
-    """A callback that appends each epoch's record to a file, one JSON object a line, flushed at once."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def __call__(self, trainer: Any, logs: Logs) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(to_json(logs)) + "\n")

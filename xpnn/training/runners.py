@@ -76,6 +76,13 @@ def download(device: Tree) -> Tree:
     return tree.map(to_numpy, device)
 
 
+def batches_of(order: np.ndarray, batch_size: int, where: Place) -> list[Array]:
+    """The row numbers on the device: full batches (steps, batch_size), and what remains (1, rest), if anything."""
+    full = len(order) // batch_size * batch_size
+    parts = (order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1))
+    return [place(part, where) for part in parts if part.size]
+
+
 def _written(state: State, fields: dict[str, Tree], where: Place, dtype: str) -> State:
     return state._replace(**{name: upload(x, where, dtype) for name, x in fields.items()})
 

@@ -196,10 +196,10 @@ def _watch(totals: Totals, value: Array, step: Array, lr: Array) -> Totals:
     )
 
 
-def result(totals: Tree, metrics: Sequence[Metric]) -> dict[str, float]:
+def result(totals: Tree, metrics: Sequence[Metric]) -> dict[str, Any]:
     """The mean loss and the metrics, from totals that are on the host."""
     weight = float(totals.weight)
-    logs = {"loss": float(totals.loss) / weight if weight else float("nan")}
+    logs: dict[str, Any] = {"loss": float(totals.loss) / weight if weight else float("nan")}
     for metric, sums in zip(metrics, totals.metrics, strict=True):
         logs[metric.name] = metric.result(sums)
     return logs

@@ -18,11 +18,12 @@ from xpnn.nn.losses import ELEMENTWISE_LOSSES
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.training import step as steps
-from xpnn.training.finite import check_loss, check_weights, shortest
+from xpnn.training.callbacks import begin, check_callbacks, end
+from xpnn.training.finite import shortest
 from xpnn.training.history import History, Logs
 from xpnn.training.inputs import all_finite, check_features, check_rows, check_target, check_weight
-from xpnn.training.metrics import Accuracy, Metric
-from xpnn.training.runners import Runner, download, make_runner, place_for, upload
+from xpnn.training.metrics import Accuracy, Metric, check_metrics
+from xpnn.training.runners import Runner, batches_of, download, make_runner, place_for, upload
 from xpnn.training.step import Data, State
 
 Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epoch
@@ -70,13 +71,14 @@ class Trainer:
         if isinstance(loss, (*CLASSIFICATION_LOSSES, *ELEMENTWISE_LOSSES)) and loss.reduction == "none":
             raise InputError('loss: reduction "none" gives no one number to be made small; use "mean" or "sum"')
         default: tuple[Metric, ...] = (Accuracy(),) if self._labels else ()
-        self.metrics = default if metrics is None else tuple(metrics)
+        self.metrics = default if metrics is None else check_metrics(metrics)
+        self.history = History()  # of the latest fit, also of one that an exception cut short
         self.epoch = 0  # epochs trained so far, over all calls of fit
         self.lr_scale = 1.0  # what the optimizer's lr is multiplied by from the next epoch on; a callback may change it
         self._host = steps.first_state(model, loss, self.metrics, seed, self._ema)  # also raises for a bad seed
         self._state: State | None = None
         self._stopping = False
-        self._steps = 0  # steps taken, as the host knows without asking
+        self.steps = 0  # steps taken, over all calls of fit, as the host knows without asking
 
     @property
     def state(self) -> State:
@@ -121,6 +123,7 @@ class Trainer:
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
         progress: Progress | None = None,
+        terminate_on_nan: bool = True,
     ) -> History:
         """Train on rows (x, y), going on after the last whole epoch of an earlier call; one record an epoch.
 
@@ -130,19 +133,22 @@ class Trainer:
         validation_data  (x, y) that is evaluated after each epoch
         callbacks        each called as callback(trainer, logs) after each epoch; may call `trainer.stop()`
         progress         called as progress(rows done, rows) between steps
+        terminate_on_nan raise NonFiniteError where the loss or a weight becomes NaN or infinite: `TerminateOnNaN`
 
-        Raises InputError for data that does not fit, NonFiniteError where the loss or a weight becomes NaN or infinite.
+        Raises InputError for data that does not fit, and what a callback raises; `trainer.history` holds what was done.
         """
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
+        callbacks = check_callbacks(callbacks, terminate_on_nan=terminate_on_nan)
         data = self._enter(x, y, sample_weight)
         if validation_data is not None and len(validation_data) != 2:
             raise InputError(f"validation_data holds {len(validation_data)} things; expected (x, y)")
         validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
         batch_size = _clip_batch(batch_size, data.y.shape[0])
         self._stopping = False
-        history = History()
+        history = self.history = History()
         with current(self._where):
             self._warm_up(data, batch_size)
+            begin(callbacks, self)
             for _ in range(epochs):
                 logs = self._fit_epoch(data, validation, batch_size, shuffle, progress)
                 if logs is None:
@@ -152,10 +158,10 @@ class Trainer:
                     callback(self, logs)
                 if self._stopping:
                     break
-            check_weights(self.state.params, self._steps, shortest(download(self.state.totals.lr)))
+            end(callbacks, self)
         return history
 
-    def evaluate(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> dict[str, float]:
+    def evaluate(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> dict[str, Any]:
         """{"loss": …, "accuracy": …}: the mean loss and the metrics over the rows (x, y), nothing dropped."""
         data = self._enter(x, y, sample_weight)
         with current(self._where):
@@ -188,7 +194,10 @@ class Trainer:
         else:
             y = check_rows(f"{prefix}y", y, rows)  # a loss of one's own knows what it takes
         with np.errstate(all="ignore"):  # what it has to say of shapes it says here, before anything is uploaded
-            self.loss.forward(self._host.constants, outputs, to_numpy(y[:1, ...]))
+            first = to_numpy(y[:1, ...])
+            self.loss.forward(self._host.constants, outputs, first)
+            for metric in self.metrics:
+                metric.update(metric.init(), outputs, first, None)
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
         return Data(
@@ -240,14 +249,14 @@ class Trainer:
     def _warm_up(self, data: Data, batch_size: int) -> None:
         """Let the runner compile both shapes of a batch before the first epoch is timed: no steps of each."""
         order = np.arange(data.y.shape[0], dtype=np.int32)
-        for batches in self._batches(order, batch_size):
+        for batches in batches_of(order, batch_size, self._where):
             self._state = self._runner.train(self.state, data, batches, 0, 0)
 
     def _fit_epoch(
         self, data: Data, validation: Data | None, batch_size: int, shuffle: bool, progress: Progress | None
     ) -> Logs | None:
         """One pass over the data, and its record; None if it was stopped before its end."""
-        start, steps_before = time.perf_counter(), self._steps
+        start = time.perf_counter()
         rows, runner, done = data.y.shape[0], self._runner, 0
         order = np.arange(rows, dtype=np.int32)
         if shuffle:
@@ -256,36 +265,29 @@ class Trainer:
         lr_scale = np.asarray(as_float("lr_scale", self.lr_scale))
         per_epoch = np.asarray(float(-(-rows // batch_size)))
         self._state = runner.write(self.state, totals=fresh, lr_scale=lr_scale, steps_per_epoch=per_epoch)
-        for batches in self._batches(order, batch_size):
+        for batches in batches_of(order, batch_size, self._where):
             for first in range(0, batches.shape[0], runner.chunk):
                 last = min(first + runner.chunk, batches.shape[0])
                 self._state = runner.train(self._state, data, batches, first, last)
-                self._steps += last - first
+                self.steps += last - first
                 done += (last - first) * batches.shape[1]
                 if progress is not None:
                     progress(done, rows)
                 if self._stopping:
                     return None
         totals = download(self._state.totals)  # the one wait for the device in an epoch
-        check_loss(totals, self.epoch + 1, steps_before)
         self.epoch += 1
         logs: Logs = {"epoch": self.epoch, **steps.result(totals, self.metrics)}
         if validation is not None:
             logs |= {f"val_{name}": value for name, value in self._evaluate(validation).items()}
         return logs | {"lr": shortest(totals.lr), "seconds": time.perf_counter() - start}
 
-    def _evaluate(self, data: Data, batch_size: int = 1024) -> dict[str, float]:
+    def _evaluate(self, data: Data, batch_size: int = 1024) -> dict[str, Any]:
         totals = upload(steps.empty_totals(self.metrics), self._where, self._dtype)
         params, constants = self._weights(), self.state.constants
-        for batches in self._batches(np.arange(data.y.shape[0], dtype=np.int32), batch_size):
+        for batches in batches_of(np.arange(data.y.shape[0], dtype=np.int32), batch_size, self._where):
             totals = self._runner.evaluate(params, constants, totals, data, batches)
         return steps.result(download(totals), self.metrics)
-
-    def _batches(self, order: np.ndarray, batch_size: int) -> list[Array]:
-        """The row numbers on the device: full batches (steps, batch_size), and what remains (1, rest), if anything."""
-        full = len(order) // batch_size * batch_size
-        parts = (order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1))
-        return [place(part, self._where) for part in parts if part.size]
 
 
 def _clip_batch(batch_size: int, rows: int) -> int:

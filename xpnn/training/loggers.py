@@ -1,0 +1,80 @@
+"""Callbacks that write down what a run does: each epoch's record in a file, and the learning rate."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from xpnn.errors import InputError
+from xpnn.training.history import Logs, to_json
+
+
+class JSONLLogger:
+    """A callback that appends each epoch's record to a file, one JSON object a line, flushed at once."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __call__(self, trainer: Any, logs: Logs) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(to_json(logs)) + "\n")
+
+
+class CSVLogger:
+    """A callback that writes each epoch's record to a table: a header, then a row an epoch, flushed at once.
+
+    separator  one character between the cells
+    append     go on in the file, if there is one; otherwise each fit writes it anew
+
+    Numbers are as exact as they were; a list (a confusion matrix) is JSON in its cell. Raises InputError where the file
+    to go on in has another header, OSError.
+    """
+
+    def __init__(self, filename: str | Path, separator: str = ",", append: bool = False) -> None:
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise InputError(f"CSVLogger: separator is {separator!r}; expected one character")
+        self.filename, self.separator, self.append = Path(filename), separator, append
+        self._header: list[str] = []  # of the file, once it has one
+
+    def on_train_begin(self, trainer: Any) -> None:
+        self._header = []
+
+    def __call__(self, trainer: Any, logs: Logs) -> None:
+        header = list(logs)
+        if not self._header:
+            self._header = self._read_header() or self._write("w", header)
+        if header != self._header:
+            raise InputError(
+                f"CSVLogger: {str(self.filename)!r} has the columns {', '.join(self._header)}, but the logs are "
+                f"{', '.join(header)}; log to another file"
+            )
+        self._write("a", [json.dumps(to_json(value)) if isinstance(value, list) else value for value in logs.values()])
+
+    def _read_header(self) -> list[str]:
+        """The header of the file to go on in; empty where a new file is to be begun."""
+        if not self.append or not self.filename.exists():
+            return []
+        with self.filename.open(encoding="utf-8", newline="") as file:
+            return next(csv.reader(file, delimiter=self.separator), [])
+
+    def _write(self, mode: str, row: list[Any]) -> list[Any]:
+        with self.filename.open(mode, encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter=self.separator, lineterminator="\n").writerow(row)
+        return row
+
+
+class LearningRateLogger:
+    """A callback that keeps the rate of each epoch's last step in `rates`, and says changes to the logger "xpnn"."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def __call__(self, trainer: Any, logs: Logs) -> None:
+        if self.rates and self.rates[-1] != logs["lr"]:
+            logging.getLogger("xpnn").info(
+                "epoch %d: learning rate %g, it was %g", logs["epoch"], logs["lr"], self.rates[-1]
+            )
+        self.rates.append(logs["lr"])
