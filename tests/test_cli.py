@@ -380,7 +380,7 @@ def test_the_help_names_the_defaults(run: Any) -> None:
     out = " ".join(run("train", "--help")[1].split())
     for default in (
         "for 2,500 steps, at least 15",
-        "0.001 for adam",
+        "the optimizer's own",
         "32 below 10,000 rows",
         "label, target, class or y",
     ):

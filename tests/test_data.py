@@ -99,7 +99,7 @@ def test_load_mnist() -> None:
     ("name", "options", "telling"),
     [
         ("minst", {}, "did you mean 'mnist'"),
-        ("tab\x1b[31m", {}, r"'tab\\x1b\[31m' is not one of digits, mnist, FILE.csv"),
+        ("tab\x1b[31m", {}, r"'tab\\x1b\[31m' is not one of digits, mnist, xor, FILE.csv"),
         ("gone.csv", {}, "'gone.csv' does not exist"),
         ("digits", {"target": "y"}, "target: 'y' came, but digits has labels and a test part"),
         ("mnist", {"test_fraction": 0.1}, "test_fraction: 0.1 came"),

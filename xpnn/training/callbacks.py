@@ -73,7 +73,7 @@ class TerminateOnNaN:
 
 
 class EarlyStopping:
-    """Ends the training where a log has not become better for `patience` epochs; the first such epoch at 0 and 1.
+    """Ends the training where a log has not become better for `patience` epochs (0 is taken as 1).
 
     monitor, min_delta, mode  what is watched, see `Monitor`
     restore_best_weights      at the end of fit, however it came about, the weights of the best epoch are loaded;
