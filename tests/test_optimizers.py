@@ -182,19 +182,6 @@ def test_clipping_clips_what_is_clipped() -> None:
     np.testing.assert_allclose(after[0], [1 / math.sqrt(2), -1 / math.sqrt(2)], rtol=1e-6)
 
 
-def test_nadams_factors_keep_their_digits_in_float32() -> None:
-    host = (draw("a", 4),)
-    runs = {}
-    for dtype in ("float32", "float64"):
-        params = (host[0].astype(dtype),)
-        optimizer, start = optim.NAdam(0.01, (0.999, 0.999)), params
-        state = optimizer.init(params)
-        for i in range(20):
-            params, state = optimizer.update(params, (draw(f"g{i}", 4).astype(dtype),), state, np.asarray(0.01, dtype))
-        runs[dtype] = params[0] - start[0]
-    np.testing.assert_allclose(runs["float32"], runs["float64"], atol=1e-6)
-
-
 REFUSED = [
     (lambda: optim.NAdam(betas=0.9), "NAdam: betas is 0.9; expected two numbers"),
     (lambda: optim.NAdam(momentum_decay=-1), "momentum_decay = -1.0"),

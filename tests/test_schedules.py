@@ -104,6 +104,7 @@ def test_far_past_the_end(case: ScheduleCase, dtype: str) -> None:
 def test_ends_are_exact(dtype: str) -> None:
     """Half a cosine as ½ (1 + cos) would end at 1e-17, and keep no digits just before."""
     third = np.asarray(1 / 3, dtype)
+    assert at(optim.CosineAnnealingLR(0.6, 7, 0.07), 0, 1, dtype) == np.asarray(0.6, dtype)
     assert at(optim.CosineAnnealingLR(0.3, 7), 7, 1, dtype) == 0
     assert at(optim.CosineAnnealingLR(0.3, 7, 1 / 3), 70, 10, dtype) == third
     assert at(optim.PolynomialLR(0.3, 7, 0.5, 1 / 3), 700, 10, dtype) == third

@@ -33,14 +33,15 @@ class Muon:
         U = momentum · B + (1 − momentum) · G with nesterov, else B
         W ← W · (1 − lr · weight_decay) − lr · scale · orthogonal(U)
 
-    orthogonal(U) is near the orthogonal matrix nearest to U: its singular values lie between about 0.7 and 1.2. It
-    takes ns_steps of X ← a X + (b A + c A²) X, A = X Xᵀ, from X = U / (‖U‖ + eps), with (a, b, c) = ns_coefficients.
-    adjust_lr_fn "original": scale = √max(1, out / in); "match_rms_adamw": scale = 0.2 · √max(in, out), so that lr and
-    weight_decay are as large as for AdamW.
+    orthogonal(U) is near the orthogonal matrix nearest to U: it brings every singular value above ‖U‖ / 100 to about
+    0.7 … 1.2, by ns_steps of X ← a X + (b A + c A²) X with A = X Xᵀ, from X = U / (‖U‖ + eps); (a, b, c) are the
+    ns_coefficients. adjust_lr_fn "original": scale = √max(1, out / in); "match_rms_adamw": scale = 0.2 · √max(in, out),
+    so that lr and weight_decay are as large as for AdamW.
 
-    All other leaves (biases, the weights of normalizations) are AdamW's, with the learning rate lr · adamw_lr_ratio,
-    so a schedule moves both alike. As torch.optim.Muon, computed in the dtype of the weights. Raises InputError for a
-    value out of range. Source: Jordan et al. 2024; "match_rms_adamw": Liu et al. 2025.
+    Every matrix is taken, those of the first and the last layer too, which the source would leave to AdamW. All other
+    leaves (biases, the weights of normalizations) are AdamW's, with the learning rate lr · adamw_lr_ratio, so that a
+    schedule moves both alike. As torch.optim.Muon, computed in the dtype of the weights. Raises InputError for a value
+    out of range. Source: Jordan et al. 2024; "match_rms_adamw": Liu et al. 2025.
     """
 
     lr: float | Schedule = 1e-3

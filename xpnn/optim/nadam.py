@@ -58,12 +58,9 @@ class NAdam:
             return params, state
         beta1, beta2 = self.betas
         count = state.count + 1
-        # 1 − μₜ and μₜ from the same half: no digits are lost where μₜ is near 1.
-        half, half_next = (0.5 * beta1 * 0.96 ** (t * self.momentum_decay) for t in (count, count + 1))
-        product = state.mu_product * (beta1 - half)
-        mu_next = beta1 - half_next
-        of_grad = (1 - beta1 + half) / (1 - product)
-        of_m = mu_next / (1 - product * mu_next)
+        mu, mu_next = (beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (count, count + 1))
+        product = state.mu_product * mu
+        of_m, of_grad = mu_next / (1 - product * mu_next), (1 - mu) / (1 - product)
         settings = (beta1, beta2, self.eps, self.weight_decay, self.decoupled_weight_decay)
         p, m, v = nadam_step(p, g, m, v, lr, of_m, of_grad, one_minus_power(beta2, count), *settings, donate=donate)
         return tree.rebuild(params, p), NAdamState(count, product, tree.rebuild(state.m, m), tree.rebuild(state.v, v))

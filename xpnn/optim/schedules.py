@@ -44,7 +44,6 @@ class StepLR:
         _settle(self, rates=("lr",), lengths=("step_size",), factors=("gamma",))
 
     def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
-        # A floor of the quotient would be one too small where a library's division is a hair below the whole number.
         return self.lr * self.gamma ** (step // (self.step_size * steps_per_epoch))
 
 
