@@ -154,6 +154,14 @@ LAYERS = [
     LayerCase("sequential-nested", nn.Sequential(nn.Sequential(nn.ReLU()), nn.Tanh()), draw("x", 4, 5),
               lambda t, p, x: t.tanh(t.relu(x))),
     LayerCase("mlp", nn.MLP(5, 3, (4,), activation="tanh"), draw("x", 4, 5), _two_layers, public="MLP"),
+    LayerCase(
+        "mlp-norm", nn.MLP(5, 3, (4,), norm="layer", activation="tanh"), draw("x", 4, 5),
+        lambda t, p, x: t.tanh(t.layer_norm(x @ p[0] + p[1], (4,), p[2], p[3])) @ p[4] + p[5],
+    ),
+    LayerCase(
+        "mlp-batch-norm", nn.MLP(5, 3, (4,), norm="batch", bias=False), draw("x", 6, 5),
+        lambda t, p, x: t.relu(_batch_norm(t, p[1:5], x @ p[0])) @ p[5], training=True,
+    ),
     LayerCase("mlp-dropout", nn.MLP(5, 3, (6, 4), dropout=(0.5, 0.2)), draw("x", 8, 5), None, training=True),
     LayerCase(
         "preprocessed",
@@ -491,6 +499,7 @@ INITIALIZERS = [
     InitializerCase("lecun_normal", lambda i, o: 1 / i, None),
     InitializerCase("lecun_uniform", lambda i, o: 1 / i, lambda i, o: (3 / i) ** 0.5),
     InitializerCase("fan_in_normal", lambda i, o: 1 / i, None),
+    InitializerCase("fan_in_truncated_normal", lambda i, o: 0.2911250947 / i, lambda i, o: i**-0.5),
     InitializerCase("truncated_normal", lambda i, o: 0.7737413035499232 / i, lambda i, o: 2 * i**-0.5),
     InitializerCase("orthogonal", lambda i, o: 1 / max(i, o), None),
     InitializerCase("zeros", lambda i, o: 0.0, lambda i, o: 0.0),

@@ -27,18 +27,6 @@ FAST = ("--epochs", "2", "--hidden", "16")
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command; (exit status, standard output, standard error)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
-
-
-@pytest.fixture
 def result(run: Any) -> Callable[..., dict[str, Any]]:
     """Runs `xpnn train … --json --quiet` and returns the object."""
 

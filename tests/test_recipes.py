@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 from conftest import assert_close
 
 from xpnn import nn, optim, recipes
-from xpnn.cli import building, main
+from xpnn.arrays.device import find_place
+from xpnn.cli import building
 from xpnn.cli.experiment import prepare
 from xpnn.cli.settings import Settings
 from xpnn.data import load
@@ -21,13 +24,8 @@ from xpnn.data.datasets import Dataset
 from xpnn.errors import InputError
 from xpnn.recipes import Published, Recipe
 
+Run = Callable[..., tuple[int, str, str]]
 NAMES = ["adam-dropout", "deep-relu", "mnist-best", "sigmoid-mnist", "tiny-relu", "two-layer-1000", "xor"]
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    status = main(arguments)
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def test_the_recipes_are_those_of_the_readme() -> None:
@@ -53,44 +51,57 @@ def test_a_recipe_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "xor"])
-def test_a_short_form_of_each_recipe_learns(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_form_of_each_recipe_learns(name: str, run: Run) -> None:
     """On the digits, and for a few epochs: the loss falls."""
     epochs = "40" if name in ("deep-relu", "tiny-relu") else "4"
-    options = ("--recipe", name, "--epochs", epochs, "--json", "--quiet")
-    status, out, _ = run(capsys, "train", "digits", *options)
+    options = ("--recipe", name, "--epochs", epochs, "--warmup", "0", "--json", "--quiet")
+    status, out, _ = run("train", "digits", *options)
     history = json.loads(out)["history"]
     assert status == 0 and len(history) == int(epochs)
     assert history[-1]["loss"] < history[0]["loss"]
 
 
-def test_xor_is_learnt_and_its_answers_are_probabilities(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_xor_is_learnt_and_its_answers_are_probabilities(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    status, out, _ = run(capsys, "train", "--recipe", "xor", "--output", str(folder), "--json", "--quiet")
+    status, out, _ = run("train", "--recipe", "xor", "--output", str(folder), "--json", "--quiet")
     facts = json.loads(out)
     assert status == 0 and facts["test_accuracy"] == 1 and facts["n_parameters"] == 9
     table = tmp_path / "rows.csv"
     table.write_text("a,b\n0,0\n0,1\n1,0\n1,1\n")
-    status, out, _ = run(capsys, "predict", str(folder), str(table))
+    status, out, _ = run("predict", str(folder), str(table))
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["prediction"] for row in rows] == ["0", "1", "1", "0"]
     assert all(0.5 < float(row["probability"]) <= 1 for row in rows)
-    status, out, _ = run(capsys, "evaluate", str(folder), "--json")
+    status, out, _ = run("evaluate", str(folder), "--json")
     assert json.loads(out)["accuracy"] == 1
 
 
-def test_options_override_the_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_options_override_the_recipe(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ("--recipe", "adam-dropout", "--hidden", "8", "--dropout", "0", "--epochs", "1", "--output", str(folder))
-    assert run(capsys, "train", "digits", *options, "--quiet")[0] == 0
+    assert run("train", "digits", *options, "--quiet")[0] == 0
     asked = json.loads((folder / "run.json").read_text())["options"]
     assert asked["dataset"] == "digits" and asked["hidden"] == "8" and asked["epochs"] == 1  # the command line's
-    assert asked["lr"] == 0.005 and asked["betas"] == "0.8,0.999" and asked["schedule"] == "inverse-time"  # the recipe's
+    assert (
+        asked["lr"] == 0.005 and asked["betas"] == "0.8,0.999" and asked["schedule"] == "inverse-time"
+    )  # the recipe's
     assert asked["activation"] == "relu" and asked["seed"] == 0  # the defaults'
 
 
-def test_a_default_given_on_the_command_line_overrides_too(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--recipe", "adam-dropout", "--dropout", "0.3", "--batch-size", "32", "--epochs", "1", "--json", "--quiet")
-    status, out, _ = run(capsys, "train", "digits", *options, "--optimizer", "adam")
+def test_a_default_given_on_the_command_line_overrides_too(run: Run) -> None:
+    options = (
+        "--recipe",
+        "adam-dropout",
+        "--dropout",
+        "0.3",
+        "--batch-size",
+        "32",
+        "--epochs",
+        "1",
+        "--json",
+        "--quiet",
+    )
+    status, out, _ = run("train", "digits", *options, "--optimizer", "adam")
     assert status == 0 and json.loads(out)["epochs"] == 1
 
 
@@ -105,18 +116,17 @@ def test_images_and_their_table_are_the_same_experiment(monkeypatch: pytest.Monk
     for data in (images, table):
         monkeypatch.setattr("xpnn.cli.experiment.load", lambda *_, data=data, **__: data)
         settings = Settings(**recipes.read("tiny-relu").train | {"epochs": 4})
-        from xpnn.arrays.device import find_place
-
         history, _ = prepare(settings, find_place("cpu", "numpy"), quiet=True).fit()
         losses.append([record["loss"] for record in history])
     assert losses[0] == losses[1] and losses[0][-1] < losses[0][0]
 
 
-def test_every_option_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_option_at_once(run: Run) -> None:
     options = """--hidden 16,8 --activation gelu --weight-init orthogonal --dropout 0.1 --label-smoothing 0.1
         --augment degrees=5,scale=0.1,alpha=2,sigma=2 --optimizer adamw --lr 0.01 --betas 0.8,0.9 --weight-decay 0.001
-        --clip-norm 1 --schedule cosine --warmup 1 --ema 0.9 --epochs 8 --patience 3 --batch-size 64 --json --quiet"""
-    status, out, err = run(capsys, "train", "digits", *options.split())
+        --clip-norm 1 --schedule cosine --warmup 2 --norm layer --ema 0.9 --epochs 8 --patience 3 --batch-size 64
+        --json --quiet"""
+    status, out, err = run("train", "digits", *options.split())
     facts = json.loads(out)
     assert (status, err) == (0, "") and facts["test_accuracy"] > 0.5
     rates = [record["lr"] for record in facts["history"]]
@@ -130,7 +140,7 @@ def test_every_option_at_once(capsys: pytest.CaptureFixture[str]) -> None:
         ("--optimizer sgd --betas 0.9,0.99", "--betas belongs to --optimizer adam"),
         ("--decay 0.5", "--decay: the schedule constant has none to set"),
         ("--schedule linear", "--schedule: 'linear' is not one of"),
-        ("--optimizer adamm", "did you mean 'adamw'"),
+        ("--optimizer admaw", "did you mean 'adamw'"),
         ("--weight-init he", "--weight-init"),
         ("--output-activation softmax", "cross-entropy holds its own softmax"),
         ("--loss mse --label-smoothing 0.1", "--label-smoothing belongs to --loss cross-entropy"),
@@ -141,14 +151,14 @@ def test_every_option_at_once(capsys: pytest.CaptureFixture[str]) -> None:
         ("--clip-norm 0", "--clip-norm: 0.0 is not a number above 0"),
         ("--patience 2 --validation-fraction 0", "--patience watches the validation loss"),
         ("--batch-size=-1", "--batch-size: -1 is not a whole number"),
+        ("--warmup 5 --epochs 5", "--warmup 5: there are 5 epochs"),
+        ("--warmup=-1", "--warmup: -1.0 is not a number of at least 0"),
         ("--recipe mnist-bets", "did you mean 'mnist-best'"),
         ("xor --augment degrees=3", "--augment distorts images; xor has none"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(
-    options: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status, out, err = run(capsys, "train", *options.split())
+def test_what_cannot_be_meant_is_refused_in_one_line(options: str, message: str, run: Run) -> None:
+    status, out, err = run("train", *options.split())
     assert status == 2 and out == "" and err.count("\n") == 1 and message in err
 
 
@@ -194,34 +204,32 @@ MINI = Recipe(
 )
 
 
-def test_reproduce(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"mini": MINI, "never": MINI._replace(name="never", published=(Published("test_loss", "0", at_most=0.0),))}
+def test_reproduce(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"mini": MINI, "never": replace(MINI, name="never", published=(Published("test_loss", "0", at_most=0.0),))}
     monkeypatch.setattr(recipes, "read", found.__getitem__)
     monkeypatch.setattr(recipes, "names", lambda: list(found))
-    status, out, err = run(capsys, "reproduce", "mini", "--json", "--quiet")
+    status, out, err = run("reproduce", "mini", "--json", "--quiet")
     first, second = json.loads(out)["results"]
     assert (status, err) == (0, "") and first["met"] and second["met"]
     assert first["published"] == "50 %" and 0.5 < first["measured"] <= 1 and first["seconds"] > 0
-    status, out, _ = run(capsys, "reproduce", "--quiet")
+    status, out, _ = run("reproduce", "--quiet")
     assert status == 1 and "2 of 3 figures met, on cpu with numpy." in out and "never" in out
 
 
-def test_reproduce_with_several_seeds_counts_those_that_get_there(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reproduce_with_several_seeds_counts_those_that_get_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     xor = recipes.read("xor")
-    monkeypatch.setattr(recipes, "read", lambda name: xor._replace(seeds=6))
-    status, out, _ = run(capsys, "reproduce", "xor", "--json", "--quiet")
+    monkeypatch.setattr(recipes, "read", lambda name: replace(xor, seeds=6))
+    status, out, _ = run("reproduce", "xor", "--json", "--quiet")
     (result,) = json.loads(out)["results"]
     assert status == 0 and result["seeds"] == 6 and 0 < result["seeds_that_met"] <= 6
     assert result["measured"] == result["seeds_that_met"] / 6
-    status, out, _ = run(capsys, "reproduce", "xor", "--quiet")
+    status, out, _ = run("reproduce", "xor", "--quiet")
     assert "of 6 seeds" in out
 
 
-def test_the_list_of_recipes(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = run(capsys, "recipes")
+def test_the_list_of_recipes(run: Run) -> None:
+    status, out, _ = run("recipes")
     assert status == 0 and all(name in out for name in NAMES) and "train accuracy: ~99.13 %" in out
-    facts: dict[str, Any] = json.loads(run(capsys, "recipes", "--json")[1])
+    facts: dict[str, Any] = json.loads(run("recipes", "--json")[1])
     assert [recipe["name"] for recipe in facts["recipes"]] == NAMES
     assert facts["recipes"][0]["published"][0]["at_least"] == 0.9913

@@ -17,7 +17,11 @@ _OF = {"momentum": ("sgd", "rmsprop", "muon"), "betas": ("adam", "adamw", "nadam
 
 def check(settings: Settings) -> None:
     """Raise InputError for settings that do not go together, before any data are read."""
-    optimizer(settings, 1)
+    if settings.epochs is not None and settings.warmup >= settings.epochs:
+        raise InputError(
+            f"--warmup {settings.warmup:g}: there are {settings.epochs} epochs; give more, or warm up less"
+        )
+    optimizer(settings, settings.epochs or 10**6)
     network(settings, 1, 2, ())
     if settings.augment:
         distort(settings.augment)
@@ -61,7 +65,7 @@ def schedule(settings: Settings, epochs: int) -> float | optim.Schedule:
         case "cosine":
             made = optim.CosineAnnealingLR(lr, max(epochs - settings.warmup, 1))
         case "one-cycle":
-            made = optim.OneCycleLR(lr, epochs)
+            return optim.OneCycleLR(lr, epochs, settings.warmup / epochs or 0.3)
     return optim.LinearWarmup(made, settings.warmup) if settings.warmup else made
 
 
@@ -72,10 +76,16 @@ def network(settings: Settings, features: int, classes: int, front: tuple[nn.Lay
     rates = dropout * len(hidden) if len(dropout) == 1 else dropout
     outputs = 1 if has_one_output(settings, classes) else classes
     mlp = nn.MLP(
-        features, outputs, hidden, activation=settings.activation, dropout=rates, weight_init=settings.weight_init
+        features,
+        outputs,
+        hidden,
+        activation=settings.activation,
+        output_activation={"none": None, "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax()}[settings.output_activation],
+        norm=None if settings.norm == "none" else settings.norm,
+        dropout=rates,
+        weight_init=settings.weight_init,
     )
-    ends: dict[str, tuple[nn.Layer, ...]] = {"none": (), "sigmoid": (nn.Sigmoid(),), "softmax": (nn.Softmax(),)}
-    return nn.Sequential(*front, *mlp.layers, *ends[settings.output_activation])
+    return nn.Sequential(*front, *mlp.layers)
 
 
 def has_one_output(settings: Settings, classes: int) -> bool:
@@ -92,7 +102,7 @@ def front(settings: Settings, data: Dataset, x_train: np.ndarray) -> tuple[nn.La
     if scale is None:
         return (nn.Standardize.fit(x_train),)
     distortion = (distort(settings.augment),) if settings.augment else ()
-    return (nn.Scale(scale), *distortion, nn.Flatten()) if images else (nn.Scale(scale),)
+    return nn.Scale(scale), *distortion, nn.Flatten()  # of a table too, so that pixels in columns train alike
 
 
 def loss(settings: Settings) -> nn.Loss:
@@ -124,7 +134,12 @@ def distort(text: str) -> nn.Layer:
     for part in text.split(","):
         name, _, value = part.partition("=")
         fields[one_of("--augment", name.strip(), nn.RandomDistortion.__dataclass_fields__)] = value
-    values = {name: numbers("--augment", value, float)[0] for name, value in fields.items()}
+    values = {}
+    for name, value in fields.items():
+        given = numbers("--augment", value, float)
+        if len(given) != 1:
+            raise InputError(f"--augment: {name} needs a number, as {name}=10")
+        values[name] = given[0]
     if "scale" in values:  # a share to either side
         values["scale"] = (1 - values["scale"], 1 + values["scale"])
     return nn.RandomDistortion(**values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -29,9 +29,7 @@ def list_recipes(as_json: Json = False, debug: Debug = False) -> None:
     """List the recipes for train --recipe and reproduce, with the figures to meet."""
     found = [recipes.read(name) for name in recipes.names()]
     if as_json:
-        rows = [
-            {"name": r.name, "title": r.title, "source": r.source, "train": r.train, "chosen": r.chosen} for r in found
-        ]
+        rows = [asdict(recipe) for recipe in found]
         print(json.dumps({"schema_version": 1, "version": __version__, "recipes": rows}))
         return
     console = people()

@@ -15,6 +15,7 @@ from xpnn.cli.console import tell
 from xpnn.data.datasets import is_table
 from xpnn.errors import InputError, one_of
 from xpnn.nn.activations import ACTIVATIONS
+from xpnn.nn.containers import NORMS
 from xpnn.nn.initializers import INITIALIZERS
 
 DTYPES = {"fp32": "float32", "fp64": "float64"}
@@ -47,6 +48,7 @@ class Settings:
     hidden: str = "256,128"
     activation: str = "relu"
     output_activation: str = "none"
+    norm: str = "none"
     weight_init: str | None = None
     dropout: str = "0.3"
     loss: str = "cross-entropy"
@@ -72,6 +74,7 @@ class Settings:
         one_of("--optimizer", self.optimizer, OPTIMIZERS)
         one_of("--activation", self.activation, ACTIVATIONS)
         one_of("--output-activation", self.output_activation, OUTPUTS)
+        one_of("--norm", self.norm, ("none", *NORMS))
         one_of("--loss", self.loss, LOSSES)
         one_of("--reduction", self.reduction, ("mean", "sum"))
         if self.weight_init is not None:
@@ -97,8 +100,9 @@ class Settings:
             ("scale", lambda v: 0 < v < math.inf, "a number above 0"),
             ("clip_norm", lambda v: 0 < v < math.inf, "a number above 0"),
             ("ema", lambda v: 0 <= v < 1, "in 0 <= ema < 1"),
+            ("warmup", lambda v: 0 <= v < math.inf, "a number of at least 0"),
             ("epochs", lambda v: v >= 1, "a whole number of at least 1"),
-            ("batch_size", lambda v: v >= 0, "a whole number of at least 1, nor 0 for all rows"),
+            ("batch_size", lambda v: v >= 0, "a whole number of at least 1, or 0 for all rows"),
             ("patience", lambda v: v >= 0, "a whole number of at least 0"),
             ("validation_fraction", lambda v: 0 <= v < 1, "in 0 <= fraction < 1"),
             ("seed", lambda v: 0 <= v < 2**64, "an integer from 0 to 2**64 - 1"),

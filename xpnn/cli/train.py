@@ -44,6 +44,7 @@ def train(
     output_activation: Annotated[
         str, typer.Option(metavar="|".join(OUTPUTS), help="Of the last layer; cross-entropy has its own softmax.")
     ] = "none",
+    norm: Annotated[str, typer.Option(metavar="none|batch|layer|rms", help="Before each activation.")] = "none",
     weight_init: Annotated[
         str | None, typer.Option(metavar="NAME", help="he_normal, glorot_uniform, … [default: by activation]")
     ] = None,
@@ -70,7 +71,7 @@ def train(
     decay: Annotated[
         float | None, typer.Option(help="Of step (factor), exponential, inverse-time (per epoch), polynomial (power).")
     ] = None,
-    warmup: Annotated[float, typer.Option(help="Epochs in which the learning rate rises.")] = 0.0,
+    warmup: Annotated[float, typer.Option(help="Epochs in which the rate rises. [one-cycle: 0.3 of all]")] = 0.0,
     ema: Annotated[float | None, typer.Option(help="Decay of a moving average of the weights, as 0.999.")] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the data. [default: for 2,500 steps, at least 15]")

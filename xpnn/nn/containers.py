@@ -16,6 +16,7 @@ from xpnn.nn.dense import dense, dense_length
 from xpnn.nn.dropout import Dropout
 from xpnn.nn.initializers import Initializer
 from xpnn.nn.linear import Linear
+from xpnn.nn.normalization import BatchNorm1d, LayerNorm, RMSNorm
 from xpnn.nn.protocols import Layer, Params, Residuals
 
 
@@ -115,6 +116,14 @@ class Residual:
         return (None if dx is None or dy is None else dy + dx), grads
 
 
+#: By the name that MLP takes.
+NORMS: dict[str, type[BatchNorm1d] | type[LayerNorm] | type[RMSNorm]] = {
+    "batch": BatchNorm1d,
+    "layer": LayerNorm,
+    "rms": RMSNorm,
+}
+
+
 def MLP(
     in_features: int,
     out_features: int,
@@ -122,16 +131,20 @@ def MLP(
     *,
     activation: str | Layer | Sequence[str | Layer] = "relu",
     output_activation: str | Layer | None = None,
+    norm: str | None = None,
     dropout: float | Sequence[float] = 0.0,
     bias: bool = True,
     weight_init: str | Initializer | None = None,
     bias_init: str | Initializer = "zeros",
 ) -> Sequential:
-    """A multilayer perceptron, in_features → hidden_sizes… → out_features: Linear, activation, Dropout a hidden layer.
+    """A multilayer perceptron, in_features → hidden_sizes… → out_features.
+
+    A hidden layer is Linear, norm, activation, Dropout, as far as they are wanted.
 
     activation:  a name in `xpnn.nn.activations.ACTIVATIONS` ("relu", "gelu", "tanh", …) or a layer (nn.LeakyReLU(0.2));
                  one for all hidden layers, or one each
     output_activation: the same for the last layer; by default none, and its outputs are logits
+    norm:        "batch", "layer" or "rms" before each activation, or None
     dropout:     probability of dropping after each hidden layer; one for all, or one each
     bias:        whether the Linear layers have one
     weight_init: an initializer for all layers; by default Glorot uniform for the last layer and
@@ -150,7 +163,8 @@ def MLP(
     size = in_features
     for width, follows, rate in zip(hidden_sizes, activations, rates, strict=True):
         init = "glorot_uniform" if isinstance(follows, (Sigmoid, Tanh)) else "he_normal"
-        layers += [Linear(size, width, bias, init if weight_init is None else weight_init, bias_init), follows]
+        layers.append(Linear(size, width, bias, init if weight_init is None else weight_init, bias_init))
+        layers += [follows] if norm is None else [NORMS[one_of("norm", norm, NORMS)](width), follows]
         if rate:
             layers.append(Dropout(rate))
         size = width

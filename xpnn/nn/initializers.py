@@ -140,6 +140,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "fan_in_normal": VarianceScaling(1, "fan_in", "normal"),
     "fan_in_uniform": VarianceScaling(1 / 3, "fan_in", "uniform"),
     "truncated_normal": TruncatedNormal(1.0, 2.0, "fan_in"),
+    "fan_in_truncated_normal": TruncatedNormal(1.0, 1.0, "fan_in"),  # within ±1/√fan_in
     "orthogonal": Orthogonal(),
     "zeros": Zeros(),
 }
