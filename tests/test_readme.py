@@ -46,9 +46,39 @@ def test_the_layer_example_runs() -> None:
     assert names["dx"].shape == (2, 784) and type(names["grads"]) is type(names["params"])
 
 
+def test_the_check_example_runs() -> None:
+    import numpy as np
+
+    from xpnn import nn
+
+    exec(blocks("python")[2], {"nn": nn, "np": np})
+
+
+def test_every_public_name_is_listed() -> None:
+    from xpnn import nn, optim, training
+
+    names = {*nn.__all__, *optim.__all__} | set(training.__all__)
+    protocols = {
+        "AtStart",
+        "AtEnd",
+        "Callback",
+        "Carried",
+        "History",
+        "Initializer",
+        "Key",
+        "Layer",
+        "Loss",
+        "Metric",
+        "Optimizer",
+        "Schedule",
+    }
+    kinds = {"Constant", "Orthogonal", "TruncatedNormal", "VarianceScaling", "Zeros"}  # said in words
+    assert {name for name in names - protocols - kinds if name not in README} == set()
+
+
 def test_the_options_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
     helps = ""
-    for command in ("train", "evaluate", "predict", "doctor"):
+    for command in ("train", "evaluate", "predict", "plot", "check", "doctor"):
         main([command, "--help"])
         helps += capsys.readouterr().out
     named = set(re.findall(r"(--[a-z][a-z-]+)", blocks("sh")[2] + re.sub(r"```.*?```", "", README, flags=re.DOTALL)))
