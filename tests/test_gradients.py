@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,25 +14,10 @@ from xpnn import nn
 from xpnn.arrays import random, tree
 from xpnn.nn.activations import ACTIVATIONS
 from xpnn.nn.special import erfc
+from xpnn.testing.numbers import gradient_error
+from xpnn.testing.report import GRADIENT
 
-H = eps("float64") ** (1 / 3)  # balances truncation, H², against rounding, eps / H: both about 4e-11
 KEY = random.key(3, "dropout")
-
-
-def differences(f: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
-    """∂f/∂x by central differences."""
-    slope = np.zeros_like(x)
-    for i in np.ndindex(x.shape):
-        up, down = x.copy(), x.copy()
-        up[i] += H
-        down[i] -= H
-        slope[i] = (f(up) - f(down)) / (2 * H)
-    return slope
-
-
-def assert_slopes(got: np.ndarray, wanted: np.ndarray) -> None:
-    scale = max(1.0, float(np.abs(wanted).max()))
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1000 * H**2 * scale)
 
 
 def by_id(case: Any) -> str:
@@ -52,7 +36,7 @@ def test_layer_against_finite_differences(case: LayerCase) -> None:
 
     if case.x.dtype.kind == "f":
         assert dx is not None
-        assert_slopes(dx, differences(lambda x: loss(params, x), case.x))
+        assert gradient_error(dx, lambda x: loss(params, x), case.x) <= GRADIENT
     else:  # integers have no gradient
         assert dx is None
     trained = tree.trained(params)
@@ -63,7 +47,7 @@ def test_layer_against_finite_differences(case: LayerCase) -> None:
             moved = tree.rebuild(trained, [*leaves[:i], leaf, *leaves[i + 1 :]])
             return loss(tree.merge(moved, params), case.x)
 
-        assert_slopes(grad, differences(at, leaves[i]))
+        assert gradient_error(grad, at, leaves[i]) <= GRADIENT
 
 
 @pytest.mark.parametrize("case", LAYERS, ids=by_id)
@@ -109,10 +93,9 @@ def test_loss_against_finite_differences(case: LossCase) -> None:
 
     _, residuals = case.loss.forward(constants, case.prediction, case.target, case.weight)
     got = case.loss.backward(constants, residuals)
-    wanted = differences(value, case.prediction)
     # The loss at logits of 1e4 is itself near 1e4, and so is the rounding that the differences see.
     scale = max(1.0, abs(value(case.prediction)))
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1000 * H**2 * scale)
+    assert gradient_error(got, value, case.prediction) <= GRADIENT * scale
 
 
 @pytest.mark.parametrize("case", LOSSES, ids=by_id)

@@ -216,7 +216,8 @@ def test_finite_differences() -> None:
     np.testing.assert_allclose(slopes, 3 * x.ravel()[places] ** 2, rtol=1e-8)
     some, _ = differences(lambda x: float(x.sum()), x, 4)
     assert places.tolist() == list(range(15)) and len(set(some.tolist())) == 4
-    assert gradient_error(3 * x**2 + 1e-3, lambda x: float((x**3).sum()), x, None) > 1e-5
+    assert gradient_error(3 * x**2 + 1e-3, lambda x: float((x**3).sum()), x) > 1e-5
+    assert gradient_error(x[0], lambda x: float(x.sum()), x) == np.inf
 
 
 def test_every_public_layer_loss_and_optimizer_has_a_sample() -> None:
