@@ -12,21 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnn.cli import main
-
 pytest.importorskip("matplotlib")
 FAST = ("--epochs", "2", "--hidden", "8", "--quiet")
 SIGNATURES = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture

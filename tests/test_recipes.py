@@ -85,7 +85,7 @@ def test_options_override_the_recipe(run: Run, tmp_path: Path) -> None:
     assert (
         asked["lr"] == 0.005 and asked["betas"] == "0.8,0.999" and asked["schedule"] == "inverse-time"
     )  # the recipe's
-    assert asked["activation"] == "relu" and asked["seed"] == 0  # the defaults'
+    assert asked["recipe"] == "adam-dropout" and asked["activation"] == "relu" and asked["seed"] == 0  # the defaults'
 
 
 def test_a_default_given_on_the_command_line_overrides_too(run: Run) -> None:

@@ -256,3 +256,20 @@ def test_weights_spoilt_by_the_last_step_are_noticed() -> None:
     run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e308), dtype="float64")
     with pytest.raises(NonFiniteError, match="the weights weight are not finite after step 1"):
         run.fit(1e3 * X, X[:, :1], batch_size=40)
+
+
+def test_a_schedule_is_followed_step_by_step(backend: Backend) -> None:
+    """40 rows in batches of 10: the rate of an epoch's record is that of its last step, lr_scale included."""
+    run = trainer(optim.SGD(optim.InverseTimeLR(0.1, 0.5)), device=backend.where, dtype="float64")
+    rates = [record["lr"] for record in run.fit(X, Y, epochs=3, batch_size=10)]
+    run.lr_scale = 0.1
+    rates += [record["lr"] for record in run.fit(X, Y, epochs=2, batch_size=10)]
+    last = np.arange(5) + 0.75  # in epochs
+    np.testing.assert_allclose(rates, [1, 1, 1, 0.1, 0.1] * (0.1 / (1 + 0.5 * last)), rtol=1e-12)
+    plain = trainer(optim.SGD(0.1), device=backend.where, dtype="float64")
+    assert plain.fit(X, Y, batch_size=10).records[0]["loss"] != run.history.records[0]["loss"]
+
+
+def test_a_function_of_ones_own_may_be_the_schedule() -> None:
+    run = trainer(optim.SGD(lambda step, per_epoch: 0.1 / (1 + step)))
+    assert [record["lr"] for record in run.fit(X, Y, epochs=2, batch_size=20)] == [np.float32(0.1) / 2, 0.025]

@@ -38,6 +38,7 @@ OUTPUTS = ("none", "sigmoid", "softmax")
 class Settings:
     """What was asked for, as `xpnn train` takes it; None where the default depends on the data (see `complete`)."""
 
+    recipe: str | None = None
     dataset: str = "digits"
     data_dir: str | None = None
     target: str | None = None

@@ -202,6 +202,8 @@ def _announce(console: Console, experiment: Experiment) -> None:
     network = "-".join([str(math.prod(data.x_train.shape[1:])), *widths])
     length = f"{counted(experiment.epochs, 'epoch')} in batches of {settings.batch_size}"
     schedule = "" if settings.schedule == "constant" else f" ({settings.schedule})"
+    if settings.recipe is not None:
+        say(console, f"recipe   {settings.recipe}: {recipes.read(settings.recipe).title}")
     for line in (
         f"data     {shown(data.source)}: {rows:,} to train, {held:,} to validate, {tested:,} to test",
         f"network  {network}, {settings.activation}, dropout {settings.dropout}: "
