@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from xpnn.arrays.blas import cpu_model, usable_cores
-
-RESULTS = Path(__file__).parent / "results"
+from bench.report import write
 
 
 def train(*arguments: str) -> dict[str, Any]:
@@ -35,15 +29,7 @@ def main() -> None:
     if data_dir:
         sets.append(("mnist", ["--data-dir", data_dir], 3))
 
-    day = datetime.date.today().isoformat()
-    import numpy as np
-
-    blas = os.environ.get("OPENBLAS_CORETYPE", "chosen by itself")
-    machine = f"{cpu_model()}, {usable_cores()} cores, Python {platform.python_version()}, NumPy {np.__version__}"
-    machine += f", OpenBLAS kernels {blas}"
     lines = [
-        f"`python -m bench.accuracy`, {day}, {machine}",
-        "",
         "| data | seeds | epochs | median test accuracy | least | median seconds, process start to end |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
@@ -57,11 +43,7 @@ def main() -> None:
             f"| {name} | {seeds} | {epochs} | {statistics.median(accuracy):.4f} | {min(accuracy):.4f} | {seconds:.1f} |"
         )
         rows.append({"data": name, "epochs": epochs, "test_accuracy": accuracy, "wall": [run["wall"] for run in runs]})
-    RESULTS.mkdir(exist_ok=True)
-    report = {"date": day, "machine": machine, "results": rows}
-    (RESULTS / f"accuracy-{day}.json").write_text(json.dumps(report, indent=2) + "\n")
-    (RESULTS / f"accuracy-{day}.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    write("accuracy", lines, rows)
 
 
 if __name__ == "__main__":
