@@ -199,6 +199,7 @@ class GELU:
         """(gate, its derivative): Φ and the density, or ½ (1 + tanh u) and ½ (1 − tanh² u) · u'."""
         xp = array_namespace(x)
         if self.approximate == "tanh":
+            x = xp.where(x > 10, 10.0, xp.where(x < -10, -10.0, x))  # beyond, tanh is ±1 and u' could overflow
             t = xp.tanh(_ROOT * (x + 0.044715 * x * x * x))
             return 0.5 * (1 + t), 0.5 * (1 - t * t) * (_ROOT * (1 + 3 * 0.044715 * x * x))
         return 0.5 * erfc(xp, x * -math.sqrt(0.5)), xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))

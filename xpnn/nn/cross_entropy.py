@@ -152,6 +152,8 @@ def _settle(loss: Any) -> None:
     if ignore is not None and (isinstance(ignore, bool) or not isinstance(ignore, (int, np.integer))):
         raise InputError(f"{name}: ignore_index is {ignore!r}; expected a whole number, or None")
     if ignore is not None:
+        if not -(2**31) <= ignore < 2**31:
+            raise InputError(f"{name}: ignore_index is {ignore!r}; labels are kept as int32: expected one that fits")
         object.__setattr__(loss, "ignore_index", int(ignore))
     weights = loss.class_weight
     if weights is None:

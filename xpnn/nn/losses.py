@@ -109,7 +109,7 @@ class HuberLoss:
         xp, z, t, factor = _enter(self, prediction, target, sample_weight)
         size = xp.abs(z - t)
         near = xp.where(size < self.delta, size, self.delta)
-        each = 0.5 * near * near + self.delta * (size - near)  # both branches in one
+        each = near * (size - 0.5 * near)  # both branches in one
         return reduced(xp, self.reduction, each, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
@@ -117,7 +117,7 @@ class HuberLoss:
         z, t, factor = residuals
         xp = array_namespace(z)
         d = z - t
-        return xp.where(xp.abs(d) <= self.delta, d, self.delta * xp.sign(d)) * factor
+        return xp.where(d > self.delta, self.delta, xp.where(d < -self.delta, -self.delta, d)) * factor
 
 
 @dataclass(frozen=True)

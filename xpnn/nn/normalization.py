@@ -46,8 +46,9 @@ class LayerNorm:
 
     def forward(self, params: NormParams, x: Array, *, key: Key | None = None) -> tuple[Array, NormResiduals]:
         xp = _checked(self, x)
-        centred = x - xp.mean(x, axis=-1, keepdims=True)
-        scale = 1 / xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
+        shifted = x - x[..., :1]  # the mean of a constant row may round, and eps would not hide it: 0 does not round
+        centred = shifted - xp.mean(shifted, axis=-1, keepdims=True)
+        scale = _one_over_root(xp, xp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
         xhat = centred * scale
         return xhat * params.weight + params.bias, NormResiduals(xhat, scale)
 
@@ -84,7 +85,7 @@ class RMSNorm:
 
     def forward(self, params: NormParams, x: Array, *, key: Key | None = None) -> tuple[Array, NormResiduals]:
         xp = _checked(self, x)
-        scale = 1 / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + self.eps)
+        scale = _one_over_root(xp, xp.mean(x * x, axis=-1, keepdims=True) + self.eps)
         xhat = x * scale
         return xhat * params.weight, NormResiduals(xhat, scale)
 
@@ -125,8 +126,8 @@ class BatchNorm1d:
 
     x, y: (batch, features). While training the statistics are the batch's (the variance is the mean square), and the
     running ones follow: r ← (1 − momentum) · r + momentum · the batch's mean, or its variance over batch − 1. In
-    inference the running statistics are used. As torch.nn.BatchNorm1d, but that a batch of one trains (its x̂ is 0)
-    instead of raising. Raises InputError for another width. Source: Ioffe and Szegedy 2015.
+    inference the running statistics are used. As torch.nn.BatchNorm1d, but that a batch of one trains (its x̂ is 0, and
+    the running variance stays) instead of raising. Raises InputError for another width. Source: Ioffe and Szegedy 2015.
     """
 
     features: int
@@ -150,14 +151,18 @@ class BatchNorm1d:
         running = params.running_mean, params.running_var
         if key is None:
             mean, variance = (carried.value for carried in running)
+            centred = x - mean
         else:
-            mean = xp.mean(x, axis=0)
-            variance = xp.mean((x - mean) * (x - mean), axis=0)
-            rows = x.shape[0]
-            unbiased = variance * (rows / max(rows - 1, 1))
-            running = self._follow(running[0], mean), self._follow(running[1], unbiased)
-        scale = 1 / xp.sqrt(variance + self.eps)
-        xhat = (x - mean) * scale
+            shifted = x - x[:1, :]  # the mean of a constant column may round, and eps would not hide it
+            mean = xp.mean(shifted, axis=0)
+            centred = shifted - mean
+            variance = xp.mean(centred * centred, axis=0)
+            rows, running_var = x.shape[0], running[1]
+            if rows > 1:  # one row shows no variance
+                running_var = self._follow(running_var, variance * (rows / (rows - 1)))
+            running = self._follow(running[0], x[0, :] + mean), running_var
+        scale = _one_over_root(xp, variance + self.eps)
+        xhat = centred * scale
         y = xhat if params.weight is None else xhat * params.weight + params.bias
         return y, BatchNormResiduals(xhat, scale, *running)
 
@@ -198,6 +203,11 @@ def _checked(layer: LayerNorm | RMSNorm | BatchNorm1d, x: Array) -> Namespace:
         name = f"{type(layer).__name__}({layer.features})"
         raise InputError(f"{name}: x has shape {tuple(x.shape)}; expected (batch, {layer.features})")
     return array_namespace(x)
+
+
+def _one_over_root(xp: Namespace, variance: Array) -> Array:
+    """1 / √variance; NaN, so that a run stops, where the variance overflowed: 0 would make all rows alike."""
+    return xp.sqrt(variance) / variance
 
 
 def _over_rows(xp: Namespace, x: Array) -> Array:

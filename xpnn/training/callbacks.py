@@ -69,7 +69,8 @@ class TerminateOnNaN:
         self._before = trainer.steps
 
     def on_train_end(self, trainer: TrainerLike) -> None:
-        check_weights(trainer.state.params, trainer.steps, shortest(to_numpy(trainer.state.totals.lr)))
+        state = trainer.state
+        check_weights(state.params, state.optimizer, trainer.steps, shortest(to_numpy(state.totals.lr)))
 
 
 class EarlyStopping:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from xpnn.arrays import tree
 from xpnn.arrays.tree import Tree
-from xpnn.errors import NonFiniteError
+from xpnn.errors import InputError, NonFiniteError
 from xpnn.training.inputs import all_finite
 from xpnn.training.step import Totals
 
@@ -14,7 +16,15 @@ CURE = "lower the learning rate or scale the features"
 
 
 def check_loss(totals: Totals, epoch: int, steps_before: int) -> None:
-    """Raise NonFiniteError where an epoch's totals, on the host, hold a step whose loss was not finite."""
+    """Raise NonFiniteError where an epoch's totals, on the host, hold a step whose loss was not finite.
+
+    Raise InputError where the weights of its rows add up to 0, or to more than the dtype holds: no row would count.
+    """
+    if not 0 < float(totals.weight) < math.inf:
+        raise InputError(
+            f"the weights of the rows add up to {float(totals.weight):g} in {totals.weight.dtype}, so none counts: "
+            "scale sample_weight, or see the ignore_index and the class_weight of the loss"
+        )
     bad = int(totals.bad_step[0])
     if bad:
         raise NonFiniteError(
@@ -23,11 +33,17 @@ def check_loss(totals: Totals, epoch: int, steps_before: int) -> None:
         )
 
 
-def check_weights(params: Tree, step: int, lr: float) -> None:
-    """Raise NonFiniteError where the last update spoilt the weights, after a last good loss; asked once a fit."""
-    for name, leaf in tree.named(params):
-        if not all_finite(leaf):
-            raise NonFiniteError(f"the weights {name} are not finite after step {step}, learning rate {lr:g}; {CURE}")
+def check_weights(params: Tree, optimizer: Tree, step: int, lr: float) -> None:
+    """Raise NonFiniteError where the last update spoilt the weights, after a last good loss; asked once a fit.
+
+    And where a sum of squared gradients overflowed in the optimizer's state: its weights would never move again.
+    """
+    for what, part in (("weights", params), ("optimizer's", optimizer)):
+        for name, leaf in tree.named(part):
+            if not all_finite(leaf):
+                raise NonFiniteError(
+                    f"the {what} {name} are not finite after step {step}, learning rate {lr:g}; {CURE}"
+                )
 
 
 def shortest(x: np.ndarray) -> float:

@@ -14,12 +14,16 @@ import numpy as np
 from xpnn.arrays.device import to_numpy
 from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.errors import InputError
-from xpnn.nn import Embedding, Flatten, Identity, Sequential
+from xpnn.nn import Embedding, Flatten, Identity, Linear, Scale, Sequential, Standardize
 from xpnn.nn.protocols import Layer
+from xpnn.nn.registry import LAYERS
 
 
 def as_array(name: str, x: Any) -> Array:
-    """`x` itself if it is an array; lists and tables become NumPy. Raises InputError unless it holds real numbers."""
+    """`x` itself if it is an array; lists and tables become NumPy, floats of 16 bits float32.
+
+    Raises InputError unless it holds real numbers.
+    """
     if not is_array(x):
         try:
             x = np.asarray(x)
@@ -30,6 +34,8 @@ def as_array(name: str, x: Any) -> Array:
         text = isinstance(x, np.ndarray) and x.dtype.kind in "OSU"
         cure = f"; encode text first: classes, {name} = numpy.unique({name}, return_inverse=True)" if text else ""
         raise InputError(f"{name} has dtype {x.dtype}; expected real numbers{cure}")
+    if str(x.dtype).rpartition(".")[2] in ("float16", "bfloat16"):
+        return xp.astype(x, xp.float32)  # exactly; not every library can show bfloat16 to NumPy
     return x
 
 
@@ -47,7 +53,7 @@ def check_features(name: str, x: Any, model: Layer) -> Array:
     if 0 in x.shape:
         raise InputError(f"{name} has shape {tuple(x.shape)}: it is empty; expected at least one row and one feature")
     _check_finite(name, x)
-    first = next((layer for layer in _in_turn(model) if not isinstance(layer, (Flatten, Identity))), None)
+    first = _reader(model)
     if isinstance(first, Embedding):
         _check_indices(name, x, first)
     return x
@@ -97,6 +103,22 @@ def check_weight(name: str, weight: Any, rows: int) -> Array | None:
     if (host < 0).any() or not (host > 0).any():
         raise InputError(f"{name}: expected weights of at least 0 that are not all 0")
     return weight
+
+
+def stays_whole(x: Array, model: Layer) -> bool:
+    """Whether x holds whole numbers that go to the model as they are: its first layer converts them, or reads them.
+
+    Before any other layer of xpnn's own they must become floats: some libraries refuse, and the sign of a byte wraps.
+    """
+    if array_namespace(x).isdtype(x.dtype, "real floating"):
+        return False
+    first = _reader(model)
+    return isinstance(first, (Embedding, Linear, Scale, Standardize)) or type(first) not in LAYERS.values()
+
+
+def _reader(model: Layer) -> Layer | None:
+    """The first layer that does something with the numbers."""
+    return next((layer for layer in _in_turn(model) if not isinstance(layer, (Flatten, Identity))), None)
 
 
 def _in_turn(model: Layer) -> Iterator[Layer]:

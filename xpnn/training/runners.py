@@ -17,6 +17,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place, find_place, place, place_of, to_numpy
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
+from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
 from xpnn.training.step import Data, EvaluationStep, State, Step, Totals
 
@@ -60,13 +61,25 @@ def place_for(x: Array, device: str | Place | None) -> Place:
 
 
 def upload(host: Tree, where: Place, dtype: str) -> Tree:
-    """Host values as state: floats in `dtype`, uint32 words in the library's lanes; every array is a copy."""
+    """Host values as state: floats in `dtype`, uint32 words in the library's lanes; every array is a copy.
+
+    Raises InputError for a number that `dtype` cannot hold.
+    """
 
     def put(x: np.ndarray) -> Array:
         x = np.asarray(x)
         if x.dtype == np.uint32:
             return place(random.lanes(x, where.library), where)
-        return place(x.astype(dtype) if x.dtype.kind == "f" else x, where)
+        if x.dtype.kind != "f":
+            return place(x, where)
+        with np.errstate(over="ignore"):
+            y = x.astype(dtype)
+        if np.isinf(y).any() and np.isfinite(x).all():
+            raise InputError(
+                f"the model, the loss or lr_scale holds the number {np.abs(x).max():g}, too large for {dtype}: scale "
+                "the features, or train in float64"
+            )
+        return place(y, where)
 
     return tree.map(put, host)
 

@@ -180,8 +180,8 @@ def _counts(loss: Loss, constants: Params, prediction: Array, y: Array, weight: 
 def _follow(averages: Tree, trained: Tree, decay: float, taken: Array) -> Tree:
     """e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten."""
     xp = array_namespace(taken)
-    early = (1 + taken) / (10 + taken)
-    rest = 1 - xp.where(early < decay, early, decay)
+    early = 9 / (10 + taken)  # 1 − (1 + t) / (10 + t): by subtraction, float32 would lose its digits
+    rest = xp.where(early > 1 - decay, early, 1 - decay)
     return tree.map(lambda e, p: e + rest * (p - e), averages, trained)
 
 

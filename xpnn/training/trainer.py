@@ -21,7 +21,7 @@ from xpnn.training import step as steps
 from xpnn.training.callbacks import begin, check_callbacks, end
 from xpnn.training.finite import shortest
 from xpnn.training.history import History, Logs
-from xpnn.training.inputs import all_finite, check_features, check_rows, check_target, check_weight
+from xpnn.training.inputs import all_finite, check_features, check_rows, check_target, check_weight, stays_whole
 from xpnn.training.metrics import Accuracy, Metric, check_metrics
 from xpnn.training.runners import Runner, batches_of, download, make_runner, place_for, upload
 from xpnn.training.step import Data, State
@@ -202,14 +202,15 @@ class Trainer:
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
         return Data(
             self._place_features(f"{prefix}x", x),
-            place(y, self._where, dtype=self._dtype if is_float else None, copy=False),
+            self._place_floats(f"{prefix}y", y) if is_float else place(y, self._where, copy=False),
             None if weight is None else place(weight, self._where, dtype=self._dtype, copy=False),
         )
 
     def _place_features(self, name: str, x: Array) -> Array:
-        """Floats in the model's dtype; whole numbers stay as they are (bytes are scaled as they are gathered)."""
-        if not array_namespace(x).isdtype(x.dtype, "real floating"):
-            return place(x, self._where, copy=False)
+        """Floats in the model's dtype; whole numbers as they are, where it reads them (bytes, scaled as gathered)."""
+        return place(x, self._where, copy=False) if stays_whole(x, self.model) else self._place_floats(name, x)
+
+    def _place_floats(self, name: str, x: Array) -> Array:
         placed = place(x, self._where, dtype=self._dtype, copy=False)
         if placed is not x and not all_finite(placed):
             raise InputError(f"{name} holds values too large for {self._dtype}; scale them first, or train in float64")
@@ -219,8 +220,7 @@ class Trainer:
         """Make the state where `x` (or `device`) says, once; the host's outputs for a row of zeros, (1, outputs)."""
         shape = tuple(x.shape)
         # One row of zeros through the host's own copy shows every mistake in the shapes before anything is uploaded.
-        is_float = array_namespace(x).isdtype(x.dtype, "real floating")
-        row = np.zeros((1, *shape[1:]), dtype=np.float64 if is_float else to_numpy(x[:1, ...]).dtype)
+        row = np.zeros((1, *shape[1:]), to_numpy(x[:1, ...]).dtype if stays_whole(x, self.model) else np.float64)
         try:
             with np.errstate(all="ignore"):
                 outputs = self.model.forward(self._host.params, row)[0]

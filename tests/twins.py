@@ -1,0 +1,208 @@
+"""A network, its loss and its optimizer said again in torch.nn and torch.optim, to be trained beside ours."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import oracles
+import torch
+from networks import Plan
+
+from xpnn import nn, optim
+from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES
+
+
+class Result(NamedTuple):
+    """losses: the mean loss of each epoch; leaves: what `tree.leaves` of our parameters should be after the last."""
+
+    losses: list[float]
+    leaves: list[np.ndarray]
+    prediction: np.ndarray
+    evaluated: float
+
+
+class Fixed(torch.nn.Module):
+    """y = (x − mean) · factor, neither of them trained: Scale and Standardize."""
+
+    def __init__(self, factor: Any, mean: Any = None) -> None:
+        super().__init__()
+        if mean is not None:
+            self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("factor", torch.tensor(factor))
+
+    def forward(self, x: Any) -> Any:
+        return (x - getattr(self, "mean", 0.0)) * self.factor
+
+
+class Residual(torch.nn.Module):
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Any) -> Any:
+        return x + self.block(x)
+
+
+def module(layer: Any, params: Any) -> Any:
+    """torch's module of the same name, with these parameters."""
+    match layer:
+        case nn.Sequential():
+            return torch.nn.Sequential(*map(module, layer.layers, params))
+        case nn.Residual():
+            return Residual(module(layer.block, params))
+        case nn.Scale():
+            return Fixed(params.factor.value)
+        case nn.Standardize():
+            return Fixed(params.scale.value, params.mean.value)
+        case nn.Linear():
+            made = torch.nn.Linear(layer.in_features, layer.out_features, layer.bias)
+        case nn.BatchNorm1d():
+            made = torch.nn.BatchNorm1d(layer.features, layer.eps, layer.momentum, layer.affine)
+        case nn.LayerNorm() | nn.RMSNorm():
+            made = getattr(torch.nn, type(layer).__name__)(layer.features, layer.eps)
+        case nn.Softmax() | nn.LogSoftmax():
+            return getattr(torch.nn, type(layer).__name__)(-1)
+        case nn.Softplus():
+            return torch.nn.Softplus(layer.beta, threshold=1e9)
+        case _:  # the same name, and the same options
+            made = getattr(torch.nn, type(layer).__name__)(**dataclasses.asdict(layer))
+    made.double()
+    for name, value in params._asdict().items() if params else ():
+        if value is not None:
+            value = torch.tensor(getattr(value, "value", value))
+            getattr(made, name).data.copy_(value.T if value.ndim == 2 and isinstance(layer, nn.Linear) else value)
+    return made
+
+
+def leaves(made: Any) -> list[np.ndarray]:
+    """The parameters and buffers in our order, and laid out as ours."""
+    found = []
+    for part in made.modules():
+        named = {**dict(part.named_parameters(recurse=False)), **dict(part.named_buffers(recurse=False))}
+        for name, value in named.items():
+            if name != "num_batches_tracked":
+                host = value.detach().numpy()
+                found.append(host.T if isinstance(part, torch.nn.Linear) else host)
+    return found
+
+
+class Turned:
+    """An optimizer of the tests' own, whose matrices are (in, out), for torch's, which are (out, in) in a Linear."""
+
+    def __init__(self, made: Any, build: Callable[[list[Any]], Any]) -> None:
+        turned = {id(part.weight) for part in made.modules() if isinstance(part, torch.nn.Linear)}
+        self.params = [(p, id(p) in turned) for p in made.parameters()]
+        self.views = [p.detach().T if turn else p.detach() for p, turn in self.params]  # to change one changes p
+        self.optimizer = build(self.views)
+
+    def step(self) -> None:
+        for (p, turn), view in zip(self.params, self.views, strict=True):
+            view.grad = p.grad.T if turn else p.grad
+        self.optimizer.step()
+
+
+def optimizer(ours: Any, made: Any) -> Any:
+    """torch's optimizer of the same name and options; its learning rate is set before each step."""
+    params = list(made.parameters())
+    match ours:
+        case optim.ClipGradNorm():
+            return oracles.Clipped(
+                optimizer(ours.optimizer, made), params, torch.nn.utils.clip_grad_norm_, ours.max_norm
+            )
+        case optim.ClipGradValue():
+            clip = torch.nn.utils.clip_grad_value_
+            return oracles.Clipped(optimizer(ours.optimizer, made), params, clip, ours.clip_value)
+        case optim.Lion():
+            return oracles.Lion(torch, params, 0.0, *ours.betas, ours.weight_decay)
+        case optim.Muon():
+            return Turned(made, lambda views: oracles.Muon(
+                torch, views, 0.0, 0.0, decay=ours.weight_decay, momentum=ours.momentum, nesterov=ours.nesterov,
+                match=ours.adjust_lr_fn != "original", betas=ours.adamw_betas, eps=ours.adamw_eps,
+                weight_decay=ours.adamw_weight_decay,
+            ))  # fmt: skip
+    options = {field.name: getattr(ours, field.name) for field in dataclasses.fields(ours)} | {"lr": 0.0}
+    theirs = getattr(torch.optim, type(ours).__name__)(params, **options)
+    return oracles.InFloat64(torch, theirs) if isinstance(ours, optim.NAdam) else theirs
+
+
+def set_rate(theirs: Any, ours: Any, lr: float) -> None:
+    match theirs:
+        case oracles.Lion():
+            theirs.settings = (lr, *theirs.settings[1:])
+        case oracles.Muon():
+            theirs.lr = lr
+            set_rate(theirs.adamw, ours, lr * ours.adamw_lr_ratio)
+        case torch.optim.Optimizer():
+            for group in theirs.param_groups:
+                group["lr"] = lr
+        case _:
+            set_rate(theirs.optimizer, getattr(ours, "optimizer", ours), lr)
+
+
+def criterion(plan: Plan) -> Callable[[Any, np.ndarray], Any]:
+    """(prediction, rows) -> the loss of these rows, by torch's loss of the same name and options where it has one."""
+    ours, labels = plan.loss, isinstance(plan.loss, CLASSIFICATION_LOSSES)
+    options = {field.name: getattr(ours, field.name) for field in dataclasses.fields(ours)}
+    if labels:
+        weight, ignore = options.pop("class_weight"), options.pop("ignore_index")
+        options |= {"weight": None if weight is None else torch.tensor(weight, dtype=torch.float64)}
+        options |= {} if ignore is None else {"ignore_index": ignore}
+    target, weights = torch.tensor(plan.y), None if plan.weight is None else torch.tensor(plan.weight)
+    if labels and target.ndim == 1:
+        target = target.long()
+    options["reduction"] = ours.reduction if weights is None else "none"
+
+    def quantile(z: Any, t: Any) -> Any:
+        each = torch.maximum(ours.q * (t - z), (ours.q - 1) * (t - z))
+        return each if weights is not None else each.mean() if ours.reduction == "mean" else each.sum()
+
+    theirs = quantile if isinstance(ours, nn.QuantileLoss) else getattr(torch.nn, type(ours).__name__)(**options)
+
+    def loss(z: Any, rows: np.ndarray) -> Any:
+        value = theirs(z, target[rows])
+        if weights is None:
+            return value
+        total = (weights[rows] * (value if labels else value.sum(1))).sum()
+        if ours.reduction == "sum":
+            return total
+        return total / shares(plan)[rows].sum() / (1 if labels else z.shape[1])
+
+    return loss
+
+
+def shares(plan: Plan) -> np.ndarray:
+    """What each row counts in the mean over several batches: its weight, times that of its class."""
+    share = np.ones(len(plan.y)) if plan.weight is None else plan.weight
+    if isinstance(plan.loss, CLASSIFICATION_LOSSES) and plan.y.ndim == 1:
+        seen = plan.y != plan.loss.ignore_index
+        v = np.ones(1 + plan.y.max()) if plan.loss.class_weight is None else np.asarray(plan.loss.class_weight)
+        share = np.where(seen, share * v[np.where(seen, plan.y, 0)], 0.0)
+    return share
+
+
+def run(plan: Plan, epochs: int) -> Result:
+    """Train the twin on the rows as they stand, and look at it in inference at the end."""
+    made, share = module(plan.model, plan.params), shares(plan)
+    x = torch.tensor(plan.x if isinstance(plan.model.layers[0], nn.Embedding) else plan.x.astype(np.float64))
+    theirs, loss, count = optimizer(plan.optimizer, made), criterion(plan), len(plan.y)
+    batches = [np.arange(at, min(at + plan.batch_size, count)) for at in range(0, count, plan.batch_size)]
+    is_sum, losses, step = plan.loss.reduction == "sum", [], 0
+    for _ in range(epochs):
+        total = 0.0
+        for rows in batches:
+            made.zero_grad()
+            value = loss(made(x[rows]), rows)
+            value.backward()
+            set_rate(theirs, plan.optimizer, plan.lr_scale * plan.rate(step, len(batches)))
+            theirs.step()
+            total += float(value.detach()) * (1.0 if is_sum else share[rows].sum())
+            step += 1
+        losses.append(total / share.sum())
+    made.eval()
+    with torch.no_grad():
+        prediction = made(x)
+        value = float(loss(prediction, np.arange(count)))
+    return Result(losses, leaves(made), prediction.numpy(), value / share.sum() if is_sum else value)
