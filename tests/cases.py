@@ -529,7 +529,7 @@ _CHANCES = np.eye(5)[_LABELS] * 0.5 + 0.1
 _LOGIT, _BINARY = _LOGITS[:, :1], (_LOGITS[:, :1] + draw("binary noise", 41, 1) > 0.3).astype(np.float64)
 _Z, _T = draw("numbers", 41, 3), draw("numbers", 41, 3) + 0.5 * draw("number noise", 41, 3)
 _FAR = np.array([1e6, -2e5, 3e4])
-_F1 = ("f1_score", confusion.F1)
+_F1 = ("f1_score", confusion.F1Score)
 
 
 def _scored(name: str, average: str) -> Callable[[Any, np.ndarray, np.ndarray, Any], Any]:
@@ -578,8 +578,8 @@ METRICS = [
         for name, kind in (("precision_score", confusion.Precision), ("recall_score", confusion.Recall), _F1)
         for average in confusion.AVERAGES
     ),
-    MetricCase("f1-probabilities", confusion.F1(5), _LOGITS, _CHANCES, _scored("f1_score", "macro")),
-    MetricCase("f1-binary", confusion.F1(2), _LOGIT, _BINARY, _scored("f1_score", "macro")),
+    MetricCase("f1-probabilities", confusion.F1Score(5), _LOGITS, _CHANCES, _scored("f1_score", "macro")),
+    MetricCase("f1-binary", confusion.F1Score(2), _LOGIT, _BINARY, _scored("f1_score", "macro")),
     MetricCase(
         "mae", regression.MeanAbsoluteError(), _Z[:, :1], _T[:, :1],
         lambda sk, z, t, w: sk.mean_absolute_error(t, z, sample_weight=w),

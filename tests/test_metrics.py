@@ -13,10 +13,10 @@ from conftest import Backend, eps
 from problem import X, Y, network
 
 from xpnn import (
-    F1,
     Accuracy,
     ConfusionMatrix,
     ErrorRate,
+    F1Score,
     MeanAbsoluteError,
     Precision,
     R2Score,
@@ -111,8 +111,8 @@ HEAVY = [(LOGITS, LABELS, [1, 2, 3, 4])]
         (Precision(3), HEAVY, (1 + 0 + 3 / 7) / 3),
         (Recall(3), HEAVY, (1 + 0 + 3 / 5) / 3),
         (Recall(3, "weighted"), HEAVY, 4 / 10),
-        (F1(3), PAIR, (1 + 0 + 1 / 2) / 3),
-        (F1(3, "weighted"), HEAVY, (1 * 1 + 4 * 0 + 5 * 6 / 12) / 10),
+        (F1Score(3), PAIR, (1 + 0 + 1 / 2) / 3),
+        (F1Score(3, "weighted"), HEAVY, (1 * 1 + 4 * 0 + 5 * 6 / 12) / 10),
         (MeanAbsoluteError(), [([[1, 2]], [[2, 0]]), ([[0, 0]], [[0, 1]])], (1.5 + 0.5) / 2),
         (MeanAbsoluteError(), [([[1, 2], [0, 0]], [[2, 0], [0, 1]], [3, 1])], (4.5 + 0.5) / 4),
         (R2Score(), [([[1]], [[0]]), ([[2], [4]], [[2], [4]])], 1 - 1 / 8),
@@ -144,8 +144,8 @@ def test_ties_and_nan_among_the_largest() -> None:
 
 
 def test_classes_that_neither_occur_nor_are_predicted_do_not_count() -> None:
-    assert value(F1(9), (np.eye(9)[[0, 1]], [0, 1])) == 1
-    assert value(F1(9), (np.eye(9)[[0, 1]], [0, 2])) == pytest.approx(1 / 3)
+    assert value(F1Score(9), (np.eye(9)[[0, 1]], [0, 1])) == 1
+    assert value(F1Score(9), (np.eye(9)[[0, 1]], [0, 2])) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -185,7 +185,7 @@ def test_nothing_seen_is_nan() -> None:
         (ErrorRate(), (4,), (4,), r"prediction has shape \(4,\)"),
         (TopKAccuracy(3), (4, 3), (4,), "k is 3 for 3 outputs"),
         (ConfusionMatrix(4), (4, 3), (4,), "ConfusionMatrix: classes is 4, but there are 3 outputs"),
-        (F1(3), (4, 1), (4, 1), "F1: classes is 3, but there are 1 outputs"),
+        (F1Score(3), (4, 1), (4, 1), "F1Score: classes is 3, but there are 1 outputs"),
         (MeanAbsoluteError(), (4, 1), (4,), "Give a column as"),
         (R2Score(), (4, 2), (4, 2), "R2Score: outputs is 1, but the model has 2"),
     ],
@@ -201,12 +201,12 @@ def test_shapes_that_do_not_fit(metric: Any, z: Any, t: Any, message: str) -> No
         (lambda: TopKAccuracy(0), "TopKAccuracy: k: 0 is not"),
         (lambda: ConfusionMatrix(1), "ConfusionMatrix: classes is 1"),
         (lambda: Precision(2.5), "Precision: classes: 2.5 is not"),  # type: ignore[arg-type]
-        (lambda: F1(3, "makro"), "did you mean 'macro'"),  # type: ignore[arg-type]
+        (lambda: F1Score(3, "makro"), "did you mean 'macro'"),  # type: ignore[arg-type]
         (lambda: R2Score(0), "R2Score: outputs: 0 is not"),
         (lambda: trainer_of(Accuracy()), "is no list; give"),
         (lambda: trainer_of([Accuracy]), "is no metric; give an instance"),
         (lambda: trainer_of(["accuracy"]), "'accuracy' is no metric"),
-        (lambda: trainer_of([F1(3), F1(3, "micro")]), "the name 'f1_score' would stand for two things"),
+        (lambda: trainer_of([F1Score(3), F1Score(3, "micro")]), "the name 'f1_score' would stand for two things"),
         (lambda: trainer_of([Accuracy("loss")]), "the name 'loss'"),
         (lambda: trainer_of([Accuracy("val_loss")]), "the name 'val_loss'"),
     ],
@@ -220,7 +220,7 @@ def trainer_of(metrics: Any, **options: Any) -> Trainer:
     return Trainer(network(), nn.CrossEntropyLoss(), optim.SGD(0.0), metrics=metrics, **options)
 
 
-ALL = (Accuracy(), ErrorRate(), TopKAccuracy(2), ConfusionMatrix(3), Precision(3), Recall(3), F1(3, "weighted"))
+ALL = (Accuracy(), ErrorRate(), TopKAccuracy(2), ConfusionMatrix(3), Precision(3), Recall(3), F1Score(3, "weighted"))
 
 
 def test_metrics_of_classes_in_training(backend: Backend) -> None:

@@ -11,12 +11,12 @@ from .errors import DownloadError as DownloadError
 from .errors import InputError as InputError
 from .errors import NonFiniteError as NonFiniteError
 from .errors import XpnnError as XpnnError
-from .training import F1 as F1
 from .training import Accuracy as Accuracy
 from .training import ConfusionMatrix as ConfusionMatrix
 from .training import CSVLogger as CSVLogger
 from .training import EarlyStopping as EarlyStopping
 from .training import ErrorRate as ErrorRate
+from .training import F1Score as F1Score
 from .training import History as History
 from .training import JSONLLogger as JSONLLogger
 from .training import LearningRateLogger as LearningRateLogger

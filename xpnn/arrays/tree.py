@@ -76,5 +76,12 @@ def merge(trained_part: Tree, carried_from: Tree) -> Tree:
     return trained_part
 
 
+def outline(tree: Tree) -> str:
+    """The types and the shapes of a tree, in words: to compare, and to show."""
+    if isinstance(tree, tuple):
+        return f"{type(tree).__name__}({', '.join(map(outline, tree))})"
+    return "None" if tree is None else str(tuple(getattr(tree, "shape", ())))
+
+
 def _like(tree: tuple, branches: list) -> Tree:
     return getattr(tree, "_make", tuple)(branches)  # a NamedTuple has `_make`

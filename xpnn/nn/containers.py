@@ -157,6 +157,8 @@ def MLP(
         raise InputError(f"MLP: hidden_sizes is {hidden_sizes!r}; expected a list of widths: [{hidden_sizes}]")
     if isinstance(activation, str):
         one_of("activation", activation, ACTIVATIONS)  # also where there is no hidden layer
+    if norm is not None:
+        one_of("norm", norm, NORMS)
     rates = _one_each("dropout rates", dropout, hidden_sizes)
     activations = [_activation(each) for each in _one_each("activations", activation, hidden_sizes)]
     layers: list[Layer] = []
@@ -164,7 +166,7 @@ def MLP(
     for width, follows, rate in zip(hidden_sizes, activations, rates, strict=True):
         init = "glorot_uniform" if isinstance(follows, (Sigmoid, Tanh)) else "he_normal"
         layers.append(Linear(size, width, bias, init if weight_init is None else weight_init, bias_init))
-        layers += [follows] if norm is None else [NORMS[one_of("norm", norm, NORMS)](width), follows]
+        layers += [follows] if norm is None else [NORMS[norm](width), follows]
         if rate:
             layers.append(Dropout(rate))
         size = width

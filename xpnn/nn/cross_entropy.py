@@ -59,11 +59,10 @@ class CrossEntropyLoss:
     """The cross-entropy of logits against the target, with log p = log softmax(logits); see `xpnn.nn.cross_entropy`.
 
     logits          (batch, classes); softmax is part of the loss: the model ends with its logits
-    target          (batch,) integer labels 0 … classes − 1 (a label outside counts for no class); or (batch, classes)
-                    probabilities
+    target          (batch,) integer labels 0 … classes − 1, or ignore_index; or (batch, classes) probabilities
     sample_weight   (batch,) w, or None for 1
     class_weight    one weight v a class, or None for 1
-    label_smoothing the share of each row's target that is spread over all classes, from 0 to 1
+    label_smoothing the share of each row's target that is spread over all classes, from 0 to 1; in evaluation too
     ignore_index    the label of rows that do not count, or None: every row counts
     reduction       "mean", "sum" or "none"
 
@@ -205,6 +204,7 @@ def _counts(
     if target.ndim != 1 or (weights is None and loss.ignore_index is None):
         return Counts(u, u)
     xp = array_namespace(target)
+    target = xp.astype(target, xp.int32)  # not every library compares or takes with bytes
     if loss.ignore_index is not None:
         seen = target != loss.ignore_index
         u = xp.astype(seen, prediction.dtype) if u is None else xp.where(seen, u, 0.0)
@@ -217,7 +217,7 @@ def _counts(
 
 def _value(xp: Namespace, reduction: Reduction, q: Array, log_p: Array, factor: Array) -> Array:
     """ℓ, reduced; a class without a share adds nothing, whatever its log p."""
-    rows = -xp.sum(xp.where(q == 0, 0.0, q * log_p), axis=1, keepdims=True)
+    rows = -xp.sum(q * xp.where(q == 0, 0.0, log_p), axis=1, keepdims=True)
     value = reduced(xp, reduction, rows, factor)
     return value[:, 0] if reduction == "none" else value
 

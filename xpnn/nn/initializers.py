@@ -40,7 +40,8 @@ class VarianceScaling:
     def __post_init__(self) -> None:
         one_of("VarianceScaling: mode", self.mode, _FANS)
         one_of("VarianceScaling: distribution", self.distribution, ("normal", "uniform"))
-        if not 0 <= as_float("VarianceScaling: scale", self.scale) < math.inf:
+        object.__setattr__(self, "scale", as_float("VarianceScaling: scale", self.scale))
+        if not 0 <= self.scale < math.inf:
             raise InputError(f"VarianceScaling: scale is {self.scale!r}; expected a number of at least 0")
 
     def __call__(self, key: random.Key, shape: tuple[int, int]) -> np.ndarray:

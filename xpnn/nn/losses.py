@@ -4,8 +4,9 @@ All of them take
 
     prediction, target  z and t, (batch, outputs), the same shape
     sample_weight       w, (batch,), or None for 1
-    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ;
-                        "none": w_n · ℓ, (batch, outputs), and `backward` gives the derivative of each
+    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ,
+                        of which a trainer logs the weighted mean over the rows; "none": w_n · ℓ, (batch, outputs), and
+                        `backward` gives the derivative of each
 """
 
 from __future__ import annotations

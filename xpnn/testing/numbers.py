@@ -33,13 +33,17 @@ def differences(
 def gradient_error(
     got: np.ndarray, f: Callable[[np.ndarray], float], x: np.ndarray, entries: int | None = None
 ) -> float:
-    """max |got − ∂f/∂x| / max(1, max |∂f/∂x|), over all entries of x or some; infinite for another shape."""
+    """max |got − ∂f/∂x| / max(1, max |∂f/∂x|, |f(x)|), over all entries of x or some; infinite for another shape.
+
+    The differences see the rounding of f itself, which may be large.
+    """
     if got.shape != x.shape:
         return float("inf")
     places, slopes = differences(f, x, entries)
     if not places.size:
         return 0.0
-    return float(np.max(np.abs(got.ravel()[places] - slopes)) / max(1.0, np.max(np.abs(slopes))))
+    scale = max(1.0, float(np.max(np.abs(slopes))), abs(f(x.astype(np.float64))))
+    return float(np.max(np.abs(got.ravel()[places] - slopes))) / scale
 
 
 def ulps_apart(got: np.ndarray, wanted: np.ndarray) -> float:

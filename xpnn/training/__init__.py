@@ -9,7 +9,7 @@ from xpnn.training.callbacks import (
     TerminateOnNaN,
 )
 from xpnn.training.checkpoint import load_model, save_model
-from xpnn.training.confusion import F1, ConfusionMatrix, Precision, Recall
+from xpnn.training.confusion import ConfusionMatrix, F1Score, Precision, Recall
 from xpnn.training.history import History
 from xpnn.training.loggers import CSVLogger, JSONLLogger, LearningRateLogger
 from xpnn.training.metrics import Accuracy, ErrorRate, Metric, TopKAccuracy
@@ -17,7 +17,6 @@ from xpnn.training.regression import MeanAbsoluteError, R2Score
 from xpnn.training.trainer import Callback, Trainer
 
 __all__ = [
-    "F1",
     "Accuracy",
     "AtEnd",
     "AtStart",
@@ -26,6 +25,7 @@ __all__ = [
     "ConfusionMatrix",
     "EarlyStopping",
     "ErrorRate",
+    "F1Score",
     "History",
     "JSONLLogger",
     "LearningRateLogger",

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from xpnn.arrays.namespace import Array, array_namespace, device_of
-from xpnn.errors import InputError, as_count, one_of
+from xpnn.errors import InputError, as_count, as_float, one_of
 from xpnn.training.metrics import classes_of
 
 Average = Literal["macro", "micro", "weighted"]
@@ -34,6 +34,7 @@ class ConfusionMatrix:
 
     classes: int
     name: str = "confusion_matrix"
+    threshold: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -62,6 +63,7 @@ class Precision:
     classes: int
     average: Average = "macro"
     name: str = "precision"
+    threshold: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -87,6 +89,7 @@ class Recall:
     classes: int
     average: Average = "macro"
     name: str = "recall"
+    threshold: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -103,7 +106,7 @@ class Recall:
 
 
 @dataclass(frozen=True)
-class F1:
+class F1Score:
     """The harmonic mean of precision and recall: 2 c_ii / (Σ_j c_ij + Σ_j c_ji), averaged as in `Precision`.
 
     prediction and target as for `Accuracy`. Raises InputError for other shapes.
@@ -112,6 +115,7 @@ class F1:
     classes: int
     average: Average = "macro"
     name: str = "f1_score"
+    threshold: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -128,7 +132,8 @@ class F1:
 
 
 def _check(metric: Any) -> None:
-    """Raise InputError unless the metric has at least two classes."""
+    """Raise InputError unless the metric has at least two classes, and a number for its threshold."""
+    object.__setattr__(metric, "threshold", as_float(f"{type(metric).__name__}: threshold", metric.threshold))
     what = f"{type(metric).__name__}: classes"
     object.__setattr__(metric, "classes", as_count(what, metric.classes))
     if metric.classes < 2:
@@ -137,7 +142,7 @@ def _check(metric: Any) -> None:
 
 def _count(metric: Any, sums: Confusion, prediction: Array, target: Array, weight: Array | None) -> Confusion:
     """The counts after one more batch."""
-    predicted, true = classes_of(prediction, target)
+    predicted, true = classes_of(prediction, target, metric.threshold)
     outputs = prediction.shape[1]
     if metric.classes != max(outputs, 2):
         raise InputError(f"{type(metric).__name__}: classes is {metric.classes}, but there are {outputs} outputs")

@@ -32,7 +32,11 @@ def as_array(name: str, x: Any) -> Array:
     xp = array_namespace(x)
     if str(x.dtype) == "object" or not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
         text = isinstance(x, np.ndarray) and x.dtype.kind in "OSU"
-        cure = f"; encode text first: classes, {name} = numpy.unique({name}, return_inverse=True)" if text else ""
+        cure = ""
+        if text and name.endswith("y"):
+            cure = f"; encode text first: classes, {name} = numpy.unique({name}, return_inverse=True)"
+        elif text:
+            cure = f"; convert it, as {name}.astype(float), and encode columns of text first"
         raise InputError(f"{name} has dtype {x.dtype}; expected real numbers{cure}")
     if str(x.dtype).rpartition(".")[2] in ("float16", "bfloat16"):
         return xp.astype(x, xp.float32)  # exactly; not every library can show bfloat16 to NumPy
@@ -68,6 +72,11 @@ def check_target(name: str, y: Any, rows: int, outputs: int, *, labels: bool, ig
     Raises InputError, naming the first value that does not fit.
     """
     y = check_rows(name, y, rows)
+    if labels and outputs == 1:
+        raise InputError(
+            "the model has 1 output, but a loss of classes needs one a class, at least 2; give it 2, or take "
+            "nn.BCEWithLogitsLoss() with targets of 0 and 1"
+        )
     if labels and y.ndim == 2 and y.shape[1] == 1 and outputs != 1:
         warnings.warn(f"{name} has shape {tuple(y.shape)}; its one column is taken as the labels", stacklevel=4)
         y = y[:, 0]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from xpnn.arrays.namespace import Array, array_namespace, device_of
-from xpnn.errors import InputError, as_count
+from xpnn.errors import InputError, as_count, as_float
 
 RECORD = ("epoch", "loss", "lr", "seconds")  # names that every record has already
 
@@ -70,6 +70,9 @@ class Accuracy:
     name: str = "accuracy"
     threshold: float = 0.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", as_float("Accuracy: threshold", self.threshold))
+
     def init(self) -> AccuracySums:
         return AccuracySums(np.zeros(()), np.zeros(()))
 
@@ -89,12 +92,16 @@ class ErrorRate:
     """
 
     name: str = "error"
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", as_float("ErrorRate: threshold", self.threshold))
 
     def init(self) -> AccuracySums:
         return AccuracySums(np.zeros(()), np.zeros(()))
 
     def update(self, sums: AccuracySums, prediction: Array, target: Array, weight: Array | None) -> AccuracySums:
-        predicted, label = classes_of(prediction, target)
+        predicted, label = classes_of(prediction, target, self.threshold)
         return _add(sums, predicted == label, prediction, weight)
 
     def result(self, sums: AccuracySums) -> float:

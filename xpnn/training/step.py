@@ -50,16 +50,23 @@ class Totals(NamedTuple):
     bad_lr: Array
 
 
+class Clock(NamedTuple):
+    """Time as schedules see it, 0-d; step counts from 0, and each epoch begins at epoch · steps_per_epoch."""
+
+    step: Array
+    steps_per_epoch: Array
+
+
 class State(NamedTuple):
     """All that changes from step to step. A runner may reuse its memory: after a step, only the new state is alive."""
 
     params: Params
     optimizer: Any
-    ema: Any  # moving averages of the trained weights; () without
+    ema: Any  # moving averages of the parameters; () without
     constants: Params  # of the loss
     key: tuple[Array, Array]  # the words of the dropout key
     step: Array  # steps taken; shape (1,), in the key's lanes
-    steps_per_epoch: Array  # for schedules
+    clock: Clock  # for schedules
     lr_scale: Array  # what the optimizer's lr is multiplied by
     totals: Totals
 
@@ -82,11 +89,11 @@ def first_state(model: Layer, loss: Loss, metrics: Sequence[Metric], seed: int, 
     return State(
         params=params,
         optimizer=(),
-        ema=() if ema is None else tree.trained(params),
+        ema=() if ema is None else params,
         constants=loss.init(),
         key=key.words,
         step=key.step,
-        steps_per_epoch=np.ones(()),
+        clock=Clock(np.zeros(()), np.ones(())),
         lr_scale=np.ones(()),
         totals=empty_totals(metrics),
     )
@@ -107,17 +114,18 @@ def training_step(
         dprediction = loss.backward(state.constants, kept)
         _, grads = model.backward(state.params, residuals, dprediction, need_dx=False)
 
-        taken = array_namespace(state.lr_scale).astype(state.step, state.lr_scale.dtype)[0]
-        lr = state.lr_scale * learning_rate(optimizer.lr, taken, state.steps_per_epoch)
+        lr = state.lr_scale * learning_rate(optimizer.lr, *state.clock)
         trained, optimizer_state = optimizer.update(
             tree.trained(state.params), tree.trained(grads), state.optimizer, lr, donate=True
         )
         counts = _counts(loss, state.constants, prediction, y, weight)
         totals = _add(state.totals, metrics, value, is_sum, prediction, y, counts)
+        params = tree.merge(trained, grads)
         return state._replace(
-            params=tree.merge(trained, grads),
+            params=params,
             optimizer=optimizer_state,
-            ema=state.ema if ema is None else _follow(state.ema, trained, ema, taken),
+            ema=state.ema if ema is None else _follow(state.ema, params, ema, state.step),
+            clock=state.clock._replace(step=state.clock.step + 1),
             step=state.step + 1,
             totals=_watch(totals, value, state.step, lr),
         )
@@ -177,12 +185,20 @@ def _counts(loss: Loss, constants: Params, prediction: Array, y: Array, weight: 
     return Counts(weight, weight)
 
 
-def _follow(averages: Tree, trained: Tree, decay: float, taken: Array) -> Tree:
-    """e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten."""
-    xp = array_namespace(taken)
-    early = 9 / (10 + taken)  # 1 − (1 + t) / (10 + t): by subtraction, float32 would lose its digits
-    rest = xp.where(early > 1 - decay, early, 1 - decay)
-    return tree.map(lambda e, p: e + rest * (p - e), averages, trained)
+def _follow(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
+    """e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten.
+
+    Running statistics are averaged as well: those of the last weights do not belong to the averaged ones.
+    """
+    xp = array_namespace(step)
+
+    def follow(e: Array, p: Array) -> Array:
+        if not xp.isdtype(p.dtype, "real floating"):
+            return p
+        early = 9 / (10 + xp.astype(step[0], p.dtype))  # 1 − (1 + t) / (10 + t): subtraction would lose digits
+        return e + xp.where(early > 1 - decay, early, 1 - decay) * (p - e)
+
+    return tree.map(follow, averages, params)
 
 
 def _watch(totals: Totals, value: Array, step: Array, lr: Array) -> Totals:

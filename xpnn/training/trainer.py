@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import Place, current, place, place_of, to_numpy
+from xpnn.arrays.device import Place, current, parse_device, place, place_of
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.errors import InputError, as_count, as_float
 from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES
@@ -23,8 +23,9 @@ from xpnn.training.finite import shortest
 from xpnn.training.history import History, Logs
 from xpnn.training.inputs import all_finite, check_features, check_rows, check_target, check_weight, stays_whole
 from xpnn.training.metrics import Accuracy, Metric, check_metrics
+from xpnn.training.rehearsal import outputs_for_one, rehearse_evaluation, rehearse_training
 from xpnn.training.runners import Runner, batches_of, download, make_runner, place_for, upload
-from xpnn.training.step import Data, State
+from xpnn.training.step import Clock, Data, State
 
 Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epoch
 Progress: TypeAlias = Callable[[int, int], None]  # called between steps: (rows done, rows of this epoch)
@@ -40,9 +41,9 @@ class Trainer:
     device     None: where the first data lives. Or "cpu", "cuda", "cuda:1" (DeviceUnavailableError where unusable),
                "auto" (a GPU where one is usable, else the CPU with a warning), or a Place from `xpnn.find_place`
     dtype      "float32" or "float64"; None: that of the first data, float32 if that is neither
-    ema        decay of an exponential moving average of the weights, as 0.999; None for none. The averaged weights are
-               what evaluate, validate, predict and snapshot use; training goes on from the others
-    metrics    None: accuracy for CrossEntropyLoss, otherwise none
+    ema        decay of an exponential moving average of the weights, as 0.999; None for none. The averages, of running
+               statistics too, are what evaluate, validation, predict and snapshot use; training goes on from the others
+    metrics    of `xpnn.training`, or one's own; None: accuracy for CrossEntropyLoss and NLLLoss, otherwise none
     """
 
     def __init__(
@@ -57,13 +58,19 @@ class Trainer:
         metrics: Sequence[Metric] | None = None,
         ema: float | None = None,
     ) -> None:
+        if isinstance(device, str):
+            parse_device(device)
         if dtype not in (None, "float32", "float64"):
             raise InputError(f"dtype: {dtype!r} is not one of float32, float64, None")
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed, self.device, self.dtype = seed, device, dtype
-        for name, part in (("model", model), ("loss", loss), ("optimizer", optimizer)):
+        for name, part, cure in (
+            ("model", model, "nn.Sequential(…)"),
+            ("loss", loss, "nn.CrossEntropyLoss()"),
+            ("optimizer", optimizer, "optim.Adam()"),
+        ):
             if isinstance(part, (str, type, int, float, list, tuple)):
-                raise InputError(f"{name}: {part!r} is no {name}; give an instance, as optim.Adam()")
+                raise InputError(f"{name}: {part!r} is no {name}; give an instance, as {cure}")
         if ema is not None and not 0 <= as_float("ema", ema) < 1:
             raise InputError(f"ema: {ema!r} is no decay; expected 0 <= ema < 1, or None")
         self._ema = None if ema is None else float(ema)
@@ -102,7 +109,7 @@ class Trainer:
         if mine != theirs:
             raise InputError(f"these parameters are of another model: {theirs}; expected {mine}")
         params = tree.rebuild(self._host.params, [np.array(leaf) for leaf in tree.leaves(params)])
-        ema = () if self._ema is None else tree.trained(params)
+        ema = () if self._ema is None else params
         self._host = self._host._replace(params=params, ema=ema)
         if self._state is not None:
             self._state = self._runner.write(self._state, params=params, ema=ema)
@@ -140,6 +147,7 @@ class Trainer:
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
         callbacks = check_callbacks(callbacks, terminate_on_nan=terminate_on_nan)
         data = self._enter(x, y, sample_weight)
+        rehearse_training(self.model, self.loss, self._host, data.x, data.y)
         if validation_data is not None and len(validation_data) != 2:
             raise InputError(f"validation_data holds {len(validation_data)} things; expected (x, y)")
         validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
@@ -193,11 +201,7 @@ class Trainer:
             y = check_target(f"{prefix}y", y, rows, outputs.shape[1], labels=self._labels, ignore=ignore)
         else:
             y = check_rows(f"{prefix}y", y, rows)  # a loss of one's own knows what it takes
-        with np.errstate(all="ignore"):  # what it has to say of shapes it says here, before anything is uploaded
-            first = to_numpy(y[:1, ...])
-            self.loss.forward(self._host.constants, outputs, first)
-            for metric in self.metrics:
-                metric.update(metric.init(), outputs, first, None)
+        rehearse_evaluation(self.loss, self.metrics, self._host, outputs, y)
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
         return Data(
@@ -218,17 +222,7 @@ class Trainer:
 
     def _build(self, x: Array) -> np.ndarray:
         """Make the state where `x` (or `device`) says, once; the host's outputs for a row of zeros, (1, outputs)."""
-        shape = tuple(x.shape)
-        # One row of zeros through the host's own copy shows every mistake in the shapes before anything is uploaded.
-        row = np.zeros((1, *shape[1:]), to_numpy(x[:1, ...]).dtype if stays_whole(x, self.model) else np.float64)
-        try:
-            with np.errstate(all="ignore"):
-                outputs = self.model.forward(self._host.params, row)[0]
-        except InputError as error:
-            raise InputError(f"x of shape {shape} does not fit the model. One row of it: {error}") from error
-        if outputs.ndim != 2:
-            came = (shape[0], *outputs.shape[1:])
-            raise InputError(f"the model turns x of shape {shape} into shape {came}; expected (rows, outputs)")
+        outputs = outputs_for_one(self.model, self._host, x)
         if self._state is None:
             self._where = place_for(x, self.device)
             name = str(x.dtype).rpartition(".")[2]
@@ -244,7 +238,7 @@ class Trainer:
     def _weights(self) -> Params:
         """What the model predicts with: the averages, where there are any."""
         state = self.state
-        return state.params if self._ema is None else tree.merge(state.ema, state.params)
+        return state.params if self._ema is None else state.ema
 
     def _warm_up(self, data: Data, batch_size: int) -> None:
         """Let the runner compile both shapes of a batch before the first epoch is timed: no steps of each."""
@@ -264,7 +258,8 @@ class Trainer:
         fresh = steps.empty_totals(self.metrics)
         lr_scale = np.asarray(as_float("lr_scale", self.lr_scale))
         per_epoch = np.asarray(float(-(-rows // batch_size)))
-        self._state = runner.write(self.state, totals=fresh, lr_scale=lr_scale, steps_per_epoch=per_epoch)
+        clock = Clock(self.epoch * per_epoch, per_epoch)
+        self._state = runner.write(self.state, totals=fresh, lr_scale=lr_scale, clock=clock)
         for batches in batches_of(order, batch_size, self._where):
             for first in range(0, batches.shape[0], runner.chunk):
                 last = min(first + runner.chunk, batches.shape[0])
@@ -275,7 +270,7 @@ class Trainer:
                     progress(done, rows)
                 if self._stopping:
                     return None
-        totals = download(self._state.totals)  # the one wait for the device in an epoch
+        totals = download(self._state.totals)  # the one wait for the device in an epoch of training
         self.epoch += 1
         logs: Logs = {"epoch": self.epoch, **steps.result(totals, self.metrics)}
         if validation is not None:
