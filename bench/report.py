@@ -20,7 +20,8 @@ def machine() -> str:
 
     blas = os.environ.get("OPENBLAS_CORETYPE", "chosen by itself")
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
-    return f"{cpu_model()}, {usable_cores()} cores, {versions}, OpenBLAS kernels {blas}"
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "as they come")
+    return f"{cpu_model()}, {usable_cores()} cores, {versions}, OpenBLAS kernels {blas}, BLAS threads {threads}"
 
 
 def write(name: str, table: list[str], results: list[dict[str, Any]]) -> None:

@@ -112,3 +112,18 @@ def test_loading_weights_restarts_their_average() -> None:
     ):
         assert np.array_equal(one, other) and np.array_equal(one, third)
     run.fit(X, Y)  # the averages have memory of their own: donation must not reuse it
+
+
+def test_running_statistics_are_averaged_with_the_weights(backend: Backend) -> None:
+    """Those of the last weights do not belong to the averaged ones."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.5), device=backend.where, dtype="float64", ema=0.9)
+    plain = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.5), device=backend.where, dtype="float64")
+    wanted = plain.snapshot()
+    for t in range(5):
+        plain.fit(X, Y, batch_size=40)
+        share = 1 - min(0.9, (1 + t) / (10 + t))
+        wanted = tree.map(lambda e, p, share=share: e + share * (p - e), wanted, plain.snapshot())
+    run.fit(X, Y, epochs=5, batch_size=40)
+    assert_close(run.snapshot()[1].running_var.value, wanted[1].running_var.value)
+    assert not np.allclose(run.snapshot()[1].running_var.value, plain.snapshot()[1].running_var.value)

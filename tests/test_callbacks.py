@@ -426,3 +426,13 @@ def test_every_callback_here_is_public() -> None:
     names = {**vars(callbacks), **vars(loggers)}.items()
     kinds = {name for name, kind in names if isinstance(kind, type) and "__call__" in vars(kind)}
     assert len(kinds) == 7 and kinds <= set(training.__all__)
+
+
+def test_a_table_with_an_open_last_line_and_a_blank_first_one_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "log.csv"
+    trainer().fit(X, Y, callbacks=[CSVLogger(path, append=True)])
+    header, row = path.read_text().splitlines()
+    path.write_text(f"\n{header}\n{row}")
+    trainer().fit(X, Y, callbacks=[CSVLogger(path, append=True)])
+    lines = path.read_text().splitlines()
+    assert lines[:3] == ["", header, row] and len(lines) == 4 and lines[3].count(",") == header.count(",")

@@ -96,7 +96,7 @@ BAD = [
     (broken(X, 3, 2), Y, {}, r"x\[3, 2\] is nan \(1 of 240 values are not finite\)"),
     (broken(X, 3, 2, value=math.inf), Y, {}, r"x\[3, 2\] is inf"),
     (X.astype(complex), Y, {}, "x has dtype complex128; expected real numbers"),
-    (X.astype(str), Y, {}, "x has dtype <U32; expected real numbers; encode text first"),
+    (X.astype(str), Y, {}, r"x has dtype <U32; expected real numbers; convert it, as x.astype\(float\)"),
     ([[1.0], [1.0, 2.0]], Y, {}, "x: cannot be made an array"),
     (X, Y[:39], {}, r"y has shape \(39,\) for 40 rows"),
     (X, broken(Y, 7, value=3), {}, r"y\[7\] = 3.0, but labels must be whole numbers in 0…2 \(3 classes"),

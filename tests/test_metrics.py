@@ -279,3 +279,15 @@ def test_a_matrix_is_kept_in_json_and_not_shown_to_people(tmp_path: Any) -> None
     assert [json.loads(line) for line in path.read_text().splitlines()] == history.records
     assert np.sum(history.history["confusion_matrix"][1]) == 40
     assert "[" not in readable_numbers(history.records[0]) and "accuracy" in readable_numbers(history.records[0])
+
+
+def test_probabilities_of_one_class_are_cut_at_a_half_by_every_metric() -> None:
+    """After a Sigmoid, all of them with threshold=0.5 agree."""
+    p, t = np.array([[0.2], [0.7], [0.4], [0.9]]), np.array([[0.0], [1], [1], [1]])
+    half = {"threshold": 0.5}
+    metrics = (Accuracy(**half), ErrorRate(**half), ConfusionMatrix(2, **half), Recall(2, "micro", **half),
+               Precision(2, "micro", **half), F1Score(2, "micro", **half))  # fmt: skip
+    found = [metric.result(metric.update(metric.init(), p, t, None)) for metric in metrics]
+    assert found == [0.75, 25.0, [[1, 0], [1, 2]], 0.75, 0.75, 0.75]
+    with pytest.raises(InputError, match="threshold"):
+        Accuracy(threshold="a")

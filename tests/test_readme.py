@@ -84,3 +84,11 @@ def test_the_options_that_are_named_exist(capsys: pytest.CaptureFixture[str]) ->
     named = set(re.findall(r"(--[a-z][a-z-]+)", blocks("sh")[2] + re.sub(r"```.*?```", "", README, flags=re.DOTALL)))
     assert named - {"--check"} <= set(re.findall(r"(--[a-z][a-z-]+)", helps))
     assert named >= {"--device", "--hidden", "--json", "--data-dir"}
+
+
+def test_the_example_of_ones_own_parts_runs() -> None:
+    code = (ROOT / "examples" / "own_parts.py").read_text(encoding="utf-8")
+    one_place = "import xpnn.testing.checks as c, xpnn; c.usable_places = lambda: [xpnn.find_place('cpu', 'numpy')]\n"
+    done = subprocess.run([sys.executable, "-c", one_place + code], capture_output=True, text=True, check=True)
+    losses = [float(loss) for loss in re.findall(r"loss (\d+\.\d+)", done.stdout)]
+    assert len(losses) == 4 and losses[-1] < losses[0] / 2

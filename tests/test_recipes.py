@@ -222,7 +222,7 @@ def test_reproduce_with_several_seeds_counts_those_that_get_there(run: Run, monk
     status, out, _ = run("reproduce", "xor", "--json", "--quiet")
     (result,) = json.loads(out)["results"]
     assert status == 0 and result["seeds"] == 6 and 0 < result["seeds_that_met"] <= 6
-    assert result["measured"] == result["seeds_that_met"] / 6
+    assert result["measured"] in (0.5, 0.75, 0.875, 1)  # the median accuracy on four rows
     status, out, _ = run("reproduce", "xor", "--quiet")
     assert "of 6 seeds" in out
 
@@ -233,3 +233,28 @@ def test_the_list_of_recipes(run: Run) -> None:
     facts: dict[str, Any] = json.loads(run("recipes", "--json")[1])
     assert [recipe["name"] for recipe in facts["recipes"]] == NAMES
     assert facts["recipes"][0]["published"][0]["at_least"] == 0.9913
+
+
+def test_a_network_without_probabilities_gives_scores(run: Run, tmp_path: Path) -> None:
+    folder, rows = tmp_path / "run", tmp_path / "rows.npy"
+    options = ("--loss", "mse", "--dropout", "0", "--epochs", "1", "--output", str(folder), "--quiet")
+    assert run("train", "digits", *options)[0] == 0
+    np.save(rows, load("digits").x_test[:2])
+    assert run("predict", str(folder), str(rows))[1].startswith("row,prediction,score\n")
+
+
+@pytest.mark.parametrize("schedule", ["step", "exponential", "inverse-time", "polynomial", "cosine", "one-cycle"])
+def test_a_warm_up_shortens_what_follows_it(schedule: str) -> None:
+    """The rate at the end of all epochs is the schedule's last, warmed up or not."""
+    ends = []
+    for warmup in (0.0, 10.0):
+        made = building.schedule(Settings(optimizer="sgd", lr=0.1, schedule=schedule, warmup=warmup), 40)
+        assert callable(made)
+        last = 399.0 if schedule == "step" else 400.0  # at the very end it would step once more
+        ends.append(float(made(np.asarray(last), np.asarray(10.0))))
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9, atol=1e-12)
+
+
+def test_a_warm_up_longer_than_the_training_is_refused_where_the_epochs_are_the_default(run: Run) -> None:
+    status, _, err = run("train", "digits", "--warmup", "200")
+    assert status == 2 and "--warmup 200: there are 61 epochs" in err

@@ -17,7 +17,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.device import find_place
 from xpnn.arrays.namespace import array_namespace
 from xpnn.cli import main
-from xpnn.errors import CheckFailedError
+from xpnn.errors import CheckFailedError, InputError
 from xpnn.testing import Report, check_layer, check_loss, check_optimizer, samples
 from xpnn.testing.numbers import differences, gradient_error, ulps_apart
 from xpnn.training.runners import upload
@@ -131,7 +131,7 @@ def test_what_is_right_passes_everywhere(backend: Backend) -> None:
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        ("slope", "from finite differences"),
+        ("slope", "the gradient of parameters.gain, in (inference|training) is .* from finite differences"),
         ("writes", "read-only"),
         ("unstable", "state outside the parameters"),
         ("need_dx", "other gradients with need_dx off"),
@@ -251,3 +251,64 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert "0 of 1" in capsys.readouterr().out
     assert main(["check", "--only", "Linea"]) == 2
     assert "did you mean 'Linear'" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Deaf:
+    """A mean squared error that takes a sample_weight and leaves it out."""
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(self, constants: Any, prediction: Any, target: Any, sample_weight: Any = None) -> Any:
+        d = prediction - target
+        return array_namespace(d).mean(d * d), d
+
+    def backward(self, constants: Any, residuals: Any) -> Any:
+        return 2 * residuals / math.prod(residuals.shape)
+
+
+def test_a_loss_that_leaves_its_weights_out_is_found() -> None:
+    z, t = draw("z", 4, 3), draw("t", 4, 3)
+    assert check_loss(Deaf(), z, t, places=NUMPY).ok
+    with pytest.raises(CheckFailedError, match="is it left out"):
+        check_loss(Deaf(), z, t, np.arange(4.0), places=NUMPY)
+
+
+def test_a_wrong_gradient_of_a_large_loss_is_found() -> None:
+    """Both the slopes and the loss are large: the error counts once against the larger."""
+
+    @dataclass(frozen=True)
+    class Large(LogCosh):
+        def forward(self, constants: Any, prediction: Any, target: Any, sample_weight: Any = None) -> Any:
+            d = prediction - target
+            return 1e4 * array_namespace(d).sum(d * d), d
+
+        def backward(self, constants: Any, residuals: Any) -> Any:
+            return 2e4 * 1.0001 * residuals
+
+    with pytest.raises(CheckFailedError, match="the gradient of the prediction"):
+        check_loss(Large(), draw("z", 4, 3), draw("t", 4, 3), places=NUMPY)
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (lambda: check_layer(nn.Linear, np.ones((2, 3))), "Linear is a class; give an instance"),
+        (lambda: check_optimizer(optim.SGD(), places=["numpy"]), "find_place"),
+        (lambda: check_layer(nn.ReLU(), np.ones((2, 3)), places=[]), "find_place"),
+    ],
+)
+def test_what_cannot_be_checked_is_said(check: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check()
+
+
+def test_parameters_that_are_no_tuple_are_a_failure_not_a_crash() -> None:
+    @dataclass(frozen=True)
+    class Dicts(Gate):
+        def init(self, key: nn.Key) -> Any:
+            return {"gain": np.ones(4)}
+
+    report = check_layer(Dicts(4), draw("x", 6, 4), places=NUMPY[0], raise_error=False)
+    assert "expected NumPy arrays in a NamedTuple or a tuple" in report.failures()[0]

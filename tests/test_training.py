@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from problem import X, Y, network, trainer
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.arrays.device import find_place
-from xpnn.errors import NonFiniteError
+from xpnn.errors import InputError, NonFiniteError
 from xpnn.nn.losses import ELEMENTWISE_LOSSES
 from xpnn.training import History, JSONLLogger, Trainer, step
 from xpnn.training.trainer import Logs
@@ -273,3 +274,53 @@ def test_a_schedule_is_followed_step_by_step(backend: Backend) -> None:
 def test_a_function_of_ones_own_may_be_the_schedule() -> None:
     run = trainer(optim.SGD(lambda step, per_epoch: 0.1 / (1 + step)))
     assert [record["lr"] for record in run.fit(X, Y, epochs=2, batch_size=20)] == [np.float32(0.1) / 2, 0.025]
+
+
+def test_a_schedule_goes_on_by_whole_epochs() -> None:
+    """After 2 epochs of 4 steps, fits of other batches go on at epoch 2, and an epoch cut short is done again."""
+    run = trainer(optim.SGD(optim.ExponentialLR(1.0, 0.5)), dtype="float64")
+    run.fit(X, Y, epochs=2, batch_size=10)
+    assert run.fit(X, Y, batch_size=40).records[0]["lr"] == 0.5**2
+    stopping = {"progress": lambda done, rows: run.stop() if done >= 20 else None}
+    assert len(run.fit(X, Y, batch_size=10, **stopping)) == 0
+    assert run.fit(X, Y, batch_size=20).records[0]["lr"] == 0.5**3.5
+
+
+class Lying(NamedTuple):
+    weight: Any
+
+
+@dataclass(frozen=True)
+class WrongShape:
+    """A layer whose gradient has another shape than its parameter, which an update would broadcast."""
+
+    def init(self, key: nn.Key) -> Lying:
+        return Lying(np.ones(3))
+
+    def forward(self, params: Lying, x: Any, *, key: nn.Key | None = None) -> Any:
+        return x * params.weight, x
+
+    def backward(self, params: Lying, x: Any, dy: Any, *, need_dx: bool = True) -> Any:
+        return dy * params.weight, Lying((dy * x)[:, 0])
+
+
+@dataclass(frozen=True)
+class EachRow:
+    """A loss that is no one number."""
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(self, constants: Any, prediction: Any, target: Any, sample_weight: Any = None) -> Any:
+        return (prediction[:, 0] - target) ** 2, (prediction, target)
+
+    def backward(self, constants: Any, residuals: Any) -> Any:
+        return residuals[0]
+
+
+def test_parts_of_ones_own_that_break_their_promises_are_found_before_training() -> None:
+    for layers in ((WrongShape(),), (nn.Linear(3, 3), WrongShape())):
+        with pytest.raises(InputError, match=r"backward gave gradients .*Lying\(\(1,\)\).*Lying\(\(3,\)\)"):
+            Trainer(nn.Sequential(*layers), nn.CrossEntropyLoss(), optim.SGD()).fit(X[:, :3], Y)
+    with pytest.raises(InputError, match=r"the loss EachRow gave shape \(1,\); expected one number"):
+        Trainer(nn.Linear(6, 1), EachRow(), optim.SGD()).fit(X, Y)

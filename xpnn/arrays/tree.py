@@ -79,7 +79,7 @@ def merge(trained_part: Tree, carried_from: Tree) -> Tree:
 def outline(tree: Tree) -> str:
     """The types and the shapes of a tree, in words: to compare, and to show."""
     if isinstance(tree, tuple):
-        return f"{type(tree).__name__}({', '.join(map(outline, tree))})"
+        return f"{type(tree).__name__}({', '.join([outline(branch) for branch in tree])})"
     return "None" if tree is None else str(tuple(getattr(tree, "shape", ())))
 
 

@@ -17,11 +17,8 @@ _OF = {"momentum": ("sgd", "rmsprop", "muon"), "betas": ("adam", "adamw", "nadam
 
 def check(settings: Settings) -> None:
     """Raise InputError for settings that do not go together, before any data are read."""
-    if settings.epochs is not None and settings.warmup >= settings.epochs:
-        raise InputError(
-            f"--warmup {settings.warmup:g}: there are {settings.epochs} epochs; give more, or warm up less"
-        )
     optimizer(settings, settings.epochs or 10**6)
+    loss(settings)
     network(settings, 1, 2, ())
     if settings.augment:
         distort(settings.augment)
@@ -50,22 +47,25 @@ def schedule(settings: Settings, epochs: int) -> float | optim.Schedule:
     """The learning rate over `epochs`; --decay is what the schedule has of one. Raises InputError."""
     one_of("--schedule", settings.schedule, SCHEDULES)
     lr, decay = settings.lr or default_lr(settings.optimizer), settings.decay
+    if settings.warmup >= epochs:
+        raise InputError(f"--warmup {settings.warmup:g}: there are {epochs} epochs; give more, or warm up less")
+    if settings.schedule == "one-cycle":
+        return optim.OneCycleLR(lr, epochs, settings.warmup / epochs or 0.3)
+    length = epochs - settings.warmup
     if decay is not None and settings.schedule in ("constant", "cosine", "one-cycle"):
         raise InputError(f"--decay: the schedule {settings.schedule} has none to set")
     made: float | optim.Schedule = lr
     match settings.schedule:
         case "step":
-            made = optim.StepLR(lr, max(epochs / 3, 1), 0.1 if decay is None else decay)
+            made = optim.StepLR(lr, length / 3, 0.1 if decay is None else decay)
         case "exponential":
-            made = optim.ExponentialLR(lr, 0.01 ** (1 / epochs) if decay is None else decay)
+            made = optim.ExponentialLR(lr, 0.01 ** (1 / length) if decay is None else decay)
         case "inverse-time":
-            made = optim.InverseTimeLR(lr, 1 / epochs if decay is None else decay)
+            made = optim.InverseTimeLR(lr, 1 / length if decay is None else decay)
         case "polynomial":
-            made = optim.PolynomialLR(lr, epochs, 1.0 if decay is None else decay)
+            made = optim.PolynomialLR(lr, length, 1.0 if decay is None else decay)
         case "cosine":
-            made = optim.CosineAnnealingLR(lr, max(epochs - settings.warmup, 1))
-        case "one-cycle":
-            return optim.OneCycleLR(lr, epochs, settings.warmup / epochs or 0.3)
+            made = optim.CosineAnnealingLR(lr, length)
     return optim.LinearWarmup(made, settings.warmup) if settings.warmup else made
 
 
@@ -126,6 +126,12 @@ def probabilities(settings: Settings, outputs: np.ndarray) -> np.ndarray:
     if settings.loss == "cross-entropy":
         return nn.Softmax().forward((), outputs)[0]
     return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
+
+
+def gives_probabilities(settings: Settings, classes: int) -> bool:
+    """Whether a row of `probabilities` adds up to 1."""
+    scores = settings.loss == "mse" and settings.output_activation != "softmax"
+    return not scores or has_one_output(settings, classes)
 
 
 def distort(text: str) -> nn.Layer:

@@ -41,7 +41,10 @@ def doctor(
         bool, typer.Option("--json", help="Print one JSON object, for scripts and bug reports.")
     ] = False,
 ) -> None:
-    """Show which array libraries, GPUs and CPU kernels work on this machine, and how to mend what does not."""
+    """Show which libraries and GPUs work here.
+
+    And which CPU kernels, and how to mend what does not.
+    """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take 3/4 of a GPU that others may use
     with contextlib.redirect_stdout(sys.stderr):  # what a library prints at import is no part of the report
         facts = report()

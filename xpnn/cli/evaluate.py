@@ -33,7 +33,10 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Test a saved network: on the rows its training never saw, or on all rows of another CSV file."""
+    """Test a saved network.
+
+    On the rows its training never saw, or on all rows of another CSV file.
+    """
     saved, model, params = SavedRun.open(run)
     dataset = dataset or saved.settings.dataset
     x, y, rows = _samples(saved, dataset, data_dir, target)

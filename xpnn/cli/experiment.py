@@ -19,6 +19,7 @@ from xpnn.cli.settings import DTYPES, Settings
 from xpnn.cli.threads import one_thread_if_small
 from xpnn.data.datasets import Dataset, load
 from xpnn.data.splits import stratified_split
+from xpnn.errors import InputError
 from xpnn.training import Accuracy, EarlyStopping, History, Trainer
 from xpnn.training.trainer import Callback, Progress
 
@@ -87,6 +88,8 @@ def prepare(settings: Settings, where: Place, *, quiet: bool) -> Experiment:
         )
     rows, held = _validation_rows(data, settings)
     settings = settings.complete(len(rows))
+    if settings.patience is not None and not len(held):
+        raise InputError("--patience watches the validation loss, but there are too few rows to validate on")
     x, y = data.x_train[rows], data.y_train[rows]
     _warn_of_absent_classes(data, y)
     front = building.front(settings, data, x)

@@ -32,9 +32,10 @@ def plot(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Draw the loss and the error of runs against the epoch, several runs over each other.
+    """Draw loss and error of one or several runs.
 
-    A run may still be in training. The default file is drawn anew; a file named by --output must not exist.
+    Against the epoch, the runs over each other. A run may still be in training. The default file is drawn anew; a file
+    named by --output must not exist.
     """
     folders = list(dict.fromkeys(map(_absolute, run)))
     if output is not None:

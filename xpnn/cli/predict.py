@@ -32,7 +32,10 @@ def predict(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Classify the rows of a file with a saved network: the class of each, and how probable it is."""
+    """Classify the rows of a file with a saved network.
+
+    The class of each row, and how probable it is.
+    """
     saved, model, params = SavedRun.open(run)
     if output is not None:
         check_output(output)
@@ -45,18 +48,19 @@ def predict(
         (i, saved.classes[label], round(float(p[label]), 6))
         for i, (label, p) in enumerate(zip(best, probabilities, strict=True))
     ]
+    score = "probability" if building.gives_probabilities(saved.settings, len(saved.classes)) else "score"
     if as_json:
         facts = {
             "schema_version": SCHEMA_VERSION,
             "run": str(run),
             "file": str(file),
             "classes": saved.classes,
-            "predictions": [{"row": i, "prediction": label, "probability": p} for i, label, p in rows],
+            "predictions": [{"row": i, "prediction": label, score: p} for i, label, p in rows],
         }
         text = json.dumps(facts) + "\n"
     else:
         table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([("row", "prediction", "probability"), *rows])
+        csv.writer(table, lineterminator="\n").writerows([("row", "prediction", score), *rows])
         text = table.getvalue()
     if output is None:
         print(text, end="")

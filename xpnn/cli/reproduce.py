@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from dataclasses import asdict, replace
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ from xpnn.version import __version__
 
 
 def list_recipes(as_json: Json = False, debug: Debug = False) -> None:
-    """List the recipes for train --recipe and reproduce, with the figures to meet."""
+    """List the recipes, with the figures to meet."""
     found = [recipes.read(name) for name in recipes.names()]
     if as_json:
         rows = [asdict(recipe) for recipe in found]
@@ -50,24 +51,27 @@ def reproduce(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the results.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Train the recipes and print published against measured. Exit status 1 where one falls short."""
+    """Train recipes: published against measured.
+
+    Exit status 1 where a figure is not met.
+    """
     chosen = [recipes.read(name) for name in names or recipes.names()]
-    where = choose_place(device, backend, not no_fallback, "fp32")
+    precisions = {recipe.train.get("precision", "fp32") for recipe in chosen}
+    where = choose_place(device, backend, not no_fallback, max(precisions))  # "fp64" is switched on for all
     results: list[dict[str, Any]] = []
     with Stopping() as stopping:
         for recipe in chosen:
             if not quiet:
                 say(people(stderr=True), f"{recipe.name}: {recipe.title}")
-            rows = _train(recipe, where, data_dir, quiet, stopping)
+            results += _train(recipe, where, data_dir, quiet, stopping)
             if stopping.signal is not None:
                 break
-            results += rows
     if stopping.signal is not None:
         tell(f"stopped by a signal; {counted(len({row['recipe'] for row in results}), 'recipe')} of {len(chosen)} done")
     if as_json:
         facts = {"schema_version": 1, "version": __version__, "backend": where.library, "device": where.name}
         print(json.dumps(to_json({**facts, "results": results})))
-    else:
+    elif results:
         _show(results, where)
     raise typer.Exit(stopping.status or int(not all(row["met"] for row in results)))
 
@@ -81,13 +85,19 @@ def _train(recipe: Recipe, where: Place, data_dir: str | None, quiet: bool, stop
     start = time.perf_counter()
     for seed in range(recipe.seeds):
         experiment = prepare(replace(settings, seed=seed), where, quiet=quiet)
+        if stopping.signal is not None:  # since the last training
+            break
         stopping.training(experiment.trainer)
         quietly = quiet or recipe.seeds > 1
         with EpochDisplay(experiment.epochs, len(experiment.rows), people(stderr=True), quiet=quietly) as display:
             experiment.fit([display], display.step)
         if stopping.signal is not None:
-            return []
+            break
         figures.append(_figures(experiment))
+        if recipe.seeds > 1 and not quiet and (seed + 1) % 10 == 0:
+            say(people(stderr=True), f"{seed + 1} of {recipe.seeds} seeds done")
+    if len(figures) < recipe.seeds:
+        return []
     return [_result(recipe, figure, figures, time.perf_counter() - start) for figure in recipe.published]
 
 
@@ -108,7 +118,7 @@ def _result(recipe: Recipe, figure: Published, figures: list[dict[str, float]], 
         "published": figure.said,
         "at_least": figure.at_least,
         "at_most": figure.at_most,
-        "measured": values[0] if len(values) == 1 else reached / len(values),
+        "measured": statistics.median(values),
         "seeds": len(values),
         "seeds_that_met": reached,
         "met": reached > 0,

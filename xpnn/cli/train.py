@@ -99,7 +99,7 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Train a network on a data set, test it once at the end, and save it if asked."""
+    """Train a network, and test it once at the end."""
     asked = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
     if recipe is not None:
         source = context.get_parameter_source  # of the command line, or a default

@@ -16,7 +16,15 @@ Residuals: TypeAlias = Any  # whatever forward keeps for backward: arrays, in tu
 
 
 class Layer(Protocol):
-    """A differentiable function of (params, x)."""
+    """A differentiable function of (params, x): write a frozen dataclass with these three methods.
+
+    Params are a NamedTuple (or a tuple) of arrays; residuals are whatever backward needs, arrays in tuples. A value
+    that is carried from step to step, not trained, is a field `nn.Carried(array)` of the params: forward computes the
+    next one and hands it over in the residuals, backward returns it in that field. The functions of the array's library
+    are `xp = xpnn.arrays.namespace.array_namespace(x)`; random numbers come from `xpnn.arrays.random.bits(key, shape)`
+    and `keep_mask(key, p, shape)`. `xpnn.testing.check_layer(layer, x)` looks whether all of this is kept, and
+    examples/own_parts.py shows one of each kind.
+    """
 
     def init(self, key: Key) -> Params:
         """The first values of the parameters, drawn by `key`: NumPy arrays on the host, in float64."""
@@ -35,7 +43,10 @@ class Layer(Protocol):
 
 
 class Loss(Protocol):
-    """A scalar function of (prediction, target)."""
+    """A scalar function of (prediction, target): write a frozen dataclass with these three methods.
+
+    A row with sample_weight w counts w times: a mean is Σ w ℓ / Σ w. `xpnn.testing.check_loss` looks whether it is so.
+    """
 
     def init(self) -> Params:
         """The constants of the loss (class weights, say): NumPy arrays on the host, placed once."""

@@ -23,7 +23,11 @@ class Schedule(Protocol):
 
 
 class Optimizer(Protocol):
-    """What an optimizer promises."""
+    """What an optimizer promises: write a frozen dataclass with `lr` and these two methods.
+
+    params and grads are nested tuples of arrays, with None where nothing is trained: `xpnn.arrays.tree.map(f, params,
+    grads)` goes through them side by side. `xpnn.testing.check_optimizer` looks whether it is right.
+    """
 
     @property
     def lr(self) -> float | Schedule:

@@ -3,7 +3,9 @@
 title, source   what it is, and where it was published (no source: it is ours)
 [train]         the options of `xpnn train`, by their names there with _ for -
 [chosen]        by option, why it is so where the source leaves it open
-[[published]]   measure (train_accuracy, test_accuracy, train_loss, …), value, and at_least or at_most: what to meet
+[[published]]   measure (train_accuracy, test_accuracy, train_loss, …), said (the figure as published), and at_least or
+                at_most: what to meet
+seeds           how many seeds `reproduce` tries, each with a network of its own; one that meets a figure is enough
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Recipe:
     train: dict[str, Any]
     chosen: dict[str, str]
     published: tuple[Published, ...]
-    seeds: int = 1  # how many seeds `reproduce` tries
+    seeds: int = 1
 
 
 def names() -> list[str]:

@@ -11,7 +11,8 @@ Of each is asked
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from xpnn.arrays.device import Place, to_numpy
 from xpnn.arrays.namespace import is_array
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Tree
-from xpnn.errors import CheckFailedError
+from xpnn.errors import CheckFailedError, InputError
+from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES
+from xpnn.nn.losses import ELEMENTWISE_LOSSES
 from xpnn.testing.deviations import KEY, Subject, at_place
 from xpnn.testing.numbers import gradient_error
 from xpnn.testing.places import usable_places
@@ -40,7 +43,7 @@ def check_layer(layer: nn.Layer, x: Any, *, places: Sequence[Place] | None = Non
 
     Raises CheckFailedError, which says all that is wrong; with raise_error=False the report does.
     """
-    return _finish(_layer(layer, _host(x)), places, raise_error)
+    return _finish("layer", layer, lambda: _layer(layer, _host(x)), places, raise_error)
 
 
 def check_loss(
@@ -54,28 +57,28 @@ def check_loss(
 ) -> Report:
     """Check a loss on a prediction, (batch, outputs), and the target that belongs to it; see `check_layer`."""
     weight = None if sample_weight is None else _host(sample_weight)
-    return _finish(_loss(loss, _host(prediction), _host(target), weight), places, raise_error)
+    return _finish("loss", loss, lambda: _loss(loss, _host(prediction), _host(target), weight), places, raise_error)
 
 
 def check_optimizer(
     optimizer: optim.Optimizer, *, places: Sequence[Place] | None = None, raise_error: bool = True
 ) -> Report:
     """Check an optimizer on a matrix and a vector, five steps, and on a small network; see `check_layer`."""
-    return _finish(_optimizer(optimizer), places, raise_error)
+    return _finish("optimizer", optimizer, lambda: _optimizer(optimizer), places, raise_error)
 
 
 def _layer(layer: nn.Layer, x: np.ndarray) -> Subject:
     def start() -> tuple[Tree, np.ndarray]:
         """(params, dy)"""
         first = layer.init(random.key(1, "init"))
+        if not isinstance(first, tuple) or not all(isinstance(leaf, np.ndarray) for leaf in tree.leaves(first)):
+            raise CheckFailedError(f"init gave {first!r}; expected NumPy arrays in a NamedTuple or a tuple")
         moved = [leaf + 0.1 * _draw(leaf.shape) for leaf in tree.leaves(tree.trained(first))]  # a bias of 0 hides much
         params = tree.merge(tree.rebuild(tree.trained(first), moved), first)
         return params, _draw(layer.forward(params, x)[0].shape)
 
     def promises() -> Iterator[str]:
         params, dy = start()
-        if not all(isinstance(leaf, np.ndarray) for leaf in tree.leaves(params)):
-            yield "init: the parameters must be NumPy arrays in a NamedTuple or a tuple"
         fixed, x_fixed, dy_fixed = (_read_only(part) for part in (params, x, dy))
         for key in (None, KEY):
             y, residuals = layer.forward(fixed, x_fixed, key=key)
@@ -84,19 +87,19 @@ def _layer(layer: nn.Layer, x: np.ndarray) -> Subject:
                 yield "forward gives another y for the same arguments: is there state outside the parameters?"
             if not _same(layer.backward(fixed, residuals, dy_fixed), (dx, grads)):
                 yield "backward gives other gradients when it is called again: does it write into its residuals?"
-            if _shape(grads) != _shape(params):
-                yield f"backward: the gradients are {_shape(grads)}; expected what init gives: {_shape(params)}"
+            came, wanted = tree.outline(grads), tree.outline(params)
+            if came != wanted:
+                yield f"backward: the gradients are {came}; expected what init gives: {wanted}"
             if dx is None and x.dtype.kind == "f":
                 yield "backward gives no dx although need_dx is on: nothing below this layer can be trained"
             if not _same(layer.backward(fixed, residuals, dy_fixed, need_dx=False)[1], grads):
                 yield "backward gives other gradients with need_dx off"
 
-    def gradient() -> float:
+    def gradients() -> Iterator[tuple[float, str]]:
         params, dy = start()
         trained = tree.trained(params)
-        leaves = tree.leaves(trained)
-        worst = 0.0
-        for key in (None, KEY):
+        leaves, names = tree.leaves(trained), [name for name, _ in tree.named(trained, "parameters")]
+        for key, when in ((None, "in inference"), (KEY, "in training")):
             dx, grads = layer.backward(params, layer.forward(params, x, key=key)[1], dy)
 
             def value(new: list[np.ndarray], x: np.ndarray, key: Key | None = key) -> float:
@@ -104,14 +107,14 @@ def _layer(layer: nn.Layer, x: np.ndarray) -> Subject:
                 return float(np.sum(layer.forward(here, x, key=key)[0] * dy))
 
             if dx is not None:
-                worst = max(worst, gradient_error(dx, lambda moved: value(leaves, moved), x, _ENTRIES))
+                at_x = partial(value, leaves)
+                yield gradient_error(dx, at_x, x, _ENTRIES), f"x, {when}"
             for i, grad in enumerate(tree.leaves(tree.trained(grads))):
 
-                def at(leaf: np.ndarray, i: int = i) -> float:
+                def at_leaf(leaf: np.ndarray, i: int = i, value: Callable[..., float] = value) -> float:
                     return value([*leaves[:i], leaf, *leaves[i + 1 :]], x)
 
-                worst = max(worst, gradient_error(grad, at, leaves[i], _ENTRIES))
-        return worst
+                yield gradient_error(grad, at_leaf, leaves[i], _ENTRIES), f"{names[i]}, {when}"
 
     def compute(inputs: Tree, key: Key) -> Tree:
         params, x, dy = inputs
@@ -129,7 +132,7 @@ def _layer(layer: nn.Layer, x: np.ndarray) -> Subject:
     params, dy = start()
     labels = np.arange(x.shape[0], dtype=np.int32) % 3
     name = type(layer).__name__
-    return Subject("layer", name, promises, gradient, compute, (params, x, dy), trainer, x, labels)
+    return Subject("layer", name, promises, gradients, compute, (params, x, dy), trainer, x, labels)
 
 
 def _loss(loss: nn.Loss, prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> Subject:
@@ -141,17 +144,21 @@ def _loss(loss: nn.Loss, prediction: np.ndarray, target: np.ndarray, weight: np.
         slope = loss.backward(fixed[0], residuals)
         if not _same(loss.forward(*fixed)[0], value) or not _same(loss.backward(fixed[0], residuals), slope):
             yield "another loss or gradient for the same arguments: is there state outside of them?"
+        if np.shape(value) != () and not isinstance(loss, (*CLASSIFICATION_LOSSES, *ELEMENTWISE_LOSSES)):
+            yield f"forward: the loss has shape {np.shape(value)}; expected one number, 0-d"
+        if weight is not None and np.ptp(weight) > 0 and _same(loss.forward(*fixed[:3])[0], value):
+            yield "forward: the loss is the same without sample_weight: is it left out?"
         if slope.shape != prediction.shape:
             yield f"backward: the gradient has shape {slope.shape}; expected the prediction's, {prediction.shape}"
 
-    def gradient() -> float:
+    def gradients() -> Iterator[tuple[float, str]]:
         constants = inputs[0]
         slope = loss.backward(constants, loss.forward(*inputs)[1])
 
         def value(z: np.ndarray) -> float:
             return float(np.sum(loss.forward(constants, z, target, weight)[0]))
 
-        return gradient_error(slope, value, prediction, _ENTRIES)
+        yield gradient_error(slope, value, prediction, _ENTRIES), "the prediction"
 
     def compute(inputs: Tree, key: Key) -> Tree:
         value, residuals = loss.forward(*inputs)
@@ -161,9 +168,9 @@ def _loss(loss: nn.Loss, prediction: np.ndarray, target: np.ndarray, weight: np.
         model = nn.Linear(5, prediction.shape[1])
         return Trainer(model, loss, optim.SGD(1e-3), device=where, dtype=dtype)
 
-    is_scalar = loss.forward(*inputs)[0].ndim == 0  # reduction "none" trains nothing
+    is_scalar = np.shape(loss.forward(*inputs)[0]) == ()  # reduction "none" trains nothing
     x, train = _draw((prediction.shape[0], 5)), trainer if is_scalar else None
-    return Subject("loss", type(loss).__name__, promises, gradient, compute, inputs, train, x, target)
+    return Subject("loss", type(loss).__name__, promises, gradients, compute, inputs, train, x, target)
 
 
 def _optimizer(optimizer: optim.Optimizer) -> Subject:
@@ -177,9 +184,9 @@ def _optimizer(optimizer: optim.Optimizer) -> Subject:
         return params, state
 
     def promises() -> Iterator[str]:
-        after = _shape(run(params, grads[:1], inputs[2])[0])
-        if after != _shape(params):
-            yield f"update: the parameters became {after}; expected {_shape(params)}"
+        after = tree.outline(run(params, grads[:1], inputs[2])[0])
+        if after != tree.outline(params):
+            yield f"update: the parameters became {after}; expected {tree.outline(params)}"
         first = run(*_read_only(inputs))
         if not _same(run(*_read_only(inputs)), first):
             yield "update gives other parameters for the same arguments: is there state outside of them?"
@@ -192,23 +199,33 @@ def _optimizer(optimizer: optim.Optimizer) -> Subject:
         return run(*inputs)
 
     x, labels = _draw((24, 6)), np.arange(24, dtype=np.int32) % 3
-    return Subject("optimizer", type(optimizer).__name__, promises, lambda: None, compute, inputs, trainer, x, labels)
+    return Subject("optimizer", type(optimizer).__name__, promises, tuple, compute, inputs, trainer, x, labels)
 
 
-def _finish(subject: Subject, places: Sequence[Place] | None, raise_error: bool) -> Report:
+def _finish(
+    kind: str, part: Any, make: Callable[[], Subject], places: Sequence[Place] | None, raise_error: bool
+) -> Report:
+    if isinstance(part, type):
+        raise InputError(f"check_{kind}: {part.__name__} is a class; give an instance, {part.__name__}(…)")
+    places = [places] if isinstance(places, Place) else places
+    if places is not None and not (places and all(isinstance(where, Place) for where in places)):
+        raise InputError(
+            f"places: {places!r} holds no places; give [xpnn.find_place('cpu', 'torch'), …], or None for all"
+        )
     problems: list[str] = []
     found: tuple[PlaceReport, ...] = ()
-    gradient, cause = None, None
+    gradient, gradient_of, cause = None, "", None
     try:
+        subject = make()
         for problem in subject.promises():
             if problem not in problems:
                 problems.append(problem)
-        gradient = subject.gradient()
+        gradient, gradient_of = max(subject.gradients(), default=(None, ""))
         found = tuple(at_place(subject, where) for where in (usable_places() if places is None else places))
     except Exception as error:
         cause = error
         problems.append(f"it raised {type(error).__name__}: {error}")
-    report = Report(subject.kind, subject.name, gradient, tuple(problems), found)
+    report = Report(kind, type(part).__name__, gradient, gradient_of, tuple(problems), found)
     if raise_error and not report.ok:
         raise CheckFailedError(f"{report.name}: " + "; ".join(report.failures())) from cause
     return report
@@ -231,13 +248,6 @@ def _read_only(host: Tree) -> Tree:
         return fixed
 
     return tree.map(copy, host)
-
-
-def _shape(host: Tree) -> Any:
-    """A tree as text: its types, and its leaves' shapes."""
-    if isinstance(host, tuple):
-        return f"{type(host).__name__}({', '.join(_shape(branch) for branch in host)})"
-    return "None" if host is None else str(tuple(np.shape(host)))
 
 
 def _same(one: Tree, other: Tree) -> bool:

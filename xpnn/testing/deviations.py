@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ STEPS = 50
 class Subject(NamedTuple):
     """What layers, losses and optimizers are to a check.
 
-    promises: yields what is not kept; gradient: its error, or None
+    promises: yields what is not kept; gradients: the error of each, and of what it is
     compute:  (inputs, key) -> all results, where the inputs lie; inputs: on the host
     trainer:  (place, dtype) -> a trainer that uses it, or None where it cannot train; x, y: what to train on
     """
@@ -34,7 +34,7 @@ class Subject(NamedTuple):
     kind: str
     name: str
     promises: Callable[[], Iterator[str]]
-    gradient: Callable[[], float | None]
+    gradients: Callable[[], Iterable[tuple[float, str]]]
     compute: Callable[[Tree, Key], Tree]
     inputs: Tree
     trainer: Callable[[Place, str], Trainer] | None

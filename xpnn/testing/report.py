@@ -54,12 +54,14 @@ class Report:
 
     kind:     "layer", "loss" or "optimizer"
     gradient: the error of the hand-derived gradient against finite differences in float64; None where there is none
+    gradient_of: which it is, the worst: of "x, in training", …
     problems: promises that are not kept
     """
 
     kind: str
     name: str
     gradient: float | None = None
+    gradient_of: str = ""
     problems: tuple[str, ...] = ()
     places: tuple[PlaceReport, ...] = ()
 
@@ -67,10 +69,13 @@ class Report:
         """All that is wrong, a line each."""
         lines = list(self.problems)
         if self.gradient is not None and not self.gradient <= GRADIENT:
-            lines.append(
-                f"the gradient is {self.gradient:.1e} from finite differences (at most {GRADIENT:.1e}); y may depend "
-                "on x through a statistic of the batch that backward takes for a constant, or x may lie on a kink"
+            line = (
+                f"the gradient of {self.gradient_of} is {self.gradient:.1e} from finite differences "
+                f"(at most {GRADIENT:.1e})"
             )
+            if self.gradient_of == "x, in training":
+                line += "; does y depend on x through a statistic of the batch that backward takes for a constant?"
+            lines.append(line)
         return lines + [line for place in self.places for line in place.failures()]
 
     @property

@@ -78,7 +78,8 @@ class EarlyStopping:
 
     monitor, min_delta, mode  what is watched, see `Monitor`
     restore_best_weights      at the end of fit, however it came about, the weights of the best epoch are loaded;
-                              the optimizer's state stays that of the last
+                              the optimizer's state stays that of the last. With a trainer's `ema` they are the
+                              averages, and a later fit goes on from them
 
     After each epoch it tells best_epoch and best (0 and ±∞ before there is one), stopped_epoch (0: it has not stopped
     anything) and best_weights (a snapshot, also after an error). Each fit starts afresh. Raises InputError where

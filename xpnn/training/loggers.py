@@ -45,25 +45,35 @@ class CSVLogger:
     def __call__(self, trainer: Any, logs: Logs) -> None:
         header = list(logs)
         if not self._header:
-            self._header = self._read_header() or self._write("w", header)
+            self._header = self._read_header() or self._begin(header)
         if header != self._header:
             raise InputError(
                 f"CSVLogger: {str(self.filename)!r} has the columns {', '.join(self._header)}, but the logs are "
                 f"{', '.join(header)}; log to another file"
             )
-        self._write("a", [json.dumps(to_json(value)) if isinstance(value, list) else value for value in logs.values()])
+        self._write([json.dumps(to_json(value)) if isinstance(value, list) else value for value in logs.values()])
 
     def _read_header(self) -> list[str]:
         """The header of the file to go on in; empty where a new file is to be begun."""
         if not self.append or not self.filename.exists():
             return []
         with self.filename.open(encoding="utf-8", newline="") as file:
-            return next(csv.reader(file, delimiter=self.separator), [])
+            return next((row for row in csv.reader(file, delimiter=self.separator) if row), [])
 
-    def _write(self, mode: str, row: list[Any]) -> list[Any]:
-        with self.filename.open(mode, encoding="utf-8", newline="") as file:
+    def _begin(self, header: list[str]) -> list[str]:
+        self.filename.parent.mkdir(parents=True, exist_ok=True)
+        if not self.append:
+            self.filename.write_bytes(b"")
+        self._write(header)
+        return header
+
+    def _write(self, row: list[Any]) -> None:
+        with self.filename.open("a+", encoding="utf-8", newline="") as file:
+            file.seek(0)
+            text = file.read()
+            if text and not text.endswith("\n"):  # someone's editor left the last line open
+                file.write("\n")
             csv.writer(file, delimiter=self.separator, lineterminator="\n").writerow(row)
-        return row
 
 
 class LearningRateLogger:

@@ -1,0 +1,94 @@
+"""A layer, a loss, a metric and a callback of one's own: trained and checked on whatever library the data come from."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpnn import Trainer, nn, optim
+from xpnn.arrays.namespace import array_namespace
+from xpnn.testing import check_layer, check_loss
+
+
+class GainParams(NamedTuple):
+    """gain: (features,), trained; size: (features,), the running mean of |x|, carried."""
+
+    gain: Any
+    size: nn.Carried
+
+
+@dataclass(frozen=True)
+class RunningScale:
+    """y = gain · x / size, where size is the mean of |x| over the batches before this one."""
+
+    features: int
+
+    def init(self, key: nn.Key) -> GainParams:
+        return GainParams(np.ones(self.features), nn.Carried(np.ones(self.features)))
+
+    def forward(self, params: GainParams, x: Any, *, key: nn.Key | None = None) -> tuple[Any, Any]:
+        xp = array_namespace(x)
+        size = params.size.value
+        following = size if key is None else 0.9 * size + 0.1 * xp.mean(xp.abs(x), axis=0)
+        scaled = x / size
+        return params.gain * scaled, (scaled, nn.Carried(following))
+
+    def backward(self, params: GainParams, residuals: Any, dy: Any, *, need_dx: bool = True) -> tuple[Any, GainParams]:
+        xp = array_namespace(dy)
+        scaled, following = residuals
+        return dy * params.gain / params.size.value, GainParams(xp.sum(dy * scaled, axis=0), following)
+
+
+@dataclass(frozen=True)
+class LogCosh:
+    """loss = Σ_n w_n · mean_outputs log cosh(z − t) / Σ_n w_n."""
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(self, constants: Any, prediction: Any, target: Any, sample_weight: Any = None) -> tuple[Any, Any]:
+        xp = array_namespace(prediction)
+        d = prediction - target
+        w = xp.ones_like(d[:, :1]) if sample_weight is None else sample_weight[:, None]
+        factor = w / (xp.sum(w) * d.shape[1])
+        size = xp.abs(d)
+        each = size + xp.log1p(xp.exp(-2 * size)) - math.log(2)  # log cosh d, which cannot overflow
+        return xp.sum(factor * each), (d, factor)
+
+    def backward(self, constants: Any, residuals: Any) -> Any:
+        d, factor = residuals
+        return array_namespace(d).tanh(d) * factor
+
+
+@dataclass(frozen=True)
+class LargestError:
+    """max |z − t| over all rows of an epoch."""
+
+    name: str = "largest_error"
+
+    def init(self) -> Any:
+        return np.zeros(())
+
+    def update(self, sums: Any, prediction: Any, target: Any, weight: Any) -> Any:
+        xp = array_namespace(prediction)
+        return xp.maximum(sums, xp.max(xp.abs(prediction - target)))
+
+    def result(self, sums: Any) -> float:
+        return float(sums)
+
+
+def say(trainer: Trainer, logs: dict[str, Any]) -> None:
+    """A callback is a function of (trainer, logs), called after each epoch."""
+    if logs["epoch"] % 10 == 0:
+        print(f"epoch {logs['epoch']}: loss {logs['loss']:.4f}, largest error {logs['largest_error']:.3f}")
+
+
+x = np.random.default_rng(0).normal(size=(200, 4)) * [1, 10, 100, 1000]
+y = (x / [1, 10, 100, 1000]).sum(axis=1, keepdims=True)
+check_layer(RunningScale(4), x[:8])
+check_loss(LogCosh(), y[:8], y[8:16], np.arange(8.0))
+trainer = Trainer(
+    nn.Sequential(RunningScale(4), nn.Linear(4, 1)), LogCosh(), optim.Adam(0.05), metrics=[LargestError()]
+)
+trainer.fit(x, y, epochs=40, callbacks=[say])
