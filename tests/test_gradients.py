@@ -218,3 +218,11 @@ def test_adams_first_corrections_are_exact_in_float32() -> None:
             got = one_minus_power(beta, np.float32(t))
             assert got.dtype == np.float32
             np.testing.assert_allclose(got, 1 - beta**t, rtol=3 * eps("float32"))
+
+
+def test_a_class_without_a_share_may_be_impossible() -> None:
+    """log p = −∞ times no share is nothing; as torch has it, which looks up the label's entry alone."""
+    log_p = np.array([[0.0, -np.inf], [-1.0, -0.5]])
+    with np.errstate(all="raise"):
+        value, residuals = nn.NLLLoss().forward((), log_p, np.array([0, 1]))
+        assert value == 0.25 and nn.NLLLoss().backward((), residuals).tolist() == [[-0.5, 0], [0, -0.5]]

@@ -15,6 +15,7 @@ import pytest
 from conftest import assert_close
 
 from xpnn import nn, optim, recipes
+from xpnn.arrays import tree
 from xpnn.arrays.device import find_place
 from xpnn.cli import building
 from xpnn.cli.experiment import prepare
@@ -258,3 +259,34 @@ def test_a_warm_up_shortens_what_follows_it(schedule: str) -> None:
 def test_a_warm_up_longer_than_the_training_is_refused_where_the_epochs_are_the_default(run: Run) -> None:
     status, _, err = run("train", "digits", "--warmup", "200")
     assert status == 2 and "--warmup 200: there are 61 epochs" in err
+
+
+def test_settings_become_the_parts_they_name() -> None:
+    settings = Settings(
+        optimizer="adamw", lr=0.1, betas="0.5,0.6", weight_decay=0.2, clip_norm=3.0, label_smoothing=0.1,
+        reduction="sum", norm="rms", activation="tanh", hidden="4,3", dropout="0.1,0", weight_init="zeros",
+        augment="degrees=5,scale=0.1", ema=0.9, patience=2, epochs=7,
+    )  # fmt: skip
+    assert building.optimizer(settings, 7) == optim.ClipGradNorm(optim.AdamW(0.1, (0.5, 0.6), weight_decay=0.2), 3.0)
+    assert building.loss(settings) == nn.CrossEntropyLoss(label_smoothing=0.1, reduction="sum")
+    squared = replace(settings, loss="mse", label_smoothing=0.0)
+    assert building.loss(squared) == nn.MSELoss("sum")
+    hidden = nn.MLP(64, 10, (4, 3), activation="tanh", norm="rms", dropout=(0.1, 0.0), weight_init="zeros")
+    experiment = prepare(settings, find_place("cpu", "numpy"), quiet=True)
+    front = (nn.Scale(1 / 16), nn.RandomDistortion(degrees=5, scale=(0.9, 1.1)), nn.Flatten())
+    assert experiment.model == nn.Sequential(*front, *hidden.layers)
+    experiment.trainer.predict(experiment.data.x_test)
+    assert len(tree.leaves(experiment.trainer.state.ema)) == len(tree.leaves(experiment.trainer.snapshot()))
+
+
+def test_patience_ends_the_training() -> None:
+    settings = Settings(optimizer="sgd", lr=0.3, hidden="16", epochs=80, patience=2)
+    experiment = prepare(settings, find_place("cpu", "numpy"), quiet=True)
+    losses = [record["val_loss"] for record in experiment.fit()[0]]
+    assert len(losses) == int(np.argmin(losses)) + 3 < 80
+
+
+@pytest.mark.parametrize(("bounds", "met"), [((0.9, None), (0.9, 0.95)), ((None, 0.1), (0.1, 0.0))])
+def test_a_figure_is_met_at_its_bound_and_beyond(bounds: Any, met: tuple[float, ...]) -> None:
+    figure = Published("test_accuracy", "", *bounds)
+    assert all(map(figure.is_met, met)) and not figure.is_met(0.5) and not figure.is_met(float("nan"))

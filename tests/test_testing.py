@@ -312,3 +312,22 @@ def test_parameters_that_are_no_tuple_are_a_failure_not_a_crash() -> None:
 
     report = check_layer(Dicts(4), draw("x", 6, 4), places=NUMPY[0], raise_error=False)
     assert "expected NumPy arrays in a NamedTuple or a tuple" in report.failures()[0]
+
+
+@dataclass(frozen=True)
+class Center:
+    """y = x − the batch's mean in training, whose backward forgets that the mean depends on x."""
+
+    def init(self, key: nn.Key) -> tuple[()]:
+        return ()
+
+    def forward(self, params: tuple[()], x: Any, *, key: nn.Key | None = None) -> Any:
+        return (x if key is None else x - array_namespace(x).mean(x, axis=0)), None
+
+    def backward(self, params: tuple[()], residuals: None, dy: Any, *, need_dx: bool = True) -> Any:
+        return dy, ()
+
+
+def test_a_gradient_that_is_wrong_in_training_alone_is_found() -> None:
+    with pytest.raises(CheckFailedError, match=r"the gradient of x, in training .* a statistic of the batch"):
+        check_layer(Center(), draw("x", 6, 4), places=NUMPY)
