@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.errors import InputError
 
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = 0x1BD11BDA
 
 
 class Key(NamedTuple):
@@ -59,10 +60,10 @@ def lanes(words: np.ndarray, library: str) -> np.ndarray:
 def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
     """Two words of Threefry-2x32-20 for each counter (x0, x1) under the key (k0, k1): 32-bit lanes that broadcast."""
     signed = array_namespace(k0).isdtype(k0.dtype, "signed integer")
-    ks = (k0, k1, k0 ^ k1 ^ _PARITY)
+    ks = (k0, k1, k0 ^ k1 ^ PARITY)
     x0, x1 = x0 + ks[0], x1 + ks[1]
     for group in range(5):
-        for r in _ROTATIONS[group % 2]:
+        for r in ROTATIONS[group % 2]:
             x0 = x0 + x1
             high = x1 >> (32 - r)
             if signed:  # >> repeats the sign bit
@@ -75,21 +76,37 @@ def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Arr
 
 def bits(key: Key, shape: tuple[int, ...]) -> Array:
     """32 random bits an element, in the lanes and on the device of the key; array of `shape`."""
-    k0, k1 = key.words
-    xp = array_namespace(k0)
-    if key.path:
-        # 31 bits of each: a Python number that fits every lane (JAX without 64 bits takes no larger one).
-        h0, h1 = (word >> 1 for word in _digest(key.path))
-        k0, k1 = k0 ^ h0, k1 ^ h1
-    n = math.prod(shape)
-    block = xp.arange((n + 1) // 2, dtype=k0.dtype, device=device_of(k0))
-    words = xp.stack(threefry2x32(k0, k1, block, key.step), axis=1)
-    return xp.reshape(xp.reshape(words, (-1,))[:n], shape)
+    k0, k1 = _folded(key)
+    return array_namespace(k0).reshape(_words(k0, k1, key.step, math.prod(shape)), shape)
 
 
 def keep_mask(key: Key, p: float, shape: tuple[int, ...]) -> Array:
     """True with probability 1 − p, compared as integers so that every library draws the same mask: bool of `shape`."""
-    return ((bits(key, shape) >> 8) & 0xFFFFFF) >= round(p * 2**24)
+    k0, k1 = _folded(key)
+    return array_namespace(k0).reshape(kept(k0, k1, key.step, math.prod(shape), round(p * 2**24)), shape)
+
+
+@accelerated
+def kept(k0: Array, k1: Array, step: Array, n: int, threshold: int) -> Array:
+    """(bits >> 8) ≥ threshold, for each of n words: bool (n,)."""
+    return ((_words(k0, k1, step, n) >> 8) & 0xFFFFFF) >= threshold
+
+
+def _folded(key: Key) -> tuple[Array, Array]:
+    """The words of the key, with its path in them."""
+    k0, k1 = key.words
+    if not key.path:
+        return k0, k1
+    # 31 bits of each: a Python number that fits every lane (JAX without 64 bits takes no larger one).
+    h0, h1 = (word >> 1 for word in _digest(key.path))
+    return k0 ^ h0, k1 ^ h1
+
+
+def _words(k0: Array, k1: Array, step: Array, n: int) -> Array:
+    """Words 2i and 2i + 1 of each block i, n of them in all: (n,)."""
+    xp = array_namespace(k0)
+    block = xp.arange((n + 1) // 2, dtype=k0.dtype, device=device_of(k0))
+    return xp.reshape(xp.stack(threefry2x32(k0, k1, block, step), axis=1), (-1,))[:n]
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> np.ndarray:
