@@ -632,7 +632,16 @@ _SQUARES = [leaf**2 for leaf in _leaves("v")]
 _MOMENTS = (_leaves("p"), _leaves("g"), _leaves("m"), _SQUARES)
 _MATRICES = tuple([draw(name, 3, 2), draw(name, 2, 4)] for name in ("p", "g", "m"))
 
+_LARGE = [draw(name, 300, 150) for name in "pgm"]  # more than a kernel takes at once
+
 ACCELERATED = [
+    AcceleratedCase(
+        "adam-large",
+        adam_step,
+        (*([leaf] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.0, False),
+        {"donate": True},
+    ),
+    AcceleratedCase("sgd-large", sgd_step, (*([leaf] for leaf in _LARGE), _RATE, 0.9, 0.0, False), {"donate": True}),
     AcceleratedCase(
         "sgd", sgd_step, (_leaves("p"), _leaves("g"), _leaves("v"), _RATE, 0.9, 0.1, True), {"donate": True}
     ),
