@@ -64,6 +64,16 @@ def test_optimizers_write_nothing_unless_given_leave(case: OptimizerCase) -> Non
     case.optimizer.update(params, grads, state, np.asarray(0.1))
 
 
+@pytest.mark.parametrize("case", OPTIMIZERS, ids=by_id)
+def test_optimizers_leave_what_could_be_written_to_alone(case: OptimizerCase) -> None:
+    """Without leave, not even a kernel that works in place may touch what it was given."""
+    params, grads = (draw("a", 3, 2), draw("b", 2)), (draw("da", 3, 2), draw("db", 2))
+    state = case.optimizer.init(params)
+    before = [np.array(leaf) for leaf in tree.leaves((params, grads, state))]
+    case.optimizer.update(params, grads, state, np.asarray(0.1))
+    assert all(map(np.array_equal, before, tree.leaves((params, grads, state))))
+
+
 @contextmanager
 def sync_guard() -> Iterator[None]:
     """While it holds, array-api-strict arrays cannot be read: what would make the host wait for a GPU raises."""
