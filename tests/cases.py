@@ -641,6 +641,15 @@ ACCELERATED = [
         (*([leaf] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.0, False),
         {"donate": True},
     ),
+    AcceleratedCase(
+        "adamw-plain", adam_step, (*_MOMENTS, [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, True), {"donate": True}
+    ),
+    AcceleratedCase(
+        "adam-transposed",  # views that no flat view can stand for
+        adam_step,
+        (*([leaf.T] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.0, False),
+        {"donate": True},
+    ),
     AcceleratedCase("sgd-large", sgd_step, (*([leaf] for leaf in _LARGE), _RATE, 0.9, 0.0, False), {"donate": True}),
     AcceleratedCase(
         "sgd", sgd_step, (_leaves("p"), _leaves("g"), _leaves("v"), _RATE, 0.9, 0.1, True), {"donate": True}
