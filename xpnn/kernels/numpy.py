@@ -112,7 +112,7 @@ def _sgd_step(
     *,
     donate: bool,
 ) -> Any:
-    if not donate or not _in_place(params, velocity) or not _flat(grads):
+    if not donate or not _in_place(params, velocity):
         return NotImplemented
     for p, g, *v in _pieces(params, grads, velocity):
         step = g + weight_decay * p if weight_decay else g
@@ -142,7 +142,7 @@ def _adam_step(
     *,
     donate: bool,
 ) -> Any:
-    if not donate or v_max or not _in_place(params, m, v) or not _flat(grads):
+    if not donate or v_max or not _in_place(params, m, v):
         return NotImplemented
     rate, shrink = lr / correction1, 1 - lr * weight_decay
     for p, g, m_, v_ in _pieces(params, grads, m, v):
@@ -169,11 +169,6 @@ def _adam_step(
 def _in_place(*groups: list[np.ndarray]) -> bool:
     """Whether all arrays may be written to through flat views."""
     return all(leaf.flags.writeable and leaf.flags.c_contiguous for group in groups for leaf in group)
-
-
-def _flat(leaves: list[np.ndarray]) -> bool:
-    """Whether flat views of the arrays are the arrays themselves."""
-    return all(leaf.flags.c_contiguous for leaf in leaves)
 
 
 def _pieces(*groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
