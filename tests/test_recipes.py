@@ -140,6 +140,7 @@ def test_every_option_at_once(run: Run) -> None:
         ("--momentum 0.5", "--momentum belongs to --optimizer sgd"),
         ("--optimizer sgd --betas 0.9,0.99", "--betas belongs to --optimizer adam"),
         ("--decay 0.5", "--decay: the schedule constant has none to set"),
+        ("--schedule one-cycle --decay 0.5", "--decay: the schedule one-cycle has none to set"),
         ("--schedule linear", "--schedule: 'linear' is not one of"),
         ("--optimizer admaw", "did you mean 'adamw'"),
         ("--weight-init he", "--weight-init"),

@@ -49,11 +49,11 @@ def schedule(settings: Settings, epochs: int) -> float | optim.Schedule:
     lr, decay = settings.lr or default_lr(settings.optimizer), settings.decay
     if settings.warmup >= epochs:
         raise InputError(f"--warmup {settings.warmup:g}: there are {epochs} epochs; give more, or warm up less")
+    if decay is not None and settings.schedule in ("constant", "cosine", "one-cycle"):
+        raise InputError(f"--decay: the schedule {settings.schedule} has none to set")
     if settings.schedule == "one-cycle":
         return optim.OneCycleLR(lr, epochs, settings.warmup / epochs or 0.3)
     length = epochs - settings.warmup
-    if decay is not None and settings.schedule in ("constant", "cosine", "one-cycle"):
-        raise InputError(f"--decay: the schedule {settings.schedule} has none to set")
     made: float | optim.Schedule = lr
     match settings.schedule:
         case "step":
