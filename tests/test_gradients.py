@@ -148,8 +148,12 @@ def test_dropout_scales_what_it_keeps_and_draws_anew_each_step_and_place() -> No
     _, (first, second, third) = two.forward(((), (), ()), x, key=key)
     assert not np.array_equal(first, second) and not np.array_equal(second, third)
     block = nn.Sequential(nn.Linear(40, 40), nn.ReLU(), nn.Dropout(0.5), nn.Linear(40, 40), nn.ReLU(), nn.Dropout(0.5))
-    _, kept = block.forward(params_of(block), x, key=key)
-    assert not np.array_equal(kept[0][2], kept[1][2])
+    zero = tree.map(np.zeros_like, block.init(KEY))
+    ones = tuple(
+        part._replace(bias=part.bias + 1) if part else part for part in zero
+    )  # nothing is 0 but what is dropped
+    _, (first, second) = block.forward(ones, x, key=key)
+    assert not np.array_equal(first.y, second.y) and set(np.unique(first.y)) == {0.0, 2.0}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -59,7 +59,9 @@ def brought(value: Any, backend: Backend) -> Any:
         return [brought(item, backend) for item in value]
     if isinstance(value, tuple):
         return getattr(value, "_make", tuple)([brought(item, backend) for item in value])
-    return backend.array(value) if isinstance(value, np.ndarray) else value
+    if isinstance(value, np.ndarray):
+        return backend.array(lanes(value, backend.library) if value.dtype == np.uint32 else value)
+    return value
 
 
 def arrays_in(value: Any) -> list[np.ndarray]:
