@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from cases import ACCELERATED, AcceleratedCase, draw
+from cases import draw
 from conftest import Backend, assert_close, make_backend
+from kernel_cases import ACCELERATED, AcceleratedCase
 
 import xpnn.kernels
 from xpnn.arrays.accelerate import Accelerated, AcceleratedPair, accelerated

@@ -1,0 +1,112 @@
+"""The table's rows for kernels: arguments on which whatever stands in for a reference function must do as it does."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from cases import draw, params_of
+
+from xpnn import nn
+from xpnn.arrays import random
+from xpnn.arrays.accelerate import Accelerated, AcceleratedPair
+from xpnn.nn.dense import dense
+from xpnn.nn.embedding import add_rows
+from xpnn.optim.adam import adam_step
+from xpnn.optim.adaptive import adagrad_step, rmsprop_step
+from xpnn.optim.lion import lion_step
+from xpnn.optim.muon import muon_step
+from xpnn.optim.nadam import nadam_step
+from xpnn.optim.sgd import sgd_step
+
+
+class AcceleratedCase(NamedTuple):
+    """Arguments of an accelerated function, or of a pair's forward, on which a kernel must do as its reference."""
+
+    id: str
+    op: Accelerated | AcceleratedPair
+    arguments: tuple[Any, ...]
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+
+def _leaves(name: str) -> list[np.ndarray]:
+    return [draw(name, 3, 2), draw(name, 2)]
+
+
+_KEY = random.key(3, "dropout")
+_RATE, _ONE, _TWO = np.asarray(0.1), np.asarray(0.1), np.asarray(0.01)
+_BLOCK = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))
+
+_SQUARES = [leaf**2 for leaf in _leaves("v")]
+_MOMENTS = (_leaves("p"), _leaves("g"), _leaves("m"), _SQUARES)
+_MATRICES = tuple([draw(name, 3, 2), draw(name, 2, 4)] for name in ("p", "g", "m"))
+
+_LARGE = [draw(name, 300, 150) for name in "pgm"]  # more than a kernel takes at once
+
+ACCELERATED = [
+    AcceleratedCase(
+        "adam-large",
+        adam_step,
+        (*([leaf] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.0, False),
+        {"donate": True},
+    ),
+    AcceleratedCase(
+        "adamw-plain", adam_step, (*_MOMENTS, [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, True), {"donate": True}
+    ),
+    AcceleratedCase(
+        "adam-transposed",  # views that no flat view can stand for
+        adam_step,
+        (*([leaf.T] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.0, False),
+        {"donate": True},
+    ),
+    AcceleratedCase("sgd-large", sgd_step, (*([leaf] for leaf in _LARGE), _RATE, 0.9, 0.0, False), {"donate": True}),
+    AcceleratedCase(
+        "sgd", sgd_step, (_leaves("p"), _leaves("g"), _leaves("v"), _RATE, 0.9, 0.1, True), {"donate": True}
+    ),
+    AcceleratedCase("sgd-plain", sgd_step, (_leaves("p"), _leaves("g"), [], _RATE, 0.0, 0.0, False), {"donate": False}),
+    AcceleratedCase(
+        "adam", adam_step, (*_MOMENTS, [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, False), {"donate": True}
+    ),
+    AcceleratedCase(
+        "adamw", adam_step, (*_MOMENTS, _SQUARES, _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, True), {"donate": True}
+    ),
+    AcceleratedCase(
+        "rmsprop",
+        rmsprop_step,
+        (_leaves("p"), _leaves("g"), _SQUARES, _leaves("u"), _RATE, 0.9, 1e-8, 0.1, 0.9),
+        {"donate": True},
+    ),
+    AcceleratedCase(
+        "adagrad", adagrad_step, (_leaves("p"), _leaves("g"), _SQUARES, _RATE, 1e-8, 0.1), {"donate": True}
+    ),
+    AcceleratedCase("add-rows", add_rows, (draw("dy", 6, 3), np.array([4, 0, 0, 2, 4, 0], np.int32), 5)),
+    AcceleratedCase(
+        "nadam", nadam_step, (*_MOMENTS, _RATE, _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, False), {"donate": True}
+    ),
+    AcceleratedCase(
+        "nadam-decoupled",
+        nadam_step,
+        (*_MOMENTS, _RATE, _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, True),
+        {"donate": False},
+    ),
+    AcceleratedCase(
+        "lion", lion_step, (_leaves("p"), _leaves("g"), _leaves("m"), _RATE, 0.9, 0.99, 0.1), {"donate": True}
+    ),
+    AcceleratedCase(
+        "muon",
+        muon_step,
+        (*_MATRICES, _RATE, 0.9, True, 0.1, (3.4445, -4.775, 2.0315), 1e-7, 5, "original"),
+        {"donate": True},
+    ),
+    AcceleratedCase(
+        "muon-plain",
+        muon_step,
+        (*_MATRICES, _RATE, 0.9, False, 0.0, (2.0, -1.5, 0.5), 1e-7, 2, "match_rms_adamw"),
+        {"donate": False},
+    ),
+    AcceleratedCase("kept", random.kept, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
+    AcceleratedCase("kept-none", random.kept, (*_KEY.words, _KEY.step, 3, 2**24)),
+    AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
+    AcceleratedCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),
+    AcceleratedCase("dense-linear", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]),), _BLOCK[:1], None, 0)),
+]
