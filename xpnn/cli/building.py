@@ -11,7 +11,6 @@ from xpnn.cli.settings import OPTIMIZERS, Settings, default_lr, numbers
 from xpnn.data.datasets import Dataset
 from xpnn.errors import InputError, one_of
 
-SCHEDULES = ("constant", "step", "exponential", "inverse-time", "polynomial", "cosine", "one-cycle")
 _OF = {"momentum": ("sgd", "rmsprop", "muon"), "betas": ("adam", "adamw", "nadam", "lion")}  # who has such a setting
 
 
@@ -26,7 +25,6 @@ def check(settings: Settings) -> None:
 
 def optimizer(settings: Settings, epochs: int) -> optim.Optimizer:
     """The optimizer, with its schedule over `epochs` and its clipping. Raises InputError."""
-    one_of("--optimizer", settings.optimizer, OPTIMIZERS)
     options: dict[str, Any] = {"lr": schedule(settings, epochs)}
     for name, having in _OF.items():
         if getattr(settings, name) is not None and settings.optimizer not in having:
@@ -45,7 +43,6 @@ def optimizer(settings: Settings, epochs: int) -> optim.Optimizer:
 
 def schedule(settings: Settings, epochs: int) -> float | optim.Schedule:
     """The learning rate over `epochs`; --decay is what the schedule has of one. Raises InputError."""
-    one_of("--schedule", settings.schedule, SCHEDULES)
     lr, decay = settings.lr or default_lr(settings.optimizer), settings.decay
     if settings.warmup >= epochs:
         raise InputError(f"--warmup {settings.warmup:g}: there are {epochs} epochs; give more, or warm up less")

@@ -12,8 +12,7 @@ import numpy as np
 import typer
 
 from xpnn.cli.console import counted, people, say, shown
-from xpnn.cli.options import Debug
-from xpnn.cli.predict import check_output
+from xpnn.cli.options import Debug, check_output
 from xpnn.cli.run_folder import HISTORY
 from xpnn.data.datasets import Dataset
 from xpnn.errors import DataFormatError, InputError

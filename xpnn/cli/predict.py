@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +13,10 @@ import numpy as np
 import typer
 
 from xpnn.cli import building
-from xpnn.cli.options import Backend, Debug, Device, Json, NoFallback, Run
+from xpnn.cli.options import Backend, Debug, Device, Json, NoFallback, Run, check_output
 from xpnn.cli.run_folder import SCHEMA_VERSION
 from xpnn.cli.saved import SavedRun
 from xpnn.data.datasets import read_features
-from xpnn.errors import InputError
 from xpnn.training.checkpoint import write_whole
 
 
@@ -66,11 +64,3 @@ def predict(
         print(text, end="")
     else:
         write_whole(output, text.encode())
-
-
-def check_output(output: Path) -> None:
-    """Raise InputError, before the work, where the file cannot be written without harm."""
-    if output.exists() or output.is_symlink():
-        raise InputError(f"--output: {str(output)!r} exists already; name another file, or delete it")
-    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
-        raise InputError(f"--output: {str(output.parent)!r} is not a folder that can be written")

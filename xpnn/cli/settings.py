@@ -31,6 +31,7 @@ OPTIMIZERS: dict[str, Any] = {
     "adagrad": optim.Adagrad,
 }
 LOSSES = ("cross-entropy", "mse")
+SCHEDULES = ("constant", "step", "exponential", "inverse-time", "polynomial", "cosine", "one-cycle")
 OUTPUTS = ("none", "sigmoid", "softmax")
 
 
@@ -73,6 +74,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         one_of("--optimizer", self.optimizer, OPTIMIZERS)
+        one_of("--schedule", self.schedule, SCHEDULES)
         one_of("--activation", self.activation, ACTIVATIONS)
         one_of("--output-activation", self.output_activation, OUTPUTS)
         one_of("--norm", self.norm, ("none", *NORMS))

@@ -15,7 +15,6 @@ from rich.console import Console
 from xpnn import nn, recipes
 from xpnn.arrays.device import Place
 from xpnn.cli import building
-from xpnn.cli.building import SCHEDULES
 from xpnn.cli.console import counted, people, readable_numbers, say, shown, tell
 from xpnn.cli.experiment import Experiment, prepare
 from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback
@@ -23,7 +22,7 @@ from xpnn.cli.plot import check_pictures, draw_pictures
 from xpnn.cli.progress import EpochDisplay
 from xpnn.cli.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
 from xpnn.cli.saved import SavedRun, sha256_of
-from xpnn.cli.settings import LOSSES, OPTIMIZERS, OUTPUTS, Settings, choose_place
+from xpnn.cli.settings import LOSSES, OPTIMIZERS, OUTPUTS, SCHEDULES, Settings, choose_place
 from xpnn.cli.stopping import Stopping
 from xpnn.errors import XpnnError
 from xpnn.nn.activations import ACTIVATIONS
