@@ -17,7 +17,7 @@ from xpnn.cli.options import Backend, Debug, Device, Json, NoFallback, Run, chec
 from xpnn.cli.run_folder import SCHEMA_VERSION
 from xpnn.cli.saved import SavedRun
 from xpnn.data.datasets import read_features
-from xpnn.training.checkpoint import write_whole
+from xpnn.training.files import write_whole
 
 
 def predict(

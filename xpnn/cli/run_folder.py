@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.errors import InputError
-from xpnn.training.checkpoint import write_whole
+from xpnn.training.files import write_whole
 from xpnn.training.history import to_json
 
 SCHEMA_VERSION = 1  # of run.json and of what --json prints

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from xpnn.arrays import random, tree
 from xpnn.errors import DataFormatError
 from xpnn.nn.protocols import Layer, Params
 from xpnn.nn.registry import from_config, to_config
+from xpnn.training.files import write_whole
 from xpnn.version import __version__
 
 FORMAT_VERSION = 1
@@ -80,28 +79,6 @@ def _read(path: str, raw: bytes) -> tuple[Layer, Params, dict[str, Any]]:
         raise DataFormatError(f"{path}: its metadata is not what xpnn writes: {error}") from error
     model = from_config(config)
     return model, _fit_in(path, model, tensors), about
-
-
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Put `content` at `path` by temporary file, fsync and replace: no reader, and no crash, ever sees a part of it."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _fit_in(path: str, model: Layer, tensors: dict[str, np.ndarray]) -> Params:
