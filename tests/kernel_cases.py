@@ -10,8 +10,10 @@ from cases import draw, params_of
 from xpnn import nn
 from xpnn.arrays import random
 from xpnn.arrays.accelerate import Accelerated, AcceleratedPair
+from xpnn.nn.cross_entropy import ClassWeights, cross_entropy
 from xpnn.nn.dense import dense
 from xpnn.nn.embedding import add_rows
+from xpnn.nn.preprocessing import scaled
 from xpnn.optim.adam import adam_step
 from xpnn.optim.adaptive import adagrad_step, rmsprop_step
 from xpnn.optim.lion import lion_step
@@ -40,6 +42,9 @@ _BLOCK = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))
 _SQUARES = [leaf**2 for leaf in _leaves("v")]
 _MOMENTS = (_leaves("p"), _leaves("g"), _leaves("m"), _SQUARES)
 _MATRICES = tuple([draw(name, 3, 2), draw(name, 2, 4)] for name in ("p", "g", "m"))
+
+_LOGITS, _LABELS = 3 * draw("z", 6, 5), np.array([4, 0, 0, 2, 4, 1], np.int32)
+_PLAIN, _NONE = nn.CrossEntropyLoss(), ClassWeights(None)
 
 _LARGE = [draw(name, 300, 150) for name in "pgm"]  # more than a kernel takes at once
 
@@ -106,6 +111,36 @@ ACCELERATED = [
     ),
     AcceleratedCase("kept", random.kept, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
     AcceleratedCase("kept-none", random.kept, (*_KEY.words, _KEY.step, 3, 2**24)),
+    AcceleratedCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),
+    AcceleratedCase("scaled-bytes", scaled, (np.arange(30, dtype=np.uint8).reshape(2, 3, 5), np.asarray(1 / 255))),
+    AcceleratedCase("cross-entropy", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, None)),
+    AcceleratedCase(
+        "cross-entropy-bytes", cross_entropy, (1e4 * _LOGITS, _PLAIN, _NONE, _LABELS.astype(np.uint8), None)
+    ),
+    AcceleratedCase("cross-entropy-one", cross_entropy, (_LOGITS[:1, :1], _PLAIN, _NONE, np.zeros(1, np.int64), None)),
+    AcceleratedCase(
+        "cross-entropy-outside",  # labels that no class has: rows without a share
+        cross_entropy,
+        (_LOGITS, _PLAIN, _NONE, np.array([4, 0, 5, 2, -1, 1], np.int32), None),
+    ),
+    AcceleratedCase(
+        "cross-entropy-sum", cross_entropy, (_LOGITS, nn.CrossEntropyLoss(reduction="sum"), _NONE, _LABELS, None)
+    ),
+    AcceleratedCase(
+        "cross-entropy-smooth", cross_entropy, (_LOGITS, nn.CrossEntropyLoss(label_smoothing=0.1), _NONE, _LABELS, None)
+    ),
+    AcceleratedCase("cross-entropy-weighted", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, draw("w", 6) ** 2)),
+    AcceleratedCase(
+        "cross-entropy-shares",
+        cross_entropy,
+        (_LOGITS, _PLAIN, _NONE, np.exp(_LOGITS) / np.exp(_LOGITS).sum(1, keepdims=True), None),
+    ),
+    AcceleratedCase(
+        "cross-entropy-ignored", cross_entropy, (_LOGITS, nn.CrossEntropyLoss(ignore_index=2), _NONE, _LABELS, None)
+    ),
+    AcceleratedCase(
+        "cross-entropy-classes", cross_entropy, (_LOGITS, _PLAIN, ClassWeights(draw("v", 5) ** 2), _LABELS, None)
+    ),
     AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
     AcceleratedCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),
     AcceleratedCase("dense-linear", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]),), _BLOCK[:1], None, 0)),

@@ -55,7 +55,7 @@ def accelerated(reference: Callable[..., Any]) -> Accelerated:
 class AcceleratedPair:
     """A forward/backward pair that shares opaque residuals, so that its kernels may keep whatever they like.
 
-    forward(x, …) -> (y, residuals) and backward(dy, residuals, …) -> anything. Whoever made the residuals runs
+    forward(x, …) -> (y, residuals) and backward(first, residuals, …) -> anything. Whoever made the residuals runs
     backward: a kernel pair is known by the type of its residuals, a class of its own (a NamedTuple, so that JAX can
     carry it).
     """
@@ -81,10 +81,10 @@ class AcceleratedPair:
                 return result
         return self.reference[0](x, *rest, **options)
 
-    def backward(self, dy: Array, residuals: Any, *rest: Any, **options: Any) -> Any:
-        """Run the backward that belongs to the forward which made `residuals`."""
+    def backward(self, first: Any, residuals: Any, *rest: Any, **options: Any) -> Any:
+        """Run the backward that belongs to the forward which made `residuals`; `first` is mostly dy."""
         backward = self._backward_of.get(type(residuals), self.reference[1])
-        return backward(dy, residuals, *rest, **options)
+        return backward(first, residuals, *rest, **options)
 
 
 def _library(first: Array | list[Array]) -> str:

@@ -26,23 +26,30 @@ def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     if tree is None:
         return None
     if isinstance(tree, tuple):
+        if not rest:
+            return _like(tree, [map(f, branch) for branch in tree])
         return _like(tree, [map(f, *branches) for branches in zip(tree, *rest, strict=True)])
     return f(tree, *rest)
 
 
 def leaves(tree: Tree) -> list[Array]:
     """The arrays of a tree, in order."""
-    if tree is None:
-        return []
+    found: list[Array] = []
+    _collect(tree, found)
+    return found
+
+
+def _collect(tree: Tree, found: list[Array]) -> None:
     if isinstance(tree, tuple):
-        return [leaf for branch in tree for leaf in leaves(branch)]
-    return [tree]
+        for branch in tree:
+            _collect(branch, found)
+    elif tree is not None:
+        found.append(tree)
 
 
 def rebuild(tree: Tree, new_leaves: list[Array]) -> Tree:
-    """A tree shaped as `tree`, with `new_leaves` in the order of `leaves`."""
-    supply = iter(new_leaves)
-    return map(lambda _: next(supply), tree)
+    """A tree shaped as `tree`, with `new_leaves` in the order of `leaves`; `tree` itself where they are its own."""
+    return _rebuild(tree, iter(new_leaves))
 
 
 def named(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Array]]:
@@ -59,21 +66,28 @@ def named(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Array]]:
 
 def trained(tree: Tree) -> Tree:
     """The same tree with each `Carried` field left empty: what an optimizer may see."""
+    if not isinstance(tree, tuple):
+        return tree
     if isinstance(tree, Carried):
         return None
-    if isinstance(tree, tuple):
-        return _like(tree, [trained(branch) for branch in tree])
-    return tree
+    changed = {}
+    for i, branch in enumerate(tree):
+        if isinstance(branch, tuple) and (new := trained(branch)) is not branch:
+            changed[i] = new
+    return _with(tree, changed)
 
 
 def merge(trained_part: Tree, carried_from: Tree) -> Tree:
     """`trained_part` with its emptied fields filled by the `Carried` values of `carried_from`."""
+    if not isinstance(carried_from, tuple):
+        return trained_part
     if isinstance(carried_from, Carried):
         return carried_from
-    if isinstance(carried_from, tuple):
-        pairs = zip(trained_part, carried_from, strict=True)
-        return _like(carried_from, [merge(*pair) for pair in pairs])
-    return trained_part
+    changed = {}
+    for i, branch in enumerate(carried_from):
+        if isinstance(branch, tuple) and (new := merge(trained_part[i], branch)) is not trained_part[i]:
+            changed[i] = new
+    return _with(trained_part, changed)
 
 
 def outline(tree: Tree) -> str:
@@ -81,6 +95,21 @@ def outline(tree: Tree) -> str:
     if isinstance(tree, tuple):
         return f"{type(tree).__name__}({', '.join([outline(branch) for branch in tree])})"
     return "None" if tree is None else str(tuple(getattr(tree, "shape", ())))
+
+
+def _rebuild(tree: Tree, supply: Iterator[Array]) -> Tree:
+    if not isinstance(tree, tuple):
+        return None if tree is None else next(supply)
+    changed = {}
+    for i, branch in enumerate(tree):
+        if branch is not None and (new := _rebuild(branch, supply)) is not branch:
+            changed[i] = new
+    return _with(tree, changed)
+
+
+def _with(tree: tuple, changed: dict[int, Tree]) -> Tree:
+    """The tree with these branches changed; `tree` itself where none is: the usual case, once in each step."""
+    return _like(tree, [changed.get(i, branch) for i, branch in enumerate(tree)]) if changed else tree
 
 
 def _like(tree: tuple, branches: list) -> Tree:

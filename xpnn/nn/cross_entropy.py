@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnn.arrays.accelerate import AcceleratedPair
 from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
 from xpnn.errors import InputError, as_float, one_of
 from xpnn.nn.reduction import REDUCTIONS, Reduction, factor_of, reduced
@@ -85,21 +86,35 @@ class CrossEntropyLoss:
 
     def forward(
         self, constants: ClassWeights, prediction: Array, target: Array, sample_weight: Array | None = None
-    ) -> tuple[Array, CrossEntropyResiduals]:
-        xp, q, factor = _enter(self, constants, prediction, target, sample_weight, self.label_smoothing)
-        z = prediction - xp.max(prediction, axis=1, keepdims=True)  # exp cannot overflow
-        log_p = z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
-        return _value(xp, self.reduction, q, log_p, factor), CrossEntropyResiduals(log_p, q, factor)
+    ) -> tuple[Array, Any]:
+        return cross_entropy.forward(prediction, self, constants, target, sample_weight)
 
-    def backward(self, constants: ClassWeights, residuals: CrossEntropyResiduals) -> Array:
+    def backward(self, constants: ClassWeights, residuals: Any) -> Array:
         """∂ℓ_n/∂logits_nc = softmax(logits_n)_c · Σ_k q_nk − q_nc."""
-        log_p, q, factor = residuals
-        xp = array_namespace(log_p)
-        return (xp.exp(log_p) * xp.sum(q, axis=1, keepdims=True) - q) * factor
+        return cross_entropy.backward(constants, residuals)
 
     def counts(self, constants: ClassWeights, prediction: Array, target: Array, sample_weight: Array | None) -> Counts:
         """How much each row counts, in the loss and in what is shown beside it."""
         return _counts(self, constants, prediction, target, sample_weight)
+
+
+def _forward(
+    prediction: Array, loss: CrossEntropyLoss, constants: ClassWeights, target: Array, sample_weight: Array | None
+) -> tuple[Array, CrossEntropyResiduals]:
+    xp, q, factor = _enter(loss, constants, prediction, target, sample_weight, loss.label_smoothing)
+    z = prediction - xp.max(prediction, axis=1, keepdims=True)  # exp cannot overflow
+    log_p = z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
+    return _value(xp, loss.reduction, q, log_p, factor), CrossEntropyResiduals(log_p, q, factor)
+
+
+def _backward(constants: ClassWeights, residuals: CrossEntropyResiduals) -> Array:
+    log_p, q, factor = residuals
+    xp = array_namespace(log_p)
+    return (xp.exp(log_p) * xp.sum(q, axis=1, keepdims=True) - q) * factor
+
+
+#: cross_entropy.forward(prediction, loss, constants, target, sample_weight), cross_entropy.backward(constants, residuals)
+cross_entropy = AcceleratedPair(_forward, _backward)
 
 
 @dataclass(frozen=True)

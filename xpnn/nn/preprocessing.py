@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.device import to_numpy
 from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.arrays.random import Key
@@ -52,16 +53,19 @@ class Scale:
         return ScaleParams(Carried(np.asarray(self.factor)))
 
     def forward(self, params: ScaleParams, x: Array, *, key: Key | None = None) -> tuple[Array, None]:
-        factor = params.factor.value
-        if x.dtype != factor.dtype:
-            x = array_namespace(x).astype(x, factor.dtype)
-        return x * factor, None
+        return scaled(x, params.factor.value), None
 
     def backward(
         self, params: ScaleParams, residuals: None, dy: Array | None, *, need_dx: bool = True
     ) -> tuple[Array | None, ScaleParams]:
         """dx = factor · dy; the factor is carried on."""
         return (dy * params.factor.value if need_dx and dy is not None else None), params
+
+
+@accelerated
+def scaled(x: Array, factor: Array) -> Array:
+    """x · factor in the dtype of `factor`, which is 0-d."""
+    return (x if x.dtype == factor.dtype else array_namespace(x).astype(x, factor.dtype)) * factor
 
 
 class StandardizeParams(NamedTuple):
