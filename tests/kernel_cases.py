@@ -109,6 +109,7 @@ ACCELERATED = [
         (*_MATRICES, _RATE, 0.9, False, 0.0, (2.0, -1.5, 0.5), 1e-7, 2, "match_rms_adamw"),
         {"donate": False},
     ),
+    AcceleratedCase("words", random.words, (*_KEY.words, _KEY.step, 70_001)),
     AcceleratedCase("kept", random.kept, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
     AcceleratedCase("kept-none", random.kept, (*_KEY.words, _KEY.step, 3, 2**24)),
     AcceleratedCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),

@@ -113,7 +113,7 @@ def _backward(constants: ClassWeights, residuals: CrossEntropyResiduals) -> Arra
     return (xp.exp(log_p) * xp.sum(q, axis=1, keepdims=True) - q) * factor
 
 
-#: cross_entropy.forward(prediction, loss, constants, target, sample_weight), cross_entropy.backward(constants, residuals)
+#: .forward(prediction, loss, constants, target, sample_weight), .backward(constants, residuals)
 cross_entropy = AcceleratedPair(_forward, _backward)
 
 

@@ -1,0 +1,184 @@
+"""Loops that numba compiles: one pass over memory where NumPy needs several. For arrays that are contiguous.
+
+Each does the operations of the NumPy kernel beside which it stands, number by number and in the same order, rounded
+alike: the same bits. So there is no `fastmath`, and no exp or tanh, which every library rounds in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from xpnn.arrays.random import PARITY, ROTATIONS
+
+_U32, _PARITY = np.uint32, np.uint32(PARITY)
+(_A0, _A1, _A2, _A3), (_B0, _B1, _B2, _B3) = (tuple(map(np.uint32, row)) for row in ROTATIONS)
+
+
+def _loop(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled at its first call for each dtype, and kept on disk; division by 0 gives inf, as it does in NumPy."""
+    return numba.njit(function, error_model="numpy", cache=True, nogil=True)
+
+
+_part: Any = numba.njit(inline="always", error_model="numpy")
+
+
+@_part
+def _mix(x0: Any, x1: Any, r: Any) -> Any:
+    """One round of Threefry."""
+    x0 = _U32(x0 + x1)
+    return x0, _U32(_U32(_U32(x1 << r) | _U32(x1 >> _U32(_U32(32) - r))) ^ x0)
+
+
+@_loop
+def words(k0: Any, k1: Any, step: Any, y: Any) -> None:
+    """y[2i], y[2i + 1] = the two words of block i; y: uint32 (an even number,)."""
+    k2 = _U32(_U32(k0 ^ k1) ^ _PARITY)
+    first = _U32(step + k1)
+    for i in range(y.size // 2):
+        x0, x1 = _U32(_U32(i) + k0), first
+        x0, x1 = _mix(x0, x1, _A0)
+        x0, x1 = _mix(x0, x1, _A1)
+        x0, x1 = _mix(x0, x1, _A2)
+        x0, x1 = _mix(x0, x1, _A3)
+        x0, x1 = _U32(x0 + k1), _U32(x1 + _U32(k2 + _U32(1)))
+        x0, x1 = _mix(x0, x1, _B0)
+        x0, x1 = _mix(x0, x1, _B1)
+        x0, x1 = _mix(x0, x1, _B2)
+        x0, x1 = _mix(x0, x1, _B3)
+        x0, x1 = _U32(x0 + k2), _U32(x1 + _U32(k0 + _U32(2)))
+        x0, x1 = _mix(x0, x1, _A0)
+        x0, x1 = _mix(x0, x1, _A1)
+        x0, x1 = _mix(x0, x1, _A2)
+        x0, x1 = _mix(x0, x1, _A3)
+        x0, x1 = _U32(x0 + k0), _U32(x1 + _U32(k1 + _U32(3)))
+        x0, x1 = _mix(x0, x1, _B0)
+        x0, x1 = _mix(x0, x1, _B1)
+        x0, x1 = _mix(x0, x1, _B2)
+        x0, x1 = _mix(x0, x1, _B3)
+        x0, x1 = _U32(x0 + k1), _U32(x1 + _U32(k2 + _U32(4)))
+        x0, x1 = _mix(x0, x1, _A0)
+        x0, x1 = _mix(x0, x1, _A1)
+        x0, x1 = _mix(x0, x1, _A2)
+        x0, x1 = _mix(x0, x1, _A3)
+        x0, x1 = _U32(x0 + k2), _U32(x1 + _U32(k0 + _U32(5)))
+        y[2 * i], y[2 * i + 1] = x0, x1
+
+
+@_loop
+def scaled(x: Any, factor: Any, y: Any) -> None:
+    """y = factor · x; flat."""
+    kind = type(factor)
+    for i in range(x.size):
+        y[i] = kind(x[i]) * factor
+
+
+@_loop
+def shifted(z: Any, label: Any, y: Any, own: Any) -> bool:
+    """y = z − the largest of its row, own = y of the row's label; z, y: (batch, classes). False for a wrong label."""
+    for i in range(z.shape[0]):
+        if not 0 <= label[i] < z.shape[1]:
+            return False
+        row, out = z[i], y[i]
+        largest = row[0]
+        for j in range(row.size):
+            if not row[j] <= largest:  # NaN stays NaN
+                largest = row[j]
+        for j in range(row.size):
+            out[j] = row[j] - largest
+        own[i] = out[label[i]]
+    return True
+
+
+@_loop
+def relu(y: Any, bias: Any) -> None:
+    """y ← max(y + bias, 0); y: (batch, features)."""
+    zero = y.dtype.type(0)
+    for i in range(y.shape[0]):
+        row = y[i]
+        for j in range(bias.size):
+            z = row[j] + bias[j]
+            row[j] = zero if z < 0 else z
+
+
+@_loop
+def relu_dropout(y: Any, bias: Any, keep: Any, scale: Any) -> None:
+    """y ← max(y + bias, 0) · scale where kept, else 0; y, keep: (batch, features)."""
+    zero = type(scale)(0)
+    for i in range(y.shape[0]):
+        row, mask = y[i], keep[i]
+        for j in range(bias.size):
+            z = row[j] + bias[j]
+            row[j] = z * scale if mask[j] and not z < 0 else zero
+
+
+@_loop
+def relu_backward(dy: Any, y: Any, scale: Any, dz: Any, dbias: Any) -> None:
+    """dz = dy · scale where y > 0, else 0; dbias = Σ_batch dz, row after row as NumPy adds them."""
+    zero = type(scale)(0)
+    dbias[:] = zero
+    for i in range(y.shape[0]):
+        above, row, out = y[i], dy[i], dz[i]
+        for j in range(dbias.size):
+            d = row[j] * scale if above[j] > 0 else zero
+            out[j] = d
+            dbias[j] += d
+
+
+@_loop
+def dropped(y: Any, keep: Any, scale: Any) -> None:
+    """y ← y · scale where kept, else 0; flat."""
+    zero = type(scale)(0)
+    for i in range(y.size):
+        y[i] = y[i] * scale if keep[i] else zero
+
+
+@_loop
+def sgd(p: Any, g: Any, lr: Any, weight_decay: Any) -> None:
+    """As `sgd_step`, without momentum; flat."""
+    for i in range(p.size):
+        d = g[i]
+        if weight_decay:
+            d = d + weight_decay * p[i]
+        p[i] -= d * lr
+
+
+@_loop
+def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, weight_decay: Any, momentum: Any, nesterov: bool) -> None:
+    """As `sgd_step`, with momentum; flat."""
+    for i in range(p.size):
+        d = g[i]
+        if weight_decay:
+            d = d + weight_decay * p[i]
+        v[i] = v[i] * momentum + d
+        step = d + momentum * v[i] if nesterov else v[i]
+        p[i] -= step * lr
+
+
+@_loop
+def adam(
+    p: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    rate: Any,
+    correction2: Any,
+    beta1: Any,
+    beta2: Any,
+    rest1: Any,
+    rest2: Any,
+    eps: Any,
+    shrink: Any,
+    weight_decay: Any,
+) -> None:
+    """As `adam_step`, without amsgrad; shrink: AdamW's factor of p; weight_decay: Adam's; flat."""
+    for i in range(p.size):
+        d = g[i]
+        if weight_decay:
+            d = d + weight_decay * p[i]
+        m[i] = m[i] * beta1 + d * rest1
+        v[i] = v[i] * beta2 + (d * d) * rest2
+        p[i] = p[i] * shrink - m[i] / (np.sqrt(v[i] / correction2) + eps) * rate

@@ -1,0 +1,126 @@
+"""Updates in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from xpnn.kernels.numpy.compiled import loops
+from xpnn.optim.adam import adam_step
+from xpnn.optim.sgd import sgd_step
+
+_PIECE = 30_000  # numbers: what an update reads and writes of a piece, in float32, fits into the second cache
+
+# What a loop saves for each number, in seconds: medians on an AMD EPYC, 2026-11-21.
+_ADAM, _SGD = 1.2e-9, 0.08e-9
+
+
+@sgd_step.kernel("numpy")
+def _sgd_step(
+    params: list[np.ndarray],
+    grads: list[np.ndarray],
+    velocity: list[np.ndarray],
+    lr: Any,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+    *,
+    donate: bool,
+) -> Any:
+    if not donate or not _in_place(params, velocity):
+        return NotImplemented
+    fast = _loops_for(_SGD, params, grads, velocity)
+    if fast:
+        kind = params[0].dtype.type
+        settings = (kind(lr), kind(weight_decay))
+        for p, g, *v in _flat(params, grads, velocity):
+            if v:
+                fast.sgd_momentum(p, g, v[0], *settings, kind(momentum), nesterov)
+            else:
+                fast.sgd(p, g, *settings)
+        return params, velocity
+    for p, g, *v in _pieces(params, grads, velocity):
+        step = g + weight_decay * p if weight_decay else g
+        if v:
+            v[0] *= momentum
+            v[0] += step
+            step = step + momentum * v[0] if nesterov else v[0]
+        p -= step * lr
+    return params, velocity
+
+
+@adam_step.kernel("numpy")
+def _adam_step(
+    params: list[np.ndarray],
+    grads: list[np.ndarray],
+    m: list[np.ndarray],
+    v: list[np.ndarray],
+    v_max: list[np.ndarray],
+    lr: Any,
+    correction1: Any,
+    correction2: Any,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    *,
+    donate: bool,
+) -> Any:
+    if not donate or v_max or not _in_place(params, m, v):
+        return NotImplemented
+    rate, shrink = lr / correction1, 1 - lr * weight_decay if decoupled else 1.0
+    fast = _loops_for(_ADAM, params, grads, m, v)
+    if fast:
+        kind = params[0].dtype.type
+        numbers = (rate, correction2, beta1, beta2, 1 - beta1, 1 - beta2, eps, shrink, 0 if decoupled else weight_decay)
+        settings = tuple(map(kind, numbers))
+        for leaves in _flat(params, grads, m, v):
+            fast.adam(*leaves, *settings)
+        return params, m, v, v_max
+    for p, g, m_, v_ in _pieces(params, grads, m, v):
+        if weight_decay and decoupled:
+            p *= shrink
+        elif weight_decay:
+            g = g + weight_decay * p
+        step = g * (1 - beta1)
+        m_ *= beta1
+        m_ += step
+        np.multiply(g, g, out=step)
+        step *= 1 - beta2
+        v_ *= beta2
+        v_ += step
+        np.divide(v_, correction2, out=step)
+        np.sqrt(step, out=step)
+        step += eps
+        np.divide(m_, step, out=step)
+        step *= rate
+        p -= step
+    return params, m, v, v_max
+
+
+def _in_place(*groups: list[np.ndarray]) -> bool:
+    """Whether all arrays may be written to through flat views."""
+    return all([leaf.flags.carray for group in groups for leaf in group])
+
+
+def _loops_for(saves: float, params: list[np.ndarray], grads: list[np.ndarray], *rest: list[np.ndarray]) -> Any:
+    """The compiled loops, where they cover these leaves: all of one dtype, and flat."""
+    fast = loops(saves * sum([p.size for p in params]))
+    kind = params[0].dtype
+    return fast if fast and all([leaf.dtype == kind for group in (params, grads, *rest) for leaf in group]) else None
+
+
+def _flat(*groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+    """Side by side, a flat view of each leaf; a group without leaves has no part in it."""
+    for leaves in zip(*[group for group in groups if group], strict=True):
+        yield tuple([leaf.reshape(-1) for leaf in leaves])
+
+
+def _pieces(*groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+    """As `_flat`, at most _PIECE numbers at a time."""
+    for flat in _flat(*groups):
+        for start in range(0, flat[0].size, _PIECE):
+            yield tuple([part[start : start + _PIECE] for part in flat])
