@@ -23,8 +23,10 @@ from xpnn.arrays.blas import usable_cores
 
 
 def checked(row: Row, workers: dict[str, Worker], left_out: dict[str, str], budget: float) -> dict[str, float]:
-    """Each contestant's difference from the reference; who cannot train is put into `left_out`."""
-    wanted = reference.losses(row.without_dropout(), first_weights(row), check_batches(row))
+    """How far each contestant is from the reference, without dropout; who cannot train is put into `left_out`."""
+    weights, batches = first_weights(row), check_batches(row)
+    forms = {worker.entry.late_eps for worker in workers.values()}
+    wanted = {late: reference.losses(row, weights, batches, late_eps=late) for late in forms}
     found = {}
     for name, worker in workers.items():
         if name in left_out or name == "products":
@@ -34,7 +36,7 @@ def checked(row: Row, workers: dict[str, Worker], left_out: dict[str, str], budg
         except WorkerError as error:
             left_out[name] = str(error)
         else:
-            found[name] = reference.difference(losses, wanted)
+            found[name] = reference.difference(losses, wanted[worker.entry.late_eps])
     return found
 
 

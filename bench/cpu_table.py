@@ -47,7 +47,7 @@ def row_table(row: Row, found: dict[str, Any], left_out: dict[str, str]) -> list
     lines = [
         f"**{row.title}**",
         "",
-        "| contestant | µs a step, median | quartiles | × fastest peer | × products | Trainer's own |",
+        "| contestant | µs a step, median | quartiles | times the fastest peer | times the products | Trainer's own |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, figure in sorted(found["contestants"].items(), key=lambda item: item[1]["median"]):
@@ -55,7 +55,7 @@ def row_table(row: Row, found: dict[str, Any], left_out: dict[str, str]) -> list
         own = f"{figure['trainer']:+.1%}" if "trainer" in figure else ""
         shown = f"**{name}**" if name == found["peer"] else name
         ratios = f"{_times(figure['to_peer'])} | {_times(figure['to_products'])}"
-        lines.append(f"| {shown} | {_us(figure['median'])} | {low}–{high} | {ratios} | {own} |")
+        lines.append(f"| {shown} | {_us(figure['median'])} | {low} to {high} | {ratios} | {own} |")
     lines += [f"| {name} | {why} | | | | |" for name, why in left_out.items()]
     return [*lines, ""]
 

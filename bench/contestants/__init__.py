@@ -37,6 +37,7 @@ class Entry:
     needs     what must be installed
     is_peer   whether it is another library's way, and may be the fastest peer
     dropout   whether it can drop out; where not, rows with dropout leave it out
+    late_eps  which of its two forms Adam has there: see `bench.reference`
     does      in words, for the report
     """
 
@@ -45,6 +46,7 @@ class Entry:
     does: str
     is_peer: bool = True
     dropout: bool = True
+    late_eps: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -60,6 +62,10 @@ class Entry:
 
 def _xpnn(library: str, does: str, *needs: str, **environment: str) -> Entry:
     return Entry("xpnn", needs, does, is_peer=False, settings={"library": library}, environment=environment)
+
+
+def _thinc(does: str, **settings: bool) -> Entry:
+    return Entry("thinc", ("thinc",), does, late_eps=False, settings=settings)
 
 
 _COMPILER = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # no pool of compilers that lives on beside the measurement
@@ -84,10 +90,14 @@ ENTRIES: dict[str, Entry] = {
         "keras",
         ("keras", "jax"),
         "Model.fit under XLA, as compile() sets it; several steps an execution",
+        late_eps=False,
         environment={"KERAS_BACKEND": "jax"},
     ),
-    "scikit-learn": Entry("sklearn", ("sklearn",), "MLPClassifier.fit; keeps no accuracy", dropout=False),
-    "thinc": Entry("thinc", ("thinc",), "begin_update and finish_update, its ops as they come"),
+    "scikit-learn": Entry(
+        "sklearn", ("sklearn",), "MLPClassifier.fit; keeps no accuracy", dropout=False, late_eps=False
+    ),
+    "thinc": _thinc("its ops as they come: BLIS, on one thread", use_blis=True),
+    "thinc-blas": _thinc("its ops with NumPy's BLAS", use_blis=False),
 }
 
 

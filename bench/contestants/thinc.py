@@ -1,4 +1,7 @@
-"""thinc: begin_update, backpropagation and finish_update for each batch, on the ops that it takes on a CPU by itself."""
+"""thinc: begin_update, backpropagation and finish_update for each batch.
+
+Its ops take BLIS for matrix products, on one thread, unless they are told to take NumPy's.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from thinc.api import SGD, Adam, Relu, Softmax, chain
+from thinc.api import SGD, Adam, NumpyOps, Relu, Softmax, chain, set_current_ops
 
 from bench.networks import Row, Weights
 
@@ -14,11 +17,12 @@ from bench.networks import Row, Weights
 class Contestant:
     """Without thinc's own clipping, weight decay and moving averages, which the others do not have."""
 
-    def __init__(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights) -> None:
+    def __init__(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, use_blis: bool) -> None:
+        set_current_ops(NumpyOps(use_blis=use_blis))
         layers = [Relu(nO=width, dropout=p or None) for width, p in zip(row.sizes[1:-1], row.dropout, strict=True)]
         self.model = chain(*layers, Softmax(nO=row.sizes[-1]))
         self.model.initialize(X=x[:2], Y=np.eye(row.sizes[-1], dtype=np.float32)[:2])
-        linears = [node for node in self.model.walk() if node.has_param("W")]
+        linears = [node for node in self.model.walk(order="dfs_pre") if node.has_param("W")]
         for node, (weight, bias) in zip(linears, weights, strict=True):
             node.set_param("W", np.ascontiguousarray(weight.T))
             node.set_param("b", bias.copy())
