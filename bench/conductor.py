@@ -53,8 +53,9 @@ class Worker:
             raise WorkerError(f"gave no answer within {timeout:g} s")
         line = process.stdout.readline()
         if not line:
+            words = self._last_words()
             self.close()
-            raise WorkerError(f"its process ended: {self._last_words()}")
+            raise WorkerError(f"its process ended: {words}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])
@@ -67,6 +68,7 @@ class Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()
             self._process = None
+            self._log.close()
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
