@@ -143,7 +143,7 @@ def test_a_worker_answers_and_its_failures_are_one_line() -> None:
     worker = Worker("products", ENTRIES["products"], threads=1, blas="as-is")
     try:
         assert "numpy" in worker.ask("hello")["versions"]
-        with pytest.raises(WorkerError, match="^ValueError: --rows: 'none' is not one of"):
+        with pytest.raises(WorkerError, match=r"^ValueError: --rows: 'none' is not one of"):
             worker.ask("build", row="none")
         with pytest.raises(WorkerError, match="no answer within 0 s"):
             worker.ask("hello", timeout=0)
