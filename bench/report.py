@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,43 @@ from xpnn.arrays.blas import cpu_model, usable_cores
 RESULTS = Path(__file__).parent / "results"
 
 
-def machine() -> str:
-    """CPU, cores, versions and BLAS kernels."""
+def pools() -> list[str]:
+    """The BLAS and OpenMP libraries that this process has loaded, with their versions, kernels and threads."""
+    import threadpoolctl
+
+    found = []
+    for pool in threadpoolctl.threadpool_info():
+        parts = (pool["internal_api"], pool.get("version"), pool.get("architecture"))
+        found.append(f"{' '.join(part for part in parts if part)} ({pool['num_threads']})")
+    if "torch" in sys.modules and sys.modules["torch"].backends.mkl.is_available():
+        found.append(f"mkl within torch ({sys.modules['torch'].get_num_threads()})")  # linked in: not in that list
+    return sorted(set(found))
+
+
+def machine(kernels: list[str] | None = None) -> str:
+    """CPU, cores, versions and BLAS kernels: those given, or those that NumPy runs on here."""
     import numpy as np
 
-    blas = os.environ.get("OPENBLAS_CORETYPE", "chosen by itself")
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
-    threads = os.environ.get("OPENBLAS_NUM_THREADS", "as they come")
-    return f"{cpu_model()}, {usable_cores()} cores, {versions}, OpenBLAS kernels {blas}, BLAS threads {threads}"
+    found = ", ".join(pools() if kernels is None else kernels) or "not known"
+    return f"{cpu_model()}, {usable_cores()} cores, {versions}, kernels (threads): {found}"
 
 
-def write(name: str, table: list[str], results: list[dict[str, Any]]) -> None:
-    """Print the table, and write it and the results, dated, with the machine."""
+def write(
+    name: str,
+    table: list[str],
+    results: Any,
+    *,
+    kernels: list[str] | None = None,
+    folder: Path | None = RESULTS,
+) -> None:
+    """Print the table, and write it and the results, dated, with the machine; without a folder, only print."""
     day = datetime.date.today().isoformat()
-    text = "\n".join([f"`python -m bench.{name}`, {day}, {machine()}", "", *table]) + "\n"
-    RESULTS.mkdir(exist_ok=True)
-    report = {"date": day, "machine": machine(), "results": results}
-    (RESULTS / f"{name}-{day}.json").write_text(json.dumps(report, indent=2) + "\n")
-    (RESULTS / f"{name}-{day}.md").write_text(text)
+    here = machine(kernels)
+    text = "\n".join([f"`python -m bench.{name}`, {day}, {here}", "", *table]) + "\n"
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        report = {"date": day, "machine": here, "results": results}
+        (folder / f"{name}-{day}.json").write_text(json.dumps(report, indent=2) + "\n")
+        (folder / f"{name}-{day}.md").write_text(text)
     print(text, end="")

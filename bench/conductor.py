@@ -1,0 +1,93 @@
+"""The parent's side of `bench.worker`: one process for each contestant, of which one at a time works.
+
+No library's threads disturb another's, because each lives in a process of its own, and the others sleep in a read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from bench.contestants import Entry
+from xpnn.arrays.blas import usable_cores
+
+_THREADS = ("OPENBLAS", "OMP", "MKL", "BLIS", "NUMBA", "VECLIB_MAXIMUM")
+_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+class WorkerError(Exception):
+    """The contestant could not do what it was asked; one line says why."""
+
+
+def environment(threads: int, blas: str, extra: dict[str, str]) -> dict[str, str]:
+    """For a worker: as many threads for all libraries; with blas "best", nothing holds OpenBLAS to a choice."""
+    given = {name: value for name, value in os.environ.items() if blas == "as-is" or name not in _KERNELS}
+    given |= {f"{name}_NUM_THREADS": str(threads) for name in _THREADS}
+    return given | {"NPROC": str(threads), **extra}  # NPROC: of XLA
+
+
+class Worker:
+    """One contestant's process. Each question is a method of `bench.worker.Worker`."""
+
+    def __init__(self, name: str, entry: Entry, *, threads: int, blas: str) -> None:
+        self.name, self.entry, self.threads = name, entry, threads
+        self._environment = environment(threads, blas, entry.environment)
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, do: str, *, timeout: float = 600, **question: Any) -> dict[str, Any]:
+        """The answer. Raises WorkerError where there is an error instead, or none within `timeout` seconds."""
+        process = self._running()
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # then it has ended, and the answer is empty
+            process.stdin.write(json.dumps({"do": do, **question}) + "\n")
+            process.stdin.flush()
+        if not select.select([process.stdout], [], [], timeout)[0]:
+            self.close()
+            raise WorkerError(f"gave no answer within {timeout:g} s")
+        line = process.stdout.readline()
+        if not line:
+            words = self._last_words()
+            self.close()
+            raise WorkerError(f"its process ended: {words}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise WorkerError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        """End the process and what it started."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
+            self._process = None
+            self._log.close()
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bench.worker", self.name],
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                start_new_session=True,  # so that `close` reaches its children too, and Ctrl-C only the parent
+            )
+            if self.threads < usable_cores() and hasattr(os, "sched_setaffinity"):  # a pool that heeds no variable
+                cores = sorted(os.sched_getaffinity(0))[: self.threads]
+                os.sched_setaffinity(self._process.pid, cores)
+        return self._process
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = [line for line in self._log.read().splitlines() if line.strip()]
+        return lines[-1] if lines else "it said nothing"

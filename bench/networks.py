@@ -1,0 +1,88 @@
+"""The networks that are measured, their data, and the weights that every contestant starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Weights = list[tuple[np.ndarray, np.ndarray]]  # of each layer: weight (n_in, n_out) and bias (n_out,), float32
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network and how it is trained: Linear → ReLU → Dropout, …, Linear, cross-entropy; all in float32.
+
+    sizes      features, widths of the hidden layers, classes
+    batch      rows a step
+    steps      steps an epoch; the data set has batch · steps rows
+    optimizer  "adam" (betas 0.9 and 0.999, eps 1e-8) or "sgd" (no momentum), with the rate lr. The rates are small:
+               near convergence, time would go into numbers too small for the processor's fast path
+    dropout    probability of dropping after each hidden layer
+    """
+
+    sizes: tuple[int, ...]
+    batch: int
+    steps: int
+    optimizer: str
+    lr: float
+    dropout: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        return "-".join(map(str, self.sizes))
+
+    @property
+    def title(self) -> str:
+        dropout = " and ".join(f"{p:g}" for p in self.dropout) if any(self.dropout) else "none"
+        optimizer = {"adam": "Adam", "sgd": "SGD"}[self.optimizer]
+        return f"{self.name}, {optimizer}, batch {self.batch}, dropout {dropout}"
+
+    def without_dropout(self) -> Row:
+        return replace(self, dropout=(0.0,) * len(self.dropout))
+
+
+ROWS = (
+    Row((784, 400, 100, 10), 256, 64, "adam", 1e-4, (0.6, 0.5)),
+    Row((784, 1000, 10), 100, 120, "sgd", 1e-2, (0.0,)),
+    Row((784, 256, 128, 64, 10), 128, 128, "adam", 1e-4, (0.0, 0.0, 0.0)),
+    Row((784, 10, 10), 128, 468, "sgd", 1e-2, (0.0,)),
+    Row((784, 1024, 1024, 1024, 10), 512, 8, "adam", 1e-4, (0.0, 0.0, 0.0)),
+)
+
+
+def rows_named(names: list[str] | None) -> list[Row]:
+    """The rows called so, in their order; all for None. Raises ValueError for a name that is none."""
+    known = {row.name: row for row in ROWS}
+    for name in names or ():
+        if name not in known:
+            raise ValueError(f"--rows: {name!r} is not one of {', '.join(known)}")
+    return [row for row in ROWS if names is None or row.name in names]
+
+
+def data(row: Row) -> tuple[np.ndarray, np.ndarray]:
+    """x (rows, features) float32 in [0, 1), four fifths of it zero, as images of digits; y (rows,) int64 labels."""
+    generator = np.random.default_rng(0)
+    rows, features, classes = row.batch * row.steps, row.sizes[0], row.sizes[-1]
+    x = generator.random((rows, features), dtype=np.float32)
+    x -= np.float32(0.8)
+    np.maximum(x, 0, out=x)
+    x *= 5
+    teacher = generator.standard_normal((features, classes), dtype=np.float32)
+    return x, np.argmax(x @ (teacher - teacher.mean(axis=0)), axis=1)  # centred, for classes of about one size
+
+
+def check_batches(row: Row, steps: int = 20) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The batches of the check that all train the same network: the data's first rows, in order."""
+    x, y = data(row)
+    starts = [i % row.steps * row.batch for i in range(steps)]
+    return [(x[start : start + row.batch], y[start : start + row.batch]) for start in starts]
+
+
+def first_weights(row: Row) -> Weights:
+    """xpnn's initial weights for seed 0 and these sizes, dropout or not."""
+    from xpnn import nn
+    from xpnn.arrays import random
+
+    params = nn.MLP(row.sizes[0], row.sizes[-1], row.sizes[1:-1]).init(random.key(0, "init"))
+    return [(np.float32(layer.weight), np.float32(layer.bias)) for layer in params if layer]

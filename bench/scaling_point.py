@@ -1,0 +1,115 @@
+"""One measurement of `bench.scaling`, in a process of its own, whose peak memory is then its own too.
+
+python -m bench.scaling_point QUESTION, where QUESTION is a JSON object with the arguments of one function below; the
+answer is a JSON object on standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import statistics
+import sys
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.report import pools
+from xpnn import Trainer, nn, optim
+from xpnn.arrays.device import find_place, place
+
+_KIB = 1 if sys.platform != "darwin" else 1024  # what ru_maxrss counts in, as parts of a KiB
+WARM, TIMED = 2, 5  # epochs: at least so many are run before the clock counts, and then counted
+
+
+def resident() -> int:
+    """Bytes of this process in memory now; where the system does not say, the most there have been."""
+    pages = _read("/proc/self/statm").split()
+    return int(pages[1]) * resource.getpagesize() if pages else peak()
+
+
+def peak() -> int:
+    """The most bytes of this process that have been in memory; on Linux since the latest `forget_peak`."""
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // _KIB
+
+
+def forget_peak() -> None:
+    """Let `peak` begin again from what is in memory now, where the system can do that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def trainer_and_data(sizes: Sequence[int], rows: int, backend: str) -> tuple[Trainer, Any, Any]:
+    generator, where = np.random.default_rng(0), find_place("cpu", backend)
+    x = place(generator.random((rows, sizes[0]), dtype=np.float32), where, copy=False)
+    y = place(generator.integers(0, sizes[-1], rows), where, copy=False)
+    model = nn.MLP(sizes[0], sizes[-1], sizes[1:-1])
+    return Trainer(model, nn.CrossEntropyLoss(), optim.Adam(lr=1e-4)), x, y
+
+
+def step(sizes: Sequence[int], batch: int, rows: int, backend: str, seconds: float) -> dict[str, Any]:
+    """Seconds a step, the median over the epochs that run for about `seconds`; peaks above what a small run takes.
+
+    bytes: while training; building: from the first weights on, whose drawing takes more for a moment.
+    """
+    trainer, x, y = trainer_and_data((4, 4, 2), 64, backend)
+    trainer.fit(x, y, batch_size=32)  # whatever a library loads for its first step
+    before = resident()
+    trainer, x, y = trainer_and_data(sizes, rows, backend)
+    trainer.fit(x, y, batch_size=batch, epochs=WARM)
+    building = peak() - before
+    forget_peak()
+    deadline, times = time.perf_counter() + seconds, []
+    while len(times) < TIMED or time.perf_counter() < deadline:
+        record = trainer.fit(x, y, batch_size=batch).records[-1]
+        times.append(record["seconds"] / -(-rows // batch))
+    bytes_ = peak() - before
+    return {"seconds": statistics.median(times), "bytes": bytes_, "building": max(building, bytes_), "pools": pools()}
+
+
+def steady(steps: int, epochs: int, backend: str, traced: bool) -> dict[str, Any]:
+    """50 samples (steps taken, bytes) along `epochs` epochs of `steps` steps in all, between steps where it is one.
+
+    The bytes are those that Python has given out, or else those in memory: tracing takes memory itself.
+    """
+    sizes, batch = (64, 16, 10), 32
+    rows = batch * steps // epochs
+    trainer, x, y = trainer_and_data(sizes, rows, backend)
+    trainer.fit(x, y, batch_size=batch)
+    samples = np.zeros((50, 2), np.int64)  # of a fixed size, so as not to grow itself
+    before, seen = trainer.steps, 0
+
+    def look() -> None:
+        nonlocal seen
+        taken = trainer.steps - before
+        if taken * 50 // steps > seen:
+            samples[seen] = (taken, tracemalloc.get_traced_memory()[0] if traced else resident())
+            seen += 1
+
+    if traced:
+        tracemalloc.start()
+    if epochs == 1:
+        trainer.fit(x, y, batch_size=batch, progress=lambda done, of: look())
+    else:
+        trainer.fit(x, y, batch_size=batch, epochs=epochs, callbacks=[lambda trainer, logs: look()])
+    return {"samples": samples.tolist()}
+
+
+if __name__ == "__main__":
+    question = json.loads(sys.argv[1])
+    print(json.dumps({"step": step, "steady": steady}[question.pop("do")](**question)))

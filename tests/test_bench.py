@@ -1,0 +1,190 @@
+"""The benchmark's own arithmetic: its rows, its check that all train the same network, its figures and its tables."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import cpu, networks, reference, report, scaling
+from bench.conductor import Worker, WorkerError, environment
+from bench.contestants import ENTRIES, Entry, entries_named
+from bench.cpu_table import figures, row_table, who_table
+from bench.networks import ROWS, Row, check_batches, data, first_weights, rows_named
+
+SMALL = Row((12, 7, 5, 3), 8, 3, "adam", 1e-2, (0.5, 0.0))
+
+
+def build(name: str, row: Row) -> Any:
+    return ENTRIES[name].build(row, *data(row), first_weights(row))
+
+
+def test_rows_are_well_formed() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS) == 5
+    for row in ROWS:
+        assert len(row.dropout) == len(row.sizes) - 2
+        assert row.optimizer in ("adam", "sgd")
+        assert rows_named([row.name]) == [row]
+        assert row.without_dropout().name == row.name
+        assert not any(row.without_dropout().dropout)
+    with pytest.raises(ValueError, match="784-10-10"):
+        rows_named(["10-784"])
+    with pytest.raises(ValueError, match="xpnn-numpy"):
+        entries_named(["tensorflow"])
+
+
+def test_data_and_first_weights_fit_the_network() -> None:
+    x, y = data(SMALL)
+    assert (x.dtype, x.shape, y.shape) == (np.float32, (24, 12), (24,))
+    assert 0 <= x.min() < x.max() < 1 + 1e-6
+    assert {0, 1, 2} == set(y)
+    shapes = [(w.shape, b.shape, w.dtype, b.dtype) for w, b in first_weights(SMALL)]
+    assert shapes == [((a, b), (b,), np.float32, np.float32) for a, b in itertools.pairwise(SMALL.sizes)]
+    assert (first_weights(SMALL)[1][0] == first_weights(SMALL.without_dropout())[1][0]).all()
+    assert len(check_batches(SMALL, 5)) == 5
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 1e-2), ("sgd", 0.1)])
+def test_xpnn_trains_the_network_that_the_reference_trains(optimizer: str, lr: float) -> None:
+    row = replace(SMALL.without_dropout(), optimizer=optimizer, lr=lr)
+    batches = check_batches(row)
+    wanted = reference.losses(row, first_weights(row), batches)
+    assert sum(wanted[15:18]) < sum(wanted[:3]) - 0.01, "nothing was learnt, so nothing is compared"
+    assert reference.difference(build("xpnn-numpy", row).losses(batches), wanted) <= 1e-6
+
+
+def test_the_reference_has_both_forms_of_adam() -> None:
+    row, batches = SMALL.without_dropout(), check_batches(SMALL)
+    late, early = (reference.losses(row, first_weights(row), batches, late_eps=late) for late in (True, False))
+    assert 0 < reference.difference(early, late) < 1e-3
+
+
+@pytest.mark.parametrize("spoil", ["weights", "rate", "nan", "short"])
+def test_the_check_finds_a_contestant_that_trains_another_network(
+    spoil: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = SMALL.without_dropout()
+    other, weights = row, first_weights(row)
+    if spoil == "weights":
+        weights[0][0][3, 2] += 0.01
+    if spoil == "rate":
+        other = replace(row, lr=row.lr * 1.01)
+
+    class Pretender:
+        entry = ENTRIES["xpnn-numpy"]
+
+        def ask(self, do: str, **question: Any) -> dict[str, Any]:
+            found = ENTRIES["xpnn-numpy"].build(other, *data(row), weights).losses(check_batches(row))
+            return {"losses": {"nan": [*found[:-1], float("nan")], "short": found[:-1]}.get(spoil, found)}
+
+    differences = {row.name: cpu.checked(row, {"pretender": Pretender()}, {}, 60)}  # type: ignore[dict-item]
+    assert cpu.complain(differences) == 1
+    assert f"pretender trains another network than the reference on {row.name}" in capsys.readouterr().err
+    assert cpu.complain({row.name: {"xpnn-numpy": reference.TOLERANCE}}) == 0
+
+
+@pytest.mark.parametrize("way", ["", "bare"])
+def test_an_epoch_of_xpnn_takes_all_its_steps(way: str) -> None:
+    contestant = build("xpnn-numpy", SMALL)
+    contestant.ways[""](1)
+    before = int(np.asarray(contestant.trainer.state.step)[0])
+    assert contestant.ways[way](2) > 0
+    assert int(np.asarray(contestant.trainer.state.step)[0]) == before + 2 * SMALL.steps
+
+
+def test_products_have_the_shapes_of_the_step() -> None:
+    products = build("products", SMALL).products
+    counted = sum(a.shape[0] * a.shape[1] * b.shape[1] for a, b, _ in products)
+    assert counted == scaling.multiplications(SMALL.sizes, SMALL.batch)
+    assert all(a.dtype == b.dtype == out.dtype == np.float32 for a, b, out in products)
+
+
+def test_figures_compare_within_a_round() -> None:
+    samples = {
+        "products": {"": [1.0, 2.0, 4.0]},
+        "torch": {"": [2.0, 4.0, 8.0]},
+        "jax-optax": {"": [3.0, 6.0, 12.0]},
+        "xpnn-numpy": {"": [1.1, 2.2, 4.4], "bare": [1.0, 2.0, 4.0]},
+    }
+    found = figures(samples)
+    assert found["peer"] == "torch", "the fastest of those that are neither xpnn nor the products"
+    figure = found["contestants"]["xpnn-numpy"]
+    assert figure["median"] == 2.2
+    assert (figure["to_peer"], figure["to_products"], figure["trainer"]) == pytest.approx((0.55, 1.1, 0.1))
+    lines = row_table(SMALL, found, {"keras-jax": "not installed: keras"})
+    assert lines[0] == "**12-7-5-3, Adam, batch 8, dropout 0.5 and 0**"
+    assert "| xpnn-numpy | 2,200,000 | 1,650,000 to 3,300,000 | 0.55 | 1.10 | +10.0% |" in lines
+    assert "| **torch** | 4,000,000 | 3,000,000 to 6,000,000 | 1.00 | 2.00 |  |" in lines
+    assert "| keras-jax | not installed: keras | | | | |" in lines
+    assert figures({"xpnn-numpy": {"": [1.0]}})["peer"] is None
+    who = who_table({"torch": {"versions": "torch 3", "pools": ["p (2)"]}}, {"a": {"torch": 1e-7}, "b": {}}, 4e-5)
+    assert "| torch | eager, the optimizer as it comes | torch 3 | p (2) | 1e-07 |" in who
+
+
+def test_what_is_not_installed_is_found_without_importing_it() -> None:
+    assert Entry("nobody", ("json", "no_such_library_xyz"), "").missing() == ["no_such_library_xyz"]
+    assert ENTRIES["products"].missing() == []
+
+
+def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert environment(3, "as-is", {})["OPENBLAS_CORETYPE"] == "Haswell"
+    free = environment(3, "best", {"XPNN_FAST": "0"})
+    assert "OPENBLAS_CORETYPE" not in free
+    assert (free["OPENBLAS_NUM_THREADS"], free["OMP_NUM_THREADS"], free["XPNN_FAST"]) == ("3", "3", "0")
+
+
+def test_a_worker_answers_and_its_failures_are_one_line() -> None:
+    worker = Worker("products", ENTRIES["products"], threads=1, blas="as-is")
+    try:
+        assert "numpy" in worker.ask("hello")["versions"]
+        with pytest.raises(WorkerError, match=r"^ValueError: --rows: 'none' is not one of"):
+            worker.ask("build", row="none")
+        with pytest.raises(WorkerError, match="no answer within 0 s"):
+            worker.ask("hello", timeout=0)
+        assert "numpy" in worker.ask("hello")["versions"], "a new process takes the place of the one that was ended"
+    finally:
+        worker.close()
+
+
+def test_a_report_says_which_kernels_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report.write("cpu", ["| a |"], {"b": 1}, kernels=["openblas 1 SkylakeX (2)"], folder=tmp_path)
+    (json_file,) = tmp_path.glob("cpu-*.json")
+    written = json.loads(json_file.read_text())
+    assert written["results"] == {"b": 1}
+    assert written["machine"].endswith("kernels (threads): openblas 1 SkylakeX (2)")
+    assert json_file.with_suffix(".md").read_text() == capsys.readouterr().out
+    report.write("cpu", ["| a |"], {}, folder=None)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_growth_is_judged_by_its_exponent() -> None:
+    assert scaling.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+    base = [{"value": n, "seconds": n**1.0, "multiplications": n, "bytes": n, "array_bytes": n} for n in (1, 2, 4, 8)]
+    assert scaling.growth(base)["time_grows_as_arithmetic"]
+    assert scaling.growth(base)["memory_grows_as_arrays"]
+    slower = scaling.growth([point | {"seconds": point["value"] ** 1.3} for point in base])
+    assert (slower["time_grows_as_arithmetic"], slower["memory_grows_as_arrays"]) == (False, True)
+    larger = scaling.growth([point | {"bytes": point["value"] ** 1.3} for point in base])
+    assert (larger["time_grows_as_arithmetic"], larger["memory_grows_as_arrays"]) == (True, False)
+
+
+@pytest.mark.parametrize(("a_step", "stays"), [(0, True), (5, False)])
+def test_memory_that_stays_behind_is_counted(a_step: int, stays: bool) -> None:
+    flat = [[200 * i, 50_000] for i in range(1, 51)]
+    sloping = [[200 * i, 50_000 + a_step * 200 * i] for i in range(1, 51)]
+    found = scaling.left_behind({"steps": 10_000, "epochs": 1, "traced": sloping, "resident": flat})
+    assert found["each"] == pytest.approx(a_step, abs=1e-9)
+    assert found["stays"] is stays
+    leaping = [[200 * i, 50_000 + (i > 30) * a_step * 2**19] for i in range(1, 51)]
+    assert scaling.left_behind({"steps": 10_000, "epochs": 1, "traced": flat, "resident": leaping})["stays"] is stays
+
+
+def test_every_contestant_has_its_file() -> None:
+    folder = Path(networks.__file__).parent / "contestants"
+    assert {entry.module for entry in ENTRIES.values()} == {path.stem for path in folder.glob("[a-z]*.py")}
