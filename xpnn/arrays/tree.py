@@ -47,9 +47,12 @@ def _collect(tree: Tree, found: list[Array]) -> None:
         found.append(tree)
 
 
-def rebuild(tree: Tree, new_leaves: list[Array]) -> Tree:
-    """A tree shaped as `tree`, with `new_leaves` in the order of `leaves`; `tree` itself where they are its own."""
-    return _rebuild(tree, iter(new_leaves))
+def rebuild(tree: Tree, new_leaves: list[Array], old_leaves: list[Array] | None = None) -> Tree:
+    """A tree shaped as `tree`, with `new_leaves` in the order of `leaves`.
+
+    old_leaves: what `leaves(tree)` gave; the tree itself comes back where it is the very list that was written into.
+    """
+    return tree if new_leaves is old_leaves else _rebuild(tree, iter(new_leaves))
 
 
 def named(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Array]]:
@@ -100,11 +103,7 @@ def outline(tree: Tree) -> str:
 def _rebuild(tree: Tree, supply: Iterator[Array]) -> Tree:
     if not isinstance(tree, tuple):
         return None if tree is None else next(supply)
-    changed = {}
-    for i, branch in enumerate(tree):
-        if branch is not None and (new := _rebuild(branch, supply)) is not branch:
-            changed[i] = new
-    return _with(tree, changed)
+    return _like(tree, [_rebuild(branch, supply) for branch in tree])
 
 
 def _with(tree: tuple, changed: dict[int, Tree]) -> Tree:

@@ -140,6 +140,7 @@ def _update(
     count = state.count + 1
     corrections = tuple(one_minus_power(beta, count) for beta in optimizer.betas)
     settings = (*optimizer.betas, optimizer.eps, optimizer.weight_decay, decoupled)
-    p, *moments = adam_step(p, g, m, v, v_max, lr, *corrections, *settings, donate=donate)
-    old = (state.m, state.v, state.v_max)
-    return tree.rebuild(params, p), AdamState(count, *(tree.rebuild(*pair) for pair in zip(old, moments, strict=True)))
+    new = adam_step(p, g, m, v, v_max, lr, *corrections, *settings, donate=donate)
+    trees = (params, state.m, state.v, state.v_max)
+    params, *moments = map(tree.rebuild, trees, new, (p, m, v, v_max))
+    return params, AdamState(count, *moments)

@@ -48,8 +48,8 @@ class SGD:
         if not p:
             return params, state
         settings = (self.momentum, self.weight_decay, self.nesterov)
-        p, v = sgd_step(p, g, v, lr, *settings, donate=donate)
-        return tree.rebuild(params, p), SGDState(tree.rebuild(state.velocity, v))
+        new_p, new_v = sgd_step(p, g, v, lr, *settings, donate=donate)
+        return tree.rebuild(params, new_p, p), SGDState(tree.rebuild(state.velocity, new_v, v))
 
 
 @accelerated

@@ -204,7 +204,7 @@ def _follow(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
 def _watch(totals: Totals, value: Array, step: Array, lr: Array) -> Totals:
     """Remember the first step whose loss is not finite, without asking the device which it is."""
     xp = array_namespace(step)
-    first = xp.logical_and(xp.logical_not(xp.isfinite(value)), totals.bad_step == 0)  # shape (1,)
+    first = (totals.bad_step == 0) & ~xp.isfinite(value)  # shape (1,)
     return totals._replace(
         lr=lr,
         bad_step=xp.where(first, step + 1, totals.bad_step),

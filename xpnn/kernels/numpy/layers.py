@@ -65,7 +65,7 @@ def _dense_backward(dy: np.ndarray, kept: DenseKept, params: Any, layers: Any, n
     dz, dbias = dy, None
     if len(layers) > 1:
         fast = loops(_BACKWARD * y.size)
-        if fast and dy.dtype == y.dtype and dy.flags.c_contiguous:
+        if fast and dy.dtype == y.dtype and dy.flags.c_contiguous and y.shape[1] > 1:  # NumPy adds one column in pairs
             dz, dbias = np.empty_like(y), np.empty(y.shape[1], y.dtype)
             fast.relu_backward(dy, y, y.dtype.type(scale), dz, dbias)
         else:

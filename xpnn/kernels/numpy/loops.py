@@ -94,6 +94,17 @@ def shifted(z: Any, label: Any, y: Any, own: Any) -> bool:
 
 
 @_loop
+def softmax_minus_one_hot(e: Any, total: Any, label: Any, batch: Any, share: Any, y: Any) -> None:
+    """y = e / (total · batch), less share = 1 / batch at the row's label; e, y: (batch, classes), total: (batch,)."""
+    for i in range(e.shape[0]):
+        row, out = e[i], y[i]
+        divisor = total[i] * batch
+        for j in range(row.size):
+            out[j] = row[j] / divisor
+        out[label[i]] -= share
+
+
+@_loop
 def relu(y: Any, bias: Any) -> None:
     """y ← max(y + bias, 0); y: (batch, features)."""
     zero = y.dtype.type(0)
@@ -159,22 +170,10 @@ def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, weight_decay: Any, momentum: A
 
 
 @_loop
-def adam(
-    p: Any,
-    g: Any,
-    m: Any,
-    v: Any,
-    rate: Any,
-    correction2: Any,
-    beta1: Any,
-    beta2: Any,
-    rest1: Any,
-    rest2: Any,
-    eps: Any,
-    shrink: Any,
-    weight_decay: Any,
-) -> None:
+def adam(p: Any, g: Any, m: Any, v: Any, settings: Any) -> None:
     """As `adam_step`, without amsgrad; shrink: AdamW's factor of p; weight_decay: Adam's; flat."""
+    rate, correction2, beta1, beta2 = settings[0], settings[1], settings[2], settings[3]
+    rest1, rest2, eps, shrink, weight_decay = settings[4], settings[5], settings[6], settings[7], settings[8]
     for i in range(p.size):
         d = g[i]
         if weight_decay:

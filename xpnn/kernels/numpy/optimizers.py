@@ -74,11 +74,11 @@ def _adam_step(
     rate, shrink = lr / correction1, 1 - lr * weight_decay if decoupled else 1.0
     fast = _loops_for(_ADAM, params, grads, m, v)
     if fast:
-        kind = params[0].dtype.type
+        kind = params[0].dtype
         numbers = (rate, correction2, beta1, beta2, 1 - beta1, 1 - beta2, eps, shrink, 0 if decoupled else weight_decay)
-        settings = tuple(map(kind, numbers))
+        settings = np.array(numbers, kind)
         for leaves in _flat(params, grads, m, v):
-            fast.adam(*leaves, *settings)
+            fast.adam(*leaves, settings)
         return params, m, v, v_max
     for p, g, m_, v_ in _pieces(params, grads, m, v):
         if weight_decay and decoupled:
@@ -115,8 +115,7 @@ def _loops_for(saves: float, params: list[np.ndarray], grads: list[np.ndarray], 
 
 def _flat(*groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
     """Side by side, a flat view of each leaf; a group without leaves has no part in it."""
-    for leaves in zip(*[group for group in groups if group], strict=True):
-        yield tuple([leaf.reshape(-1) for leaf in leaves])
+    yield from zip(*[[leaf.ravel() for leaf in group] for group in groups if group], strict=True)
 
 
 def _pieces(*groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:

@@ -1,0 +1,103 @@
+"""The compiled loops: the same bits as NumPy's own kernels, loaded when they pay, missed by nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import draw
+
+from xpnn import Trainer, nn, optim
+from xpnn.arrays import random, tree
+from xpnn.kernels.numpy import compiled
+
+NETWORKS = {
+    "adam-dropout": (nn.MLP(12, 5, (33, 8), dropout=(0.6, 0.3)), optim.Adam(lr=0.01)),
+    "adamw": (nn.MLP(12, 5, (7,)), optim.AdamW(lr=0.01, weight_decay=0.1)),
+    "adam-decay": (nn.MLP(12, 5, (1,)), optim.Adam(lr=0.01, weight_decay=0.1)),
+    "sgd": (nn.MLP(12, 5, (40,)), optim.SGD(lr=0.1, weight_decay=0.01)),
+    "momentum": (nn.MLP(12, 5, (7,)), optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.01)),
+    "nesterov": (nn.MLP(12, 5, (7,), bias=False, dropout=0.5), optim.SGD(lr=0.1, momentum=0.9, nesterov=True)),
+}
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """As in a new process: nothing saved, nothing loaded."""
+    monkeypatch.delenv("XPNN_FAST", raising=False)
+    monkeypatch.setattr(compiled, "_saved", 0.0)
+    monkeypatch.setattr(compiled, "_loops", None)
+    monkeypatch.setattr(compiled, "_absent", False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_loops_give_the_same_bits(fresh: pytest.MonkeyPatch, name: str, dtype: str) -> None:
+    pytest.importorskip("numba")
+    model, optimizer = NETWORKS[name]
+    x, y = draw("x", 45, 12), np.arange(45, dtype=np.int32) % 5
+    x = (20 * np.abs(x)).astype(np.uint8) if dtype == "uint8" else x.astype(dtype)
+    found = []
+    for fast in ("0", "1"):
+        fresh.setenv("XPNN_FAST", fast)
+        fresh.setattr(compiled, "_absent", False)
+        trainer = Trainer(nn.Sequential(nn.Scale(1 / 7), *model.layers), nn.CrossEntropyLoss(), optimizer)
+        losses = [record["loss"] for record in trainer.fit(x, y, epochs=3, batch_size=10).records]
+        found.append((losses, tree.leaves(trainer.snapshot())))
+        assert (compiled._loops is not None) == (fast == "1")
+    assert found[0][0] == found[1][0]
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_the_loops_draw_the_same_words(fresh: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    key = random.key(5, "dropout")
+    for n in (1, 2, 15_001, 40_000):
+        fresh.setenv("XPNN_FAST", "0")
+        fresh.setattr(compiled, "_absent", False)
+        fresh.setattr(compiled, "_loops", None)
+        slow = random.bits(key.child(n), (n,))
+        fresh.setenv("XPNN_FAST", "1")
+        fresh.setattr(compiled, "_absent", False)
+        assert np.array_equal(random.bits(key.child(n), (n,)), slow)
+        assert compiled._loops is not None
+
+
+def test_the_loops_are_loaded_once_they_would_have_paid(fresh: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    fresh.setattr(compiled.importlib, "import_module", lambda name: loaded.append(name) or sys)
+    assert compiled.loops(0.7 * compiled._LOADING) is None
+    assert compiled.loops(0.2 * compiled._LOADING) is None
+    assert loaded == []
+    assert compiled.loops(0.2 * compiled._LOADING) is sys
+    assert compiled.loops(0.0) is sys
+    assert loaded == ["xpnn.kernels.numpy.loops"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "says"),
+    [
+        (None, ModuleNotFoundError("No module named 'numba'"), None),
+        (None, ImportError("Numba needs NumPy 2.3 or less"), "NumPy 2.3 or less"),
+        ("1", ModuleNotFoundError("No module named 'numba'"), "xpnn[fast]"),
+        ("0", AssertionError("was asked to stay away"), None),
+    ],
+)
+def test_without_numba_numpy_does_it(
+    fresh: pytest.MonkeyPatch, asked: str | None, error: Exception, says: str | None
+) -> None:
+    def absent(name: str) -> Any:
+        raise error
+
+    fresh.setattr(compiled.importlib, "import_module", absent)
+    if asked:
+        fresh.setenv("XPNN_FAST", asked)
+    with pytest.warns(UserWarning, match=re.escape(says)) if says else contextlib.nullcontext():
+        assert compiled.loops(1e9) is None
+    assert compiled.loops(1e9) is None  # and does not try again
