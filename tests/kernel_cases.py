@@ -10,9 +10,11 @@ from cases import draw, params_of
 from xpnn import nn
 from xpnn.arrays import random
 from xpnn.arrays.accelerate import Accelerated, AcceleratedPair
+from xpnn.nn.activations import ACTIVATIONS
 from xpnn.nn.cross_entropy import ClassWeights, cross_entropy
 from xpnn.nn.dense import dense
 from xpnn.nn.embedding import add_rows
+from xpnn.nn.linear import LinearParams
 from xpnn.nn.preprocessing import scaled
 from xpnn.optim.adam import adam_step
 from xpnn.optim.adaptive import adagrad_step, rmsprop_step
@@ -42,6 +44,14 @@ _BLOCK = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))
 _SQUARES = [leaf**2 for leaf in _leaves("v")]
 _MOMENTS = (_leaves("p"), _leaves("g"), _leaves("m"), _SQUARES)
 _MATRICES = tuple([draw(name, 3, 2), draw(name, 2, 4)] for name in ("p", "g", "m"))
+
+_ACTIVATIONS = {
+    **{name: kind() for name, kind in ACTIVATIONS.items()},
+    "gelu_tanh": nn.GELU("tanh"),
+    "leaky_relu_steep": nn.LeakyReLU(1.5),
+    "elu_2": nn.ELU(2.0),
+    "softplus_3": nn.Softplus(3.0),
+}
 
 _LOGITS, _LABELS = 3 * draw("z", 6, 5), np.array([4, 0, 0, 2, 4, 1], np.int32)
 _PLAIN, _NONE = nn.CrossEntropyLoss(), ClassWeights(None)
@@ -144,5 +154,32 @@ ACCELERATED = [
     ),
     AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
     AcceleratedCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),
+    *(
+        AcceleratedCase(
+            f"dense-{name}",
+            dense,
+            (
+                12 * draw("x", 6, 5),
+                (params_of(nn.Linear(5, 4)), (), ()),
+                (nn.Linear(5, 4), layer, nn.Dropout(0.4)),
+                _KEY,
+                3,
+            ),
+        )
+        for name, layer in _ACTIVATIONS.items()
+    ),
+    *(
+        AcceleratedCase(f"activation-{name}", dense, (4 * draw("x", 6, 5), ((),), (layer,), None, 0))
+        for name, layer in _ACTIVATIONS.items()
+    ),
+    AcceleratedCase("activation-dropout", dense, (draw("x", 6, 5), ((), ()), _BLOCK[1:], _KEY, 3)),
+    AcceleratedCase("activation-cube", dense, (draw("x", 6, 3, 2), ((), ()), _BLOCK[1:], _KEY, 3)),
+    AcceleratedCase("dropout-alone", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _KEY, 3)),
+    AcceleratedCase(
+        "dense-dropout", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), ()), (_BLOCK[0], _BLOCK[2]), _KEY, 3)
+    ),
+    AcceleratedCase(
+        "dense-unbiased", dense, (draw("x", 6, 5), (LinearParams(draw("w", 5, 4), None), (), ()), _BLOCK, _KEY, 3)
+    ),
     AcceleratedCase("dense-linear", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]),), _BLOCK[:1], None, 0)),
 ]

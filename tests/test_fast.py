@@ -19,6 +19,8 @@ NETWORKS = {
     "adam-dropout": (nn.MLP(12, 5, (33, 8), dropout=(0.6, 0.3)), optim.Adam(lr=0.01)),
     "adamw": (nn.MLP(12, 5, (7,)), optim.AdamW(lr=0.01, weight_decay=0.1)),
     "adam-decay": (nn.MLP(12, 5, (1,)), optim.Adam(lr=0.01, weight_decay=0.1)),
+    "gelu": (nn.MLP(12, 5, (40,), activation="gelu", dropout=0.2), optim.Adam(lr=0.01)),
+    "norm": (nn.MLP(12, 5, (40,), norm="batch", dropout=0.2), optim.Adam(lr=0.01)),
     "sgd": (nn.MLP(12, 5, (40,)), optim.SGD(lr=0.1, weight_decay=0.01)),
     "momentum": (nn.MLP(12, 5, (7,)), optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.01)),
     "nesterov": (nn.MLP(12, 5, (7,), bias=False, dropout=0.5), optim.SGD(lr=0.1, momentum=0.9, nesterov=True)),

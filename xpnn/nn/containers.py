@@ -24,7 +24,7 @@ from xpnn.nn.protocols import Layer, Params, Residuals
 class Sequential:
     """y = f_n(… f_2(f_1(x))): Sequential(f_1, f_2, …, f_n). Its parameters are the tuple of theirs.
 
-    Each `Linear [→ activation [→ Dropout]]` runs through the accelerated pair of `xpnn.nn.dense`.
+    Each `Linear → activation → Dropout`, or part of it, runs through the accelerated pair of `xpnn.nn.dense`.
     """
 
     layers: tuple[Layer, ...]

@@ -1,4 +1,4 @@
-"""`Linear [→ activation [→ Dropout]]` as one pair that a kernel may take over: most of the time is spent here."""
+"""`Linear → activation → Dropout`, or a part of it, as a pair that a kernel may take over: most time is spent here."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ ELEMENTWISE = tuple(ACTIVATIONS.values())
 
 
 def dense_length(layers: Sequence[Layer]) -> int:
-    """How many of the first layers form one dense block: 0 unless the first is Linear, else 1, 2 or 3."""
-    wanted: tuple[Any, ...] = (Linear, ELEMENTWISE, Dropout)
+    """How many of the first layers form one block: at most one of each kind, in this order."""
     length = 0
-    while length < min(len(layers), 3) and isinstance(layers[length], wanted[length]):
-        length += 1
+    for kind in (Linear, ELEMENTWISE, Dropout):
+        if length < len(layers) and isinstance(layers[length], kind):
+            length += 1
     return length
+
+
+def parts_of(layers: Sequence[Layer]) -> tuple[Linear | None, Any, Dropout | None]:
+    """(Linear, activation, Dropout) of a block, None where it has none."""
+    linear = layers[0] if isinstance(layers[0], Linear) else None
+    dropout = layers[-1] if isinstance(layers[-1], Dropout) else None
+    rest = layers[linear is not None : len(layers) - (dropout is not None)]
+    return linear, rest[0] if rest else None, dropout
 
 
 def forward_in_turn(

@@ -14,16 +14,17 @@ def erfc(xp: Namespace, x: Array) -> Array:
     approximations for the error function", Mathematics of Computation 23, 1969.
     """
     a = xp.abs(x)
+    low, high, root = EDGES
     # Each range gets arguments of its own, so that the branches that are not taken stay finite.
-    small = xp.where(a < 0.46875, a, 0.46875)
-    middle = xp.where(a < 0.46875, 0.46875, xp.where(a > 4, 4.0, a))
-    large = xp.where(a > 4, a, 4.0)
+    small = xp.where(a < low, a, low)
+    middle = xp.where(a < low, low, xp.where(a > high, high, a))
+    large = xp.where(a > high, a, high)
     square, inverse = small * small, 1 / (large * large)
     near = 1 - small * _polynomial(square, _A) / _polynomial(square, _B)
     mid = xp.exp(-middle * middle) * _polynomial(middle, _C) / _polynomial(middle, _D)
-    tail = 0.5641895835477563 - inverse * _polynomial(inverse, _P) / _polynomial(inverse, _Q)  # 1/√π − …
+    tail = root - inverse * _polynomial(inverse, _P) / _polynomial(inverse, _Q)
     far = xp.exp(-large * large) / large * tail
-    y = xp.where(a <= 0.46875, near, xp.where(a <= 4, mid, far))
+    y = xp.where(a <= low, near, xp.where(a <= high, mid, far))
     y = xp.where(x < 0, 2 - y, y)
     return xp.where(x == x, y, x)  # NaN stays NaN
 
@@ -33,6 +34,7 @@ def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
     return functools.reduce(lambda total, c: total * x + c, coefficients[1:], coefficients[0] + 0 * x)
 
 
+EDGES = (0.46875, 4.0, 0.5641895835477563)  # where the ranges meet, and 1/√π
 _A = (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
 _B = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
 _C = (
@@ -73,3 +75,4 @@ _Q = (
     6.05183413124413191e-2,
     2.33520497626869185e-3,
 )
+COEFFICIENTS = (_A, _B, _C, _D, _P, _Q)

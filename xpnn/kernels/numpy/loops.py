@@ -104,6 +104,35 @@ def softmax_minus_one_hot(e: Any, total: Any, label: Any, batch: Any, share: Any
         out[label[i]] -= share
 
 
+@_part
+def _polynomial(x: Any, coefficients: Any) -> Any:
+    """Highest power first."""
+    total = coefficients[0]
+    for c in coefficients[1:]:
+        total = total * x + c
+    return total
+
+
+@_loop
+def erfc(x: Any, middle: Any, large: Any, y: Any, edges: Any, a: Any, b: Any, c: Any, d: Any, p: Any, q: Any) -> None:
+    """y = `xpnn.nn.special.erfc`(x); middle, large: e^(−w²) for w = |x| in those ranges; flat."""
+    low, high, root = edges
+    one = x.dtype.type(1)
+    two = x.dtype.type(2)
+    for i in range(x.size):
+        w = abs(x[i])
+        small = w if w < low else low
+        between = low if w < low else (high if w > high else w)
+        far = w if w > high else high
+        square, inverse = small * small, one / (far * far)
+        near = one - small * _polynomial(square, a) / _polynomial(square, b)
+        mid = middle[i] * _polynomial(between, c) / _polynomial(between, d)
+        tail = large[i] / far * (root - inverse * _polynomial(inverse, p) / _polynomial(inverse, q))
+        z = near if w <= low else (mid if w <= high else tail)
+        z = two - z if x[i] < 0 else z
+        y[i] = z if x[i] == x[i] else x[i]
+
+
 @_loop
 def relu(y: Any, bias: Any) -> None:
     """y ← max(y + bias, 0); y: (batch, features)."""
@@ -137,14 +166,6 @@ def relu_backward(dy: Any, y: Any, scale: Any, dz: Any, dbias: Any) -> None:
             d = row[j] * scale if above[j] > 0 else zero
             out[j] = d
             dbias[j] += d
-
-
-@_loop
-def dropped(y: Any, keep: Any, scale: Any) -> None:
-    """y ← y · scale where kept, else 0; flat."""
-    zero = type(scale)(0)
-    for i in range(y.size):
-        y[i] = y[i] * scale if keep[i] else zero
 
 
 @_loop
