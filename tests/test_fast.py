@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,13 +72,16 @@ def test_the_loops_draw_the_same_words(fresh: pytest.MonkeyPatch) -> None:
         assert compiled._loops is not None
 
 
-def test_the_loops_are_loaded_once_they_would_have_paid(fresh: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("warm", [True, False])
+def test_the_loops_are_loaded_once_they_have_shown_their_worth(fresh: pytest.MonkeyPatch, warm: bool) -> None:
     loaded: list[str] = []
+    enough = compiled._WARM if warm else compiled._COLD
+    fresh.setattr(compiled, "_is_warm", lambda: warm)
     fresh.setattr(compiled.importlib, "import_module", lambda name: loaded.append(name) or sys)
-    assert compiled.loops(0.7 * compiled._LOADING) is None
-    assert compiled.loops(0.2 * compiled._LOADING) is None
+    assert compiled.loops(0.7 * enough) is None
+    assert compiled.loops(0.2 * enough) is None
     assert loaded == []
-    assert compiled.loops(0.2 * compiled._LOADING) is sys
+    assert compiled.loops(0.2 * enough) is sys
     assert compiled.loops(0.0) is sys
     assert loaded == ["xpnn.kernels.numpy.loops"]
 
@@ -103,3 +107,11 @@ def test_without_numba_numpy_does_it(
     with pytest.warns(UserWarning, match=re.escape(says)) if says else contextlib.nullcontext():
         assert compiled.loops(1e9) is None
     assert compiled.loops(1e9) is None  # and does not try again
+
+
+def test_loops_that_were_compiled_before_are_seen_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+    assert not compiled._is_warm.__wrapped__()
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "loops.adam-99.py311.1.nbc").touch()
+    assert compiled._is_warm.__wrapped__()
