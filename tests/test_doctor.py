@@ -18,8 +18,6 @@ from xpnn.arrays import blas, device, probe
 from xpnn.arrays.driver import Stage
 from xpnn.cli import doctor as command
 
-AVX2 = "fpu avx avx2 fma"
-AVX512 = f"{AVX2} avx512f avx512cd avx512bw avx512dq avx512vl"
 GOOD = tuple(
     Stage(name, True, "found") for name in ("installed", "driver", "device", "import", "kernel", "matmul", "graph")
 )
@@ -78,7 +76,7 @@ def test_json_of_this_machine() -> None:
     if libraries["strict"]["installed"]:
         assert libraries["strict"]["devices"][:2] == ["CPU_DEVICE", "device1"]
     assert set(facts["gpu"]) == {"usable", "library", "name", "reason"} and facts["gpu"]["reason"]
-    assert facts["blas"]["name"]
+    assert facts["blas"]["name"] and set(facts["fast"]) == {"usable", "numba", "XPNN_FAST", "reason"}
 
 
 def test_screen_of_this_machine() -> None:
@@ -169,65 +167,29 @@ def test_blas_unknown_to_threadpoolctl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "kernels", "forced", "warning", "cure"),
+    ("setting", "version", "line"),
     [
-        (AVX512, "SkylakeX", None, None, None),
-        (AVX512, "Cooperlake", None, None, None),
-        (AVX512, "SomethingNewer", None, None, None),
-        (AVX512, "Haswell", None, "older one", "set OPENBLAS_CORETYPE=SkylakeX"),
-        (AVX512, "Zen", None, "half speed", "set OPENBLAS_CORETYPE=SkylakeX"),
-        (AVX512, "Haswell", "Haswell", "OPENBLAS_CORETYPE=Haswell holds", "unset OPENBLAS_CORETYPE"),
-        (AVX512.replace(" avx512vl", ""), "Haswell", None, None, None),
-        (AVX2, "Haswell", None, None, None),
-        (AVX2, "Prescott", None, "has AVX2", "set OPENBLAS_CORETYPE=Haswell"),
-        ("fpu sse2", "Prescott", None, None, None),
+        (None, "0.68.1", "✓ compiled loops: numba 0.68.1\n"),
+        ("0", "0.68.1", "\u2013 compiled loops: none, as XPNN_FAST=0\n"),
+        (None, None, "none, as numba is not installed; pip install 'xpnn[fast]'\n"),
     ],
 )
-def test_kernels_slower_than_the_cpu(
-    monkeypatch: pytest.MonkeyPatch, flags: str, kernels: str, forced: str | None, warning: str | None, cure: str | None
+def test_the_compiled_loops(
+    machine: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str | None,
+    version: str | None,
+    line: str,
 ) -> None:
-    monkeypatch.setattr(blas, "_cpuinfo", lambda: {"flags": flags})
-    if forced:
-        monkeypatch.setenv("OPENBLAS_CORETYPE", forced)
-    advice = blas.advice("openblas", "0.3.31", kernels, 1)
-    if warning is None or cure is None:
-        assert advice == []
+    machine()
+    if setting:
+        monkeypatch.setenv("XPNN_FAST", setting)
     else:
-        ((why, what),) = advice
-        assert warning in why and "OpenBLAS 0.3.31" in why and cure in what
-    assert blas.advice("mkl", "2025", kernels, 1) == []  # chooses for itself
-
-
-def test_kernels_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    import numpy as np
-
-    for found, best in (
-        (["X86_V4"], "SkylakeX"),
-        (["AVX512_SKX"], "SkylakeX"),
-        (["AVX2"], "Haswell"),
-        (["NEON"], None),
-    ):
-        monkeypatch.setattr(blas, "_cpuinfo", dict)
-        monkeypatch.setattr(np, "show_config", lambda mode, found=found: {"SIMD Extensions": {"found": found}})
-        assert blas.best_kernels() == best
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores"), [("max 100000\n", 4), ("", 4), ("150000 100000\n", 2), ("1000 100000\n", 1)]
-)
-def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch, quota: str, cores: int) -> None:
-    monkeypatch.setattr(blas, "_cpuinfo", lambda: {"flags": ""})
-    monkeypatch.setattr(blas, "_read", lambda path: quota)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
-    assert blas.usable_cores() == cores
-    assert blas.advice("openblas", "0.3.31", "Haswell", cores) == []
-    ((why, what),) = blas.advice("openblas", "0.3.31", "Haswell", cores + 1)
-    assert f"{cores + 1} BLAS threads share {cores} usable cores" in why and f"OPENBLAS_NUM_THREADS={cores}" in what
-    assert "MKL_NUM_THREADS" in blas.advice("mkl", "", "", 9)[0][1]
-
-
-def test_the_cpu_has_a_name() -> None:
-    assert blas.cpu_model()
+        monkeypatch.delenv("XPNN_FAST", raising=False)
+    monkeypatch.setattr(command, "distributions", lambda names: [("numba", version)] if version else [])
+    out = io.StringIO()
+    command._show(command.report(), command.Console(file=out, width=80))
+    assert line in "\n".join(text.rstrip() for text in out.getvalue().splitlines()) + "\n"
 
 
 def test_screen_of_a_long_blas_warning(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,23 @@
 """Which kernels the matrix products on this CPU run on, and whether it could do better.
 
 OpenBLAS chooses its kernels by the CPU's model, or by OPENBLAS_CORETYPE. Where either goes wrong nothing fails: every
-matrix product is merely slower.
+matrix product is merely slower. So the command names the kernels itself where that is certain to be right, before NumPy
+loads; XPNN_BLAS_CORE=off keeps it from doing so. Processes that it starts inherit the choice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import math
 import os
 import platform
+import sys
 from pathlib import Path
+from typing import NamedTuple
+
+from xpnn.errors import InputError
 
 #: What OpenBLAS calls its x86-64 kernels, by their instructions: 3 AVX-512, 2 AVX2, 1 older. Others are not judged.
 _LEVELS = {
@@ -40,6 +47,50 @@ def best_kernels() -> str | None:
         found = {*simd.get("baseline", ()), *simd.get("found", ())}
         wide, modern = bool(found & {"X86_V4", "AVX512_SKX"}), bool(found & {"X86_V3", "AVX2"})
     return "SkylakeX" if wide else "Haswell" if modern else None
+
+
+class Choice(NamedTuple):
+    """kernels: what OpenBLAS was told, or None if nothing; why: in words, for `xpnn doctor`."""
+
+    kernels: str | None
+    why: str
+
+
+_chosen: Choice | None = None
+
+
+def choose() -> None:
+    """Name the kernels to OpenBLAS, if `choice` has one and NumPy is not loaded yet. Without effect where it raises."""
+    global _chosen
+    with contextlib.suppress(InputError):
+        _chosen = choice()
+        if _chosen.kernels:
+            os.environ["OPENBLAS_CORETYPE"] = _chosen.kernels
+
+
+def choice() -> Choice:
+    """What `choose` did; if it has done nothing yet, what it would do now. Raises InputError for XPNN_BLAS_CORE.
+
+    Only what is certain: the user's own OPENBLAS_CORETYPE stands; a CPU with AVX-512 can run the SkylakeX kernels, and
+    they are what OpenBLAS itself gives to any but Intel's, whose models it tells apart more finely.
+    """
+    asked, forced = os.environ.get("XPNN_BLAS_CORE", "auto"), os.environ.get("OPENBLAS_CORETYPE")
+    if asked not in ("auto", "off"):
+        raise InputError(f"XPNN_BLAS_CORE is {asked!r}; expected auto or off")
+    if _chosen is not None:
+        return _chosen
+    if forced:
+        return Choice(None, f"OPENBLAS_CORETYPE={forced} says so")
+    if asked == "off":
+        return Choice(None, "OpenBLAS's own choice, as XPNN_BLAS_CORE=off")
+    if "numpy" in sys.modules:
+        return Choice(None, "OpenBLAS's own choice, NumPy being loaded before")
+    facts = _cpuinfo()
+    if not set(facts.get("flags", "").split()) >= _AVX512:
+        return Choice(None, "OpenBLAS's own choice")
+    if facts.get("vendor_id") in (None, "GenuineIntel"):
+        return Choice(None, "OpenBLAS's own choice, which tells Intel's models apart")
+    return Choice("SkylakeX", "chosen by xpnn, as the CPU has AVX-512")
 
 
 def usable_cores() -> int:
@@ -87,9 +138,12 @@ def advice(name: str, version: str, kernels: str, threads: int) -> list[tuple[st
 
 @functools.cache
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's lines of /proc/cpuinfo; empty where there is none."""
-    first = _read("/proc/cpuinfo").partition("\n\n")[0]
-    pairs = (line.partition(":") for line in first.splitlines())
+    """The first processor's lines of /proc/cpuinfo, which is long where there are many; empty where there is none."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            pairs = [line.partition(":") for line in itertools.takewhile(str.strip, lines)]
+    except OSError:
+        return {}
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 

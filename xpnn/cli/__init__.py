@@ -1,89 +1,15 @@
-"""The command `xpnn`: one file a subcommand; here they meet, and every error becomes one line and an exit status.
-
-0 done; 1 the work failed; 2 usage or input; 3 device; 128 + n stopped by signal n (130: Ctrl-C, 143: SIGTERM).
-"""
+"""The command `xpnn`: one file a subcommand. Its first act is to choose the BLAS kernels, before NumPy is imported."""
 
 from __future__ import annotations
 
-import sys
-import traceback
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
-import typer
-
-from xpnn.cli import check, doctor, evaluate, plot, predict, reproduce, train
-from xpnn.cli.console import close_quietly, tell
-from xpnn.errors import DeviceUnavailableError, InputError, XpnnError
-from xpnn.version import __version__
-
-app = typer.Typer(
-    name="xpnn",
-    help="One neural network, any array: train on NumPy, CuPy, PyTorch or JAX.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # it would take "[default: …]" for markup
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (train.train, evaluate.evaluate, predict.predict, plot.plot, check.check, doctor.doctor):
-    app.command()(command)
-app.command("recipes")(reproduce.list_recipes)
-app.command()(reproduce.reproduce)
-
-
-def _version(show: bool) -> None:
-    if show:
-        typer.echo(f"xpnn {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: bool = typer.Option(False, "--version", help="Show the version.", callback=_version, is_eager=True),
-) -> None:
-    pass
+from xpnn.arrays import blas
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
-    with warnings.catch_warnings():
-        warnings.showwarning = _one_line
-        warnings.simplefilter("always", UserWarning)
-        try:
-            status = int(app(arguments, standalone_mode=False) or 0)
-            sys.stdout.flush()
-            return status
-        except BrokenPipeError:  # whoever read our output has enough, as in `| head`
-            close_quietly()
-            return 1  # as typer has it where it meets the closed pipe itself
-        except Exception as error:
-            if "--debug" in arguments and not isinstance(error, typer.TyperException):
-                traceback.print_exc()
-            tell(f"error: {_describe(error)}")
-            return _status(error)
+    blas.choose()
+    from xpnn.cli.app import run
 
-
-def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    tell(f"warning: {message}")
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, typer.TyperException):
-        text = f"{error.format_message()} (see xpnn --help)"
-    elif isinstance(error, (XpnnError, OSError)):
-        text = str(error)
-    elif isinstance(error, MemoryError):
-        text = f"not enough memory: {error}; try a smaller --batch-size or --hidden"
-    else:
-        text = f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback"
-    return " ".join(text.split())
-
-
-def _status(error: Exception) -> int:
-    if isinstance(error, DeviceUnavailableError):
-        return 3
-    if isinstance(error, (InputError, typer.TyperException)):
-        return 2
-    return 2 if isinstance(error, OSError) and not isinstance(error, XpnnError) else 1
+    return run(arguments)

@@ -68,6 +68,7 @@ def report() -> dict[str, Any]:
         "cpu": cpu,
         "libraries": [_library(name) for name in _LIBRARIES],
         "blas": products,
+        "fast": _fast(),
         "gpu": _gpu(),
     }
 
@@ -121,10 +122,11 @@ def _cpu(name: str, title: str) -> tuple[Stage, list[str]]:
 def _blas() -> dict[str, Any]:
     """NumPy's BLAS, the kernels it runs and, where they are not the CPU's best, the cure."""
     facts: dict[str, Any] = dict.fromkeys(("name", "version", "kernels", "threads", "warning", "cure"))
-    facts["best_kernels"] = None
+    facts["best_kernels"] = facts["chosen"] = None
     try:
         import numpy as np
 
+        facts["chosen"] = blas.choice().why  # after NumPy: what has not been chosen yet, is too late now
         x = np.ones((8, 8), dtype=np.float32)
         x @ x  # some BLAS are loaded by their first product
         pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
@@ -141,6 +143,13 @@ def _blas() -> dict[str, Any]:
     except Exception as error:
         facts["warning"], facts["cure"] = f"NumPy cannot multiply: {one_line(error)}", "reinstall NumPy"
     return facts
+
+
+def _fast() -> dict[str, Any]:
+    """Whether the kernels of NumPy may run as compiled loops, and why not."""
+    setting, found = os.environ.get("XPNN_FAST"), distributions(("numba",))
+    why = "XPNN_FAST=0" if setting == "0" else None if found else "numba is not installed"
+    return {"usable": why is None, "numba": found[0][1] if found else None, "XPNN_FAST": setting, "reason": why}
 
 
 def _gpu() -> dict[str, Any]:
@@ -193,6 +202,7 @@ def _show(facts: dict[str, Any], console: Console) -> None:
         if cure:
             console.print(Padding(_item("cure:", cure, "bold"), (0, 0, 0, 2)))
     _show_blas(facts["blas"], console, yes)
+    _show_fast(facts["fast"], console, yes, blank)
     gpu = facts["gpu"]
     verdict = f"takes {gpu['name']}: " if gpu["usable"] else "falls back to the CPU: "
     console.print()
@@ -216,7 +226,8 @@ def _cures(facts: dict[str, Any]) -> dict[str, list[str]]:
 
 def _show_blas(facts: dict[str, Any], console: Console, yes: str) -> None:
     parts = [f"{facts['name'] or 'unknown'} {facts['version'] or ''}".rstrip()]
-    parts += [f"{facts['kernels']} kernels"] if facts["kernels"] else []
+    if facts["kernels"]:
+        parts.append(f"{facts['kernels']} kernels" + (f" ({facts['chosen']})" if facts["name"] == "openblas" else ""))
     parts += [f"threads: {facts['threads']}"] if facts["threads"] else []
     console.print()
     console.print(
@@ -225,6 +236,14 @@ def _show_blas(facts: dict[str, Any], console: Console, yes: str) -> None:
     if facts["warning"]:
         console.print(Padding(_item("warning:", facts["warning"], "bold"), (0, 0, 0, 2)))
         console.print(Padding(_item("cure:", facts["cure"], "bold"), (0, 0, 0, 2)))
+
+
+def _show_fast(facts: dict[str, Any], console: Console, yes: str, blank: str) -> None:
+    """One line: nobody needs the compiled loops."""
+    mark, style = (yes, "green") if facts["usable"] else (blank, "yellow")
+    what = f"numba {facts['numba']}" if facts["usable"] else f"none, as {facts['reason']}"
+    cure = "" if facts["numba"] else "; pip install 'xpnn[fast]'"
+    console.print(_item(mark, f"compiled loops: {what}{cure}", style))
 
 
 def _item(mark: str, text: str, style: str) -> Table:
