@@ -229,7 +229,9 @@ class Trainer:
             self._dtype = self.dtype or (name if name in ("float32", "float64") else "float32")
             training = steps.training_step(self.model, self.loss, self.optimizer, self.metrics, self._ema)
             evaluation = steps.evaluation_step(self.model, self.loss, self.metrics)
-            self._runner: Runner = make_runner(self._where, self._dtype, self.model, training, evaluation)
+            self._runner: Runner = make_runner(
+                self._where, self._dtype, self.model, training, evaluation, self.optimizer
+            )
             with current(self._where):
                 state = upload(self._host, self._where, self._dtype)
                 self._state = state._replace(optimizer=self.optimizer.init(tree.trained(state.params)))

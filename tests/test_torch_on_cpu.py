@@ -1,0 +1,128 @@
+"""Tensors on the CPU are trained by NumPy's steps in their own memory; where that cannot be, by torch's operations."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import cases
+import numpy as np
+import pytest
+import test_random_networks
+import test_training
+from conftest import make_backend
+from networks import plan
+from problem import X, Y, trainer
+from threadpoolctl import ThreadpoolController
+
+from xpnn import optim
+from xpnn.arrays import tree
+from xpnn.training import Trainer, runners
+from xpnn.training.runners import PlainRunner, TorchOnCpuRunner, _is_ours
+
+torch = pytest.importorskip("torch")
+COUNT = test_random_networks.COUNT
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("number", range(COUNT))
+def test_the_bits_are_those_of_numpy(number: int, dtype: str) -> None:
+    ours, backend = plan(number), make_backend("torch")
+
+    def run(bring: Any) -> tuple[Any, ...]:
+        one = Trainer(ours.model, ours.loss, ours.optimizer, dtype=dtype, ema=0.9 if number % 2 else None)
+        one.load(ours.params)
+        x, y = bring(ours.x), bring(ours.y)
+        options = {"sample_weight": None if ours.weight is None else bring(ours.weight)}
+        records = one.fit(x, y, epochs=2, batch_size=ours.batch_size, **options).records
+        for log in records:
+            del log["seconds"]
+        prediction = one.predict(x)
+        return one, prediction, records, one.evaluate(x, y, **options)
+
+    wanted, y, *logs = run(np.asarray)
+    got, tensor, *same = run(backend.array)
+    assert isinstance(got._runner, TorchOnCpuRunner) and isinstance(tensor, torch.Tensor)
+    assert same == logs and np.array_equal(tensor.numpy(), y)
+    for leaf, like in zip(tree.leaves(got.state), tree.leaves(wanted.state), strict=True):
+        assert isinstance(leaf, torch.Tensor)
+        like = np.asarray(like)
+        assert np.array_equal(leaf.numpy().view(like.dtype), like)
+
+
+@pytest.mark.parametrize("number", range(COUNT))
+def test_a_network_by_torchs_own_operations(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the trainer has parts of one's own, and on a GPU."""
+    monkeypatch.setattr(runners, "_is_ours", lambda part: False)
+    test_random_networks.test_a_network_and_its_twin_learn_alike(number, make_backend("torch"))
+
+
+@pytest.mark.parametrize("optimizer", [optim.SGD(0.05, 0.9, 1e-3, nesterov=True), optim.Adam(1e-3)])
+def test_500_steps_by_torchs_own_operations(optimizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "_is_ours", lambda part: False)
+    test_training.test_the_loss_curve_is_the_same_on_every_library_for_500_steps(optimizer, make_backend("torch"))
+
+
+def test_every_optimizer_and_schedule_of_the_catalogue_is_xpnns_own() -> None:
+    found = [_is_ours(case.optimizer) for case in cases.OPTIMIZERS]
+    found += [_is_ours(optim.SGD(case.schedule)) for case in cases.SCHEDULES]
+    assert len(found) > 30 and all(found)
+
+
+class Own(optim.SGD):
+    """A user's own optimizer, for torch alone."""
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, *, donate: bool = False) -> Any:
+        return tree.map(lambda p, g: torch.sub(p, lr * g), params, grads), state
+
+
+@pytest.mark.parametrize("optimizer", [Own(), optim.SGD(lambda step, steps_per_epoch: torch.exp(-step))])
+def test_an_optimizer_or_a_schedule_of_ones_own_gets_tensors(optimizer: Any) -> None:
+    run = trainer(optimizer)
+    run.fit(torch.tensor(X), torch.tensor(Y))
+    assert type(run._runner) is PlainRunner
+
+
+def test_threads_are_as_many_as_torch_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, found, pools = trainer(), [], ThreadpoolController().select(user_api="blas")
+
+    def threads() -> int:
+        return max(pool["num_threads"] for pool in pools.info())
+
+    run.fit(torch.tensor(X), torch.tensor(Y))
+    monkeypatch.setattr(run._runner._numpy, "predict", lambda params, x: [found.append(threads()), x][1])
+    before = torch.get_num_threads()
+    try:
+        with pools.limit(limits=2):
+            for told in (1, 2, 3):
+                torch.set_num_threads(told)
+                run.predict(torch.tensor(X))
+                assert threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert found == [1, 2, 2]
+
+
+def test_nothing_is_held_on_to_from_step_to_step() -> None:
+    """A tensor over an array over a tensor … would be a chain that grows with every call."""
+    run = trainer(optim.Adam(1e-3), ema=0.9)
+    x, y = torch.tensor(X), torch.tensor(Y)
+    counts = []
+    for _ in range(4):
+        run.fit(x, y, epochs=10, batch_size=8)
+        run.history.records.clear()
+        gc.collect()
+        counts.append(sum(type(o) is torch.Tensor for o in gc.get_objects()))
+    assert counts[-1] == counts[0]
+
+    leaf = run.state.params[1].weight
+    run.fit(x, y, batch_size=8)
+    assert run.state.params[1].weight is leaf
+
+
+def test_data_that_a_tape_was_to_be_kept_of() -> None:
+    x = torch.tensor(X, requires_grad=True)
+    run, plain = trainer(), trainer()
+    run.fit(x, torch.tensor(Y)), plain.fit(X, Y)
+    assert np.array_equal(run.predict(x).numpy(), plain.predict(X))
+    assert x.grad is None
