@@ -82,6 +82,16 @@ def test_place_copies_unless_told_otherwise(backend: Backend) -> None:
     assert place(X[::-1, ::2], backend.where).shape == (40, 3)  # torch refuses negative strides
 
 
+def test_what_comes_from_the_host_is_a_copy(backend: Backend) -> None:
+    """Also where the library would share memory that happens to be aligned, as JAX does."""
+    room = np.zeros(1024 + 16, np.float32)
+    first = -room.ctypes.data % 64 // room.itemsize
+    host = room[first : first + 1024]
+    there = place(host, backend.where)
+    host[:] = 7.0
+    assert np.array_equal(to_numpy(there), np.zeros(1024, np.float32))
+
+
 def test_places_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     from xpnn.arrays import probe
     from xpnn.arrays.driver import Stage

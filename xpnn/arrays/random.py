@@ -134,8 +134,10 @@ def truncated_normal(key: Key, shape: tuple[int, ...], cut: float) -> np.ndarray
 
 def permutation(key: Key, n: int) -> np.ndarray:
     """0 … n−1 in an order drawn by `key`, by sorting 64 random bits each; int32 of shape (n,), on the host."""
-    high, low = bits(key, (2, n)).astype(np.uint64)
-    drawn = (high << np.uint64(32)) | low
+    high, low = bits(key, (2, n))
+    drawn = high.astype(np.uint64)
+    drawn <<= np.uint64(32)
+    drawn |= low
     order = np.argsort(drawn)  # six times as fast as a stable sort
     ascending = drawn[order]
     if np.any(ascending[1:] == ascending[:-1]):  # once in 2⁶⁵/n² draws; the order of equals must not depend on NumPy
