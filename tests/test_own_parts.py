@@ -14,6 +14,7 @@ from problem import X, Y
 from xpnn import nn, optim
 from xpnn.arrays import random
 from xpnn.arrays.namespace import array_namespace, device_of
+from xpnn.errors import InputError
 from xpnn.training import Trainer
 
 
@@ -57,6 +58,24 @@ def test_a_layer_of_ones_own_carries_its_values(place_of_layer: str, backend: Ba
     assert float(center.seen.value) == 80
     if place_of_layer != "above":
         assert_close(center.mean.value, X.mean(axis=0))
+
+
+def test_rows_that_look_alike_are_rehearsed_once() -> None:
+    rehearsed = []
+
+    class Counted(nn.Identity):
+        def forward(self, params: Any, x: Any, *, key: nn.Key | None = None) -> Any:
+            if x.shape[0] == 1:
+                rehearsed.append(key is not None)
+            return super().forward(params, x, key=key)
+
+    run = Trainer(nn.Sequential(nn.Flatten(), Counted(), nn.Linear(6, 3)), nn.CrossEntropyLoss(), optim.Adam())
+    for again in (X, X, X.reshape(40, 2, 3)):
+        run.fit(again, Y, batch_size=20)
+        run.predict(again[:2])
+    assert rehearsed == [False, True] * 2
+    with pytest.raises(InputError, match=r"x of shape \(40, 7\) does not fit the model"):
+        run.fit(np.ones((40, 7)), Y)
 
 
 def _layers(params: Any) -> Iterator[Any]:

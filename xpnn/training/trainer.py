@@ -23,7 +23,7 @@ from xpnn.training.finite import shortest
 from xpnn.training.history import History, Logs
 from xpnn.training.inputs import all_finite, check_features, check_rows, check_target, check_weight, stays_whole
 from xpnn.training.metrics import Accuracy, Metric, check_metrics
-from xpnn.training.rehearsal import outputs_for_one, rehearse_evaluation, rehearse_training
+from xpnn.training.rehearsal import Rehearsal
 from xpnn.training.runners import Runner, batches_of, download, make_runner, place_for, upload
 from xpnn.training.step import Clock, Data, State
 
@@ -83,6 +83,7 @@ class Trainer:
         self.epoch = 0  # epochs trained so far, over all calls of fit
         self.lr_scale = 1.0  # what the optimizer's lr is multiplied by from the next epoch on; a callback may change it
         self._host = steps.first_state(model, loss, self.metrics, seed, self._ema)  # also raises for a bad seed
+        self._rehearsal = Rehearsal(model, loss, self.metrics, self._host)
         self._state: State | None = None
         self._stopping = False
         self.steps = 0  # steps taken, over all calls of fit, as the host knows without asking
@@ -147,7 +148,7 @@ class Trainer:
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
         callbacks = check_callbacks(callbacks, terminate_on_nan=terminate_on_nan)
         data = self._enter(x, y, sample_weight)
-        rehearse_training(self.model, self.loss, self._host, data.x, data.y)
+        self._rehearsal.training(data.x, data.y)
         if validation_data is not None and len(validation_data) != 2:
             raise InputError(f"validation_data holds {len(validation_data)} things; expected (x, y)")
         validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
@@ -201,7 +202,7 @@ class Trainer:
             y = check_target(f"{prefix}y", y, rows, outputs.shape[1], labels=self._labels, ignore=ignore)
         else:
             y = check_rows(f"{prefix}y", y, rows)  # a loss of one's own knows what it takes
-        rehearse_evaluation(self.loss, self.metrics, self._host, outputs, y)
+        self._rehearsal.evaluation(outputs, y)
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
         return Data(
@@ -222,7 +223,7 @@ class Trainer:
 
     def _build(self, x: Array) -> np.ndarray:
         """Make the state where `x` (or `device`) says, once; the host's outputs for a row of zeros, (1, outputs)."""
-        outputs = outputs_for_one(self.model, self._host, x)
+        outputs = self._rehearsal.outputs(x)
         if self._state is None:
             self._where = place_for(x, self.device)
             name = str(x.dtype).rpartition(".")[2]
