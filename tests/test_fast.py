@@ -25,6 +25,12 @@ NETWORKS = {
     "sgd": (nn.MLP(12, 5, (40,)), optim.SGD(lr=0.1, weight_decay=0.01)),
     "momentum": (nn.MLP(12, 5, (7,)), optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.01)),
     "nesterov": (nn.MLP(12, 5, (7,), bias=False, dropout=0.5), optim.SGD(lr=0.1, momentum=0.9, nesterov=True)),
+    "rmsprop": (nn.MLP(12, 5, (7,)), optim.RMSprop(lr=0.01)),
+    "rmsprop-all": (nn.MLP(12, 5, (7,)), optim.RMSprop(lr=0.01, momentum=0.9, weight_decay=0.1)),
+    "adagrad": (nn.MLP(12, 5, (7,)), optim.Adagrad(lr=0.1, weight_decay=0.1)),
+    "nadam": (nn.MLP(12, 5, (7,)), optim.NAdam(lr=0.01, weight_decay=0.1)),
+    "nadam-decoupled": (nn.MLP(12, 5, (7,)), optim.NAdam(lr=0.01, weight_decay=0.1, decoupled_weight_decay=True)),
+    "lion": (nn.MLP(12, 5, (7,)), optim.Lion(lr=0.01, weight_decay=0.1)),
 }
 
 

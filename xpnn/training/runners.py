@@ -138,8 +138,8 @@ def computing(where: Place) -> contextlib.AbstractContextManager[Any]:
 def _keep_what_is_freed() -> None:
     """Let glibc hand out a step's memory again in the next step, instead of returning it to the system in between.
 
-    What it keeps is decided by the largest block that was ever freed, if below 32 MiB: so one is, untouched. Without, as
-    luck has it, 784-1024-1024-1024-10 at batch 512 took 8,600 page faults and 1.4 times the time a step (AMD EPYC,
+    What it keeps is decided by the largest block that was ever freed, if below 32 MiB: so one is, untouched. Without,
+    as luck has it, 784-1024-1024-1024-10 at batch 512 took 8,600 page faults and 1.4 times the time a step (AMD EPYC,
     2026-11-21); with it 0.1, which leaves nothing for an arena of buffers to win.
     """
     np.empty(2**25 - 2**16, np.uint8)

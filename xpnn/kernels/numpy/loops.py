@@ -202,3 +202,67 @@ def adam(p: Any, g: Any, m: Any, v: Any, settings: Any) -> None:
         m[i] = m[i] * beta1 + d * rest1
         v[i] = v[i] * beta2 + (d * d) * rest2
         p[i] = p[i] * shrink - m[i] / (np.sqrt(v[i] / correction2) + eps) * rate
+
+
+@_loop
+def rmsprop(p: Any, g: Any, v: Any, settings: Any) -> None:
+    """As `rmsprop_step`, without momentum; flat."""
+    lr, alpha, rest, eps, weight_decay = settings[0], settings[1], settings[2], settings[3], settings[4]
+    for i in range(p.size):
+        d = g[i]
+        if weight_decay:
+            d = d + weight_decay * p[i]
+        v[i] = alpha * v[i] + rest * (d * d)
+        p[i] -= lr * (d / (np.sqrt(v[i]) + eps))
+
+
+@_loop
+def rmsprop_momentum(p: Any, g: Any, v: Any, u: Any, settings: Any) -> None:
+    """As `rmsprop_step`, with momentum; flat."""
+    lr, alpha, rest, eps, weight_decay = settings[0], settings[1], settings[2], settings[3], settings[4]
+    momentum = settings[5]
+    for i in range(p.size):
+        d = g[i]
+        if weight_decay:
+            d = d + weight_decay * p[i]
+        v[i] = alpha * v[i] + rest * (d * d)
+        u[i] = momentum * u[i] + d / (np.sqrt(v[i]) + eps)
+        p[i] -= lr * u[i]
+
+
+@_loop
+def adagrad(p: Any, g: Any, total: Any, settings: Any) -> None:
+    """As `adagrad_step`; flat."""
+    lr, eps, weight_decay = settings[0], settings[1], settings[2]
+    for i in range(p.size):
+        d = g[i]
+        if weight_decay:
+            d = d + weight_decay * p[i]
+        total[i] = total[i] + d * d
+        p[i] -= lr * d / (np.sqrt(total[i]) + eps)
+
+
+@_loop
+def nadam(p: Any, g: Any, m: Any, v: Any, settings: Any) -> None:
+    """As `nadam_step`; shrink: the factor of p where the decay is decoupled; weight_decay: where it is not; flat."""
+    lr, of_m, of_grad, correction2 = settings[0], settings[1], settings[2], settings[3]
+    beta1, rest1, beta2, rest2 = settings[4], settings[5], settings[6], settings[7]
+    eps, shrink, weight_decay = settings[8], settings[9], settings[10]
+    for i in range(p.size):
+        d = g[i]
+        if weight_decay:
+            d = d + weight_decay * p[i]
+        m[i] = beta1 * m[i] + rest1 * d
+        v[i] = beta2 * v[i] + rest2 * (d * d)
+        p[i] = p[i] * shrink - lr * (of_m * m[i] + of_grad * d) / (np.sqrt(v[i] / correction2) + eps)
+
+
+@_loop
+def lion(p: Any, g: Any, m: Any, settings: Any) -> None:
+    """As `lion_step`; shrink: the decay's factor of p; flat."""
+    lr, shrink = settings[0], settings[1]
+    beta1, rest1, beta2, rest2 = settings[2], settings[3], settings[4], settings[5]
+    for i in range(p.size):
+        sign = np.sign(beta1 * m[i] + rest1 * g[i])
+        m[i] = beta2 * m[i] + rest2 * g[i]
+        p[i] = p[i] * shrink - lr * sign

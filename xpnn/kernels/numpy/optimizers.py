@@ -9,12 +9,15 @@ import numpy as np
 
 from xpnn.kernels.numpy.compiled import loops
 from xpnn.optim.adam import adam_step
+from xpnn.optim.adaptive import adagrad_step, rmsprop_step
+from xpnn.optim.lion import lion_step
+from xpnn.optim.nadam import nadam_step
 from xpnn.optim.sgd import sgd_step
 
 _PIECE = 30_000  # numbers: what an update reads and writes of a piece, in float32, fits into the second cache
 
 # What a loop saves for each number, in seconds: medians on an AMD EPYC, 2026-11-21.
-_ADAM, _SGD = 1.2e-9, 0.08e-9
+_ADAM, _SGD, _OTHERS = 1.2e-9, 0.08e-9, 1e-9
 
 
 @sgd_step.kernel("numpy")
@@ -99,6 +102,90 @@ def _adam_step(
         step *= rate
         p -= step
     return params, m, v, v_max
+
+
+@rmsprop_step.kernel("numpy")
+def _rmsprop_step(
+    params: list[np.ndarray],
+    grads: list[np.ndarray],
+    v: list[np.ndarray],
+    velocity: list[np.ndarray],
+    lr: Any,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    *,
+    donate: bool,
+) -> Any:
+    numbers = (lr, alpha, 1 - alpha, eps, weight_decay, momentum)
+    loop = "rmsprop_momentum" if velocity else "rmsprop"
+    return _looped(loop, (params, grads, v, velocity), numbers, donate)
+
+
+@adagrad_step.kernel("numpy")
+def _adagrad_step(
+    params: list[np.ndarray],
+    grads: list[np.ndarray],
+    total: list[np.ndarray],
+    lr: Any,
+    eps: float,
+    weight_decay: float,
+    *,
+    donate: bool,
+) -> Any:
+    return _looped("adagrad", (params, grads, total), (lr, eps, weight_decay), donate)
+
+
+@nadam_step.kernel("numpy")
+def _nadam_step(
+    params: list[np.ndarray],
+    grads: list[np.ndarray],
+    m: list[np.ndarray],
+    v: list[np.ndarray],
+    lr: Any,
+    of_m: Any,
+    of_grad: Any,
+    correction2: Any,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    *,
+    donate: bool,
+) -> Any:
+    shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
+    numbers = (lr, of_m, of_grad, correction2, beta1, 1 - beta1, beta2, 1 - beta2, eps, shrink, decay)
+    return _looped("nadam", (params, grads, m, v), numbers, donate)
+
+
+@lion_step.kernel("numpy")
+def _lion_step(
+    params: list[np.ndarray],
+    grads: list[np.ndarray],
+    m: list[np.ndarray],
+    lr: Any,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    *,
+    donate: bool,
+) -> Any:
+    numbers = (lr, 1 - lr * weight_decay, beta1, 1 - beta1, beta2, 1 - beta2)
+    return _looped("lion", (params, grads, m), numbers, donate)
+
+
+def _looped(loop: str, groups: tuple[list[np.ndarray], ...], numbers: tuple[Any, ...], donate: bool) -> Any:
+    """A step by the compiled loop of this name. groups: parameters, gradients and state; numbers: its settings."""
+    kept = (groups[0], *groups[2:])
+    fast = _loops_for(_OTHERS, *groups) if donate and _in_place(*kept) else None
+    if not fast:
+        return NotImplemented
+    settings = np.array(numbers, groups[0][0].dtype)
+    for leaves in _flat(*groups):
+        getattr(fast, loop)(*leaves, settings)
+    return kept
 
 
 def _in_place(*groups: list[np.ndarray]) -> bool:
