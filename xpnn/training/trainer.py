@@ -228,7 +228,10 @@ class Trainer:
             self._where = place_for(x, self.device)
             name = str(x.dtype).rpartition(".")[2]
             self._dtype = self.dtype or (name if name in ("float32", "float64") else "float32")
-            training = steps.training_step(self.model, self.loss, self.optimizer, self.metrics, self._ema)
+            carries = tree.trained(self._host.params) is not self._host.params
+            training = steps.training_step(
+                self.model, self.loss, self.optimizer, self.metrics, self._ema, carries=carries
+            )
             evaluation = steps.evaluation_step(self.model, self.loss, self.metrics)
             self._runner: Runner = make_runner(
                 self._where, self._dtype, self.model, training, evaluation, self.optimizer
