@@ -35,16 +35,17 @@ def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
 def leaves(tree: Tree) -> list[Array]:
     """The arrays of a tree, in order."""
     found: list[Array] = []
-    _collect(tree, found)
+    _collect((tree,), found)
     return found
 
 
-def _collect(tree: Tree, found: list[Array]) -> None:
-    if isinstance(tree, tuple):
-        for branch in tree:
-            _collect(branch, found)
-    elif tree is not None:
-        found.append(tree)
+def _collect(branches: tuple[Tree, ...], found: list[Array]) -> None:
+    for branch in branches:
+        if isinstance(branch, tuple):
+            if branch:
+                _collect(branch, found)
+        elif branch is not None:
+            found.append(branch)
 
 
 def rebuild(tree: Tree, new_leaves: list[Array], old_leaves: list[Array] | None = None) -> Tree:
