@@ -76,13 +76,13 @@ def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Arr
 
 def bits(key: Key, shape: tuple[int, ...]) -> Array:
     """32 random bits an element, in the lanes and on the device of the key; array of `shape`."""
-    k0, k1 = _folded(key)
+    k0, k1 = folded(key)
     return array_namespace(k0).reshape(words(k0, k1, key.step, math.prod(shape)), shape)
 
 
 def keep_mask(key: Key, p: float, shape: tuple[int, ...]) -> Array:
     """True with probability 1 − p, compared as integers so that every library draws the same mask: bool of `shape`."""
-    k0, k1 = _folded(key)
+    k0, k1 = folded(key)
     return array_namespace(k0).reshape(kept(k0, k1, key.step, math.prod(shape), round(p * 2**24)), shape)
 
 
@@ -100,7 +100,7 @@ def words(k0: Array, k1: Array, step: Array, n: int) -> Array:
     return xp.reshape(xp.stack(threefry2x32(k0, k1, block, step), axis=1), (-1,))[:n]
 
 
-def _folded(key: Key) -> tuple[Array, Array]:
+def folded(key: Key) -> tuple[Array, Array]:
     """The words of the key, with its path in them."""
     k0, k1 = key.words
     if not key.path:

@@ -1,0 +1,79 @@
+"""Updates in place, of up to 32 leaves in one launch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnn.arrays.device import address_of
+from xpnn.kernels.cupy.launch import C_NAMES, LEAF_TABLE, LEAVES, launch
+from xpnn.optim.adam import adam_step
+from xpnn.optim.sgd import sgd_step
+
+
+@sgd_step.kernel("cupy")
+def _sgd_step(
+    params: list[Any],
+    grads: list[Any],
+    velocity: list[Any],
+    lr: Any,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+    *,
+    donate: bool,
+) -> Any:
+    if not donate or not _is_flat(params, grads, velocity):
+        return NotImplemented
+    for table, n in _tables(p=params, g=grads, u=velocity):
+        launch("sgd", params[0].dtype, n, table, n, lr, momentum, weight_decay, nesterov)
+    return params, velocity
+
+
+@adam_step.kernel("cupy")
+def _adam_step(
+    params: list[Any],
+    grads: list[Any],
+    m: list[Any],
+    v: list[Any],
+    v_max: list[Any],
+    lr: Any,
+    correction1: Any,
+    correction2: Any,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    *,
+    donate: bool,
+) -> Any:
+    if not donate or v_max or not _is_flat(params, grads, m, v):
+        return NotImplemented
+    settings = (beta1, 1 - beta1, beta2, 1 - beta2, eps, weight_decay, decoupled)
+    for table, n in _tables(p=params, g=grads, u=m, v=v):
+        launch("adam", params[0].dtype, n, table, n, lr, correction1, correction2, *settings)
+    return params, m, v, v_max
+
+
+def _is_flat(*groups: list[Any]) -> bool:
+    """Whether all leaves are of one dtype that the kernels have, and lie in one piece."""
+    kind = groups[0][0].dtype
+    return kind.name in C_NAMES and all(
+        leaf.dtype == kind and leaf.flags.c_contiguous for group in groups for leaf in group
+    )
+
+
+def _tables(**groups: list[Any]) -> Any:
+    """(`leaves` of optimizers.cu, how many numbers) for every 32 leaves."""
+    count = len(groups["p"])
+    for first in range(0, count, LEAVES):
+        table, end = np.zeros((), LEAF_TABLE), 0
+        for j, i in enumerate(range(first, min(first + LEAVES, count))):
+            end += groups["p"][i].size
+            table["end"][j] = end
+            for name, group in groups.items():
+                if group:
+                    table[name][j] = address_of(group[i])
+        yield table, end
