@@ -18,7 +18,7 @@ from xpnn.arrays.device import Place, place, to_numpy
 from xpnn.errors import InputError
 from xpnn.nn.embedding import add_rows
 from xpnn.training import Trainer, step
-from xpnn.training.runners import upload
+from xpnn.training.plain import upload
 
 WORDS = np.arange(80).reshape(40, 2) * 7 % 11 % 5
 LABELS = (WORDS.sum(axis=1) % 3).astype(np.int32)

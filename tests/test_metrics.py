@@ -30,7 +30,7 @@ from xpnn.arrays import tree
 from xpnn.cli.console import readable_numbers
 from xpnn.errors import InputError
 from xpnn.training import JSONLLogger
-from xpnn.training.runners import download, upload
+from xpnn.training.plain import download, upload
 
 by_id = pytest.mark.parametrize("case", METRICS, ids=lambda case: case.id)
 WEIGHT = np.round(np.abs(draw("weights", 41)) * (np.arange(41) % 5 > 0), 3)  # every fifth row weighs nothing

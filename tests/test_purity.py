@@ -15,7 +15,7 @@ from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.arrays.device import place
 from xpnn.training import Accuracy, Trainer, step
-from xpnn.training.runners import upload
+from xpnn.training.plain import upload
 
 
 def by_id(case: Any) -> str:

@@ -20,7 +20,7 @@ from xpnn.cli import main
 from xpnn.errors import CheckFailedError, InputError
 from xpnn.testing import Report, check_layer, check_loss, check_optimizer, samples
 from xpnn.testing.numbers import differences, gradient_error, ulps_apart
-from xpnn.training.runners import upload
+from xpnn.training.plain import upload
 
 NUMPY = [find_place("cpu", "numpy")]
 

@@ -18,7 +18,9 @@ from threadpoolctl import ThreadpoolController
 from xpnn import optim
 from xpnn.arrays import tree
 from xpnn.training import Trainer, runners
-from xpnn.training.runners import PlainRunner, TorchOnCpuRunner, _is_ours
+from xpnn.training.lent import TorchOnCpuRunner
+from xpnn.training.plain import PlainRunner
+from xpnn.training.runners import _is_ours
 
 torch = pytest.importorskip("torch")
 COUNT = test_random_networks.COUNT

@@ -11,7 +11,7 @@ from bench.networks import Row, Weights
 from xpnn import Trainer, nn, optim
 from xpnn.arrays.device import current, find_place, place
 from xpnn.nn.linear import LinearParams
-from xpnn.training.runners import batches_of, download
+from xpnn.training.plain import batches_of, download
 
 
 class Stopwatch:

@@ -1,7 +1,7 @@
 """Faster stand-ins on PyTorch: in place, and through the fused operations that torch.nn and torch.optim run themselves.
 
 They serve layers and optimizers that are called directly, a trainer whose optimizer or schedule is a user's own, and
-GPUs; other tensors on the CPU are trained by NumPy's steps (`xpnn.training.runners`). None of them asks a device for a
+GPUs; other tensors on the CPU are trained by NumPy's steps (`xpnn.training.lent`). None of them asks a device for a
 value. Where the tape of autograd runs, they step aside: it would miss what is overwritten.
 """
 

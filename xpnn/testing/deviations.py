@@ -17,7 +17,7 @@ from xpnn.testing.numbers import ulps_apart
 from xpnn.testing.places import dtypes_of, label
 from xpnn.testing.report import PlaceReport
 from xpnn.training import Trainer
-from xpnn.training.runners import computing, upload
+from xpnn.training.plain import computing, upload
 
 KEY = random.key(3, "dropout")
 STEPS = 50

@@ -18,7 +18,7 @@ from xpnn.training.checkpoint import save_model
 from xpnn.training.finite import check_loss, check_weights, shortest
 from xpnn.training.history import Logs, to_json
 from xpnn.training.monitor import Monitor
-from xpnn.training.runners import download
+from xpnn.training.plain import download
 from xpnn.training.step import State
 
 

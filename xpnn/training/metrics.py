@@ -168,5 +168,5 @@ def _add(sums: AccuracySums, hit: Array, prediction: Array, weight: Array | None
     xp = array_namespace(prediction)
     hit = xp.astype(hit, prediction.dtype)
     if weight is None:
-        return AccuracySums(sums.correct + hit @ hit, sums.seen + prediction.shape[0])  # Σ hit², sooner than Σ hit
+        return AccuracySums(sums.correct + xp.sum(hit), sums.seen + prediction.shape[0])
     return AccuracySums(sums.correct + xp.sum(weight * hit), sums.seen + xp.sum(weight))

@@ -23,8 +23,9 @@ from xpnn.training.finite import shortest
 from xpnn.training.history import History, Logs
 from xpnn.training.inputs import all_finite, check_features, check_rows, check_target, check_weight, stays_whole
 from xpnn.training.metrics import Accuracy, Metric, check_metrics
+from xpnn.training.plain import Runner, batches_of, download, upload
 from xpnn.training.rehearsal import Rehearsal
-from xpnn.training.runners import Runner, batches_of, download, make_runner, place_for, upload
+from xpnn.training.runners import make_runner, place_for
 from xpnn.training.step import Clock, Data, State
 
 Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epoch

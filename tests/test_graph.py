@@ -1,0 +1,153 @@
+"""The bookkeeping of recorded steps, on NumPy: running the work again stands in for the replay of a CUDA graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import plan
+from problem import X, Y, trainer
+
+from xpnn import optim
+from xpnn.arrays import tree
+from xpnn.arrays.device import address_of
+from xpnn.training import Trainer
+from xpnn.training import trainer as training
+from xpnn.training.graph import Again, GraphRunner
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """From here on NumPy's steps are recorded by this recorder."""
+
+    def switch(recorder: Any) -> None:
+        def make(where: Any, dtype: str, model: Any, step: Any, evaluation: Any, optimizer: Any) -> Any:
+            return GraphRunner(where, dtype, model, step, evaluation, recorder)
+
+        monkeypatch.setattr(training, "make_runner", make)
+        monkeypatch.setattr(GraphRunner, "chunk", 20)  # so that some begin in the midst of an epoch
+
+    return switch
+
+
+def outcome(run: Trainer) -> tuple[Any, ...]:
+    records = [{name: value for name, value in log.items() if name != "seconds"} for log in run.history]
+    return records, [np.asarray(leaf) for leaf in tree.leaves(run.state)]
+
+
+def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    leaves = zip(one[1], other[1], strict=True)
+    return one[0] == other[0] and all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in leaves)
+
+
+@pytest.mark.parametrize("number", range(27))
+def test_recorded_steps_are_plain_steps(recorded: Callable[..., None], number: int) -> None:
+    """Networks from the whole catalogue: 2 epochs of three steps, the last of which has the remainder."""
+    ours = plan(number)
+
+    def run() -> tuple[Any, ...]:
+        one = Trainer(ours.model, ours.loss, ours.optimizer, ema=0.9 if number % 2 else None)
+        one.load(ours.params)
+        one.fit(ours.x, ours.y, epochs=2, batch_size=ours.batch_size, sample_weight=ours.weight)
+        return outcome(one)
+
+    plain = run()
+    recorded(Again())
+    assert same(run(), plain)
+
+
+def slower(run: Trainer, logs: Any) -> None:
+    run.lr_scale *= 0.5
+
+
+def long_run(epochs: int = 2) -> Trainer:
+    """Two recordings of full batches in turn (16 + 16 + 1 + … of 37 steps), and one of the remainder."""
+    run = trainer(optim.SGD(optim.ExponentialLR(0.1, 0.5), momentum=0.9), ema=0.99)
+    x, y = np.tile(X, (5, 1)), np.tile(Y, 5)
+    run.fit(x[:188], y[:188], epochs=epochs, batch_size=5, callbacks=[slower], validation_data=(X, Y))
+    return run
+
+
+def test_schedules_callbacks_and_later_fits_go_on(recorded: Callable[..., None]) -> None:
+    def run() -> tuple[Any, ...]:
+        one = long_run()
+        start = one.snapshot()
+        one.fit(X, Y, epochs=2, batch_size=16)  # other data, another batch
+        one.load(start)
+        one.fit(X, Y, epochs=1, batch_size=16)  # written into the buffers
+        return outcome(one)
+
+    plain = run()
+    recorded(Again())
+    assert same(run(), plain)
+
+
+class Counting(Again):
+    """Counts the recordings and the replays."""
+
+    def __init__(self) -> None:
+        self.recordings, self.replays = 0, 0
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.recordings += 1
+
+        def again() -> None:
+            self.replays += 1
+            work()
+
+        return again
+
+
+def test_what_is_recorded_and_how_often_it_is_replayed(recorded: Callable[..., None]) -> None:
+    counting = Counting()
+    recorded(counting)
+    run = long_run(epochs=1)
+    assert counting.recordings == 3  # 16 steps and one of full batches, one of the remainder
+    assert counting.replays == 3 + (5 + 2) + 1  # each once to be checked; 37 = (16 + 4 · 1) + (16 + 1); the remainder
+    before = [address_of(leaf) for leaf in tree.leaves(run.state)]
+    assert len(set(before)) == len(before)
+    run.fit(np.tile(X, (5, 1))[:188], np.tile(Y, 5)[:188], batch_size=5)
+    assert [address_of(leaf) for leaf in tree.leaves(run.state)] == before
+
+
+def test_other_data_are_recorded_anew(recorded: Callable[..., None]) -> None:
+    counting = Counting()
+    recorded(counting)
+    run = trainer(dtype="float64")
+    run.fit(X, Y, batch_size=20)
+    found = [counting.recordings]
+    run.fit(X, Y, batch_size=20)
+    found.append(counting.recordings)
+    run.fit(X.copy(), Y, batch_size=20)
+    found.append(counting.recordings)
+    assert found == [2, 2 + 2 * (found[1] > 2), found[1] + 2]
+
+
+class Failing(Again):
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        raise NotImplementedError("cuBLAS is not supported\nduring capture")
+
+
+class Wrong(Again):
+    """Replays what it should not: one step too few."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+
+@pytest.mark.parametrize(
+    ("recorder", "reason"), [(Failing(), "NotImplementedError: cuBLAS"), (Wrong(), "differs from a plain run")]
+)
+def test_what_cannot_be_recorded_runs_plainly_and_says_why_once(
+    recorded: Callable[..., None], recorder: Any, reason: str
+) -> None:
+    plain = outcome(long_run())
+    recorded(recorder)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        assert same(outcome(long_run()), plain)
+    (warning,) = [str(one.message) for one in found]
+    assert reason in warning and "step by step" in warning and "\n" not in warning

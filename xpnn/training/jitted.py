@@ -1,0 +1,59 @@
+"""How JAX's arrays are trained: compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from xpnn.arrays.device import Place
+from xpnn.arrays.namespace import Array
+from xpnn.arrays.tree import Tree
+from xpnn.nn.protocols import Layer, Params
+from xpnn.training.plain import computing, written
+from xpnn.training.step import Data, EvaluationStep, State, Step, Totals
+
+
+class JaxRunner:
+    """Compiled with jax.jit; many steps a call in a loop whose bounds are arguments, so each shape is compiled once."""
+
+    chunk = 64
+
+    def __init__(self, where: Place, dtype: str, model: Layer, training: Step, evaluation: EvaluationStep) -> None:
+        import jax
+
+        self._where, self._dtype = where, dtype
+
+        def many(state: State, data: Data, batches: Array, start: Array, stop: Array) -> State:
+            def body(i: Array, state: State) -> State:
+                return training(state, data, batches[i, :])
+
+            with computing(where):
+                return jax.lax.fori_loop(start, stop, body, state)
+
+        def evaluate(params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
+            def body(i: Array, totals: Totals) -> Totals:
+                return evaluation(params, constants, totals, data, batches[i, :])
+
+            with computing(where):
+                return jax.lax.fori_loop(0, batches.shape[0], body, totals)
+
+        def predict(params: Params, x: Array) -> Array:
+            with computing(where):
+                return model.forward(params, x)[0]
+
+        self._train: Callable[..., State] = jax.jit(many, donate_argnums=0)
+        self._evaluate: Callable[..., Totals] = jax.jit(evaluate)
+        self._predict: Callable[..., Array] = jax.jit(predict)
+
+    def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
+        return self._train(state, data, batches, np.int32(start), np.int32(stop))
+
+    def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
+        return self._evaluate(params, constants, totals, data, batches)
+
+    def predict(self, params: Params, x: Array) -> Array:
+        return self._predict(params, x)
+
+    def write(self, state: State, **fields: Tree) -> State:
+        return written(state, fields, self._where, self._dtype)
