@@ -6,7 +6,7 @@ The reference is pure standard code, always complete: it is the specification, a
     @adam_step.kernel("numpy")           a function of the reference's signature, or
     dense.kernel("numpy", Forward, Backward, residuals=Kept)      a forward/backward pair.
 
-A kernel returns NotImplemented for what it does not cover, and the reference runs instead.
+A kernel returns NotImplemented for what it does not cover, and the reference runs instead; with XPNN_KERNELS=0 always.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -100,5 +101,5 @@ _loaded: set[str] = set()
 def _load_kernels(library: str) -> None:
     """Import xpnn/kernels/<library>.py if there is one: the only import that runs up the floors."""
     _loaded.add(library)  # first, because the kernels' own module may call what it accelerates
-    if importlib.util.find_spec(f"xpnn.kernels.{library}") is not None:
+    if os.environ.get("XPNN_KERNELS") != "0" and importlib.util.find_spec(f"xpnn.kernels.{library}") is not None:
         importlib.import_module(f"xpnn.kernels.{library}")
