@@ -10,6 +10,7 @@ from cases import draw, params_of
 from xpnn import nn
 from xpnn.arrays import random
 from xpnn.arrays.accelerate import Accelerated, AcceleratedPair
+from xpnn.arrays.products import product
 from xpnn.nn.activations import ACTIVATIONS
 from xpnn.nn.cross_entropy import ClassWeights, cross_entropy
 from xpnn.nn.dense import dense
@@ -122,6 +123,8 @@ ACCELERATED = [
     AcceleratedCase("words", random.words, (*_KEY.words, _KEY.step, 70_001)),
     AcceleratedCase("kept", random.kept, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
     AcceleratedCase("kept-none", random.kept, (*_KEY.words, _KEY.step, 3, 2**24)),
+    AcceleratedCase("product", product, (draw("x", 6, 5), draw("w", 5, 3))),
+    AcceleratedCase("product-bias", product, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),
     AcceleratedCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),
     AcceleratedCase("scaled-bytes", scaled, (np.arange(30, dtype=np.uint8).reshape(2, 3, 5), np.asarray(1 / 255))),
     AcceleratedCase("cross-entropy", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, None)),

@@ -276,7 +276,7 @@ WRONG = [
     (("train", "--backend", "nump"), "did you mean 'numpy'"),
     (("train", "--device", "gpu"), "device: 'gpu' is not one of auto, cpu, cuda"),
     (("train", "--precision", "fp16"), "did you mean 'fp"),
-    (("train", "--precision", "bf16"), "bf16 is not there yet"),
+    (("train", "--precision", "bf17"), "'bf17' is not one of fp64, fp32, tf32, bf16"),
     (("train", "digit"), "did you mean 'digits'"),
     (("train", "nowhere.csv"), "nowhere.csv"),
     (("train", "--epoch", "3"), "--epochs"),

@@ -79,7 +79,7 @@ def facts() -> Facts:
     """Ask the driver, once."""
     if sys.platform == "darwin":
         return Facts(missing=("macOS has no CUDA", ""))
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    library = _library()
     cure = "install the NVIDIA driver (in a container: start it with --gpus all)"
     try:
         cuda = _load(library)
@@ -93,6 +93,21 @@ def facts() -> Facts:
         return Facts(missing=(f"no NVIDIA driver was found ({why})", cure))
     except Exception as error:  # something else under the driver's name
         return Facts(missing=(f"{library} is not an NVIDIA driver ({one_line(error)})", cure))
+
+
+def capability(index: int) -> tuple[int, int]:
+    """The compute capability of a GPU that `facts` has found, as (9, 0)."""
+    cuda, device, found = _load(_library()), ctypes.c_int(0), []
+    cuda.cuDeviceGet(ctypes.byref(device), index)
+    for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+        value = ctypes.c_int(0)
+        cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        found.append(value.value)
+    return found[0], found[1]
+
+
+def _library() -> str:
+    return "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 def _load(library: str) -> Any:

@@ -15,7 +15,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place
 from xpnn.cli import building
 from xpnn.cli.downloads import download_progress
-from xpnn.cli.settings import DTYPES, Settings
+from xpnn.cli.settings import PRECISIONS, Settings
 from xpnn.cli.threads import one_thread_if_small
 from xpnn.data.datasets import Dataset, load
 from xpnn.data.splits import stratified_split
@@ -99,13 +99,15 @@ def prepare(settings: Settings, where: Place, *, quiet: bool) -> Experiment:
 
 def trainer_of(settings: Settings, model: nn.Layer, where: Place) -> Trainer:
     """What trains `model` as the settings say."""
+    dtype, precision = PRECISIONS[settings.precision]
     return Trainer(
         model,
         building.loss(settings),
         building.optimizer(settings, settings.epochs or 1),
         seed=settings.seed,
         device=where,
-        dtype=DTYPES[settings.precision],
+        dtype=dtype,
+        precision=precision,
         metrics=[Accuracy(threshold=0.5 if settings.output_activation == "sigmoid" else 0.0)],
         ema=settings.ema,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,8 +51,9 @@ class SavedRun:
         self, model: nn.Layer, params: Params, device: str, backend: str, fallback: bool
     ) -> tuple[Trainer, Place]:
         """The network on a device, with its weights."""
-        where = choose_place(device, backend, fallback, self.settings.precision)
-        trainer = trainer_of(self.settings, model, where)
+        precision = "fp64" if self.settings.precision == "fp64" else "fp32"  # also where no tensor cores are
+        where = choose_place(device, backend, fallback, precision)
+        trainer = trainer_of(dataclasses.replace(self.settings, precision=precision), model, where)
         trainer.load(params)
         return trainer, where
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from xpnn import optim
 from xpnn.arrays.device import Place, find_place
+from xpnn.arrays.products import check_precision
 from xpnn.cli.console import tell
 from xpnn.data.datasets import is_table
 from xpnn.errors import InputError, one_of
@@ -18,7 +19,13 @@ from xpnn.nn.activations import ACTIVATIONS
 from xpnn.nn.containers import NORMS
 from xpnn.nn.initializers import INITIALIZERS
 
-DTYPES = {"fp32": "float32", "fp64": "float64"}
+#: By the name that --precision takes: the dtype, and the precision of its products.
+PRECISIONS = {
+    "fp64": ("float64", "fp32"),
+    "fp32": ("float32", "fp32"),
+    "tf32": ("float32", "tf32"),
+    "bf16": ("float32", "bf16"),
+}
 #: By the name that --optimizer takes.
 OPTIMIZERS: dict[str, Any] = {
     "adam": optim.Adam,
@@ -82,9 +89,7 @@ class Settings:
         one_of("--reduction", self.reduction, ("mean", "sum"))
         if self.weight_init is not None:
             one_of("--weight-init", self.weight_init, INITIALIZERS)
-        if self.precision in ("tf32", "bf16"):
-            raise InputError(f"--precision: {self.precision} is not there yet; use one of {', '.join(DTYPES)}")
-        one_of("--precision", self.precision, DTYPES)
+        one_of("--precision", self.precision, PRECISIONS)
         self._check_loss()
         self._check_numbers()
 
@@ -155,6 +160,8 @@ def choose_place(device: str, backend: str, fallback: bool, precision: str) -> P
         import jax
 
         jax.config.update("jax_enable_x64", True)
+    dtype, products = PRECISIONS[precision]
+    check_precision(products, where, dtype)
     return where
 
 

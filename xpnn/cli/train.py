@@ -86,7 +86,9 @@ def train(
     device: Device = "auto",
     backend: Backend = "auto",
     no_fallback: NoFallback = False,
-    precision: Annotated[str, typer.Option(metavar="fp32|fp64", help="Of the floats.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(metavar="fp32|tf32|bf16|fp64", help="tf32, bf16: of products, on a GPU.")
+    ] = "fp32",
     data_dir: DataDir = None,
     target: Annotated[
         str | None, typer.Option(help="CSV column of classes. [default: label, target, class or y]")

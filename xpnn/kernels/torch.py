@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from xpnn.arrays import random
+from xpnn.arrays.products import precision, product
 from xpnn.arrays.random import Key
 from xpnn.nn import activations as nn
 from xpnn.nn.cross_entropy import cross_entropy
@@ -92,9 +93,9 @@ def _dense_backward(dy: Tensor, kept: DenseKept, params: Any, layers: Any, need_
     if _is_narrow(weight):
         dweight = torch.mm(dz.T, x).T.contiguous()
     else:
-        dweight = torch.mm(x.T, dz)
+        dweight = _multiplied(x.T, dz)
     grads = LinearParams(dweight, None if bias is None else torch.sum(dz, 0))
-    return (torch.mm(dz, weight.T) if need_dx else None), (grads, *((),) * (len(layers) - 1))
+    return (_multiplied(dz, weight.T) if need_dx else None), (grads, *((),) * (len(layers) - 1))
 
 
 dense.kernel("torch", _dense_forward, _dense_backward, residuals=DenseKept)
@@ -102,10 +103,36 @@ dense.kernel("torch", _dense_forward, _dense_backward, residuals=DenseKept)
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x @ weight + bias, a fresh tensor."""
+    if precision() != "fp32":
+        return product(x, weight, bias)
     if not _is_narrow(weight):
         return torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
     y = torch.mm(weight.T, x.T) if bias is None else torch.addmm(bias[:, None], weight.T, x.T)
     return y.T.contiguous()
+
+
+def _multiplied(x: Tensor, w: Tensor) -> Tensor:
+    return torch.mm(x, w) if precision() == "fp32" else product(x, w)
+
+
+@product.kernel("torch")
+def _product(x: Tensor, w: Tensor, bias: Tensor | None = None, *, exact: bool = False) -> Any:
+    """TF32 by torch's switch; for bf16 the factors are rounded, and their sums kept in float32."""
+    chosen = precision(exact)
+    if chosen == "fp32" or x.dtype != torch.float32 or w.dtype != torch.float32:
+        return NotImplemented
+    if chosen == "tf32":
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        try:
+            y = x @ w
+        finally:
+            torch.set_float32_matmul_precision(before)
+    elif x.is_cuda:
+        y = torch.mm(x.bfloat16(), w.bfloat16(), out_dtype=torch.float32)
+    else:
+        y = x.bfloat16().float() @ w.bfloat16().float()
+    return y if bias is None else y.add_(bias)
 
 
 def _is_narrow(weight: Tensor) -> bool:

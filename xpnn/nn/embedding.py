@@ -10,6 +10,7 @@ from typing import NamedTuple
 from xpnn.arrays import random
 from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array, array_namespace, device_of
+from xpnn.arrays.products import product
 from xpnn.arrays.random import Key
 from xpnn.errors import InputError, as_count
 
@@ -89,7 +90,7 @@ def add_rows(values: Array, rows: Array, count: int) -> Array:
     sums = xp.zeros((count, values.shape[1]), dtype=values.dtype, device=device_of(values))
     for i in range(math.ceil(rows.shape[0] / _BLOCK)):
         part = slice(i * _BLOCK, min((i + 1) * _BLOCK, rows.shape[0]))
-        sums = sums + xp.astype(number == rows[part], values.dtype) @ values[part, :]
+        sums = sums + product(xp.astype(number == rows[part], values.dtype), values[part, :], exact=True)
     return sums
 
 

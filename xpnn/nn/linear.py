@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.products import product
 from xpnn.arrays.random import Key
 from xpnn.errors import InputError, as_count
 from xpnn.nn import initializers
@@ -61,17 +62,14 @@ class Linear:
             )
         if x.dtype != params.weight.dtype:
             x = array_namespace(x).astype(x, params.weight.dtype)
-        y = x @ params.weight
-        if params.bias is not None:
-            y += params.bias  # y is ours: a fresh product
-        return y, x
+        return product(x, params.weight, params.bias), x
 
     def backward(
         self, params: LinearParams, x: Array, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, LinearParams]:
         """dweight = xᵀ @ dy, dbias = Σ_batch dy, dx = dy @ weightᵀ."""
         xp = array_namespace(dy)
-        dweight = x.T @ dy
+        dweight = product(x.T, dy)
         dbias = None if params.bias is None else xp.sum(dy, axis=0)
-        dx = dy @ params.weight.T if need_dx else None
+        dx = product(dy, params.weight.T) if need_dx else None
         return dx, LinearParams(dweight, dbias)

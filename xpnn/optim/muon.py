@@ -9,6 +9,7 @@ from typing import NamedTuple
 from xpnn.arrays import tree
 from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array
+from xpnn.arrays.products import product
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError, as_count, as_float, one_of
 from xpnn.optim.adam import adam_step, one_minus_power
@@ -139,9 +140,9 @@ def orthogonal(x: Array, coefficients: tuple[float, float, float], eps: float, s
     wide = x.shape[0] <= x.shape[1]
     x = x / (l2_norm([x]) + eps)
     for _ in range(steps):
-        gram = x @ x.T if wide else x.T @ x  # the smaller of the two
-        polynomial = b * gram + c * (gram @ gram)
-        x = a * x + (polynomial @ x if wide else x @ polynomial)
+        gram = product(x, x.T) if wide else product(x.T, x)  # the smaller of the two
+        polynomial = b * gram + c * product(gram, gram)
+        x = a * x + (product(polynomial, x) if wide else product(x, polynomial))
     return x
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from xpnn.arrays.namespace import Array, array_namespace, device_of
+from xpnn.arrays.products import product
 from xpnn.errors import InputError, as_count, as_float, one_of
 from xpnn.training.metrics import classes_of
 
@@ -151,7 +152,8 @@ def _count(metric: Any, sums: Confusion, prediction: Array, target: Array, weigh
     rows = xp.astype(true[:, None] == number, prediction.dtype)
     if weight is not None:
         rows = rows * weight[:, None]
-    return Confusion(sums.counts + rows.T @ xp.astype(predicted[:, None] == number, prediction.dtype))
+    hits = product(rows.T, xp.astype(predicted[:, None] == number, prediction.dtype), exact=True)
+    return Confusion(sums.counts + hits)
 
 
 def _mean(sums: Confusion, average: Average, of_true: float) -> float:

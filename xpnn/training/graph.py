@@ -113,9 +113,10 @@ class GraphRunner(PlainRunner):
         model: Layer,
         training: Step,
         evaluation: EvaluationStep,
+        precision: str = "fp32",
         recorder: Recorder | None = None,
     ) -> None:
-        super().__init__(where, dtype, model, training, evaluation)
+        super().__init__(where, dtype, model, training, evaluation, precision)
         self.where, self.step = where, training
         self.recorder = recorder or CudaGraphs()
         self.buffers: Any = None  # the state, where it stays
@@ -126,7 +127,7 @@ class GraphRunner(PlainRunner):
         if self._refused:
             return super().train(state, data, batches, start, stop)
         self._take_over(state)
-        with computing(self.where), self.recorder.running():
+        with computing(self.where, self._precision), self.recorder.running():
             try:
                 recorded = self._recorded_for(data, batches)
             except Exception as error:  # whatever it is, the plain run goes on from the same state

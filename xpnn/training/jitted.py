@@ -19,7 +19,15 @@ class JaxRunner:
 
     chunk = 64
 
-    def __init__(self, where: Place, dtype: str, model: Layer, training: Step, evaluation: EvaluationStep) -> None:
+    def __init__(
+        self,
+        where: Place,
+        dtype: str,
+        model: Layer,
+        training: Step,
+        evaluation: EvaluationStep,
+        precision: str = "fp32",
+    ) -> None:
         import jax
 
         self._where, self._dtype = where, dtype
@@ -28,18 +36,18 @@ class JaxRunner:
             def body(i: Array, state: State) -> State:
                 return training(state, data, batches[i, :])
 
-            with computing(where):
+            with computing(where, precision):
                 return jax.lax.fori_loop(start, stop, body, state)
 
         def evaluate(params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
             def body(i: Array, totals: Totals) -> Totals:
                 return evaluation(params, constants, totals, data, batches[i, :])
 
-            with computing(where):
+            with computing(where, precision):
                 return jax.lax.fori_loop(0, batches.shape[0], body, totals)
 
         def predict(params: Params, x: Array) -> Array:
-            with computing(where):
+            with computing(where, precision):
                 return model.forward(params, x)[0]
 
         self._train: Callable[..., State] = jax.jit(many, donate_argnums=0)

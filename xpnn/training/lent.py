@@ -27,8 +27,16 @@ class TorchOnCpuRunner(PlainRunner):
 
     chunk = 32  # what crosses over costs some 100 µs a call
 
-    def __init__(self, where: Place, dtype: str, model: Layer, training: Step, evaluation: EvaluationStep) -> None:
-        super().__init__(where, dtype, model, training, evaluation)
+    def __init__(
+        self,
+        where: Place,
+        dtype: str,
+        model: Layer,
+        training: Step,
+        evaluation: EvaluationStep,
+        precision: str = "fp32",
+    ) -> None:
+        super().__init__(where, dtype, model, training, evaluation, precision)
         self._numpy = PlainRunner(find_place("cpu", "numpy"), dtype, model, training, evaluation)
         self._pools = threadpoolctl.ThreadpoolController().select(user_api="blas")
 

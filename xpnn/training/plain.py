@@ -14,6 +14,7 @@ import numpy as np
 from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place, place, to_numpy
 from xpnn.arrays.namespace import Array
+from xpnn.arrays.products import multiplying_in
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
@@ -78,10 +79,16 @@ def written(state: State, fields: dict[str, Tree], where: Place, dtype: str) -> 
     return state._replace(**{name: upload(x, where, dtype) for name, x in fields.items()})
 
 
-def computing(where: Place) -> contextlib.AbstractContextManager[Any]:
-    """How steps are computed there: torch records no tape; NumPy does not warn of overflow, because `Totals` reports
-    what is not finite; JAX multiplies in true float32, where its default on a GPU is TF32 (jax-ml/jax#18934).
+def computing(where: Place, precision: str = "fp32") -> contextlib.AbstractContextManager[Any]:
+    """How steps are computed there: products in this precision; torch records no tape; NumPy does not warn of overflow,
+    because `Totals` reports what is not finite; JAX multiplies in true float32 where nobody says otherwise, as its
+    default on a GPU is TF32 (jax-ml/jax#18934).
     """
+    if precision != "fp32":
+        both = contextlib.ExitStack()
+        both.enter_context(computing(where))
+        both.enter_context(multiplying_in(precision))
+        return both
     match where.library:
         case "torch":
             import torch
@@ -112,26 +119,34 @@ class PlainRunner:
 
     chunk = 1
 
-    def __init__(self, where: Place, dtype: str, model: Layer, training: Step, evaluation: EvaluationStep) -> None:
-        self._where, self._dtype, self._model = where, dtype, model
+    def __init__(
+        self,
+        where: Place,
+        dtype: str,
+        model: Layer,
+        training: Step,
+        evaluation: EvaluationStep,
+        precision: str = "fp32",
+    ) -> None:
+        self._where, self._dtype, self._model, self._precision = where, dtype, model, precision
         self._training, self._evaluation = training, evaluation
         if where.library == "numpy":
             _keep_what_is_freed()
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
-        with computing(self._where):
+        with computing(self._where, self._precision):
             for i in range(start, stop):
                 state = self._training(state, data, batches[i, :])
         return state
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
-        with computing(self._where):
+        with computing(self._where, self._precision):
             for i in range(batches.shape[0]):
                 totals = self._evaluation(params, constants, totals, data, batches[i, :])
         return totals
 
     def predict(self, params: Params, x: Array) -> Array:
-        with computing(self._where):
+        with computing(self._where, self._precision):
             return self._model.forward(params, x)[0]
 
     def write(self, state: State, **fields: Tree) -> State:

@@ -25,15 +25,21 @@ from xpnn.training.step import EvaluationStep, Step
 
 
 def make_runner(
-    where: Place, dtype: str, model: Layer, training: Step, evaluation: EvaluationStep, optimizer: Optimizer
+    where: Place,
+    dtype: str,
+    model: Layer,
+    training: Step,
+    evaluation: EvaluationStep,
+    optimizer: Optimizer,
+    precision: str = "fp32",
 ) -> Runner:
-    """The runner for `where`'s library; floats of the state have `dtype`."""
+    """The runner for `where`'s library; floats of the state have `dtype`, and their products `precision`."""
     kind: Callable[..., Runner] = JaxRunner if where.library == "jax" else PlainRunner
     if (where.library, where.name) == ("torch", "cpu") and _is_ours(optimizer):
         kind = TorchOnCpuRunner
     if where.library == "cupy" and os.environ.get("XPNN_GRAPH") != "0":
         kind = GraphRunner
-    return kind(where, dtype, model, training, evaluation)
+    return kind(where, dtype, model, training, evaluation, precision)
 
 
 def _is_ours(part: Any) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place, current, parse_device, place, place_of
 from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.products import check_precision
 from xpnn.errors import InputError, as_count, as_float
 from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES
 from xpnn.nn.losses import ELEMENTWISE_LOSSES
@@ -23,6 +24,7 @@ from xpnn.training.finite import shortest
 from xpnn.training.history import History, Logs
 from xpnn.training.inputs import all_finite, check_features, check_rows, check_target, check_weight, stays_whole
 from xpnn.training.metrics import Accuracy, Metric, check_metrics
+from xpnn.training.parts import check_numbers, check_parts
 from xpnn.training.plain import Runner, batches_of, download, upload
 from xpnn.training.rehearsal import Rehearsal
 from xpnn.training.runners import make_runner, place_for
@@ -45,6 +47,8 @@ class Trainer:
     ema        decay of an exponential moving average of the weights, as 0.999; None for none. The averages, of running
                statistics too, are what evaluate, validation, predict and snapshot use; training goes on from the others
     metrics    of `xpnn.training`, or one's own; None: accuracy for CrossEntropyLoss and NLLLoss, otherwise none
+    precision  of matrix products in float32: "fp32", or on a GPU "tf32" or "bf16", which round their factors; weights,
+               sums and all else stay float32. Raises DeviceUnavailableError where that cannot be had
     """
 
     def __init__(
@@ -58,26 +62,16 @@ class Trainer:
         dtype: str | None = None,
         metrics: Sequence[Metric] | None = None,
         ema: float | None = None,
+        precision: str = "fp32",
     ) -> None:
         if isinstance(device, str):
             parse_device(device)
-        if dtype not in (None, "float32", "float64"):
-            raise InputError(f"dtype: {dtype!r} is not one of float32, float64, None")
-        self.model, self.loss, self.optimizer = model, loss, optimizer
+        check_numbers(dtype, precision, ema)
+        check_parts(model, loss, optimizer)
+        self.model, self.loss, self.optimizer, self.precision = model, loss, optimizer, precision
         self.seed, self.device, self.dtype = seed, device, dtype
-        for name, part, cure in (
-            ("model", model, "nn.Sequential(…)"),
-            ("loss", loss, "nn.CrossEntropyLoss()"),
-            ("optimizer", optimizer, "optim.Adam()"),
-        ):
-            if isinstance(part, (str, type, int, float, list, tuple)):
-                raise InputError(f"{name}: {part!r} is no {name}; give an instance, as {cure}")
-        if ema is not None and not 0 <= as_float("ema", ema) < 1:
-            raise InputError(f"ema: {ema!r} is no decay; expected 0 <= ema < 1, or None")
         self._ema = None if ema is None else float(ema)
         self._labels = isinstance(loss, CLASSIFICATION_LOSSES)
-        if isinstance(loss, (*CLASSIFICATION_LOSSES, *ELEMENTWISE_LOSSES)) and loss.reduction == "none":
-            raise InputError('loss: reduction "none" gives no one number to be made small; use "mean" or "sum"')
         default: tuple[Metric, ...] = (Accuracy(),) if self._labels else ()
         self.metrics = default if metrics is None else check_metrics(metrics)
         self.history = History()  # of the latest fit, also of one that an exception cut short
@@ -229,13 +223,14 @@ class Trainer:
             self._where = place_for(x, self.device)
             name = str(x.dtype).rpartition(".")[2]
             self._dtype = self.dtype or (name if name in ("float32", "float64") else "float32")
+            check_precision(self.precision, self._where, self._dtype)
             carries = tree.trained(self._host.params) is not self._host.params
             training = steps.training_step(
                 self.model, self.loss, self.optimizer, self.metrics, self._ema, carries=carries
             )
             evaluation = steps.evaluation_step(self.model, self.loss, self.metrics)
             self._runner: Runner = make_runner(
-                self._where, self._dtype, self.model, training, evaluation, self.optimizer
+                self._where, self._dtype, self.model, training, evaluation, self.optimizer, self.precision
             )
             with current(self._where):
                 state = upload(self._host, self._where, self._dtype)

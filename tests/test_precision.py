@@ -1,0 +1,88 @@
+"""Products of rounded factors: what is rounded, and where that is refused."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import draw
+from conftest import make_backend
+from problem import X, Y, trainer
+
+from xpnn import nn, optim
+from xpnn.arrays import driver, products
+from xpnn.arrays.device import Place, place, to_numpy
+from xpnn.arrays.products import check_precision, multiplying_in, product
+from xpnn.errors import DeviceUnavailableError, InputError
+from xpnn.training import Trainer
+
+X16, W16, B = (draw(name, *shape).astype(np.float32) for name, shape in (("x", (7, 16)), ("w", (16, 5)), ("b", (5,))))
+
+
+def rounded(x: np.ndarray) -> np.ndarray:
+    """To 8 significant bits, ties to even."""
+    bits = x.view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_bf16_rounds_the_factors_and_nothing_else(library: str) -> None:
+    pytest.importorskip(library)
+    where = make_backend(library).where
+    x, w, b = (place(part, where) for part in (X16, W16, B))
+    with multiplying_in("bf16"):
+        got, exact = to_numpy(product(x, w, b)), to_numpy(product(x, w, b, exact=True))
+    wanted = rounded(X16).astype(np.float64) @ rounded(W16) + B
+    np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(exact, X16.astype(np.float64) @ W16 + B, rtol=2e-6, atol=2e-6)
+    assert abs(got - exact).max() > 1e-3
+    assert got.dtype == np.float32
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_a_dense_block_multiplies_in_that_precision(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward, and both products of backward: as with factors that have been rounded by hand."""
+    pytest.importorskip(library)
+    where = make_backend(library).where
+    monkeypatch.setattr("xpnn.training.trainer.check_precision", lambda *what: None)
+    monkeypatch.setattr("xpnn.training.runners._is_ours", lambda optimizer: False)  # NumPy has no such products
+    model = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3))
+    found = {}
+    for precision in ("fp32", "bf16"):
+        run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), precision=precision, device=where)
+        found[precision] = run.fit(X.astype(np.float32), Y, epochs=3, batch_size=16).records[-1]["loss"]
+    assert 0 < abs(found["bf16"] - found["fp32"]) < 2e-2
+
+
+def test_it_is_refused_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        DeviceUnavailableError, match=r"bf16 needs a GPU's tensor cores, and this is the CPU; take fp32"
+    ):
+        trainer(precision="bf16", dtype="float32").fit(X, Y)
+    with pytest.raises(InputError, match="precision: 'fp16' is not one of fp32, tf32, bf16"):
+        trainer(precision="fp16")
+    with pytest.raises(InputError, match="tf32 is for products of float32, not of float64"):
+        trainer(precision="tf32", dtype="float64").fit(X, Y)
+    old, new = Place("cupy", None, "cuda:1"), Place("torch", None, "cuda:0")
+    monkeypatch.setattr(products.driver, "capability", lambda index: ((9, 0), (7, 5))[index])
+    with pytest.raises(DeviceUnavailableError, match=r"cuda:1 has compute capability 7\.5; take fp32"):
+        check_precision("tf32", old, "float32")
+    check_precision("tf32", new, "float32")
+    check_precision("fp32", old, "float32")
+
+
+def test_the_driver_tells_the_compute_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Driver:
+        def cuDeviceGet(self, device: Any, index: int) -> int:
+            device._obj.value = 10 + index
+            return 0
+
+        def cuDeviceGetAttribute(self, value: Any, attribute: int, device: ctypes.c_int) -> int:
+            assert device.value == 11
+            value._obj.value = {75: 8, 76: 6}[attribute]
+            return 0
+
+    monkeypatch.setattr(driver, "_load", lambda library: Driver())
+    assert driver.capability(1) == (8, 6)
