@@ -24,8 +24,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """From here on NumPy's steps are recorded by this recorder."""
 
     def switch(recorder: Any) -> None:
-        def make(where: Any, dtype: str, model: Any, step: Any, evaluation: Any, *rest: Any) -> Any:
-            return GraphRunner(where, dtype, model, step, evaluation, recorder=recorder)
+        def make(job: Any, optimizer: Any) -> Any:
+            return GraphRunner(job, recorder)
 
         monkeypatch.setattr(training, "make_runner", make)
         monkeypatch.setattr(GraphRunner, "chunk", 20)  # so that some begin in the midst of an epoch

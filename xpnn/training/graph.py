@@ -13,13 +13,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from xpnn.arrays import tree
-from xpnn.arrays.device import Place, address_of, to_numpy
+from xpnn.arrays.device import address_of, to_numpy
 from xpnn.arrays.driver import one_line
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
-from xpnn.nn.protocols import Layer
-from xpnn.training.plain import PlainRunner, computing
-from xpnn.training.step import Data, EvaluationStep, State, Step
+from xpnn.training.plain import Job, PlainRunner, computing
+from xpnn.training.step import Data, State
 
 _STEPS = 16  # in one recording, beside recordings of one step for what remains
 
@@ -106,18 +105,9 @@ class GraphRunner(PlainRunner):
 
     chunk = 4 * _STEPS
 
-    def __init__(
-        self,
-        where: Place,
-        dtype: str,
-        model: Layer,
-        training: Step,
-        evaluation: EvaluationStep,
-        precision: str = "fp32",
-        recorder: Recorder | None = None,
-    ) -> None:
-        super().__init__(where, dtype, model, training, evaluation, precision)
-        self.where, self.step = where, training
+    def __init__(self, job: Job, recorder: Recorder | None = None) -> None:
+        super().__init__(job)
+        self.where, self.step = job.where, job.training
         self.recorder = recorder or CudaGraphs()
         self.buffers: Any = None  # the state, where it stays
         self._recorded: dict[tuple[int, ...], Recorded] = {}  # by the shape of the batches
@@ -127,7 +117,7 @@ class GraphRunner(PlainRunner):
         if self._refused:
             return super().train(state, data, batches, start, stop)
         self._take_over(state)
-        with computing(self.where, self._precision), self.recorder.running():
+        with computing(self.where, self._job.precision), self.recorder.running():
             try:
                 recorded = self._recorded_for(data, batches)
             except Exception as error:  # whatever it is, the plain run goes on from the same state

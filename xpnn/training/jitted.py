@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xpnn.arrays.device import Place
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
-from xpnn.nn.protocols import Layer, Params
-from xpnn.training.plain import computing, written
-from xpnn.training.step import Data, EvaluationStep, State, Step, Totals
+from xpnn.nn.protocols import Params
+from xpnn.training.plain import Job, computing, written
+from xpnn.training.step import Data, State, Totals
 
 
 class JaxRunner:
@@ -19,36 +18,28 @@ class JaxRunner:
 
     chunk = 64
 
-    def __init__(
-        self,
-        where: Place,
-        dtype: str,
-        model: Layer,
-        training: Step,
-        evaluation: EvaluationStep,
-        precision: str = "fp32",
-    ) -> None:
+    def __init__(self, job: Job) -> None:
         import jax
 
-        self._where, self._dtype = where, dtype
+        self._job = job
 
         def many(state: State, data: Data, batches: Array, start: Array, stop: Array) -> State:
             def body(i: Array, state: State) -> State:
-                return training(state, data, batches[i, :])
+                return job.training(state, data, batches[i, :])
 
-            with computing(where, precision):
+            with computing(job.where, job.precision):
                 return jax.lax.fori_loop(start, stop, body, state)
 
         def evaluate(params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
             def body(i: Array, totals: Totals) -> Totals:
-                return evaluation(params, constants, totals, data, batches[i, :])
+                return job.evaluation(params, constants, totals, data, batches[i, :])
 
-            with computing(where, precision):
+            with computing(job.where, job.precision):
                 return jax.lax.fori_loop(0, batches.shape[0], body, totals)
 
         def predict(params: Params, x: Array) -> Array:
-            with computing(where, precision):
-                return model.forward(params, x)[0]
+            with computing(job.where, job.precision):
+                return job.model.forward(params, x)[0]
 
         self._train: Callable[..., State] = jax.jit(many, donate_argnums=0)
         self._evaluate: Callable[..., Totals] = jax.jit(evaluate)
@@ -64,4 +55,4 @@ class JaxRunner:
         return self._predict(params, x)
 
     def write(self, state: State, **fields: Tree) -> State:
-        return written(state, fields, self._where, self._dtype)
+        return written(state, fields, self._job)

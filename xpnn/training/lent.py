@@ -10,12 +10,12 @@ import numpy as np
 import threadpoolctl
 
 from xpnn.arrays import tree
-from xpnn.arrays.device import Place, find_place
+from xpnn.arrays.device import find_place
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
-from xpnn.nn.protocols import Layer, Params
-from xpnn.training.plain import PlainRunner
-from xpnn.training.step import Data, EvaluationStep, State, Step, Totals
+from xpnn.nn.protocols import Params
+from xpnn.training.plain import Job, PlainRunner
+from xpnn.training.step import Data, State, Totals
 
 
 class TorchOnCpuRunner(PlainRunner):
@@ -27,17 +27,9 @@ class TorchOnCpuRunner(PlainRunner):
 
     chunk = 32  # what crosses over costs some 100 µs a call
 
-    def __init__(
-        self,
-        where: Place,
-        dtype: str,
-        model: Layer,
-        training: Step,
-        evaluation: EvaluationStep,
-        precision: str = "fp32",
-    ) -> None:
-        super().__init__(where, dtype, model, training, evaluation, precision)
-        self._numpy = PlainRunner(find_place("cpu", "numpy"), dtype, model, training, evaluation)
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self._numpy = PlainRunner(job._replace(where=find_place("cpu", "numpy")))
         self._pools = threadpoolctl.ThreadpoolController().select(user_api="blas")
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:

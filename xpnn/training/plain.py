@@ -7,7 +7,7 @@ shapes of it, full batches and the remainder, so that nothing is compiled or cap
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,6 +19,17 @@ from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
 from xpnn.training.step import Data, EvaluationStep, State, Step, Totals
+
+
+class Job(NamedTuple):
+    """What a runner is made for: the steps, of a model with floats of `dtype`, and their products' precision."""
+
+    where: Place
+    dtype: str
+    model: Layer
+    training: Step
+    evaluation: EvaluationStep
+    precision: str = "fp32"
 
 
 class Runner(Protocol):
@@ -75,8 +86,8 @@ def batches_of(order: np.ndarray, batch_size: int, where: Place) -> list[Array]:
     return [place(part, where) for part in parts if part.size]
 
 
-def written(state: State, fields: dict[str, Tree], where: Place, dtype: str) -> State:
-    return state._replace(**{name: upload(x, where, dtype) for name, x in fields.items()})
+def written(state: State, fields: dict[str, Tree], job: Job) -> State:
+    return state._replace(**{name: upload(x, job.where, job.dtype) for name, x in fields.items()})
 
 
 def computing(where: Place, precision: str = "fp32") -> contextlib.AbstractContextManager[Any]:
@@ -119,35 +130,26 @@ class PlainRunner:
 
     chunk = 1
 
-    def __init__(
-        self,
-        where: Place,
-        dtype: str,
-        model: Layer,
-        training: Step,
-        evaluation: EvaluationStep,
-        precision: str = "fp32",
-    ) -> None:
-        self._where, self._dtype, self._model, self._precision = where, dtype, model, precision
-        self._training, self._evaluation = training, evaluation
-        if where.library == "numpy":
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        if job.where.library == "numpy":
             _keep_what_is_freed()
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
-        with computing(self._where, self._precision):
+        with computing(self._job.where, self._job.precision):
             for i in range(start, stop):
-                state = self._training(state, data, batches[i, :])
+                state = self._job.training(state, data, batches[i, :])
         return state
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
-        with computing(self._where, self._precision):
+        with computing(self._job.where, self._job.precision):
             for i in range(batches.shape[0]):
-                totals = self._evaluation(params, constants, totals, data, batches[i, :])
+                totals = self._job.evaluation(params, constants, totals, data, batches[i, :])
         return totals
 
     def predict(self, params: Params, x: Array) -> Array:
-        with computing(self._where, self._precision):
-            return self._model.forward(params, x)[0]
+        with computing(self._job.where, self._job.precision):
+            return self._job.model.forward(params, x)[0]
 
     def write(self, state: State, **fields: Tree) -> State:
-        return written(state, fields, self._where, self._dtype)
+        return written(state, fields, self._job)

@@ -15,31 +15,22 @@ from typing import Any
 
 from xpnn.arrays.device import Place, find_place, place_of
 from xpnn.arrays.namespace import Array
-from xpnn.nn.protocols import Layer
 from xpnn.optim import Optimizer
 from xpnn.training.graph import GraphRunner
 from xpnn.training.jitted import JaxRunner
 from xpnn.training.lent import TorchOnCpuRunner
-from xpnn.training.plain import PlainRunner, Runner
-from xpnn.training.step import EvaluationStep, Step
+from xpnn.training.plain import Job, PlainRunner, Runner
 
 
-def make_runner(
-    where: Place,
-    dtype: str,
-    model: Layer,
-    training: Step,
-    evaluation: EvaluationStep,
-    optimizer: Optimizer,
-    precision: str = "fp32",
-) -> Runner:
-    """The runner for `where`'s library; floats of the state have `dtype`, and their products `precision`."""
+def make_runner(job: Job, optimizer: Optimizer) -> Runner:
+    """The runner for the library of the job's place; the optimizer is the one in its steps."""
+    where = job.where
     kind: Callable[..., Runner] = JaxRunner if where.library == "jax" else PlainRunner
     if (where.library, where.name) == ("torch", "cpu") and _is_ours(optimizer):
         kind = TorchOnCpuRunner
     if where.library == "cupy" and os.environ.get("XPNN_GRAPH") != "0":
         kind = GraphRunner
-    return kind(where, dtype, model, training, evaluation, precision)
+    return kind(job)
 
 
 def _is_ours(part: Any) -> bool:

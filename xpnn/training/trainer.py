@@ -25,7 +25,7 @@ from xpnn.training.history import History, Logs
 from xpnn.training.inputs import all_finite, check_features, check_rows, check_target, check_weight, stays_whole
 from xpnn.training.metrics import Accuracy, Metric, check_metrics
 from xpnn.training.parts import check_numbers, check_parts
-from xpnn.training.plain import Runner, batches_of, download, upload
+from xpnn.training.plain import Job, Runner, batches_of, download, upload
 from xpnn.training.rehearsal import Rehearsal
 from xpnn.training.runners import make_runner, place_for
 from xpnn.training.step import Clock, Data, State
@@ -229,9 +229,8 @@ class Trainer:
                 self.model, self.loss, self.optimizer, self.metrics, self._ema, carries=carries
             )
             evaluation = steps.evaluation_step(self.model, self.loss, self.metrics)
-            self._runner: Runner = make_runner(
-                self._where, self._dtype, self.model, training, evaluation, self.optimizer, self.precision
-            )
+            job = Job(self._where, self._dtype, self.model, training, evaluation, self.precision)
+            self._runner: Runner = make_runner(job, self.optimizer)
             with current(self._where):
                 state = upload(self._host, self._where, self._dtype)
                 self._state = state._replace(optimizer=self.optimizer.init(tree.trained(state.params)))
