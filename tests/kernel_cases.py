@@ -23,6 +23,8 @@ from xpnn.optim.lion import lion_step
 from xpnn.optim.muon import muon_step
 from xpnn.optim.nadam import nadam_step
 from xpnn.optim.sgd import sgd_step
+from xpnn.training.metrics import AccuracySums, count_hits
+from xpnn.training.step import booked
 
 
 class AcceleratedCase(NamedTuple):
@@ -39,7 +41,7 @@ def _leaves(name: str) -> list[np.ndarray]:
 
 
 _KEY = random.key(3, "dropout")
-_RATE, _ONE, _TWO = np.asarray(0.1), np.asarray(0.1), np.asarray(0.01)
+_RATE, _COUNT, _ONE, _TWO = (np.asarray(x) for x in (0.1, 3.0, 0.1, 0.01))
 _BLOCK = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))
 
 _SQUARES = [leaf**2 for leaf in _leaves("v")]
@@ -59,20 +61,25 @@ _PLAIN, _NONE = nn.CrossEntropyLoss(), ClassWeights(None)
 
 _LARGE = [draw(name, 300, 150) for name in "pgm"]  # more than a kernel takes at once
 
+_BAD = (np.full(1, 5, np.uint32), np.asarray(0.3))
+_BOOKS = (np.full(1, 7, np.uint32), *(np.asarray(x) for x in (7.0, 12.5, 64.0)), np.zeros(1, np.uint32), _RATE)
+_SUMS = AccuracySums(np.asarray(3.0), np.asarray(9.0))
+_WITH_NAN = np.array([[1, 5, np.nan, np.nan], [np.nan, 9, 9, 9], [2, 2, 1, 0], [-np.inf, -np.inf, -np.inf, -np.inf]])
+
 ACCELERATED = [
     AcceleratedCase(
         "adam-large",
         adam_step,
-        (*([leaf] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.0, False),
+        (*([leaf] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _COUNT, 0.9, 0.99, 1e-8, 0.0, False),
         {"donate": True},
     ),
     AcceleratedCase(
-        "adamw-plain", adam_step, (*_MOMENTS, [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, True), {"donate": True}
+        "adamw-plain", adam_step, (*_MOMENTS, [], _RATE, _COUNT, 0.9, 0.99, 1e-8, 0.1, True), {"donate": True}
     ),
     AcceleratedCase(
         "adam-transposed",  # views that no flat view can stand for
         adam_step,
-        (*([leaf.T] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.0, False),
+        (*([leaf.T] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _COUNT, 0.9, 0.99, 1e-8, 0.0, False),
         {"donate": True},
     ),
     AcceleratedCase("sgd-large", sgd_step, (*([leaf] for leaf in _LARGE), _RATE, 0.9, 0.0, False), {"donate": True}),
@@ -80,11 +87,9 @@ ACCELERATED = [
         "sgd", sgd_step, (_leaves("p"), _leaves("g"), _leaves("v"), _RATE, 0.9, 0.1, True), {"donate": True}
     ),
     AcceleratedCase("sgd-plain", sgd_step, (_leaves("p"), _leaves("g"), [], _RATE, 0.0, 0.0, False), {"donate": False}),
+    AcceleratedCase("adam", adam_step, (*_MOMENTS, [], _RATE, _COUNT, 0.9, 0.99, 1e-8, 0.1, False), {"donate": True}),
     AcceleratedCase(
-        "adam", adam_step, (*_MOMENTS, [], _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, False), {"donate": True}
-    ),
-    AcceleratedCase(
-        "adamw", adam_step, (*_MOMENTS, _SQUARES, _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, True), {"donate": True}
+        "adamw", adam_step, (*_MOMENTS, _SQUARES, _RATE, _COUNT, 0.9, 0.99, 1e-8, 0.1, True), {"donate": True}
     ),
     AcceleratedCase(
         "rmsprop",
@@ -123,6 +128,13 @@ ACCELERATED = [
     AcceleratedCase("words", random.words, (*_KEY.words, _KEY.step, 70_001)),
     AcceleratedCase("kept", random.kept, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
     AcceleratedCase("kept-none", random.kept, (*_KEY.words, _KEY.step, 3, 2**24)),
+    AcceleratedCase("booked", booked, (*_BOOKS, np.asarray(2.5), 32, _RATE, False)),
+    AcceleratedCase("booked-sum", booked, (*_BOOKS, np.asarray(np.nan), 32, _RATE, True)),
+    AcceleratedCase("booked-weights", booked, (*_BOOKS, np.asarray(np.inf), np.asarray(7.5), _RATE, False)),
+    AcceleratedCase("booked-later", booked, (*_BOOKS[:4], *_BAD, np.asarray(np.nan), 3, _RATE, False)),
+    AcceleratedCase("hits", count_hits, (_LOGITS, _LABELS, _SUMS)),
+    AcceleratedCase("hits-ties", count_hits, (np.round(draw("z", 200, 3)), np.arange(200) % 4, _SUMS)),
+    AcceleratedCase("hits-nan", count_hits, (_WITH_NAN, np.array([2, 1, 0, 0], np.int32), _SUMS)),
     AcceleratedCase("product", product, (draw("x", 6, 5), draw("w", 5, 3))),
     AcceleratedCase("product-bias", product, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),
     AcceleratedCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),

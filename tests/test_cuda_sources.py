@@ -7,9 +7,13 @@ GPU is CuPy's way of handing over the arguments, and the capture.
 from __future__ import annotations
 
 import ctypes
+import math
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +24,15 @@ from conftest import assert_close, make_backend
 from kernel_cases import ACCELERATED, AcceleratedCase
 from test_kernels import outcome
 
+from xpnn import nn
 from xpnn.arrays import random
+from xpnn.arrays.accelerate import AcceleratedPair
+from xpnn.arrays.buffers import overwrite
+from xpnn.arrays.products import multiplying_in, product
 from xpnn.kernels.cupy import launch as launching
+from xpnn.kernels.cupy import lt, products
+from xpnn.nn.dense import dense
+from xpnn.nn.linear import LinearParams
 
 COMPILER = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
 C_TYPES = {"size": ctypes.c_longlong, "int": ctypes.c_int, "word": ctypes.c_uint32}
@@ -36,7 +47,18 @@ def loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     (folder / "kernels.c").write_text(launching.source())
     for dtype, real in launching.C_NAMES.items():
         made = folder / f"{dtype}.so"
-        command = [COMPILER, "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-DREAL={real}"]
+        command = [
+            COMPILER,
+            "-std=c11",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            "-fno-strict-aliasing",
+            f"-DREAL={real}",
+        ]
         subprocess.run([*command, folder / "kernels.c", "-o", made, "-lm"], check=True)
         libraries[dtype] = ctypes.CDLL(str(made))
 
@@ -49,10 +71,8 @@ def loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
         brought = []
         for kind, value in zip(launching.signatures()[name], launching.arguments(name, dtype, values), strict=True):
             if kind.endswith("*"):
-                brought.append(ctypes.c_void_p(value.ctypes.data if isinstance(value, np.ndarray) else None))
-                if isinstance(value, np.ndarray):
-                    wanted = {"REAL": np.dtype(dtype), "word": np.dtype(np.uint32), "int": np.dtype(np.int32)}
-                    assert value.dtype == wanted.get(kind.rstrip("* "), value.dtype) and value.flags.c_contiguous
+                assert value is None or value.flags.c_contiguous
+                brought.append(ctypes.c_void_p(None if value is None else value.ctypes.data))
             elif kind == "leaves":
                 brought.append(Leaves.from_buffer_copy(value.tobytes()))
             else:
@@ -62,16 +82,60 @@ def loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     return launch
 
 
-@pytest.fixture
-def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None]) -> None:
-    """CuPy's kernels, run by those loops, in place of NumPy's."""
-    from xpnn.kernels.cupy import layers, losses, optimizers
-    from xpnn.kernels.cupy import random as masks
+class Executed:
+    """cublasLt's part, by NumPy: reads and writes what the addresses and the problem say. Without some epilogues."""
 
-    for module in (layers, losses, optimizers, masks):
+    def __init__(self, refused: tuple[int, ...] = ()) -> None:
+        self.refused, self.problems = refused, []
+
+    def __call__(self, device: int, problem: lt.Problem, at: lt.Addresses) -> bool:
+        self.problems.append(problem)
+        if problem.epilogue in self.refused:
+            return False
+        rows, inner, columns = problem.rows, problem.inner, problem.columns
+        real = "float32" if problem.dtype == "uint16" else problem.dtype
+        x, w = factors = [
+            read(address, shape, problem.dtype, order)
+            for address, shape, order in (
+                (at.x, (rows, inner), problem.x_order),
+                (at.w, (inner, columns), problem.w_order),
+            )
+        ]
+        if problem.dtype == "uint16":
+            x, w = ((part.astype(np.uint32) << 16).view(np.float32) for part in factors)
+        y = x @ w
+        if problem.epilogue & lt.BIAS:
+            y += read(at.vector, (columns,), real)
+        if problem.epilogue & lt.RELU:
+            y = np.maximum(y, 0)
+        if problem.epilogue == lt.SUMS:
+            read(at.vector, (columns,), real)[...] = w.sum(axis=0)
+        read(at.y, (rows, columns), real)[...] = y
+        return True
+
+
+def read(address: int, shape: tuple[int, ...], dtype: str, order: Any = "C") -> np.ndarray:
+    """The array that lies there."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    whole = np.frombuffer((ctypes.c_char * size).from_address(address), dtype)
+    return whole.reshape(shape, order=order)
+
+
+@pytest.fixture
+def executed() -> Executed:
+    return Executed()
+
+
+@pytest.fixture
+def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], executed: Executed) -> None:
+    """CuPy's kernels, run by those loops, in place of NumPy's."""
+    from xpnn.kernels import cupy
+
+    for module in (cupy.books, cupy.layers, cupy.losses, cupy.optimizers, cupy.products, cupy.random):
         monkeypatch.setattr(module, "launch", loops)
-    monkeypatch.setattr(layers, "matmul", lambda x, w, bias=None: x @ w if bias is None else x @ w + bias)
-    for op in {case.op for case in ACCELERATED}:
+    monkeypatch.setattr(cupy.products, "execute", executed)
+    monkeypatch.setattr(cupy.products, "_works", lambda device, dtype, compute, epilogue: True)
+    for op in {overwrite, *(case.op for case in ACCELERATED)}:
         kernels = {"numpy": op.kernels["cupy"]} if "cupy" in op.kernels else {}
         monkeypatch.setattr(op, "kernels", kernels)
 
@@ -123,6 +187,142 @@ def test_a_word_at_the_threshold_is_kept() -> None:
     word = int(random.bits(key, (5,))[3])
     for threshold, wanted in ((word >> 8, True), ((word >> 8) + 1, False)):
         assert bool(random.kept(*key.words, key.step, 5, threshold)[3]) == wanted
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_leaves_of_all_kinds_are_overwritten() -> None:
+    old: list[Any] = [np.zeros(shape) for shape in ((3, 2), (), (0, 4)) * 20]
+    old += [np.zeros(5, np.float32), np.zeros(3, np.int32), np.zeros(1, np.uint32)]
+    new = [np.asarray(draw(str(i), *x.shape) ** 2 * 100).astype(x.dtype) for i, x in enumerate(old)]
+    assert overwrite.kernels["numpy"](old, new) is None
+    assert [i for i, (a, b) in enumerate(zip(old, new, strict=True)) if not np.array_equal(a, b)] == []
+    turned = [draw("turned", 3, 2).T], [np.zeros((2, 3))]
+    assert overwrite.kernels["numpy"](*turned) is NotImplemented
+    overwrite(*turned)
+    assert not turned[0][0].any()
+
+
+@pytest.mark.parametrize(
+    ("epilogue", "x_order", "w_order"), [(lt.BIAS_RELU, "C", "C"), (lt.NOTHING, "C", "F"), (lt.SUMS, "F", "C")]
+)
+def test_a_dense_block_is_three_products(
+    on_numpy: None, executed: Executed, epilogue: int, x_order: str, w_order: str
+) -> None:
+    """Forward with bias and ReLU on the way, backward with the bias' gradient, and nothing is copied for transposes."""
+    block(dense, dropout=False)
+    (found,) = [p for p in executed.problems if p.epilogue == epilogue]
+    assert (found.x_order, found.w_order) == (x_order, w_order)
+    assert len(executed.problems) == 3
+
+
+def block(pair: AcceleratedPair, dropout: bool) -> list[np.ndarray]:
+    """[y, dx, dweight, dbias] of Linear, ReLU and perhaps Dropout."""
+    layers = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))[: 2 + dropout]
+    x, dy = draw("x", 6, 5).astype(np.float32), draw("dy", 6, 4).astype(np.float32)
+    params = (LinearParams(draw("w", 5, 4).astype(np.float32), draw("b", 4).astype(np.float32)), (), ())[: 2 + dropout]
+    y, kept = pair.forward(x, params, layers, random.key(3, "dropout"), 0)
+    dx, grads = pair.backward(dy, kept, params, layers, True)
+    return [y, dx, *grads[0]]
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("refused", [(), (lt.SUMS,), (lt.BIAS_RELU, lt.RELU), (lt.BIAS_RELU, lt.SUMS)])
+def test_what_cublaslt_has_no_algorithm_for_is_done_by_kernels(
+    on_numpy: None, executed: Executed, refused: tuple[int, ...], dropout: bool
+) -> None:
+    executed.refused = refused
+    reference = AcceleratedPair(*dense.reference)
+    for got, wanted in zip(block(dense, dropout), block(reference, dropout), strict=True):
+        assert_close(got, wanted)
+
+
+def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: Executed) -> None:
+    """Ties to even, NaN and infinity as they are, and the transpose of an array as its transpose."""
+    exact = block(dense, dropout=True)
+    with multiplying_in("bf16"):
+        got = block(dense, dropout=True)
+    assert {p.dtype for p in executed.problems[-3:]} == {"uint16"}
+    assert all(0 < abs(a - b).max() < 0.1 and a.dtype == np.float32 for a, b in zip(got, exact, strict=True))
+    odd = np.array([1 + 2**-8, 1 + 3 * 2**-8, -np.inf, 3.4e38, 0.1], np.float32)
+    with multiplying_in("bf16"):
+        words = products.factor(odd.reshape(1, 5).T)
+    back = (np.asarray(words).astype(np.uint32) << 16).view(np.float32).ravel()
+    assert back.tolist() == [1.0, 1 + 2**-6, -np.inf, np.inf, 0.10009765625]
+    nan = np.array([[0x7F800001, 0xFFFFFFFF]], np.uint32).view(np.float32)
+    with multiplying_in("bf16"):
+        bits = products.factor(nan)
+    assert np.isnan((np.asarray(bits).astype(np.uint32) << 16).view(np.float32)).all()
+
+
+@pytest.mark.parametrize(("precision", "compute"), [("fp32", lt.COMPUTE_32F), ("tf32", lt.COMPUTE_TF32)])
+def test_tf32_is_told_to_cublaslt(on_numpy: None, executed: Executed, precision: str, compute: int) -> None:
+    with multiplying_in(precision):
+        block(dense, dropout=False)
+        product(np.ones((2, 2), np.float32), np.ones((2, 2), np.float32), exact=True)
+    assert [p.compute for p in executed.problems] == [compute] * 3 + [lt.COMPUTE_32F]
+
+
+def test_addresses_that_are_less_aligned_are_told(on_numpy: None, executed: Executed) -> None:
+    room = np.zeros(512, np.float32)
+    start = -room.ctypes.data // 4 % 64  # the first number at a multiple of 256 bytes
+    for offset in (0, 1, 4):
+        product(room[start + offset :][:4].reshape(2, 2), np.ones((2, 2), np.float32))
+    assert [p.alignments[0] for p in executed.problems] == [256, 4, 16]
+
+
+def test_a_wrong_array_is_not_handed_to_a_kernel() -> None:
+    x, words = np.zeros(4), np.zeros(2, np.uint32)
+    with pytest.raises(TypeError, match=r"rounded: an array of float64, where word \* of float32 is taken"):
+        launching.arguments("rounded", "float32", (x, np.zeros(4, np.uint16), 4))
+    launching.arguments("rounded", "float32", (words, np.zeros(2, np.uint16), 2))
+
+
+def test_cublaslt_is_handed_what_its_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library of the same signatures, in which each handle, address and size has more than 32 bits."""
+    if COMPILER is None:
+        pytest.skip("no C compiler")
+    (tmp_path / "lt.c").write_text(_STUB)
+    subprocess.run([COMPILER, "-shared", "-fPIC", tmp_path / "lt.c", "-o", tmp_path / "lt.so"], check=True)
+    stub = lt.typed(str(tmp_path / "lt.so"))
+    library = SimpleNamespace(functions=stub, handle=ctypes.c_void_p(2**40 + 1), device=0)
+    monkeypatch.setattr(lt, "library", lambda: library)
+    monkeypatch.setattr(lt, "_workspace", lambda device, stream: SimpleNamespace(ptr=2**40 + 13))
+    monkeypatch.setitem(sys.modules, "cupy", fake := SimpleNamespace())
+    fake.cuda = SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=2**40 + 15))
+    problem = lt.Problem("float32", lt.COMPUTE_32F, 256, 784, 400, "C", "F", lt.BIAS, (256, 16, 4, 8))
+    plan = lt.Plan(problem, lt.Addresses(2**41 + 1, 2**41 + 2, 2**41 + 3, 2**41 + 4))
+    plan.run(lt.Addresses(2**40 + 6, 2**40 + 4, 2**40 + 10, 2**40 + 16))
+    seen = (ctypes.c_ulonglong * 16).in_dll(stub, "seen")
+    assert [seen[i] - 2**40 for i in (0, 3, 5, 10, 13, 15)] == [1, 4, 6, 10, 13, 15]
+    assert seen[14] == 32 * 2**20
+    described = (ctypes.c_ulonglong * 16).in_dll(stub, "described")
+    assert (described[3], described[4], described[7], described[8]) == (1, 0, 4, 2**40 + 16)
+    preferred = (ctypes.c_ulonglong * 16).in_dll(stub, "preferred")
+    assert list(preferred)[5:9] == [16, 256, 4, 4]
+    with pytest.raises(TypeError, match="takes 16 arguments, not 15"):
+        lt.call("cublasLtMatmul", *range(15))
+
+
+_STUB = """
+typedef unsigned long long u; typedef void *p;
+u seen[16], described[16], preferred[16];
+static u number(p buf, u size) { u n = 0; __builtin_memcpy(&n, buf, size); return n; }
+int cublasLtCreate(p *h) { return 1; }
+int cublasLtMatmulDescCreate(p *d, int compute, int scale) { *d = (p)(1ull << 40 | 2); return compute != 68 || scale; }
+int cublasLtMatmulDescSetAttribute(p d, int a, p buf, u size) { described[a] = number(buf, size); return 0; }
+int cublasLtMatrixLayoutCreate(p *l, int t, u rows, u cols, long long ld) { *l = (p)(1ull << 40 | rows); return t; }
+int cublasLtMatmulPreferenceCreate(p *f) { *f = (p)(1ull << 40 | 3); return 0; }
+int cublasLtMatmulPreferenceSetAttribute(p f, int a, p buf, u size) { preferred[a] = number(buf, size); return 0; }
+int cublasLtMatmulAlgoGetHeuristic(p h, p d, p a, p b, p c, p e, p f, int n, int *results, int *found) {
+    results[18] = 0, *found = 1;
+    return n != 1;
+}
+int cublasLtMatmul(p h, p d, p al, p a, p la, p b, p lb, p be, p c, p lc, p y, p ly, p algo, p w, u n, p stream) {
+    p all[16] = {h, d, al, a, la, b, lb, be, c, lc, y, ly, algo, w, (p)n, stream};
+    for (int i = 0; i < 16; ++i) seen[i] = (u)all[i];
+    return 0;
+}
+"""
 
 
 ARCHITECTURES = ("sm_70", "sm_80", "sm_90", "sm_100")

@@ -13,10 +13,11 @@ from problem import X, Y, trainer
 
 from xpnn import optim
 from xpnn.arrays import tree
-from xpnn.arrays.device import address_of
+from xpnn.arrays.buffers import address_of
 from xpnn.training import Trainer
 from xpnn.training import trainer as training
-from xpnn.training.graph import Again, GraphRunner
+from xpnn.training.graph import GraphRunner
+from xpnn.training.recorders import Again
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ FLOORS = [
     {"errors", "version"},
     {"arrays", "recipes"},
     {"nn", "optim", "data"},
-    {"training", "kernels"},
+    {"training"},
+    {"kernels"},
     {"sklearn", "export", "report", "testing"},
     {"cli"},
 ]

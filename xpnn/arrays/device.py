@@ -221,14 +221,3 @@ def to_numpy(x: Array) -> np.ndarray:
             return np.asarray(x.to_device(namespace("strict").Device("CPU_DEVICE")))
         case _:
             return np.asarray(x)
-
-
-def address_of(x: Array) -> int:
-    """Where the numbers of `x` lie in memory: on the host, or on its device."""
-    match library_of(x):
-        case "cupy":
-            return int(x.data.ptr)
-        case "torch":
-            return int(x.data_ptr())
-        case _:
-            return int(np.asarray(x).ctypes.data)

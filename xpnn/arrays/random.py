@@ -76,13 +76,13 @@ def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Arr
 
 def bits(key: Key, shape: tuple[int, ...]) -> Array:
     """32 random bits an element, in the lanes and on the device of the key; array of `shape`."""
-    k0, k1 = folded(key)
+    k0, k1 = _folded(key)
     return array_namespace(k0).reshape(words(k0, k1, key.step, math.prod(shape)), shape)
 
 
 def keep_mask(key: Key, p: float, shape: tuple[int, ...]) -> Array:
     """True with probability 1 − p, compared as integers so that every library draws the same mask: bool of `shape`."""
-    k0, k1 = folded(key)
+    k0, k1 = _folded(key)
     return array_namespace(k0).reshape(kept(k0, k1, key.step, math.prod(shape), round(p * 2**24)), shape)
 
 
@@ -100,14 +100,22 @@ def words(k0: Array, k1: Array, step: Array, n: int) -> Array:
     return xp.reshape(xp.stack(threefry2x32(k0, k1, block, step), axis=1), (-1,))[:n]
 
 
-def folded(key: Key) -> tuple[Array, Array]:
+def _folded(key: Key) -> tuple[Array, Array]:
     """The words of the key, with its path in them."""
     k0, k1 = key.words
+    h0, h1 = path_words(key)
+    return (k0 ^ h0, k1 ^ h1) if key.path else (k0, k1)
+
+
+def path_words(key: Key) -> tuple[int, int]:
+    """What the path turns in the words of the key, 0 for no path.
+
+    31 bits of each: a Python number that fits every lane (JAX without 64 bits takes no larger one).
+    """
     if not key.path:
-        return k0, k1
-    # 31 bits of each: a Python number that fits every lane (JAX without 64 bits takes no larger one).
-    h0, h1 = (word >> 1 for word in _digest(key.path))
-    return k0 ^ h0, k1 ^ h1
+        return 0, 0
+    h0, h1 = _digest(key.path)
+    return h0 >> 1, h1 >> 1
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> np.ndarray:

@@ -258,8 +258,7 @@ def _adam_step(
     v: list[Tensor],
     v_max: list[Tensor],
     lr: Tensor,
-    correction1: Tensor,
-    correction2: Tensor,
+    count: Tensor,
     beta1: float,
     beta2: float,
     eps: float,
@@ -268,11 +267,9 @@ def _adam_step(
     *,
     donate: bool,
 ) -> Any:
-    """torch wants the number of the step, which 1 − βᵗ tells: once that is rounded to 1, the step no longer matters."""
-    larger, correction = max((beta1, correction1), (beta2, correction2), key=lambda pair: pair[0])
-    if not donate or not larger or not _fusible(params, grads, m, v, v_max):
+    if not donate or not _fusible(params, grads, m, v, v_max):
         return NotImplemented
-    count = torch.log1p(-correction).div_(np.log(larger)).round_().to(torch.float32)
+    count = count.to(torch.float32)  # torch keeps it so, whatever the parameters are
     update = torch._fused_adamw_ if decoupled else torch._fused_adam_
     settings = {"beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "amsgrad": bool(v_max)}
     update(params, grads, m, v, v_max, [count] * len(params), lr=lr, **settings, maximize=False)

@@ -85,8 +85,7 @@ def adam_step(
     v: list[Array],
     v_max: list[Array],
     lr: Array,
-    correction1: Array,
-    correction2: Array,
+    count: Array,
     beta1: float,
     beta2: float,
     eps: float,
@@ -97,9 +96,10 @@ def adam_step(
 ) -> tuple[list[Array], list[Array], list[Array], list[Array]]:
     """One step of Adam or AdamW for all leaves -> (params, m, v, v_max).
 
-    corrections are the 0-d arrays 1 − βᵗ; decoupled: AdamW's weight decay; v_max is empty without amsgrad.
+    count: 0-d, the steps with this one; decoupled: AdamW's weight decay; v_max is empty without amsgrad.
     """
     xp = array_namespace(params[0])
+    correction1, correction2 = one_minus_power(beta1, count), one_minus_power(beta2, count)
     if weight_decay and decoupled:
         params = [p * (1 - lr * weight_decay) for p in params]
     elif weight_decay:
@@ -138,9 +138,8 @@ def _update(
     if not p:
         return params, state
     count = state.count + 1
-    corrections = tuple(one_minus_power(beta, count) for beta in optimizer.betas)
     settings = (*optimizer.betas, optimizer.eps, optimizer.weight_decay, decoupled)
-    new = adam_step(p, g, m, v, v_max, lr, *corrections, *settings, donate=donate)
+    new = adam_step(p, g, m, v, v_max, lr, count, *settings, donate=donate)
     trees = (params, state.m, state.v, state.v_max)
     params, *moments = map(tree.rebuild, trees, new, (p, m, v, v_max))
     return params, AdamState(count, *moments)

@@ -12,7 +12,7 @@ from xpnn.arrays.namespace import Array
 from xpnn.arrays.products import product
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError, as_count, as_float, one_of
-from xpnn.optim.adam import adam_step, one_minus_power
+from xpnn.optim.adam import adam_step
 from xpnn.optim.clipping import l2_norm
 from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
 
@@ -87,10 +87,9 @@ class Muon:
                 donate=donate,
             )  # fmt: skip
         if others:
-            corrections = (one_minus_power(beta, count) for beta in self.adamw_betas)
             adamw = (*self.adamw_betas, self.adamw_eps, self.adamw_weight_decay, True)
             others, m, v, _ = adam_step(
-                others, dothers, m, v, [], lr * self.adamw_lr_ratio, *corrections, *adamw, donate=donate
+                others, dothers, m, v, [], lr * self.adamw_lr_ratio, count, *adamw, donate=donate
             )
         supply = {True: iter(matrices), False: iter(others)}
         params = tree.map(lambda p: next(supply[p.ndim == 2]), params)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.arrays.device import to_numpy
+from xpnn.arrays.device import current, place_of, to_numpy
 from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.errors import InputError
 from xpnn.nn import Embedding, Flatten, Identity, Linear, Scale, Sequential, Standardize
@@ -186,7 +186,8 @@ def all_finite(x: Array) -> bool:
     xp = array_namespace(x)
     if not xp.isdtype(x.dtype, "real floating") or 0 in x.shape:
         return True
-    return all(bool(to_numpy(xp.isfinite(extreme(x)))) for extreme in (xp.max, xp.min))
+    with current(place_of(x)):
+        return all(bool(to_numpy(xp.isfinite(extreme(x)))) for extreme in (xp.max, xp.min))
 
 
 def _check_finite(name: str, x: Array) -> None:

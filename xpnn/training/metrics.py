@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.errors import InputError, as_count, as_float
 
@@ -77,8 +78,7 @@ class Accuracy:
         return AccuracySums(np.zeros(()), np.zeros(()))
 
     def update(self, sums: AccuracySums, prediction: Array, target: Array, weight: Array | None) -> AccuracySums:
-        predicted, label = classes_of(prediction, target, self.threshold)
-        return _add(sums, predicted == label, prediction, weight)
+        return _hit(sums, prediction, target, self.threshold, weight)
 
     def result(self, sums: AccuracySums) -> float:
         return float(sums.correct) / float(sums.seen) if sums.seen else float("nan")
@@ -101,8 +101,7 @@ class ErrorRate:
         return AccuracySums(np.zeros(()), np.zeros(()))
 
     def update(self, sums: AccuracySums, prediction: Array, target: Array, weight: Array | None) -> AccuracySums:
-        predicted, label = classes_of(prediction, target, self.threshold)
-        return _add(sums, predicted == label, prediction, weight)
+        return _hit(sums, prediction, target, self.threshold, weight)
 
     def result(self, sums: AccuracySums) -> float:
         seen = float(sums.seen)
@@ -161,6 +160,21 @@ def classes_of(prediction: Array, target: Array, threshold: float = 0.0) -> tupl
         return xp.astype(prediction[:, 0] > threshold, xp.int32), xp.astype(is_one, xp.int32)
     label = xp.astype(target, xp.int32) if target.ndim == 1 else xp.argmax(target, axis=1)
     return xp.argmax(prediction, axis=1), label
+
+
+@accelerated
+def count_hits(prediction: Array, target: Array, sums: AccuracySums) -> AccuracySums:
+    """The sums after a batch of (batch, classes) and (batch,) labels that all count alike."""
+    predicted, label = classes_of(prediction, target)
+    return _add(sums, predicted == label, prediction, None)
+
+
+def _hit(sums: AccuracySums, prediction: Array, target: Array, threshold: float, weight: Array | None) -> AccuracySums:
+    """The sums after a batch, in which the largest output counts."""
+    if weight is None and prediction.ndim == 2 and prediction.shape[1] > 1 and target.shape == prediction.shape[:1]:
+        return count_hits(prediction, target, sums)
+    predicted, label = classes_of(prediction, target, threshold)
+    return _add(sums, predicted == label, prediction, weight)
 
 
 def _add(sums: AccuracySums, hit: Array, prediction: Array, weight: Array | None) -> AccuracySums:

@@ -3,7 +3,7 @@
 plain.py    operation by operation: NumPy, array-api-strict, and whatever else has no better
 lent.py     torch on the CPU: by NumPy, in the tensors' memory
 jitted.py   JAX: compiled, many steps a call
-graph.py    CuPy: recorded once as a CUDA graph, and replayed
+graph.py    CuPy, and torch on a GPU: recorded once as a CUDA graph, and replayed
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def make_runner(job: Job, optimizer: Optimizer) -> Runner:
     kind: Callable[..., Runner] = JaxRunner if where.library == "jax" else PlainRunner
     if (where.library, where.name) == ("torch", "cpu") and _is_ours(optimizer):
         kind = TorchOnCpuRunner
-    if where.library == "cupy" and os.environ.get("XPNN_GRAPH") != "0":
+    if where.library in ("cupy", "torch") and where.name != "cpu" and os.environ.get("XPNN_GRAPH") != "0":
         kind = GraphRunner
     return kind(job)
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from xpnn.arrays import random, tree
+from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Tree
@@ -128,18 +129,20 @@ def training_step(
         params, optimizer_state = optimizer.update(old, slopes, state.optimizer, lr, donate=True)
         if carries:
             params = tree.merge(params, grads)
-        counts = _counts(loss, state.constants, prediction, y, weight)
-        totals = _add(state.totals, metrics, value, is_sum, prediction, y, counts)
+        counts, before = _counts(loss, state.constants, prediction, y, weight), state.totals
+        books = (state.step, state.clock.step, before.loss, before.weight, before.bad_step, before.bad_lr)
+        now, clock, loss_sum, weight_sum, bad_step, bad_lr = booked(*books, value, _rows(y, counts), lr, is_sum)
+        sums = _measured(before, metrics, prediction, y, counts)
         return State(
             params=params,
             optimizer=optimizer_state,
             ema=state.ema if ema is None else _follow(state.ema, params, ema, state.step),
             constants=state.constants,
             key=state.key,
-            step=state.step + 1,
-            clock=Clock(state.clock.step + 1, state.clock.steps_per_epoch),
+            step=now,
+            clock=Clock(clock, state.clock.steps_per_epoch),
             lr_scale=state.lr_scale,
-            totals=_watch(totals, value, state.step, lr),
+            totals=Totals(loss_sum, weight_sum, sums, lr, bad_step, bad_lr),
         )
 
     return step
@@ -155,7 +158,12 @@ def evaluation_step(model: Layer, loss: Loss, metrics: Sequence[Metric]) -> Eval
         prediction, _ = model.forward(params, x)
         value, _ = loss.forward(constants, prediction, y, weight)
         counts = _counts(loss, constants, prediction, y, weight)
-        return _add(totals, metrics, value, is_sum, prediction, y, counts)
+        rows = _rows(y, counts)
+        return totals._replace(
+            loss=totals.loss + (value if is_sum else value * rows),
+            weight=totals.weight + rows,
+            metrics=_measured(totals, metrics, prediction, y, counts),
+        )
 
     return step
 
@@ -165,25 +173,46 @@ def _batch(data: Data, rows: Array) -> Data:
     return tree.map(lambda whole: xp.take(whole, rows, axis=0), data)
 
 
-def _add(
-    totals: Totals,
-    metrics: Sequence[Metric],
+@accelerated
+def booked(
+    step: Array,
+    clock: Array,
+    loss: Array,
+    weight: Array,
+    bad_step: Array,
+    bad_lr: Array,
     value: Array,
+    rows: int | Array,
+    lr: Array,
     is_sum: bool,
-    prediction: Array,
-    y: Array,
-    counts: Counts,
-) -> Totals:
-    """One more batch in the sums."""
-    share = counts.share
-    rows = prediction.shape[0] if share is None else array_namespace(share).sum(share)
-    sums = zip(metrics, totals.metrics, strict=True)
-    return Totals(
-        totals.loss + (value if is_sum else value * rows),
-        totals.weight + rows,
-        tuple([metric.update(old, prediction, y, counts.u) for metric, old in sums]),
-        *totals[3:],
+) -> tuple[Array, ...]:
+    """The first six after a step whose loss was `value`, over so many rows.
+
+    Remembers the first step whose loss is not finite, without asking the device which it is.
+    """
+    xp = array_namespace(step)
+    first = (bad_step == 0) & ~xp.isfinite(value)  # shape (1,)
+    return (
+        step + 1,
+        clock + 1,
+        loss + (value if is_sum else value * rows),
+        weight + rows,
+        xp.where(first, step + 1, bad_step),
+        xp.where(first[0], lr, bad_lr),
     )
+
+
+def _rows(y: Array, counts: Counts) -> int | Array:
+    """How many rows a batch counts for."""
+    return y.shape[0] if counts.share is None else array_namespace(counts.share).sum(counts.share)
+
+
+def _measured(
+    totals: Totals, metrics: Sequence[Metric], prediction: Array, y: Array, counts: Counts
+) -> tuple[Any, ...]:
+    """One more batch in the metrics' sums."""
+    sums = zip(metrics, totals.metrics, strict=True)
+    return tuple([metric.update(old, prediction, y, counts.u) for metric, old in sums])
 
 
 def _is_sum(loss: Loss) -> bool:
@@ -212,15 +241,6 @@ def _follow(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
         return e + xp.where(early > 1 - decay, early, 1 - decay) * (p - e)
 
     return tree.map(follow, averages, params)
-
-
-def _watch(totals: Totals, value: Array, step: Array, lr: Array) -> Totals:
-    """Remember the first step whose loss is not finite, without asking the device which it is."""
-    xp = array_namespace(step)
-    first = (totals.bad_step == 0) & ~xp.isfinite(value)  # shape (1,)
-    bad_step = xp.where(first, step + 1, totals.bad_step)
-    bad_lr = xp.where(first[0], lr, totals.bad_lr)
-    return Totals(totals.loss, totals.weight, totals.metrics, lr, bad_step, bad_lr)
 
 
 def result(totals: Tree, metrics: Sequence[Metric]) -> dict[str, Any]:

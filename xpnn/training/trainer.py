@@ -230,8 +230,8 @@ class Trainer:
             )
             evaluation = steps.evaluation_step(self.model, self.loss, self.metrics)
             job = Job(self._where, self._dtype, self.model, training, evaluation, self.precision)
-            self._runner: Runner = make_runner(job, self.optimizer)
             with current(self._where):
+                self._runner: Runner = make_runner(job, self.optimizer)
                 state = upload(self._host, self._where, self._dtype)
                 self._state = state._replace(optimizer=self.optimizer.init(tree.trained(state.params)))
         return outputs

@@ -56,12 +56,14 @@ FUNCTION REAL derivative(REAL x, int kind, REAL a) {
 }
 
 /* y = dropout(f(x + bias)), n numbers in rows of `columns`; y may be x. held, unless null: what `derivative` takes.
-   Dropped where the 24 bits are below the threshold, 0 for never; else times scale. */
+   Dropped where the 24 bits are below the threshold, 0 for never; else times scale. path: what of the key is known
+   beforehand. */
 KERNEL dense_forward(const REAL *x, const REAL *bias, REAL *y, REAL *held, size n, size columns, int kind, REAL a,
-                     const word *k0, const word *k1, const word *step, word threshold, REAL scale) {
+                     const word *k0, const word *k1, word path0, word path1, const word *step, word threshold,
+                     REAL scale) {
     EACH(pair, (n + 1) / 2) {
         block_words drawn = {0, 0};
-        if (threshold) drawn = threefry(*k0, *k1, (word)pair, *step);
+        if (threshold) drawn = threefry(*k0 ^ path0, *k1 ^ path1, (word)pair, *step);
         for (size i = 2 * pair; i < n && i < 2 * pair + 2; ++i) {
             REAL z = bias ? x[i] + bias[i % columns] : x[i];
             REAL v = activate(z, kind, a);
@@ -73,10 +75,10 @@ KERNEL dense_forward(const REAL *x, const REAL *bias, REAL *y, REAL *held, size 
 
 /* dz from dy. For ReLU held is y itself, above 0 where something came through; its bits are not drawn again. */
 KERNEL dense_backward(const REAL *dy, const REAL *held, REAL *dz, size n, int kind, REAL a, const word *k0,
-                      const word *k1, const word *step, word threshold, REAL scale) {
+                      const word *k1, word path0, word path1, const word *step, word threshold, REAL scale) {
     EACH(pair, (n + 1) / 2) {
         block_words drawn = {0, 0};
-        if (threshold && kind != RELU) drawn = threefry(*k0, *k1, (word)pair, *step);
+        if (threshold && kind != RELU) drawn = threefry(*k0 ^ path0, *k1 ^ path1, (word)pair, *step);
         for (size i = 2 * pair; i < n && i < 2 * pair + 2; ++i) {
             REAL d = dy[i] * (threshold ? scale : 1);
             if (threshold && kind != RELU && (i % 2 ? drawn.b : drawn.a) >> 8 < threshold) d = 0;
@@ -98,4 +100,12 @@ KERNEL column_sums(const REAL *x, REAL *y, size rows, size columns, size chunk) 
 /* Bytes become numbers, scaled. */
 KERNEL scaled_bytes(const byte *x, const REAL *factor, REAL *y, size n) {
     EACH(i, n) { y[i] = x[i] * *factor; }
+}
+
+/* The upper halves of float32's words, rounded to the nearest, ties to even: bfloat16. NaN stays NaN. */
+KERNEL rounded(const word *x, half_word *y, size n) {
+    EACH(i, n) {
+        int is_nan = (x[i] & 0x7FFFFFFFu) > 0x7F800000u;
+        y[i] = (half_word)(is_nan ? x[i] >> 16 | 0x40 : (x[i] + 0x7FFF + (x[i] >> 16 & 1)) >> 16);
+    }
 }

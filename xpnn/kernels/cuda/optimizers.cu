@@ -29,8 +29,10 @@ KERNEL sgd(GIVEN const leaves all, size n, const REAL *lr, REAL momentum, REAL w
     }
 }
 
-KERNEL adam(GIVEN const leaves all, size n, const REAL *lr, const REAL *correction1, const REAL *correction2, REAL beta1,
-            REAL rest1, REAL beta2, REAL rest2, REAL eps, REAL weight_decay, int decoupled) {
+/* rest = 1 − beta, in which float32 would lose digits, as it would in 1 − beta^count without the logarithm. */
+KERNEL adam(GIVEN const leaves all, size n, const REAL *lr, const REAL *count, REAL beta1, REAL rest1, REAL log_beta1,
+            REAL beta2, REAL rest2, REAL log_beta2, REAL eps, REAL weight_decay, int decoupled) {
+    REAL correction1 = -expm1(*count * log_beta1), correction2 = -expm1(*count * log_beta2);
     EACH(i, n) {
         int j = leaf_of(&all, i);
         size k = j ? i - all.end[j - 1] : i;
@@ -40,6 +42,15 @@ KERNEL adam(GIVEN const leaves all, size n, const REAL *lr, const REAL *correcti
         REAL m = beta1 * all.u[j][k] + rest1 * d, v = beta2 * all.v[j][k] + rest2 * (d * d);
         all.u[j][k] = m;
         all.v[j][k] = v;
-        all.p[j][k] = p - *lr * (m / *correction1) / (sqrt(v / *correction2) + eps);
+        all.p[j][k] = p - *lr * (m / correction1) / (sqrt(v / correction2) + eps);
+    }
+}
+
+/* Words from g to p, for leaves of any kind: the ends count words of 4 bytes. */
+KERNEL overwrite(GIVEN const leaves all, size n) {
+    EACH(i, n) {
+        int j = leaf_of(&all, i);
+        size k = j ? i - all.end[j - 1] : i;
+        ((word *)all.p[j])[k] = ((const word *)all.g[j])[k];
     }
 }

@@ -19,4 +19,5 @@
 
 typedef long long size;
 typedef unsigned int word;
+typedef unsigned short half_word;
 typedef unsigned char byte;

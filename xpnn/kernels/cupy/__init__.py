@@ -3,12 +3,14 @@
     launch.py      finds a kernel by its name and runs it
     layers.py      dense blocks, and bytes as they are scaled
     losses.py      cross-entropy
+    books.py       what a step keeps account of
     random.py      random bits and masks
     optimizers.py  updates of all parameters in one launch
+    products.py    matrix products, by cublasLt (lt.py)
 
 What is not covered here is left to the reference, operation by operation.
 """
 
-from xpnn.kernels.cupy import layers, losses, optimizers, random
+from xpnn.kernels.cupy import books, layers, losses, optimizers, products, random
 
-__all__ = ["layers", "losses", "optimizers", "random"]
+__all__ = ["books", "layers", "losses", "optimizers", "products", "random"]

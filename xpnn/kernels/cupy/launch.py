@@ -14,11 +14,17 @@ from typing import Any
 import numpy as np
 
 _FOLDER = Path(__file__).parents[1] / "cuda"
-_FILES = ("portable.h", "random.cu", "dense.cu", "cross_entropy.cu", "optimizers.cu")
+_FILES = ("portable.h", "random.cu", "dense.cu", "cross_entropy.cu", "books.cu", "optimizers.cu")
 _THREADS = 256  # a block
 LEAVES = 32  # as in optimizers.cu
 
 C_NAMES = {"float32": "float", "float64": "double"}
+_POINTED = {
+    "int *": (np.dtype(np.int32),),
+    "word *": (np.dtype(np.uint32),),
+    "half_word *": (np.dtype(np.uint16),),
+    "byte *": (np.dtype(np.uint8), np.dtype(np.bool_)),
+}
 _SCALARS = {"size": np.int64, "int": np.int32, "word": np.uint32}
 
 #: `leaves` of optimizers.cu.
@@ -44,14 +50,26 @@ def signatures() -> dict[str, tuple[str, ...]]:
 
 
 def arguments(name: str, dtype: Any, values: tuple[Any, ...]) -> list[Any]:
-    """The values in the types that the kernel takes: arrays as they are, None as a null pointer."""
+    """The values in the types that the kernel takes: arrays as they are, None as a null pointer.
+
+    Raises TypeError for an array of another dtype, which a kernel would misread without a word.
+    """
     brought: list[Any] = []
     for kind, value in zip(signatures()[name], values, strict=True):
-        if kind.endswith("*") or kind == "leaves":  # CuPy hands over a NumPy array of one element by value
+        if kind.endswith("*"):
+            if value is not None and value.dtype not in _pointed(kind, dtype):
+                raise TypeError(f"{name}: an array of {value.dtype}, where {kind} of {np.dtype(dtype)} is taken")
+            brought.append(value)
+        elif kind == "leaves":  # CuPy hands over a NumPy array of one element by value
             brought.append(value)
         else:
             brought.append(_SCALARS.get(kind, np.dtype(dtype).type)(value))
     return brought
+
+
+def _pointed(kind: str, dtype: Any) -> tuple[Any, ...]:
+    """The dtypes that a pointer of this C type may point to."""
+    return (np.dtype(dtype),) if kind == "REAL *" else _POINTED[kind]
 
 
 def launch(name: str, dtype: Any, threads: int, *values: Any) -> None:

@@ -8,7 +8,7 @@ from xpnn.arrays import random
 from xpnn.arrays.namespace import array_namespace
 from xpnn.arrays.random import Key
 from xpnn.kernels.cupy.launch import C_NAMES, launch
-from xpnn.kernels.cupy.products import matmul
+from xpnn.kernels.cupy.products import NO_MASK, affine, covers, factor, gradients
 from xpnn.nn import activations as nn
 from xpnn.nn.dense import dense, parts_of
 from xpnn.nn.linear import LinearParams
@@ -32,11 +32,12 @@ _IDENTITY, _RELU, _GELU, _GELU_TANH = 0, 1, 4, 5
 
 
 class DenseKept(NamedTuple):
-    """x: what came in; held: what `derivative` of dense.cu takes, or None where that is 1; mask: (k0, k1, step) that
-    the mask was drawn from, or ().
+    """x, weight: as products read them (weight None without Linear); held: what `derivative` of dense.cu takes, or None
+    where that is 1; mask: the words that the mask was drawn from, as dense.cu takes them, or ().
     """
 
     x: Any
+    weight: Any
     held: Any
     mask: tuple[Any, ...]
 
@@ -64,32 +65,33 @@ def _dense_forward(x: Any, params: Any, layers: Any, key: Key | None, first: int
     if kind is None or x.dtype.name not in C_NAMES:
         return NotImplemented
     drops = dropout is not None and key is not None and dropout.p
-    bias = None
+    bias = weight = None
     if linear is None:
-        z, y = x, xp.empty_like(x)
-        columns = 1
+        z, y, columns = x, xp.empty_like(x), 1
     else:
         weight, bias = params[0]
-        if x.ndim != 2 or x.shape[1] != linear.in_features or x.dtype != weight.dtype:
+        if x.ndim != 2 or x.shape[1] != linear.in_features or not covers(x, weight):
             return NotImplemented
-        whole = kind[0] == _IDENTITY and not drops  # then the product does it all
-        z = y = matmul(x, weight, bias if whole else None)
-        if whole:
-            return y, DenseKept(x, None, ())
+        x, weight = factor(x), factor(weight)
+        if kind[0] in (_IDENTITY, _RELU) and not drops:  # the product does it by the way
+            y = affine(x, weight, bias, relu=kind[0] == _RELU)
+            return y, DenseKept(x, weight, y if kind[0] == _RELU else None, ())
+        z = y = affine(x, weight)
         columns = y.shape[1]
-    if not x.flags.c_contiguous:
+    if not z.flags.c_contiguous:
         return NotImplemented
     threshold, scale = 0, 1.0
     mask: tuple[Any, ...] = ()
     if key is not None and drops:
         threshold, scale = _dropping(dropout)
-        mask = (*random.folded(key.child(first + len(layers) - 1)), key.step)
+        path = random.path_words(key.child(first + len(layers) - 1))
+        mask = (*key.words, *path, key.step)
     # ReLU's output tells where something came through; the other activations are told what came in
     held = y if kind[0] == _RELU else xp.empty_like(y)
-    words, size = mask or (None, None, None), y.size
+    words, size = mask or NO_MASK, y.size
     rest = (size, columns, *kind, *words, threshold, scale)
     launch("dense_forward", y.dtype, (size + 1) // 2, z, bias, y, None if held is y else held, *rest)
-    return y, DenseKept(x, held, mask)
+    return y, DenseKept(x, weight, held, mask)
 
 
 def _dense_backward(dy: Any, kept: DenseKept, params: Any, layers: Any, need_dx: bool) -> Any:
@@ -101,13 +103,18 @@ def _dense_backward(dy: Any, kept: DenseKept, params: Any, layers: Any, need_dx:
     if kept.held is not None:
         dz = xp.empty_like(kept.held)
         threshold, scale = _dropping(dropout) if kept.mask else (0, 1.0)
-        rest = (dz.size, *kind, *(kept.mask or (None, None, None)), threshold, scale)
+        rest = (dz.size, *kind, *(kept.mask or NO_MASK), threshold, scale)
         launch("dense_backward", dz.dtype, (dz.size + 1) // 2, xp.ascontiguousarray(dy), kept.held, dz, *rest)
     if linear is None:
         return dz, ((),) * len(layers)
-    weight, bias = params[0]
-    grads = LinearParams(matmul(kept.x.T, dz), None if bias is None else column_sums(dz))
-    return (matmul(dz, weight.T) if need_dx else None), (grads, *((),) * (len(layers) - 1))
+    slope = factor(dz)
+    dweight, dbias = gradients(kept.x, slope)
+    if params[0].bias is None:
+        dbias = None
+    elif dbias is None:
+        dbias = column_sums(dz)
+    dx = affine(slope, kept.weight.T) if need_dx else None
+    return dx, (LinearParams(dweight, dbias), *((),) * (len(layers) - 1))
 
 
 dense.kernel("cupy", _dense_forward, _dense_backward, residuals=DenseKept)

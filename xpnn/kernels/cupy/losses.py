@@ -31,7 +31,7 @@ def _cross_entropy_forward(z: Any, loss: Any, constants: Any, target: Any, weigh
         return NotImplemented
     losses, d = xp.empty((rows, 1), dtype=z.dtype), xp.empty_like(z)
     launch("cross_entropy", z.dtype, rows, z, xp.ascontiguousarray(target), losses, d, rows, classes)
-    return column_sums(losses)[0] / rows, CrossEntropyKept(d)
+    return column_sums(losses)[0, ...], CrossEntropyKept(d)
 
 
 def _cross_entropy_backward(constants: Any, kept: CrossEntropyKept) -> Any:

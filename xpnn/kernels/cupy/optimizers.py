@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from xpnn.arrays.device import address_of
+from xpnn.arrays.buffers import address_of, overwrite
 from xpnn.kernels.cupy.launch import C_NAMES, LEAF_TABLE, LEAVES, launch
 from xpnn.optim.adam import adam_step
 from xpnn.optim.sgd import sgd_step
@@ -24,7 +25,7 @@ def _sgd_step(
     *,
     donate: bool,
 ) -> Any:
-    if not donate or not _is_flat(params, grads, velocity):
+    if not donate or not _is_flat([lr], params, grads, velocity):
         return NotImplemented
     for table, n in _tables(p=params, g=grads, u=velocity):
         launch("sgd", params[0].dtype, n, table, n, lr, momentum, weight_decay, nesterov)
@@ -39,8 +40,7 @@ def _adam_step(
     v: list[Any],
     v_max: list[Any],
     lr: Any,
-    correction1: Any,
-    correction2: Any,
+    count: Any,
     beta1: float,
     beta2: float,
     eps: float,
@@ -49,16 +49,29 @@ def _adam_step(
     *,
     donate: bool,
 ) -> Any:
-    if not donate or v_max or not _is_flat(params, grads, m, v):
+    if not donate or v_max or not _is_flat([lr, count], params, grads, m, v):
         return NotImplemented
-    settings = (beta1, 1 - beta1, beta2, 1 - beta2, eps, weight_decay, decoupled)
+    logs = [math.log(beta) if beta else -math.inf for beta in (beta1, beta2)]
+    settings = (beta1, 1 - beta1, logs[0], beta2, 1 - beta2, logs[1], eps, weight_decay, decoupled)
     for table, n in _tables(p=params, g=grads, u=m, v=v):
-        launch("adam", params[0].dtype, n, table, n, lr, correction1, correction2, *settings)
+        launch("adam", params[0].dtype, n, table, n, lr, count, *settings)
     return params, m, v, v_max
 
 
+@overwrite.kernel("cupy")
+def _overwrite(buffers: list[Any], values: list[Any]) -> Any:
+    parts = [part for pair in zip(buffers, values, strict=True) for part in pair]
+    alike = all(old.dtype == new.dtype for old, new in zip(buffers, values, strict=True))
+    if not alike or not all(part.flags.c_contiguous and part.nbytes % 4 == 0 for part in parts):
+        return NotImplemented
+    as_words = [[part.reshape(-1).view("uint32") for part in group] for group in (buffers, values)]
+    for table, n in _tables(p=as_words[0], g=as_words[1]):
+        launch("overwrite", "float32", n, table, n)
+    return None
+
+
 def _is_flat(*groups: list[Any]) -> bool:
-    """Whether all leaves are of one dtype that the kernels have, and lie in one piece."""
+    """Whether all arrays are of one dtype that the kernels have, and lie in one piece."""
     kind = groups[0][0].dtype
     return kind.name in C_NAMES and all(
         leaf.dtype == kind and leaf.flags.c_contiguous for group in groups for leaf in group

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.kernels.numpy.compiled import loops
-from xpnn.optim.adam import adam_step
+from xpnn.optim.adam import adam_step, one_minus_power
 from xpnn.optim.adaptive import adagrad_step, rmsprop_step
 from xpnn.optim.lion import lion_step
 from xpnn.optim.nadam import nadam_step
@@ -62,8 +62,7 @@ def _adam_step(
     v: list[np.ndarray],
     v_max: list[np.ndarray],
     lr: Any,
-    correction1: Any,
-    correction2: Any,
+    count: Any,
     beta1: float,
     beta2: float,
     eps: float,
@@ -74,7 +73,8 @@ def _adam_step(
 ) -> Any:
     if not donate or v_max or not _in_place(params, m, v):
         return NotImplemented
-    rate, shrink = lr / correction1, 1 - lr * weight_decay if decoupled else 1.0
+    correction2 = one_minus_power(beta2, count)
+    rate, shrink = lr / one_minus_power(beta1, count), 1 - lr * weight_decay if decoupled else 1.0
     fast = _loops_for(_ADAM, params, grads, m, v)
     if fast:
         kind = params[0].dtype

@@ -1,0 +1,120 @@
+"""What records work on a GPU as a CUDA graph, for CuPy and for torch."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from xpnn.arrays.device import Place
+
+
+class Recorder(Protocol):
+    """What records work that has run before, as it stands, and gives a function that does it again."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Raises whatever keeps the work from being recorded; nothing is left recording then."""
+
+    def running(self) -> AbstractContextManager[Any]:
+        """Where work and replays are run: after what was asked of the device before, and before what comes later."""
+
+
+class Again:
+    """Records nothing and runs the work once more: for libraries without graphs, and to test all but the capture."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work
+
+    def running(self) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+
+class CupyGraphs:
+    """On a stream of its own, with memory that nobody else is given, because a replay writes to it again.
+
+    CuPy's pools return what is free to the system when memory runs short, and CuPy 14 never frees a pool that is
+    dropped (its arenas are counted by hand): so the memory itself is held here, and let go with the recorder.
+    """
+
+    def __init__(self, where: Place) -> None:
+        import cupy
+
+        self._cuda, held = cupy.cuda, []
+
+        def hold(size: int) -> Any:
+            memory = cupy.cuda.Memory(size)
+            held.append(memory)
+            return cupy.cuda.MemoryPointer(memory, 0)
+
+        self._stream, self._pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool(hold)
+        weakref.finalize(self, _let_go, where.device, self._stream, self._pool, held).atexit = False
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        stream, collects = self._stream, gc.isenabled()
+        gc.collect()
+        gc.disable()  # what the collector lets go may call CUDA, which a capture does not survive
+        stream.begin_capture()
+        try:
+            work()
+        except BaseException:
+            with contextlib.suppress(Exception):  # else it is left capturing, and refuses everything that follows
+                stream.end_capture()
+            raise
+        finally:
+            if collects:
+                gc.enable()
+        graph = stream.end_capture()
+        graph.upload(stream)
+        return lambda: graph.launch(stream)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        before = self._cuda.get_current_stream()
+        self._stream.wait_event(before.record())
+        try:
+            with self._stream, self._cuda.using_allocator(self._pool.malloc):
+                yield
+        finally:
+            before.wait_event(self._stream.record())
+
+
+def _let_go(device: Any, stream: Any, pool: Any, held: list[Any]) -> None:
+    with device:
+        stream.synchronize()
+        pool.free_all_blocks()
+        held.clear()
+
+
+class TorchGraphs:
+    """On a side stream, as torch wants it; its graphs share a pool of memory of their own."""
+
+    def __init__(self, where: Place) -> None:
+        import torch
+
+        self._cuda, self._device = torch.cuda, where.device
+        self._stream, self._pool = torch.cuda.Stream(where.device), torch.cuda.graph_pool_handle()
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        graph = self._cuda.CUDAGraph()
+        with self._cuda.graph(graph, pool=self._pool, stream=self._stream):
+            work()
+        return graph.replay
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        with self._cuda.device(self._device):
+            before = self._cuda.current_stream()
+            self._stream.wait_stream(before)
+            try:
+                with self._cuda.stream(self._stream):
+                    yield
+            finally:
+                before.wait_stream(self._stream)
+
+
+def recorder_for(where: Place) -> Recorder:
+    """That of the place's library."""
+    return CupyGraphs(where) if where.library == "cupy" else TorchGraphs(where)
