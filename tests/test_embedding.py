@@ -82,7 +82,7 @@ def test_training_on_integers(dtype: str, backend: Backend) -> None:
     got = [log["loss"] for log in run.fit(there, LABELS, epochs=30, batch_size=16)]
     np.testing.assert_allclose(got, losses, rtol=0, atol=1e-9)
     for x in (there, WORDS.astype(dtype)):
-        assert dtype in str(run._enter(x, LABELS).x.dtype)
+        assert dtype in str(run._enter(x, LABELS).data.x.dtype)
         logits = run.predict(x, batch_size=17)
         np.testing.assert_allclose(to_numpy(logits), wanted.predict(WORDS), rtol=0, atol=1e-9)
     backend.check(run.predict(there), np.zeros((40, 3)))
@@ -99,7 +99,7 @@ for dtype in ("int64", "int32", "uint8"):
     run = Trainer(nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 3)), nn.CrossEntropyLoss(),
                   optim.Adam(), device=find_place("cpu", "jax"))
     run.fit(x.astype(dtype), x[:, 0] % 3, batch_size=8)
-    print(run._enter(x.astype(dtype), x[:, 0] % 3).x.dtype, run.predict(x.astype(dtype)).dtype)
+    print(run._enter(x.astype(dtype), x[:, 0] % 3).data.x.dtype, run.predict(x.astype(dtype)).dtype)
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["int32", "float32", "int32", "float32", "uint8", "float32"]

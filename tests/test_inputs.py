@@ -56,7 +56,7 @@ def test_whole_numbers_stay_bytes_on_the_device(backend: Backend) -> None:
     images = (np.abs(X) * 40).astype(np.uint8).reshape(40, 2, 3)
     model = nn.Sequential(nn.Flatten(), nn.Scale(1 / 255), nn.Linear(6, 3))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(), device=backend.where)
-    data = run._enter(images, Y)
+    data = run._enter(images, Y).data
     assert "uint8" in str(data.x.dtype)
     run.fit(images, Y, batch_size=8)
     assert "float32" in str(tree.leaves(run.state.params)[0].dtype)

@@ -27,6 +27,10 @@ class DeviceUnavailableError(XpnnError, RuntimeError):
     """A device or an array library that was asked for by name cannot be used; the message holds reason and cure."""
 
 
+class DeviceMemoryError(XpnnError, MemoryError):
+    """A device has too little memory; the message says how much was wanted, what is free, and what would fit."""
+
+
 class NonFiniteError(XpnnError, ArithmeticError):
     """A loss or a weight became NaN or infinite; the message names the step and the learning rate."""
 

@@ -47,7 +47,7 @@ class Contestant:
     def bare(self, epochs: int) -> float:
         """The trainer's own runner and state, so that the same compiled step runs; `fit` has been called before."""
         trainer, order = self.trainer, np.random.default_rng(0).permutation(len(self.y)).astype(np.int32)
-        data, runner = trainer._enter(self.x, self.y), trainer._runner
+        data, runner = trainer._enter(self.x, self.y).data, trainer._runner
         with current(self.where):
             (batches,) = batches_of(order, self.batch, self.where)
             start = time.perf_counter()

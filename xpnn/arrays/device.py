@@ -37,6 +37,10 @@ class Place:
     fell_back: bool = False  # a GPU was asked for and is not used
 
     @property
+    def is_gpu(self) -> bool:
+        return self.name.startswith("cuda")
+
+    @property
     def xp(self) -> Namespace:
         """The library's functions."""
         return namespace(self.library)

@@ -58,7 +58,7 @@ def check_precision(precision: str, where: Place, dtype: str) -> None:
     if dtype != "float32":
         raise InputError(f"precision {precision} is for products of float32, not of {dtype}: give dtype='float32'")
     cure = "take fp32, or a GPU of compute capability 8.0 or later"
-    if where.name == "cpu":
+    if not where.is_gpu:
         reason = f" ({where.reason})" if where.fell_back else ""
         raise DeviceUnavailableError(
             f"precision {precision} needs a GPU's tensor cores, and this is the CPU{reason}; {cure}"

@@ -16,7 +16,7 @@ import typer
 from xpnn.arrays import blas
 from xpnn.cli import check, doctor, evaluate, plot, predict, reproduce, train
 from xpnn.cli.console import close_quietly, tell
-from xpnn.errors import DeviceUnavailableError, InputError, XpnnError
+from xpnn.errors import DeviceMemoryError, DeviceUnavailableError, InputError, XpnnError
 from xpnn.version import __version__
 
 app = typer.Typer(
@@ -84,7 +84,7 @@ def _describe(error: Exception) -> str:
 
 
 def _status(error: Exception) -> int:
-    if isinstance(error, DeviceUnavailableError):
+    if isinstance(error, (DeviceUnavailableError, DeviceMemoryError)):
         return 3
     if isinstance(error, (InputError, typer.TyperException)):
         return 2

@@ -18,7 +18,7 @@ from xpnn.arrays.device import Place, to_numpy
 from xpnn.arrays.driver import one_line
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
-from xpnn.training.plain import Job, PlainRunner, computing
+from xpnn.training.plain import Job, PlainRunner, computing, copied
 from xpnn.training.recorders import Recorder, recorder_for
 from xpnn.training.step import Data, State, Step
 
@@ -65,7 +65,7 @@ class Recorded:
     def _record(self, recorder: Recorder, steps: int) -> Callable[[], None]:
         """A replay that has been held to a plain run; buffers and position are left as they were."""
         buffers = (self._buffers, self._position)
-        before = _copied(buffers)
+        before = copied(buffers)
 
         def work() -> None:
             self._work(steps)
@@ -137,10 +137,6 @@ class GraphRunner(PlainRunner):
 
 class _CannotRecord(Exception):
     """Why steps run plainly."""
-
-
-def _copied(arrays: Tree) -> Tree:
-    return tree.map(lambda x: array_namespace(x).asarray(x, copy=True), arrays)
 
 
 def _copy_into(buffers: Tree, values: Tree) -> None:

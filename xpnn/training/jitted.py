@@ -9,7 +9,7 @@ import numpy as np
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.nn.protocols import Params
-from xpnn.training.plain import Job, computing, written
+from xpnn.training.plain import Job, computing, copied, written
 from xpnn.training.step import Data, State, Totals
 
 
@@ -47,6 +47,9 @@ class JaxRunner:
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         return self._train(state, data, batches, np.int32(start), np.int32(stop))
+
+    def rehearse(self, state: State, data: Data, rows: Array) -> None:
+        self._train(copied(state), data, rows[None, :], np.int32(0), np.int32(1))
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         return self._evaluate(params, constants, totals, data, batches)

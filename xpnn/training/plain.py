@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnn.arrays import random, tree
 from xpnn.arrays.device import Place, place, to_numpy
-from xpnn.arrays.namespace import Array
+from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.products import multiplying_in
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError
@@ -39,6 +39,9 @@ class Runner(Protocol):
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         """The state after the steps start … stop − 1 of `batches`. The state passed in is used up."""
+
+    def rehearse(self, state: State, data: Data, rows: Array) -> None:
+        """One step on a copy of the state, for the memory that it takes."""
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         """The totals after all of `batches`."""
@@ -84,6 +87,11 @@ def batches_of(order: np.ndarray, batch_size: int, where: Place) -> list[Array]:
     full = len(order) // batch_size * batch_size
     parts = (order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1))
     return [place(part, where) for part in parts if part.size]
+
+
+def copied(arrays: Tree) -> Tree:
+    """The same on the device, in other memory."""
+    return tree.map(lambda x: array_namespace(x).asarray(x, copy=True), arrays)
 
 
 def written(state: State, fields: dict[str, Tree], job: Job) -> State:
@@ -140,6 +148,10 @@ class PlainRunner:
             for i in range(start, stop):
                 state = self._job.training(state, data, batches[i, :])
         return state
+
+    def rehearse(self, state: State, data: Data, rows: Array) -> None:
+        with computing(self._job.where, self._job.precision):
+            self._job.training(copied(state), data, rows)
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         with computing(self._job.where, self._job.precision):

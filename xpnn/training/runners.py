@@ -28,7 +28,7 @@ def make_runner(job: Job, optimizer: Optimizer) -> Runner:
     kind: Callable[..., Runner] = JaxRunner if where.library == "jax" else PlainRunner
     if (where.library, where.name) == ("torch", "cpu") and _is_ours(optimizer):
         kind = TorchOnCpuRunner
-    if where.library in ("cupy", "torch") and where.name != "cpu" and os.environ.get("XPNN_GRAPH") != "0":
+    if where.library in ("cupy", "torch") and where.is_gpu and os.environ.get("XPNN_GRAPH") != "0":
         kind = GraphRunner
     return kind(job)
 
@@ -52,6 +52,6 @@ def place_for(x: Array, device: str | Place | None) -> Place:
         return here
     backend = "auto" if here.library == "numpy" or (here.library, device) == ("cupy", "cpu") else here.library
     where = find_place(device, backend, fallback=device == "auto")
-    if device == "auto" and where.name == "cpu":
+    if device == "auto" and not where.is_gpu:
         warnings.warn(f"{where.reason}; training on the CPU with {where.library}", stacklevel=5)
     return where

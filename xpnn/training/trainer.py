@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xpnn.arrays import random, tree
-from xpnn.arrays.device import Place, current, parse_device, place, place_of
+from xpnn.arrays import tree
+from xpnn.arrays.device import Place, parse_device, place, place_of
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.products import check_precision
 from xpnn.errors import InputError, as_count, as_float
@@ -20,13 +20,15 @@ from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.training import step as steps
 from xpnn.training.callbacks import begin, check_callbacks, end
+from xpnn.training.feeding import Feed, Orders, feed_for, placed
 from xpnn.training.finite import shortest
 from xpnn.training.history import History, Logs
-from xpnn.training.inputs import all_finite, check_features, check_rows, check_target, check_weight, stays_whole
+from xpnn.training.inputs import check_features, check_rows, check_target, check_weight, stays_whole
 from xpnn.training.metrics import Accuracy, Metric, check_metrics
 from xpnn.training.parts import check_numbers, check_parts
-from xpnn.training.plain import Job, Runner, batches_of, download, upload
+from xpnn.training.plain import Job, Runner, download, upload
 from xpnn.training.rehearsal import Rehearsal
+from xpnn.training.room import at, make_room
 from xpnn.training.runners import make_runner, place_for
 from xpnn.training.step import Clock, Data, State
 
@@ -80,7 +82,7 @@ class Trainer:
         self._host = steps.first_state(model, loss, self.metrics, seed, self._ema)  # also raises for a bad seed
         self._rehearsal = Rehearsal(model, loss, self.metrics, self._host)
         self._state: State | None = None
-        self._stopping = False
+        self._stopping, self._orders = False, Orders(seed)
         self.steps = 0  # steps taken, over all calls of fit, as the host knows without asking
 
     @property
@@ -143,14 +145,14 @@ class Trainer:
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
         callbacks = check_callbacks(callbacks, terminate_on_nan=terminate_on_nan)
         data = self._enter(x, y, sample_weight)
-        self._rehearsal.training(data.x, data.y)
+        self._rehearsal.training(data.data.x, data.data.y)
         if validation_data is not None and len(validation_data) != 2:
             raise InputError(f"validation_data holds {len(validation_data)} things; expected (x, y)")
         validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
-        batch_size = _clip_batch(batch_size, data.y.shape[0])
+        batch_size = _clip_batch(batch_size, data.rows)
         self._stopping = False
         history = self.history = History()
-        with current(self._where):
+        with at(self._where):
             self._warm_up(data, batch_size)
             begin(callbacks, self)
             for _ in range(epochs):
@@ -168,7 +170,7 @@ class Trainer:
     def evaluate(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> dict[str, Any]:
         """{"loss": …, "accuracy": …}: the mean loss and the metrics over the rows (x, y), nothing dropped."""
         data = self._enter(x, y, sample_weight)
-        with current(self._where):
+        with at(self._where):
             return self._evaluate(data)
 
     def predict(self, x: Array, *, batch_size: int = 4096) -> Array:
@@ -176,19 +178,19 @@ class Trainer:
         x = check_features("x", x, self.model)
         self._build(x)
         rows, batch_size = x.shape[0], as_count("batch_size", batch_size)
-        data = self._place_features("x", x)
-        with current(self._where):
+        with at(self._where):
+            slices = (x[start : min(start + batch_size, rows), ...] for start in range(0, rows, batch_size))
             parts = [
-                self._runner.predict(self._weights(), data[start : min(start + batch_size, rows), ...])
-                for start in range(0, rows, batch_size)
+                self._runner.predict(self._weights(), placed("x", part, self._features(x), self._where))
+                for part in slices
             ]
             y = parts[0] if len(parts) == 1 else self._where.xp.concat(parts, axis=0)
         return place(y, place_of(x), copy=False)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _enter(self, x: Any, y: Any, weight: Any = None, *, prefix: str = "") -> Data:
-        """Check the data, build the state if this is the first, and bring the data to the device."""
+    def _enter(self, x: Any, y: Any, weight: Any = None, *, prefix: str = "") -> Feed:
+        """Check the data, build the state if this is the first, and bring the data to the device, or near it."""
         x = check_features(f"{prefix}x", x, self.model)
         rows = x.shape[0]
         outputs = self._build(x)
@@ -200,21 +202,12 @@ class Trainer:
         self._rehearsal.evaluation(outputs, y)
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
-        return Data(
-            self._place_features(f"{prefix}x", x),
-            self._place_floats(f"{prefix}y", y) if is_float else place(y, self._where, copy=False),
-            None if weight is None else place(weight, self._where, dtype=self._dtype, copy=False),
-        )
+        dtypes = (self._features(x), self._dtype if is_float else None, self._dtype)
+        return feed_for(Data(x, y, weight), dtypes, self._where, prefix)
 
-    def _place_features(self, name: str, x: Array) -> Array:
-        """Floats in the model's dtype; whole numbers as they are, where it reads them (bytes, scaled as gathered)."""
-        return place(x, self._where, copy=False) if stays_whole(x, self.model) else self._place_floats(name, x)
-
-    def _place_floats(self, name: str, x: Array) -> Array:
-        placed = place(x, self._where, dtype=self._dtype, copy=False)
-        if placed is not x and not all_finite(placed):
-            raise InputError(f"{name} holds values too large for {self._dtype}; scale them first, or train in float64")
-        return placed
+    def _features(self, x: Array) -> str | None:
+        """The dtype for x on the device: None for whole numbers that the model reads as they are (bytes, say)."""
+        return None if stays_whole(x, self.model) else self._dtype
 
     def _build(self, x: Array) -> np.ndarray:
         """Make the state where `x` (or `device`) says, once; the host's outputs for a row of zeros, (1, outputs)."""
@@ -230,7 +223,7 @@ class Trainer:
             )
             evaluation = steps.evaluation_step(self.model, self.loss, self.metrics)
             job = Job(self._where, self._dtype, self.model, training, evaluation, self.precision)
-            with current(self._where):
+            with at(self._where):
                 self._runner: Runner = make_runner(job, self.optimizer)
                 state = upload(self._host, self._where, self._dtype)
                 self._state = state._replace(optimizer=self.optimizer.init(tree.trained(state.params)))
@@ -241,36 +234,46 @@ class Trainer:
         state = self.state
         return state.params if self._ema is None else state.ema
 
-    def _warm_up(self, data: Data, batch_size: int) -> None:
-        """Let the runner compile both shapes of a batch before the first epoch is timed: no steps of each."""
-        order = np.arange(data.y.shape[0], dtype=np.int32)
-        for batches in batches_of(order, batch_size, self._where):
-            self._state = self._runner.train(self.state, data, batches, 0, 0)
+    def _warm_up(self, data: Feed, batch_size: int) -> None:
+        """Let the runner compile both shapes of a batch before the first epoch is timed: no steps of each.
+
+        On a GPU a step is tried first, on a copy of the state. Raises DeviceMemoryError where it does not fit.
+        """
+        if self._where.is_gpu:
+            piece = next(data.pieces(np.arange(batch_size, dtype=np.int32), batch_size))
+
+            def step(rows: int) -> None:
+                self._runner.rehearse(self.state, piece.data, piece.batches[0, :rows])
+
+            make_room(self._where, step, batch_size)
+        for rows in [data.rows, data.rows % batch_size][: 2 if data.rows % batch_size else 1]:
+            piece = next(data.pieces(np.arange(rows, dtype=np.int32), batch_size))
+            self._state = self._runner.train(self.state, piece.data, piece.batches, 0, 0)
 
     def _fit_epoch(
-        self, data: Data, validation: Data | None, batch_size: int, shuffle: bool, progress: Progress | None
+        self, data: Feed, validation: Feed | None, batch_size: int, shuffle: bool, progress: Progress | None
     ) -> Logs | None:
         """One pass over the data, and its record; None if it was stopped before its end."""
         start = time.perf_counter()
-        rows, runner, done = data.y.shape[0], self._runner, 0
-        order = np.arange(rows, dtype=np.int32)
-        if shuffle:
-            order = random.permutation(random.key(self.seed, "shuffle").child(self.epoch), rows)
+        rows, runner, done = data.rows, self._runner, 0
+        order = self._orders.of(self.epoch, rows, shuffle)
         fresh = steps.empty_totals(self.metrics)
         lr_scale = np.asarray(as_float("lr_scale", self.lr_scale))
         per_epoch = np.asarray(float(-(-rows // batch_size)))
         clock = Clock(self.epoch * per_epoch, per_epoch)
         self._state = runner.write(self.state, totals=fresh, lr_scale=lr_scale, clock=clock)
-        for batches in batches_of(order, batch_size, self._where):
-            for first in range(0, batches.shape[0], runner.chunk):
-                last = min(first + runner.chunk, batches.shape[0])
-                self._state = runner.train(self._state, data, batches, first, last)
+        for piece in data.pieces(order, batch_size):
+            for first in range(0, piece.steps, runner.chunk):
+                last = min(first + runner.chunk, piece.steps)
+                self._state = runner.train(self._state, piece.data, piece.batches, first, last)
                 self.steps += last - first
-                done += (last - first) * batches.shape[1]
+                done += (last - first) * piece.batches.shape[1]
                 if progress is not None:
                     progress(done, rows)
                 if self._stopping:
                     return None
+        if shuffle and self._where.is_gpu:
+            self._orders.draw_ahead(self.epoch + 1, rows)  # the device still computes
         totals = download(self._state.totals)  # the one wait for the device in an epoch of training
         self.epoch += 1
         logs: Logs = {"epoch": self.epoch, **steps.result(totals, self.metrics)}
@@ -278,11 +281,12 @@ class Trainer:
             logs |= {f"val_{name}": value for name, value in self._evaluate(validation).items()}
         return logs | {"lr": shortest(totals.lr), "seconds": time.perf_counter() - start}
 
-    def _evaluate(self, data: Data, batch_size: int = 1024) -> dict[str, Any]:
+    def _evaluate(self, data: Feed, batch_size: int = 1024) -> dict[str, Any]:
         totals = upload(steps.empty_totals(self.metrics), self._where, self._dtype)
         params, constants = self._weights(), self.state.constants
-        for batches in batches_of(np.arange(data.y.shape[0], dtype=np.int32), batch_size, self._where):
-            totals = self._runner.evaluate(params, constants, totals, data, batches)
+        for piece in data.pieces(np.arange(data.rows, dtype=np.int32), batch_size):
+            batches = piece.batches[: piece.steps, :]
+            totals = self._runner.evaluate(params, constants, totals, piece.data, batches)
         return steps.result(download(totals), self.metrics)
 
 

@@ -1,0 +1,275 @@
+"""Data sets larger than a device: streamed to it, with the results of data that lie there; and too little memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Backend
+from problem import X, Y, network, trainer
+
+from xpnn import nn, optim
+from xpnn.arrays import staging, tree
+from xpnn.arrays.device import Place, find_place, to_numpy
+from xpnn.arrays.memory import bytes_wanted, in_words, is_out_of_memory
+from xpnn.errors import DeviceMemoryError, InputError
+from xpnn.training import Trainer, feeding, room
+from xpnn.training.feeding import Orders, Resident, Streamed, feed_for
+from xpnn.training.room import make_room
+from xpnn.training.step import Data
+
+ROW = 6 * 4 + 4  # bytes of X in float32 and of a label
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data set fits, and a piece is three batches of seven rows."""
+    monkeypatch.setattr(feeding, "free_bytes", lambda where: -1)
+    monkeypatch.setattr(feeding, "_PIECE", 3 * 7 * ROW)
+
+
+def trained(backend: Backend, weight: np.ndarray | None) -> tuple[Any, ...]:
+    run = trainer(ema=0.9, device=backend.where, dtype="float32")
+    run.fit(X, Y, epochs=2, batch_size=7, sample_weight=weight, validation_data=(X[:9], Y[:9]))
+    records = [{name: value for name, value in record.items() if name != "seconds"} for record in run.history]
+    leaves = [leaf.tobytes() for leaf in nn_leaves(run)]
+    return records, leaves, run.evaluate(X, Y), to_numpy(run.predict(X, batch_size=16)).tobytes()
+
+
+def nn_leaves(run: Trainer) -> list[np.ndarray]:
+    return tree.leaves(run.snapshot())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_streamed_data_give_what_resident_data_give(
+    backend: Backend, weighted: bool, request: pytest.FixtureRequest
+) -> None:
+    """40 rows in batches of 7: pieces of three and two batches, and the remainder; bit for bit."""
+    weight = np.linspace(0.5, 1.5, 40) if weighted else None
+    resident = trained(backend, weight)
+    request.getfixturevalue("little")
+    made = []
+    streamed = Streamed.pieces
+    request.getfixturevalue("monkeypatch").setattr(
+        Streamed, "pieces", lambda self, *what: (made.append(self), streamed(self, *what))[1]
+    )
+    assert trained(backend, weight) == resident
+    assert made
+
+
+def test_pieces_are_the_rows_in_their_order(little: None) -> None:
+    feed = feed_for(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
+    order = np.random.default_rng(0).permutation(40)
+    found, steps = [], []
+    for piece in feed.pieces(order, 7):
+        steps.append((piece.steps, tuple(piece.batches.shape)))
+        for batch in piece.batches[: piece.steps]:
+            assert piece.data.x.dtype == np.float32
+            found += [(tuple(x), y) for x, y in zip(piece.data.x[batch], piece.data.y[batch], strict=True)]
+    assert steps == [(3, (3, 7)), (2, (3, 7)), (1, (1, 5))]
+    assert found == [(tuple(X[i].astype(np.float32)), Y[i]) for i in order]
+
+
+def test_what_there_is_room_for_lies_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    where, data, dtypes = Place("numpy", "elsewhere", "cuda:0"), Data(X, Y, None), ("float32", None, None)
+    monkeypatch.setattr(feeding, "place", lambda x, *where, **how: x.astype(how["dtype"] or x.dtype))
+    monkeypatch.setattr(feeding, "give_back", lambda where: None)
+    for free, kind in ((None, Resident), (40 * ROW / 0.7 + 1, Resident), (40 * ROW / 0.7 - 1, Streamed)):
+        monkeypatch.setattr(feeding, "free_bytes", lambda where, free=free: free)
+        assert type(feed_for(data, dtypes, where)) is kind
+
+    def full(*what: Any, **how: Any) -> Any:
+        raise MemoryError("Unable to allocate 1 GiB")
+
+    monkeypatch.setattr(feeding, "place", full)
+    monkeypatch.setattr(feeding, "free_bytes", lambda where: 10**9)
+    assert type(feed_for(data, dtypes, where)) is Streamed  # who counts is wrong now and then
+
+
+def test_values_too_large_are_found_before_they_are_streamed(little: None) -> None:
+    x = X.copy()
+    x[33, 2] = 1e39
+    with pytest.raises(InputError, match="validation_x holds values too large for float32"):
+        trainer(dtype="float32").fit(X, Y, validation_data=(x, Y))
+
+
+def test_an_order_drawn_ahead_is_the_same() -> None:
+    early, late = Orders(3), Orders(3)
+    early.draw_ahead(5, 40)
+    assert early.of(5, 40, True).tolist() == late.of(5, 40, True).tolist()
+    early.draw_ahead(6, 40)
+    assert early.of(7, 40, True).tolist() == late.of(7, 40, True).tolist()
+    assert early.of(7, 39, False).tolist() == list(range(39))
+
+
+class Background:
+    """A copier that copies late: when its event is waited for. What happens is logged."""
+
+    class Event:
+        def __init__(self, log: list[str]) -> None:
+            self.log, self.work = log, None
+
+        def synchronize(self) -> None:
+            self.log.append("synchronize")
+            self.happen()
+
+        def happen(self) -> None:
+            work, self.work = self.work, None
+            if work is not None:
+                work()
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def pinned(self, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Any, np.ndarray]:
+        memory = np.zeros(shape, dtype)
+        return memory, memory
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return np.zeros(shape, dtype)
+
+    def event(self) -> Event:
+        return self.Event(self.log)
+
+    def copy(self, pinned: list[Any], buffers: list[Any], after: Event, done: Event) -> None:
+        def work() -> None:
+            after.happen()
+            for source, target in zip(pinned, buffers, strict=True):
+                target[...] = source
+
+        done.work = work
+
+    def wait(self, event: Event) -> None:
+        self.log.append("wait")
+        event.happen()
+
+    def record(self, event: Event) -> None:
+        self.log.append("record")
+
+
+def test_a_pinned_stage_keeps_its_buffers_and_takes_turns() -> None:
+    copier = Background()
+    stage, seen, where = staging.PinnedStage(copier, [((3,), np.dtype(np.float32))]), [], set()
+    for turn in range(4):
+
+        def fill(buffers: list[np.ndarray], turn: int = turn) -> None:
+            where.add(buffers[0].ctypes.data)
+            copier.log.append("fill")
+            buffers[0][...] = turn
+
+        (read,) = stage.put(fill)
+        seen.append((read.ctypes.data, read.tolist()))
+    assert [numbers for _, numbers in seen] == [[turn] * 3 for turn in range(4)]
+    assert len({address for address, _ in seen}) == 1 and len(where) == 2
+    assert copier.log == ["synchronize", "fill", "wait", "record"] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("Out of memory allocating 1,073,741,824 bytes (allocated so far: 5 bytes).", 2**30),
+        ("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.10 GiB", 20 * 2**20),
+        ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 4096 bytes.", 4096),
+        ("cudaErrorMemoryAllocation: out of memory", None),
+    ],
+)
+def test_an_error_tells_how_much_was_wanted(text: str, count: int | None) -> None:
+    assert bytes_wanted(RuntimeError(text)) == count
+
+
+def test_which_errors_are_for_want_of_memory() -> None:
+    class OutOfMemoryError(Exception):
+        """As CuPy's and torch's are called."""
+
+    assert is_out_of_memory(OutOfMemoryError("x")) and is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: x"))
+    assert is_out_of_memory(MemoryError()) and not is_out_of_memory(ValueError("memory layout"))
+    assert [in_words(count) for count in (512, 2**20, 3 * 2**29)] == ["512 bytes", "1 MiB", "1.5 GiB"]
+
+
+def limited(most: int, tried: list[int]) -> Any:
+    def step(rows: int) -> None:
+        tried.append(rows)
+        if rows > most:
+            raise MemoryError(f"Out of memory allocating {rows:,} bytes")
+
+    return step
+
+
+@pytest.mark.parametrize("most", [0, 1, 5, 333, 999])
+def test_the_largest_batch_that_fits_is_named(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(room, "free_bytes", lambda where: 2048)
+    tried: list[int] = []
+    with pytest.raises(DeviceMemoryError) as raised:
+        make_room(Place("numpy", "cpu", "cuda:1"), limited(most, tried), 1000)
+    text = str(raised.value)
+    assert text.startswith("cuda:1 has too little memory for batches of 1000 rows: 1000 bytes more were needed")
+    assert "2 KiB are free" in text and "\n" not in text
+    assert tried[:2] == [1000, 1000]
+    if most:
+        named = int(text.split("batches of ")[2].split()[0])
+        assert most - most // 16 <= named <= most
+    else:
+        assert "not even one row fits" in text
+    assert len(tried) < 20
+
+
+def test_what_is_free_again_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    most = [10]
+    monkeypatch.setattr(room, "give_back", lambda where: most.__setitem__(0, 1000))
+    make_room(Place("numpy", "cpu", "cuda:0"), lambda rows: limited(most[0], tried)(rows), 1000)
+    assert tried == [1000, 1000]
+    with pytest.raises(ZeroDivisionError):
+        make_room(Place("numpy", "cpu", "cuda:0"), lambda rows: 1 // 0, 1000)
+
+
+def test_a_step_is_tried_before_the_first_on_a_gpu(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And leaves nothing behind: the state is as it was."""
+    runs = []
+    for name in ("cpu", "cuda:0"):
+        run = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(1e-2), device=backend.where, ema=0.9)
+        run.predict(X)
+        where = run._where
+        monkeypatch.setattr(feeding, "free_bytes", lambda where: None)
+        tried: list[Any] = []
+
+        def make(where: Place, step: Any, size: int, tried: list[Any] = tried) -> None:
+            tried.append(step(size))
+
+        monkeypatch.setattr("xpnn.training.trainer.make_room", make)
+        run._where = Place(where.library, where.device, name)
+        run.fit(X, Y, batch_size=16, epochs=2)
+        assert len(tried) == (name != "cpu")
+        runs.append(nn_leaves(run))
+    assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_a_batch_too_large_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xpnn.training.plain import PlainRunner
+
+    def rehearse(self: Any, state: Any, data: Any, rows: Any) -> None:
+        if len(rows) > 11:
+            raise MemoryError("Out of memory allocating 5,000 bytes")
+
+    monkeypatch.setattr(PlainRunner, "rehearse", rehearse)
+    run = trainer()
+    run.predict(X)
+    run._where = Place("numpy", "cpu", "cuda:0")
+    monkeypatch.setattr(room, "free_bytes", lambda where: 100)
+    monkeypatch.setattr(feeding, "free_bytes", lambda where: None)
+    with pytest.raises(DeviceMemoryError, match="batches of 11 rows fit"):
+        run.fit(X, Y, batch_size=32)
+    assert run.epoch == run.steps == 0
+
+
+def test_memory_that_runs_out_later_is_one_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "free_bytes", lambda where: 3 * 2**20)
+    gpu, host = Place("numpy", "cpu", "cuda:0"), find_place("cpu", "numpy")
+    told = "cuda:0 ran out of memory: 1 GiB more were needed, 3 MiB are free; take smaller batches"
+    with pytest.raises(DeviceMemoryError, match=told), room.at(gpu):
+        raise MemoryError("Unable to allocate 1.00 GiB for an array")
+    with pytest.raises(MemoryError, match="Unable to allocate"), room.at(host):
+        raise MemoryError("Unable to allocate 1.00 GiB for an array")
+    with pytest.raises(ValueError, match="other"), room.at(gpu):
+        raise ValueError("other")
