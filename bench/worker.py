@@ -32,6 +32,7 @@ class Worker:
         self.entry = entry
         self.built: Contestant | None = None
         self._is: tuple[Row, dict[str, Any]] | None = None
+        self._references: dict[Row, list[float]] = {}
 
     def hello(self) -> dict[str, Any]:
         """Who is there: versions and BLAS pools, with the libraries loaded."""
@@ -74,6 +75,30 @@ class Worker:
         if "cupy" in sys.modules:
             sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
         return {}
+
+    def place(self, device: str) -> dict[str, Any]:
+        """Where the device is; an error where it cannot be used."""
+        from xpnn import find_place
+
+        return {"place": find_place(device, fallback=False).name}
+
+    def ceilings(self, device: str, precisions: list[str]) -> dict[str, Any]:
+        """What the device does at best: see `bench.ceilings`."""
+        from bench.ceilings import ceilings
+
+        found = ceilings(device, precisions)
+        self.free()
+        return found
+
+    def reference(self, row: dict[str, Any], device: str) -> dict[str, Any]:
+        """The losses that the check wants, computed on the device where its libraries have float64."""
+        from bench.ceilings import reference_losses
+
+        network = row_of(row).without_dropout()
+        if network not in self._references:
+            self._references[network] = reference_losses(network, device)
+            self.free()
+        return {"losses": self._references[network]}
 
     def _hold(self, network: Row, how: dict[str, Any]) -> Contestant:
         if self.built is None or self._is != (network, how):

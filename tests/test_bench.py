@@ -15,6 +15,8 @@ from bench import networks, reference, report, rounds, scaling
 from bench.conductor import Worker, WorkerError, environment
 from bench.contestants import ENTRIES, Entry, entries_named
 from bench.cpu_table import figures, row_table, who_table
+from bench.gpu_entries import entries as gpu_entries
+from bench.gpu_entries import images_entry
 from bench.networks import ROWS, Row, check_batches, data, first_weights, rows_named
 
 SMALL = Row((12, 7, 5, 3), 8, 3, "adam", 1e-2, (0.5, 0.0))
@@ -191,4 +193,5 @@ def test_memory_that_stays_behind_is_counted(a_step: int, stays: bool) -> None:
 
 def test_every_contestant_has_its_file() -> None:
     folder = Path(networks.__file__).parent / "contestants"
-    assert {entry.module for entry in ENTRIES.values()} == {path.stem for path in folder.glob("[a-z]*.py")}
+    entries = (*ENTRIES.values(), *gpu_entries().values(), images_entry())
+    assert {entry.module for entry in entries} == {path.stem for path in folder.glob("[a-z]*.py")}
