@@ -67,11 +67,12 @@ class CuPy:
         self.cupy.cuda.Device().synchronize()
 
     def product(self, precision: str, n: int) -> Callable[[], Any]:
-        core = self.cupy._core
-        kinds = {"fp32": core.COMPUTE_TYPE_FP32, "tf32": core.COMPUTE_TYPE_TF32}
+        from cupy._core import _routines_linalg as linalg
+
+        kinds = {"fp32": linalg.COMPUTE_TYPE_FP32, "tf32": linalg.COMPUTE_TYPE_TF32}
         if precision not in kinds:
             raise ValueError(f"no {precision}")
-        core.set_compute_type("float32", kinds[precision])
+        linalg.set_compute_type("float32", kinds[precision])
         a, b = (self.cupy.random.random((n, n), dtype="float32") for _ in range(2))
         out = self.cupy.empty_like(a)
         return lambda: self.cupy.matmul(a, b, out=out)
