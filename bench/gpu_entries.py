@@ -22,7 +22,7 @@ def entries(device: str = "cuda") -> dict[str, Entry]:
         "xpnn-cupy-plain": _xpnn(cupy, "xpnn on CuPy, reference operations", *needs, XPNN_KERNELS="0", XPNN_GRAPH="0"),
         "xpnn-cupy-kernels": _xpnn(cupy, "xpnn on CuPy with its kernels, not as a graph", *needs, XPNN_GRAPH="0"),
         "xpnn-cupy-graph": _xpnn(cupy, "xpnn on CuPy as it comes: its kernels, as a CUDA graph", *needs),
-        "xpnn-torch": _xpnn("torch", "xpnn on torch's tensors", "torch"),
+        "xpnn-torch": _xpnn("torch", "xpnn on torch's tensors: its kernels, as a CUDA graph", "torch"),
         "xpnn-jax": _xpnn("jax", "xpnn on JAX's arrays", "jax", **_JAX),
         "torch": _torch("eager, the optimizer as it comes", fused=None),
         "torch-fused": _torch("eager, fused optimizer", fused=True),
