@@ -96,6 +96,9 @@ def main() -> int:
     lines = [line for precision in differences for line in (tolerance_line(TOLERANCES[precision], precision), "")]
     columns = {f"differ in {precision} by": by_row for precision, by_row in differences.items()}
     report.add({"differences": differences}, [*lines, *who_table(who, entries, columns)])
+    if not any(apart for by_row in differences.values() for apart in by_row.values()):
+        print("nobody could be measured: the tables say why", file=sys.stderr)
+        return 1
     return max([complain(by_row, TOLERANCES[precision]) for precision, by_row in differences.items()], default=0)
 
 

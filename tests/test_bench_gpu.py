@@ -179,6 +179,13 @@ def test_without_a_gpu_it_says_why() -> None:
     assert run("--only", "tensorflow").returncode == 2
 
 
+def test_nobody_measured_is_no_success() -> None:
+    names = ("--rows", "784-10-10", "--only", "xpnn-cupy-plain", "--precision", "tf32")
+    done = run("--device", "cpu", "--quick", *names)
+    assert done.returncode == 1
+    assert "| xpnn-cupy-plain | DeviceUnavailableError: precision tf32 needs a GPU's tensor cores" in done.stdout
+
+
 def test_a_rehearsal_goes_through_a_row(tmp_path: Path) -> None:
     names = ("--rows", "784-10-10", "--only", "xpnn-cupy-plain", "xpnn-cupy-graph", "--precision", "fp32")
     done = run("--device", "cpu", "--quick", *names, "--output", str(tmp_path))
