@@ -13,6 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections import defaultdict
+from dataclasses import asdict
 from typing import Any
 
 from bench.contestants import Entry
@@ -34,29 +37,47 @@ def environment(threads: int, blas: str, extra: dict[str, str]) -> dict[str, str
 
 
 class Worker:
-    """One contestant's process. Each question is a method of `bench.worker.Worker`."""
+    """One contestant's process. Each question is a method of `bench.worker.Worker`.
+
+    took: seconds that each kind of question has taken so far
+    """
 
     def __init__(self, name: str, entry: Entry, *, threads: int, blas: str) -> None:
         self.name, self.entry, self.threads = name, entry, threads
         self._environment = environment(threads, blas, entry.environment)
         self._process: subprocess.Popen[str] | None = None
+        self._asked, self._began = "", 0.0
+        self.took: defaultdict[str, float] = defaultdict(float)
 
     def ask(self, do: str, *, timeout: float = 600, **question: Any) -> dict[str, Any]:
         """The answer. Raises WorkerError where there is an error instead, or none within `timeout` seconds."""
+        self.send(do, **question)
+        return self.receive(timeout)
+
+    def send(self, do: str, **question: Any) -> None:
+        """Ask, and do not wait: `receive` gets the answer, which has to be fetched before the next question."""
         process = self._running()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        self._asked, self._began = do, time.perf_counter()
         with contextlib.suppress(BrokenPipeError):  # then it has ended, and the answer is empty
             process.stdin.write(json.dumps({"do": do, **question}) + "\n")
             process.stdin.flush()
-        if not select.select([process.stdout], [], [], timeout)[0]:
+
+    def receive(self, timeout: float) -> dict[str, Any]:
+        """The answer to what was sent; raises as `ask` does. `timeout` counts from the question."""
+        assert self._process is not None and self._process.stdout is not None
+        left = max(0.0, self._began + timeout - time.perf_counter())
+        if not select.select([self._process.stdout], [], [], left)[0]:
+            self.took[self._asked] += timeout
             self.close()
             raise WorkerError(f"gave no answer within {timeout:g} s")
-        line = process.stdout.readline()
+        line = self._process.stdout.readline()
         if not line:
             words = self._last_words()
             self.close()
             raise WorkerError(f"its process ended: {words}")
         answer: dict[str, Any] = json.loads(line)
+        self.took[self._asked] += answer.pop("took")
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer
@@ -74,7 +95,7 @@ class Worker:
         if self._process is None:
             self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.worker", self.name],
+                [sys.executable, "-m", "bench.worker", json.dumps(asdict(self.entry))],
                 env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

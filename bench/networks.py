@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,19 +53,32 @@ ROWS = (
 )
 
 
-def rows_named(names: list[str] | None) -> list[Row]:
+WIDE = Row((4096, 4096, 4096, 4096, 4096, 10), 8192, 2, "adam", 1e-5, (0.0,) * 4)  # for GPUs: all matrix products
+
+
+def rows_named(names: list[str] | None, rows: tuple[Row, ...] = ROWS) -> list[Row]:
     """The rows called so, in their order; all for None. Raises ValueError for a name that is none."""
-    known = {row.name: row for row in ROWS}
+    known = {row.name: row for row in rows}
     for name in names or ():
         if name not in known:
             raise ValueError(f"--rows: {name!r} is not one of {', '.join(known)}")
-    return [row for row in ROWS if names is None or row.name in names]
+    return [row for row in rows if names is None or row.name in names]
+
+
+def row_of(fields: dict[str, Any]) -> Row:
+    """The row whose fields these are, back from JSON."""
+    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return Row(**known)
 
 
 def data(row: Row) -> tuple[np.ndarray, np.ndarray]:
     """x (rows, features) float32 in [0, 1), four fifths of it zero, as images of digits; y (rows,) int64 labels."""
+    return _data(row.batch * row.steps, row.sizes[0], row.sizes[-1])
+
+
+@functools.lru_cache(maxsize=1)  # asked several times for one row after the other
+def _data(rows: int, features: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
-    rows, features, classes = row.batch * row.steps, row.sizes[0], row.sizes[-1]
     x = generator.random((rows, features), dtype=np.float32)
     x -= np.float32(0.8)
     np.maximum(x, 0, out=x)
@@ -80,9 +95,14 @@ def check_batches(row: Row, steps: int = 20) -> list[tuple[np.ndarray, np.ndarra
 
 
 def first_weights(row: Row) -> Weights:
-    """xpnn's initial weights for seed 0 and these sizes, dropout or not."""
+    """xpnn's initial weights for seed 0 and these sizes, dropout or not; copies."""
+    return [(weight.copy(), bias.copy()) for weight, bias in _first_weights(row.sizes)]
+
+
+@functools.lru_cache(maxsize=8)  # a process meets a network once for each precision; WIDE's take seconds to draw
+def _first_weights(sizes: tuple[int, ...]) -> Weights:
     from xpnn import nn
     from xpnn.arrays import random
 
-    params = nn.MLP(row.sizes[0], row.sizes[-1], row.sizes[1:-1]).init(random.key(0, "init"))
-    return [(np.float32(layer.weight), np.float32(layer.bias)) for layer in params if layer]
+    params = nn.MLP(sizes[0], sizes[-1], sizes[1:-1]).init(random.key(0, "init"))
+    return [(layer.weight.astype(np.float32), layer.bias.astype(np.float32)) for layer in params if layer]

@@ -1,31 +1,50 @@
-"""The same training once more, by hand and in float64: what the contestants' losses are compared with."""
+"""The same training once more, by hand and in float64: what the contestants' losses are compared with.
+
+On NumPy; for networks that would take it minutes, on another library's arrays on a GPU.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from bench.networks import Row, Weights
+from xpnn.arrays.device import Place, place, to_numpy
+from xpnn.arrays.namespace import Array, namespace
 
 TOLERANCE = (
     4e-5  # relative, of each loss: float32 changes up to 1.4e-5 in 20 steps, a rate 1 % too large at least 5.6e-5
 )
+#: By the precision of the products. With factors rounded so on NumPy, tf32 changed up to 1e-4, and bf16 up to 1.2e-3
+#: (its results rounded too). A rate 1 % too large is found in fp32; here, only who trains something else altogether.
+TOLERANCES = {"fp32": TOLERANCE, "tf32": 5e-4, "bf16": 5e-3}
 
 
 def losses(
-    row: Row, weights: Weights, batches: Sequence[tuple[np.ndarray, np.ndarray]], *, late_eps: bool = True
+    row: Row,
+    weights: Weights,
+    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    late_eps: bool = True,
+    where: Place | None = None,
 ) -> list[float]:
-    """The mean cross-entropy of each batch, before its step; no dropout.
+    """The mean cross-entropy of each batch, before its step; no dropout. Computed there, or with NumPy.
 
     late_eps: Adam adds eps to the square root of the corrected v, as in Kingma and Ba 2015, algorithm 1; otherwise to
     that of v itself, the form at the end of their section 2.
     """
-    params = [leaf.astype(np.float64) for pair in weights for leaf in pair]
-    m, v = ([np.zeros_like(leaf) for leaf in params] for _ in range(2))
+    xp = where.xp if where else namespace("numpy")
+
+    def put(host: np.ndarray) -> Array:
+        return place(np.float64(host), where) if where else np.float64(host)
+
+    params = [put(leaf) for pair in weights for leaf in pair]
+    m, v = ([xp.zeros_like(leaf) for leaf in params] for _ in range(2))
     found = []
     for t, (x, y) in enumerate(batches, 1):
-        loss, grads = _loss_and_grads(params, x.astype(np.float64), y)
+        loss, grads = _loss_and_grads(xp, params, put(x), put(np.eye(row.sizes[-1])[y]))
         found.append(loss)
         for i, g in enumerate(grads):
             if row.optimizer == "sgd":
@@ -35,23 +54,25 @@ def losses(
             v[i] = 0.999 * v[i] + 0.001 * g * g
             correction = np.sqrt(1 - 0.999**t)
             eps = 1e-8 if late_eps else 1e-8 / correction
-            params[i] -= row.lr * (m[i] / (1 - 0.9**t)) / (np.sqrt(v[i]) / correction + eps)
-    return found
+            params[i] -= row.lr * (m[i] / (1 - 0.9**t)) / (xp.sqrt(v[i]) / correction + eps)
+    return [float(to_numpy(loss)) for loss in found]
 
 
-def _loss_and_grads(params: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> tuple[float, list[np.ndarray]]:
+def _loss_and_grads(xp: Any, params: list[Array], x: Array, wanted: Array) -> tuple[Array, list[Array]]:
+    """wanted: one 1 in each row, in the column of its class."""
     inputs, layers = [x], len(params) // 2
     for i in range(layers):
         z = inputs[-1] @ params[2 * i] + params[2 * i + 1]
-        inputs.append(np.maximum(z, 0) if i < layers - 1 else z)
-    logits = inputs[-1] - inputs[-1].max(axis=1, keepdims=True)
-    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    d = (np.exp(log_p) - np.eye(log_p.shape[1])[y]) / len(y)
-    grads: list[np.ndarray] = []
+        inputs.append(xp.where(z > 0, z, xp.zeros_like(z)) if i < layers - 1 else z)
+    logits = inputs[-1] - xp.max(inputs[-1], axis=1, keepdims=True)
+    log_p = logits - xp.log(xp.sum(xp.exp(logits), axis=1, keepdims=True))
+    d = (xp.exp(log_p) - wanted) / x.shape[0]
+    grads: list[Array] = []
     for i in reversed(range(layers)):
-        grads[:0] = [inputs[i].T @ d, d.sum(axis=0)]
-        d = (d @ params[2 * i].T) * (inputs[i] > 0)
-    return -float(np.mean(log_p[np.arange(len(y)), y])), grads
+        grads[:0] = [inputs[i].T @ d, xp.sum(d, axis=0)]
+        if i:
+            d = xp.where(inputs[i] > 0, d @ params[2 * i].T, xp.zeros_like(inputs[i]))
+    return -xp.sum(log_p * wanted) / x.shape[0], grads
 
 
 def difference(found: Sequence[float], wanted: Sequence[float]) -> float:

@@ -43,14 +43,20 @@ def write(
     *,
     kernels: list[str] | None = None,
     folder: Path | None = RESULTS,
+    here: str | None = None,
+    say: bool = True,
 ) -> None:
-    """Print the table, and write it and the results, dated, with the machine; without a folder, only print."""
+    """Print the table, and write it and the results, dated, with the machine; without a folder, only print.
+
+    here: the machine in words, where it is not the CPU with these kernels; say: whether to print
+    """
     day = datetime.date.today().isoformat()
-    here = machine(kernels)
+    here = here or machine(kernels)
     text = "\n".join([f"`python -m bench.{name}`, {day}, {here}", "", *table]) + "\n"
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         report = {"date": day, "machine": here, "results": results}
         (folder / f"{name}-{day}.json").write_text(json.dumps(report, indent=2) + "\n")
         (folder / f"{name}-{day}.md").write_text(text)
-    print(text, end="")
+    if say:
+        print(text, end="")

@@ -1,55 +1,59 @@
-"""The process of one contestant: python -m bench.worker NAME. It sleeps until it is asked; see `bench.conductor`.
+"""The process of one contestant: python -m bench.worker ENTRY. It sleeps until it is asked; see `bench.conductor`.
 
-Questions come as JSON, one a line, on standard input; so do the answers on the first standard output. What libraries
-print goes to standard error.
+ENTRY is a `bench.contestants.Entry` as JSON. Questions come as JSON, one a line, on standard input; so do the answers
+on the first standard output. What libraries print goes to standard error.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+import time
 import traceback
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from bench.contestants import ENTRIES, Contestant, Entry
-from bench.networks import check_batches, data, first_weights, rows_named
+from bench.contestants import Contestant, Entry
+from bench.networks import Row, check_batches, data, first_weights, row_of
 from bench.report import pools
-
-_DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where it is not called as its module
 
 
 class Worker:
-    """Answers the questions; holds one network at a time."""
+    """Answers the questions; holds one network at a time.
+
+    how: what `Contestant` is told beside its settings, as device and precision
+    """
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.built: Contestant | None = None
+        self._is: tuple[Row, dict[str, Any]] | None = None
+        self._references: dict[Row, list[float]] = {}
 
     def hello(self) -> dict[str, Any]:
-        """Who is there: versions and BLAS pools, once the libraries are loaded by the first build."""
-        names = ["numpy", *self.entry.needs] if self.entry.module != "torch" else list(self.entry.needs)
-        names = [_DISTRIBUTIONS.get(name, name) for name in names]
-        versions = [f"{name} {metadata.version(name)}" for name in names]
-        return {"versions": ", ".join(versions), "pools": pools()}
+        """Who is there: versions and BLAS pools, with the libraries loaded."""
+        self.entry.load()
+        names = ["numpy", *self.entry.needs] if not self.entry.module.startswith("torch") else list(self.entry.needs)
+        distributions = metadata.packages_distributions()
+        found = [distributions.get(name, [name])[0] for name in names]
+        return {"versions": ", ".join(f"{name} {metadata.version(name)}" for name in found), "pools": pools()}
 
-    def losses(self, row: str) -> dict[str, Any]:
-        (network,) = rows_named([row])
-        self.built = None
-        x, y = data(network)
-        built = self.entry.build(network.without_dropout(), x, y, first_weights(network))
-        return {"losses": built.losses(check_batches(network))}
+    def losses(self, row: dict[str, Any], keep: bool = False, **how: Any) -> dict[str, Any]:
+        """The losses of the check, without dropout. keep: so that `build` finds the network, if it is the same."""
+        network = row_of(row).without_dropout()
+        losses = self._hold(network, how).losses(check_batches(network))
+        if not keep:
+            self.free()
+        return {"losses": losses}
 
-    def build(self, row: str) -> dict[str, Any]:
+    def build(self, row: dict[str, Any], **how: Any) -> dict[str, Any]:
         """Build and warm up; the ways to run, with how long an epoch of each takes."""
-        (network,) = rows_named([row])
-        self.built = None  # first: its memory goes back before new memory is taken
-        self.built = self.entry.build(network, *data(network), first_weights(network))
         ways = {}
-        for name, run in self.built.ways.items():
+        for name, run in self._hold(row_of(row), how).ways.items():
             run(1)  # compiles, where there is something to compile
             ways[name] = run(1)
         return {"ways": ways}
@@ -60,18 +64,63 @@ class Worker:
         self.built.ways[way](1)
         return {"seconds": self.built.ways[way](epochs)}
 
+    def free(self) -> dict[str, Any]:
+        """Let the network go, and give back the memory that its library keeps for another one."""
+        self.built = self._is = None
+        gc.collect()
+        if "torch._dynamo" in sys.modules:
+            sys.modules["torch._dynamo"].reset()
+        if "torch" in sys.modules:
+            sys.modules["torch"].cuda.empty_cache()
+        if "cupy" in sys.modules:
+            sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
+        return {}
+
+    def place(self, device: str) -> dict[str, Any]:
+        """Where the device is; an error where it cannot be used."""
+        from xpnn import find_place
+
+        return {"place": find_place(device, fallback=False).name}
+
+    def ceilings(self, device: str, precisions: list[str]) -> dict[str, Any]:
+        """What the device does at best: see `bench.ceilings`."""
+        from bench.ceilings import ceilings
+
+        found = ceilings(device, precisions)
+        self.free()
+        return found
+
+    def reference(self, row: dict[str, Any], device: str) -> dict[str, Any]:
+        """The losses that the check wants, computed on the device where its libraries have float64."""
+        from bench.ceilings import reference_losses
+
+        network = row_of(row).without_dropout()
+        if network not in self._references:
+            self._references[network] = reference_losses(network, device)
+            self.free()
+        return {"losses": self._references[network]}
+
+    def _hold(self, network: Row, how: dict[str, Any]) -> Contestant:
+        if self.built is None or self._is != (network, how):
+            self.free()  # first: its memory goes back before new memory is taken
+            self.built = self.entry.build(network, *data(network), first_weights(network), **how)
+            self._is = network, how
+        return self.built
+
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    worker = Worker(ENTRIES[sys.argv[1]])
+    worker = Worker(Entry(**json.loads(sys.argv[1])))
     for line in sys.stdin:
         question = json.loads(line)
+        began = time.perf_counter()
         try:
             answer = getattr(worker, question.pop("do"))(**question)
         except Exception as error:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        answer["took"] = time.perf_counter() - began
         answers.write(json.dumps(answer, default=np.ndarray.tolist) + "\n")
         answers.flush()
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import cpu, networks, reference, report, scaling
+from bench import networks, reference, report, rounds, scaling
 from bench.conductor import Worker, WorkerError, environment
 from bench.contestants import ENTRIES, Entry, entries_named
 from bench.cpu_table import figures, row_table, who_table
+from bench.gpu_entries import entries as gpu_entries
+from bench.gpu_entries import images_entry
 from bench.networks import ROWS, Row, check_batches, data, first_weights, rows_named
 
 SMALL = Row((12, 7, 5, 3), 8, 3, "adam", 1e-2, (0.5, 0.0))
@@ -82,10 +84,12 @@ def test_the_check_finds_a_contestant_that_trains_another_network(
             found = ENTRIES["xpnn-numpy"].build(other, *data(row), weights).losses(check_batches(row))
             return {"losses": {"nan": [*found[:-1], float("nan")], "short": found[:-1]}.get(spoil, found)}
 
-    differences = {row.name: cpu.checked(row, {"pretender": Pretender()}, {}, 60)}  # type: ignore[dict-item]
-    assert cpu.complain(differences) == 1
+    pretenders: Any = {"pretender": Pretender()}
+    wanted = {True: reference.losses(row, first_weights(row), check_batches(row))}
+    differences = {row.name: rounds.checked(row, pretenders, wanted, {}, timeout=60)}
+    assert rounds.complain(differences, reference.TOLERANCE) == 1
     assert f"pretender trains another network than the reference on {row.name}" in capsys.readouterr().err
-    assert cpu.complain({row.name: {"xpnn-numpy": reference.TOLERANCE}}) == 0
+    assert rounds.complain({row.name: {"xpnn-numpy": reference.TOLERANCE}}, reference.TOLERANCE) == 0
 
 
 @pytest.mark.parametrize("way", ["", "bare"])
@@ -122,7 +126,8 @@ def test_figures_compare_within_a_round() -> None:
     assert "| **torch** | 4,000,000 | 3,000,000 to 6,000,000 | 1.00 | 2.00 |  |" in lines
     assert "| keras-jax | not installed: keras | | | | |" in lines
     assert figures({"xpnn-numpy": {"": [1.0]}})["peer"] is None
-    who = who_table({"torch": {"versions": "torch 3", "pools": ["p (2)"]}}, {"a": {"torch": 1e-7}, "b": {}}, 4e-5)
+    is_there = {"torch": {"versions": "torch 3", "pools": ["p (2)"]}}
+    who = who_table(is_there, ENTRIES, {"losses differ by": {"a": {"torch": 1e-7}, "b": {}}})
     assert "| torch | eager, the optimizer as it comes | torch 3 | p (2) | 1e-07 |" in who
 
 
@@ -143,8 +148,8 @@ def test_a_worker_answers_and_its_failures_are_one_line() -> None:
     worker = Worker("products", ENTRIES["products"], threads=1, blas="as-is")
     try:
         assert "numpy" in worker.ask("hello")["versions"]
-        with pytest.raises(WorkerError, match=r"^ValueError: --rows: 'none' is not one of"):
-            worker.ask("build", row="none")
+        with pytest.raises(WorkerError, match=r"^TypeError: .*missing 6 required"):
+            worker.ask("build", row={})
         worker.close()
         with pytest.raises(WorkerError, match="no answer within 0 s"):
             worker.ask("hello", timeout=0)  # of a process that has to start first, and so cannot be in time
@@ -188,4 +193,5 @@ def test_memory_that_stays_behind_is_counted(a_step: int, stays: bool) -> None:
 
 def test_every_contestant_has_its_file() -> None:
     folder = Path(networks.__file__).parent / "contestants"
-    assert {entry.module for entry in ENTRIES.values()} == {path.stem for path in folder.glob("[a-z]*.py")}
+    entries = (*ENTRIES.values(), *gpu_entries().values(), images_entry())
+    assert {entry.module for entry in entries} == {path.stem for path in folder.glob("[a-z]*.py")}

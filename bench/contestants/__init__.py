@@ -2,10 +2,12 @@
 
     __init__(row, x, y, weights, **settings)   builds the network with these first weights, and its data
     ways                                       {"": a function} or several: function(epochs) -> seconds in these epochs
-    losses(batches)                            takes one step on each batch, dropout or not; the loss of each before it
+    losses(batches)                            takes one step on each batch, dropout or not; the loss of each before it.
+                                               The batches are the data's own rows, in order, over and over
 
 An epoch draws a new order of the rows, takes row.steps steps, and ends when its work is done and the sums of the loss
-and the accuracy are known. What a call of `fit` does once, before its first epoch, is not counted.
+and the accuracy are known. What a call of `fit` does once, before its first epoch, is not counted. The way "bare" takes
+the same steps in one order, and waits for nothing before the end of the last epoch.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Entry:
     is_peer   whether it is another library's way, and may be the fastest peer
     dropout   whether it can drop out; where not, rows with dropout leave it out
     late_eps  which of its two forms Adam has there: see `bench.reference`
+    slow      whether it takes its time to build: --quick leaves it out
     does      in words, for the report
     """
 
@@ -47,6 +50,7 @@ class Entry:
     is_peer: bool = True
     dropout: bool = True
     late_eps: bool = True
+    slow: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -54,9 +58,12 @@ class Entry:
         """What is not installed."""
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
-    def build(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights) -> Contestant:
-        module = importlib.import_module(f"bench.contestants.{self.module}")
-        contestant: Contestant = module.Contestant(row, x, y, weights, **self.settings)
+    def load(self) -> Any:
+        """Its module; this imports its library."""
+        return importlib.import_module(f"bench.contestants.{self.module}")
+
+    def build(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, **how: Any) -> Contestant:
+        contestant: Contestant = self.load().Contestant(row, x, y, weights, **self.settings, **how)
         return contestant
 
 
@@ -82,7 +89,8 @@ ENTRIES: dict[str, Entry] = {
         "torch",
         ("torch",),
         "torch.compile of model and loss together, fused optimizer",
-        settings={"fused": True, "compiled": True},
+        slow=True,
+        settings={"fused": True, "mode": "default"},
         environment=_COMPILER,
     ),
     "jax-optax": Entry("jax", ("jax", "optax"), "a step under jax.jit, its state donated, one call a batch; optax"),
@@ -101,9 +109,9 @@ ENTRIES: dict[str, Entry] = {
 }
 
 
-def entries_named(names: list[str] | None) -> dict[str, Entry]:
+def entries_named(names: list[str] | None, entries: dict[str, Entry] = ENTRIES) -> dict[str, Entry]:
     """The contestants called so, in their order; all for None. Raises ValueError for a name that is none."""
     for name in names or ():
-        if name not in ENTRIES:
-            raise ValueError(f"--only: {name!r} is not one of {', '.join(ENTRIES)}")
-    return {name: entry for name, entry in ENTRIES.items() if names is None or name in names}
+        if name not in entries:
+            raise ValueError(f"--only: {name!r} is not one of {', '.join(entries)}")
+    return {name: entry for name, entry in entries.items() if names is None or name in names}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,55 +13,97 @@ import optax
 
 from bench.networks import Row, Weights
 
+PRECISIONS = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}  # bf16: and its factors are cast
+
 
 class Contestant:
-    """The state is (parameters, optax's state, steps taken, Σ loss, right answers)."""
+    """The state is (parameters, optax's state, steps taken, Σ loss, right answers).
 
-    def __init__(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights) -> None:
+    resident: the order of the rows, too, is drawn and kept on the device
+    scan:     and an epoch is one call, with its steps in a jax.lax.scan
+    """
+
+    def __init__(
+        self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, resident: bool = False, scan: bool = False,
+        device: str = "cpu", precision: str = "fp32",
+    ) -> None:  # fmt: skip
+        jax.config.update("jax_default_device", jax.devices(device)[0])
         optimizer = optax.adam(row.lr) if row.optimizer == "adam" else optax.sgd(row.lr)
         key = jax.random.key(0)
+        factors = jnp.bfloat16 if precision == "bf16" else jnp.float32
 
         def loss_of(params: Any, x: jax.Array, y: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            x = x.astype(factors)
             for i, (weight, bias) in enumerate(params):
-                x = x @ weight + bias
+                x = x @ weight.astype(factors) + bias.astype(factors)
                 if i == len(row.dropout):
                     break
                 x = jax.nn.relu(x)
                 if p := row.dropout[i]:
                     keep = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - p, x.shape)
                     x = jnp.where(keep, x / (1 - p), 0)
-            return optax.softmax_cross_entropy_with_integer_labels(x, y).mean(), x
+            logits = x.astype(jnp.float32)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), logits
 
-        @functools.partial(jax.jit, donate_argnums=0)
-        def step(state: Any, all_x: jax.Array, all_y: jax.Array, rows: jax.Array) -> Any:
+        def step(state: Any, x: jax.Array, y: jax.Array, rows: jax.Array) -> Any:
             params, moments, count, total, right = state
-            x, y = all_x[rows], all_y[rows]
+            x, y = x[rows], y[rows]
             value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-            (loss, logits), grads = value_and_grad(params, x, y, jax.random.fold_in(key, count))
+            with jax.default_matmul_precision(PRECISIONS[precision]):
+                (loss, logits), grads = value_and_grad(params, x, y, jax.random.fold_in(key, count))
             updates, moments = optimizer.update(grads, moments, params)
             right += jnp.sum(jnp.argmax(logits, axis=1) == y)
             return optax.apply_updates(params, updates), moments, count + 1, total + loss * len(rows), right
 
+        def next_step(state: Any, x: jax.Array, y: jax.Array, order: jax.Array) -> Any:
+            return step(state, x, y, order[state[2] % row.steps])
+
+        def steps(state: Any, x: jax.Array, y: jax.Array, order: jax.Array) -> Any:
+            return jax.lax.scan(lambda state, rows: (step(state, x, y, rows), None), state, order)[0]
+
         params = [tuple(jnp.array(part) for part in pair) for pair in weights]
-        self.step = step
+        self.step = jax.jit(steps if scan else next_step if resident else step, donate_argnums=0)
         self.state = (params, optimizer.init(params), jnp.int32(0), jnp.float32(0), jnp.int32(0))
         self.x, self.y, self.shape = jnp.asarray(x), jnp.asarray(y.astype(np.int32)), (row.steps, row.batch)
-        self.generator = np.random.default_rng(0)
-        self.ways = {"": self.run}
+        self.scan, self.resident = scan, resident
+        self.generator, self.epochs = np.random.default_rng(0), 0
+        self.shuffle = jax.jit(lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), len(y)))
+        self.ways = {"": self.run, "bare": self.bare} if resident else {"": self.run}
+
+    def order(self) -> Any:
+        """The next epoch's rows, (steps, batch)."""
+        self.epochs += 1
+        if self.resident:
+            return self.shuffle(np.int32(self.epochs)).reshape(self.shape)
+        return self.generator.permutation(len(self.y)).astype(np.int32).reshape(self.shape)
+
+    def epoch(self, order: Any) -> None:
+        self.state = (*self.state[:3], jnp.float32(0), jnp.int32(0))
+        for part in [order] if self.scan else [order] * len(order) if self.resident else order:
+            self.state = self.step(self.state, self.x, self.y, part)
 
     def run(self, epochs: int) -> float:
         start = time.perf_counter()
         for _ in range(epochs):
-            self.state = (*self.state[:3], jnp.float32(0), jnp.int32(0))
-            for rows in self.generator.permutation(len(self.y)).astype(np.int32).reshape(self.shape):
-                self.state = self.step(self.state, self.x, self.y, rows)
-            jax.block_until_ready(self.state)
+            self.epoch(self.order())
+            jax.device_get(self.state[3:])
+        return time.perf_counter() - start
+
+    def bare(self, epochs: int) -> float:
+        order = jax.block_until_ready(self.order())
+        start = time.perf_counter()
+        for _ in range(epochs):
+            self.epoch(order)
+        jax.device_get(self.state[3:])
         return time.perf_counter() - start
 
     def losses(self, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
         found = []
-        for x, y in batches:
+        order = np.arange(len(self.y), dtype=np.int32).reshape(self.shape)
+        for i in range(len(batches)):
+            rows = order[i % len(order)]
             self.state = (*self.state[:3], jnp.float32(0), jnp.int32(0))
-            self.state = self.step(self.state, jnp.asarray(x), jnp.asarray(y.astype(np.int32)), np.arange(len(y)))
-            found.append(float(self.state[3]) / len(y))
+            part = rows[None] if self.scan else order if self.resident else rows
+            self.state = self.step(self.state, self.x, self.y, part)
+            found.append(float(self.state[3]) / len(rows))
         return found

@@ -9,56 +9,56 @@ import numpy as np
 import torch
 
 from bench.networks import Row, Weights
+from bench.torch_parts import Network, compiled, natural_order, optimizer
 
 
 class Contestant:
-    """fused: as torch.optim takes it, None for its own choice. compiled: torch.compile of model and loss."""
+    """fused: as torch.optim takes it. mode: of torch.compile, for gather, model and loss together."""
 
     def __init__(
-        self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, fused: bool | None, compiled: bool = False
-    ) -> None:
-        layers: list[torch.nn.Module] = []
-        for (weight, bias), p in zip(weights, (*row.dropout, None), strict=True):
-            linear = torch.nn.Linear(*weight.shape)
-            with torch.no_grad():
-                linear.weight.copy_(torch.from_numpy(weight.T.copy()))
-                linear.bias.copy_(torch.from_numpy(bias))
-            layers.append(linear)
-            if p is not None:
-                layers.append(torch.nn.ReLU())
-            if p:
-                layers.append(torch.nn.Dropout(p))
-        self.model = torch.nn.Sequential(*layers)
-        kind = torch.optim.Adam if row.optimizer == "adam" else torch.optim.SGD
-        self.optimizer = kind(self.model.parameters(), lr=row.lr, fused=fused)
-        loss = torch.nn.CrossEntropyLoss()
+        self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, fused: bool | None,
+        mode: str | None = None, bare: bool = False, device: str = "cpu", precision: str = "fp32",
+    ) -> None:  # fmt: skip
+        network = Network(row, x, y, weights, device, precision)
+        self.forward = compiled(network, mode)
+        self.optimizer = optimizer(row, network, fused)
+        self.row, self.device, self.is_compiled = row, device, mode is not None
+        self.ways = {"": self.run, "bare": self.bare} if bare else {"": self.run}
 
-        def forward(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            logits = self.model(x)
-            return loss(logits, y), logits
-
-        self.forward = torch.compile(forward) if compiled else forward
-        self.x, self.y, self.batch = torch.from_numpy(x), torch.from_numpy(y), row.batch
-        self.ways = {"": self.run}
-
-    def step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        loss, logits = self.forward(x, y)
-        self.optimizer.zero_grad()
+    def step(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.is_compiled:
+            torch.compiler.cudagraph_mark_step_begin()  # what a graph gave in the step before may be written over
+        loss, right = self.forward(rows)
         loss.backward()
         self.optimizer.step()
-        return loss.detach(), logits.detach()
+        self.optimizer.zero_grad()
+        return loss.detach(), right
+
+    def epoch(self, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Σ loss and right answers, on the device."""
+        total, answers = torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
+        for rows in order.split(self.row.batch):
+            loss, right = self.step(rows)
+            total.add_(loss, alpha=len(rows))
+            answers.add_(right)
+        return total, answers
 
     def run(self, epochs: int) -> float:
         start = time.perf_counter()
         for _ in range(epochs):
-            total, right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
-            for rows in torch.randperm(len(self.y)).split(self.batch):
-                y = self.y[rows]
-                loss, logits = self.step(self.x[rows], y)
-                total += loss * len(rows)
-                right += (logits.argmax(1) == y).sum()
-            total.item(), right.item()
+            total, answers = self.epoch(torch.randperm(self.row.steps * self.row.batch, device=self.device))
+            total.item(), answers.item()
+        return time.perf_counter() - start
+
+    def bare(self, epochs: int) -> float:
+        order = torch.randperm(self.row.steps * self.row.batch, device=self.device)
+        order[0].item()  # waits for the device
+        start = time.perf_counter()
+        for _ in range(epochs):
+            total, answers = self.epoch(order)
+        total.item(), answers.item()
         return time.perf_counter() - start
 
     def losses(self, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-        return [self.step(torch.from_numpy(x), torch.from_numpy(y))[0].item() for x, y in batches]
+        order = natural_order(self.row, self.device)
+        return [self.step(order[i % self.row.steps])[0].item() for i in range(len(batches))]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from xpnn import Trainer, nn, optim
 from xpnn.arrays.device import current, find_place, place
 from xpnn.nn.linear import LinearParams
 from xpnn.training.plain import batches_of, download
+from xpnn.training.step import empty_totals
 
 
 class Stopwatch:
@@ -27,15 +30,26 @@ class Stopwatch:
         pass
 
 
+def trainer_of(row: Row, *first: nn.Layer, precision: str = "fp32") -> Trainer:
+    """The row's network behind these first layers."""
+    warnings.filterwarnings("error", message=".*not as a CUDA graph")  # who is measured as a graph has to be one
+    optimizer = optim.Adam(lr=row.lr) if row.optimizer == "adam" else optim.SGD(lr=row.lr)
+    layers = nn.MLP(row.sizes[0], row.sizes[-1], row.sizes[1:-1], dropout=row.dropout).layers
+    more: dict[str, Any] = {} if precision == "fp32" else {"precision": precision}
+    return Trainer(nn.Sequential(*first, *layers), nn.CrossEntropyLoss(), optimizer, **more)
+
+
 class Contestant:
     """The ways are "" for Trainer.fit, as a user calls it, and "bare" for the steps that its runner takes."""
 
-    def __init__(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, library: str) -> None:
-        optimizer = optim.Adam(lr=row.lr) if row.optimizer == "adam" else optim.SGD(lr=row.lr)
-        model = nn.MLP(row.sizes[0], row.sizes[-1], row.sizes[1:-1], dropout=row.dropout)
-        self.trainer, pairs = Trainer(model, nn.CrossEntropyLoss(), optimizer), iter(weights)
+    def __init__(
+        self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, library: str, device: str = "cpu",
+        precision: str = "fp32",
+    ) -> None:  # fmt: skip
+        self.trainer, pairs = trainer_of(row, precision=precision), iter(weights)
+        model: Any = self.trainer.model
         self.trainer.load(tuple(LinearParams(*next(pairs)) if isinstance(f, nn.Linear) else () for f in model.layers))
-        self.where, self.batch = find_place("cpu", library), row.batch
+        self.where, self.batch = find_place(device, library, fallback=False), row.batch
         self.x, self.y = (place(part, self.where, copy=False) for part in (x, y))
         self.ways = {"": self.fit, "bare": self.bare}
 
@@ -45,23 +59,30 @@ class Contestant:
         return watch.seconds
 
     def bare(self, epochs: int) -> float:
-        """The trainer's own runner and state, so that the same compiled step runs; `fit` has been called before."""
-        trainer, order = self.trainer, np.random.default_rng(0).permutation(len(self.y)).astype(np.int32)
-        data, runner = trainer._enter(self.x, self.y).data, trainer._runner
+        """The trainer's own runner and state, so that the same compiled step runs."""
+        order = np.random.default_rng(0).permutation(len(self.y)).astype(np.int32)
+        trainer, data = self.trainer, self.trainer._enter(self.x, self.y).data
         with current(self.where):
             (batches,) = batches_of(order, self.batch, self.where)
+            download(trainer.state.totals)  # waits for the device
             start = time.perf_counter()
             for _ in range(epochs):
-                for first in range(0, batches.shape[0], runner.chunk):
-                    last = min(first + runner.chunk, batches.shape[0])
-                    trainer._state = runner.train(trainer.state, data, batches, first, last)
+                for first in range(0, batches.shape[0], trainer._runner.chunk):
+                    self._take(data, batches, first, min(first + trainer._runner.chunk, batches.shape[0]))
             download(trainer.state.totals)
             return time.perf_counter() - start
 
     def losses(self, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-        found = []
-        for x, y in batches:
-            x, y = (place(part, self.where) for part in (x, y))
-            history = self.trainer.fit(x, y, batch_size=self.batch, shuffle=False)
-            found.append(history.records[-1]["loss"])
+        """Step by step by the trainer's own runner; on the data as it lies there, which a recording is bound to."""
+        trainer, data, found = self.trainer, self.trainer._enter(self.x, self.y).data, []
+        with current(self.where):
+            (rows,) = batches_of(np.arange(len(self.y), dtype=np.int32), self.batch, self.where)
+            for i in range(len(batches)):
+                trainer._state = trainer._runner.write(trainer.state, totals=empty_totals(trainer.metrics))
+                self._take(data, rows, i % rows.shape[0], i % rows.shape[0] + 1)
+                totals = download(trainer.state.totals)
+                found.append(float(totals.loss / totals.weight))
         return found
+
+    def _take(self, data: Any, batches: Any, first: int, last: int) -> None:
+        self.trainer._state = self.trainer._runner.train(self.trainer.state, data, batches, first, last)

@@ -1,0 +1,90 @@
+"""What the contestants on PyTorch share: the network with its data, its optimizer, its precision, a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from bench.networks import Row, Weights
+
+
+class Network(torch.nn.Module):
+    """forward(rows) -> the mean loss of these rows of the data, and how many answers are right.
+
+    The data are buffers on the device: a CUDA graph, torch.compile's own too, reads them where they are.
+    """
+
+    def __init__(
+        self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, device: str = "cpu", precision: str = "fp32"
+    ) -> None:
+        super().__init__()
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        self.kind, self.is_bf16 = torch.device(device).type, precision == "bf16"
+        layers: list[torch.nn.Module] = []
+        for (weight, _), p in zip(weights, (*row.dropout, None), strict=True):
+            layers.append(torch.nn.Linear(*weight.shape))
+            if p is not None:
+                layers.append(torch.nn.ReLU())
+            if p:
+                layers.append(torch.nn.Dropout(p))
+        self.layers = torch.nn.Sequential(*layers)
+        self.load(weights)
+        self.register_buffer("x", torch.from_numpy(x))
+        self.register_buffer("y", torch.from_numpy(y))
+        self.to(device)
+
+    def load(self, weights: Weights) -> None:
+        """Begin with these weights."""
+        linears = [layer for layer in self.layers if isinstance(layer, torch.nn.Linear)]
+        with torch.no_grad():
+            for linear, (weight, bias) in zip(linears, weights, strict=True):
+                linear.weight.copy_(torch.from_numpy(weight).T)
+                linear.bias.copy_(torch.from_numpy(bias))
+
+    def forward(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = self.x.index_select(0, rows), self.y.index_select(0, rows)
+        if self.is_bf16:
+            with torch.autocast(self.kind, torch.bfloat16, cache_enabled=False):  # each weight is needed once
+                logits = self.layers(x).float()
+        else:
+            logits = self.layers(x)
+        return torch.nn.functional.cross_entropy(logits, y), (logits.detach().argmax(1) == y).sum()
+
+
+def compiled(network: Network, mode: str | None) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """Its forward, under torch.compile where there is a mode. Whatever would leave a part uncompiled is an error."""
+    if mode is None:
+        return network
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch.compile(network, mode=mode, fullgraph=True, dynamic=False)
+
+
+def optimizer(row: Row, network: Network, fused: bool | None) -> torch.optim.Optimizer:
+    """fused: as torch.optim takes it, None for its own choice."""
+    if row.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=row.lr, fused=fused)
+    return torch.optim.Adam(network.parameters(), lr=row.lr, fused=fused)
+
+
+def recorded(work: Callable[[], None], device: str) -> Callable[[], None]:
+    """A function that replays `work` as a CUDA graph, after three runs of it to warm up; on the CPU, `work` itself."""
+    if torch.device(device).type != "cuda":
+        work()
+        return work
+    here, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+    stream.wait_stream(here)
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    here.wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+def natural_order(row: Row, device: str) -> torch.Tensor:
+    """The rows of the data as they come, (steps, batch)."""
+    return torch.arange(row.steps * row.batch, device=device).view(row.steps, row.batch)
