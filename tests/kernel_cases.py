@@ -16,7 +16,7 @@ from xpnn.nn.cross_entropy import ClassWeights, cross_entropy
 from xpnn.nn.dense import dense
 from xpnn.nn.embedding import add_rows
 from xpnn.nn.linear import LinearParams
-from xpnn.nn.preprocessing import scaled
+from xpnn.nn.preprocessing import gathered, scaled
 from xpnn.optim.adam import adam_step
 from xpnn.optim.adaptive import adagrad_step, rmsprop_step
 from xpnn.optim.lion import lion_step
@@ -24,7 +24,7 @@ from xpnn.optim.muon import muon_step
 from xpnn.optim.nadam import nadam_step
 from xpnn.optim.sgd import sgd_step
 from xpnn.training.metrics import AccuracySums, count_hits
-from xpnn.training.step import booked
+from xpnn.training.step import booked, follow
 
 
 class AcceleratedCase(NamedTuple):
@@ -137,6 +137,14 @@ ACCELERATED = [
     AcceleratedCase("hits-nan", count_hits, (_WITH_NAN, np.array([2, 1, 0, 0], np.int32), _SUMS)),
     AcceleratedCase("product", product, (draw("x", 6, 5), draw("w", 5, 3))),
     AcceleratedCase("product-bias", product, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),
+    AcceleratedCase(
+        "gathered-bytes",
+        gathered,
+        (np.arange(60, dtype=np.uint8).reshape(4, 3, 5), np.array([3, 0, 3], np.int32), np.asarray(1 / 255)),
+    ),
+    AcceleratedCase("gathered", gathered, (draw("x", 6, 5), np.array([5, 0], np.int32), np.asarray(0.3))),
+    AcceleratedCase("follow", follow, (_leaves("e"), _leaves("p"), 0.9, np.full(1, 100, np.uint32))),
+    AcceleratedCase("follow-early", follow, (_leaves("e"), _leaves("p"), 0.99, np.full(1, 2, np.uint32))),
     AcceleratedCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),
     AcceleratedCase("scaled-bytes", scaled, (np.arange(30, dtype=np.uint8).reshape(2, 3, 5), np.asarray(1 / 255))),
     AcceleratedCase("cross-entropy", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, None)),

@@ -34,6 +34,15 @@ class Flatten:
         return array_namespace(dy).reshape(dy, shape), ()
 
 
+class Gathered(NamedTuple):
+    """Rows of a data set that are yet to be taken, (rows,) numbers: what a training step gives a model that begins with
+    Scale, so that they can be scaled on the way.
+    """
+
+    whole: Array
+    rows: Array
+
+
 class ScaleParams(NamedTuple):
     """factor: Carried 0-d array; it also tells the dtype in which bytes are scaled."""
 
@@ -52,7 +61,9 @@ class Scale:
     def init(self, key: Key) -> ScaleParams:
         return ScaleParams(Carried(np.asarray(self.factor)))
 
-    def forward(self, params: ScaleParams, x: Array, *, key: Key | None = None) -> tuple[Array, None]:
+    def forward(self, params: ScaleParams, x: Array | Gathered, *, key: Key | None = None) -> tuple[Array, None]:
+        if isinstance(x, Gathered):
+            return gathered(x.whole, x.rows, params.factor.value), None
         return scaled(x, params.factor.value), None
 
     def backward(
@@ -66,6 +77,12 @@ class Scale:
 def scaled(x: Array, factor: Array) -> Array:
     """x · factor in the dtype of `factor`, which is 0-d."""
     return (x if x.dtype == factor.dtype else array_namespace(x).astype(x, factor.dtype)) * factor
+
+
+@accelerated
+def gathered(whole: Array, rows: Array, factor: Array) -> Array:
+    """`scaled` rows of a data set: (rows,) numbers."""
+    return scaled(array_namespace(whole).take(whole, rows, axis=0), factor)
 
 
 class StandardizeParams(NamedTuple):

@@ -16,8 +16,10 @@ from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Tree
+from xpnn.nn.containers import Sequential
 from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES, Counts
 from xpnn.nn.losses import ELEMENTWISE_LOSSES
+from xpnn.nn.preprocessing import Gathered, Scale
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.optim.protocol import learning_rate
@@ -114,10 +116,10 @@ def training_step(
     carries: off where no layer carries a value (see `tree.Carried`), which spares a small network some time.
     """
 
-    is_sum = _is_sum(loss)
+    is_sum, scales = _is_sum(loss), _begins_with_scale(model)
 
     def step(state: State, data: Data, rows: Array) -> State:
-        x, y, weight = _batch(data, rows)
+        x, y, weight = _batch(data, rows, scales)
         key = Key(state.key, state.step)
         prediction, residuals = model.forward(state.params, x, key=key)
         value, kept = loss.forward(state.constants, prediction, y, weight)
@@ -136,7 +138,7 @@ def training_step(
         return State(
             params=params,
             optimizer=optimizer_state,
-            ema=state.ema if ema is None else _follow(state.ema, params, ema, state.step),
+            ema=state.ema if ema is None else _averaged(state.ema, params, ema, state.step),
             constants=state.constants,
             key=state.key,
             step=now,
@@ -151,10 +153,10 @@ def training_step(
 def evaluation_step(model: Layer, loss: Loss, metrics: Sequence[Metric]) -> EvaluationStep:
     """The function (params, constants, totals, data, rows) -> totals, in inference: no key, nothing dropped."""
 
-    is_sum = _is_sum(loss)
+    is_sum, scales = _is_sum(loss), _begins_with_scale(model)
 
     def step(params: Params, constants: Params, totals: Totals, data: Data, rows: Array) -> Totals:
-        x, y, weight = _batch(data, rows)
+        x, y, weight = _batch(data, rows, scales)
         prediction, _ = model.forward(params, x)
         value, _ = loss.forward(constants, prediction, y, weight)
         counts = _counts(loss, constants, prediction, y, weight)
@@ -168,9 +170,15 @@ def evaluation_step(model: Layer, loss: Loss, metrics: Sequence[Metric]) -> Eval
     return step
 
 
-def _batch(data: Data, rows: Array) -> Data:
-    xp = array_namespace(rows)
-    return tree.map(lambda whole: xp.take(whole, rows, axis=0), data)
+def _begins_with_scale(model: Layer) -> bool:
+    return isinstance(model, Sequential) and isinstance(model.layers[0], Scale)
+
+
+def _batch(data: Data, rows: Array, scales: bool) -> tuple[Any, Array, Array | None]:
+    """(x, y, weights) of these rows; for a model that scales x first, x is yet to be taken."""
+    take, weight = array_namespace(rows).take, data.sample_weight
+    x = Gathered(data.x, rows) if scales else take(data.x, rows, axis=0)
+    return x, take(data.y, rows, axis=0), None if weight is None else take(weight, rows, axis=0)
 
 
 @accelerated
@@ -227,20 +235,32 @@ def _counts(loss: Loss, constants: Params, prediction: Array, y: Array, weight: 
     return Counts(weight, weight)
 
 
-def _follow(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
+def _averaged(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
+    """The moving averages after a step; running statistics are averaged as well: those of the last weights do not
+    belong to the averaged ones. What is no float is what it is now.
+    """
+    old, new = tree.leaves(averages), tree.leaves(params)
+    floats = [array_namespace(p).isdtype(p.dtype, "real floating") for p in new]
+    pairs = [pair for pair, is_float in zip(zip(old, new, strict=True), floats, strict=True) if is_float]
+    if pairs:
+        followed = iter(follow(*map(list, zip(*pairs, strict=True)), decay, step))
+        new = [next(followed) if is_float else p for p, is_float in zip(new, floats, strict=True)]
+    return tree.rebuild(averages, new)
+
+
+@accelerated
+def follow(averages: list[Array], params: list[Array], decay: float, step: Array) -> list[Array]:
     """e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten.
 
-    Running statistics are averaged as well: those of the last weights do not belong to the averaged ones.
+    A kernel may overwrite the averages.
     """
     xp = array_namespace(step)
 
-    def follow(e: Array, p: Array) -> Array:
-        if not xp.isdtype(p.dtype, "real floating"):
-            return p
+    def one(e: Array, p: Array) -> Array:
         early = 9 / (10 + xp.astype(step[0], p.dtype))  # 1 − (1 + t) / (10 + t): subtraction would lose digits
         return e + xp.where(early > 1 - decay, early, 1 - decay) * (p - e)
 
-    return tree.map(follow, averages, params)
+    return [one(e, p) for e, p in zip(averages, params, strict=True)]
 
 
 def result(totals: Tree, metrics: Sequence[Metric]) -> dict[str, Any]:

@@ -102,6 +102,11 @@ KERNEL scaled_bytes(const byte *x, const REAL *factor, REAL *y, size n) {
     EACH(i, n) { y[i] = x[i] * *factor; }
 }
 
+/* The same of these rows, which have so many columns; n bytes in all. */
+KERNEL gathered_bytes(const byte *x, const int *rows, const REAL *factor, REAL *y, size n, size columns) {
+    EACH(i, n) { y[i] = x[rows[i / columns] * columns + i % columns] * *factor; }
+}
+
 /* The upper halves of float32's words, rounded to the nearest, ties to even: bfloat16. NaN stays NaN. */
 KERNEL rounded(const word *x, half_word *y, size n) {
     EACH(i, n) {

@@ -46,6 +46,16 @@ KERNEL adam(GIVEN const leaves all, size n, const REAL *lr, const REAL *count, R
     }
 }
 
+/* p += max(rest, 9 / (10 + step)) · (g − p): moving averages p of the parameters g. */
+KERNEL follow(GIVEN const leaves all, size n, const word *step, REAL rest) {
+    REAL early = 9 / (10 + (REAL)*step), share = early > rest ? early : rest;
+    EACH(i, n) {
+        int j = leaf_of(&all, i);
+        size k = j ? i - all.end[j - 1] : i;
+        all.p[j][k] += share * (all.g[j][k] - all.p[j][k]);
+    }
+}
+
 /* Words from g to p, for leaves of any kind: the ends count words of 4 bytes. */
 KERNEL overwrite(GIVEN const leaves all, size n) {
     EACH(i, n) {

@@ -6,8 +6,9 @@ from typing import Any
 
 from xpnn.arrays.namespace import array_namespace
 from xpnn.kernels.cupy.launch import C_NAMES, launch
+from xpnn.kernels.cupy.optimizers import is_flat, tables
 from xpnn.training.metrics import AccuracySums, count_hits
-from xpnn.training.step import booked
+from xpnn.training.step import booked, follow
 
 _CHUNK, _CLASSES, _ROWS = 64, 256, 2**16  # rows that one thread goes through, and the most of both that are taken
 
@@ -42,7 +43,16 @@ def _count_hits(prediction: Any, target: Any, sums: AccuracySums) -> Any:
         return NotImplemented
     xp = array_namespace(prediction)
     parts, new = xp.empty(-(-rows // _CHUNK), dtype=kind), xp.empty(2, dtype=kind)
-    labels = xp.ascontiguousarray(xp.astype(target, xp.int32))
+    labels = xp.ascontiguousarray(xp.astype(target, xp.int32, copy=False))
     launch("hits", kind, parts.size, xp.ascontiguousarray(prediction), labels, parts, rows, classes, _CHUNK)
     launch("add_hits", kind, 1, parts, sums.correct, sums.seen, new, parts.size, rows)
     return AccuracySums(new[0, ...], new[1, ...])
+
+
+@follow.kernel("cupy")
+def _follow(averages: list[Any], params: list[Any], decay: float, step: Any) -> Any:
+    if not is_flat(averages, params):
+        return NotImplemented
+    for table, n in tables(p=averages, g=params):
+        launch("follow", averages[0].dtype, n, table, n, step, 1 - decay)
+    return averages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from xpnn.arrays import random
@@ -12,7 +13,7 @@ from xpnn.kernels.cupy.products import NO_MASK, affine, covers, factor, gradient
 from xpnn.nn import activations as nn
 from xpnn.nn.dense import dense, parts_of
 from xpnn.nn.linear import LinearParams
-from xpnn.nn.preprocessing import scaled
+from xpnn.nn.preprocessing import gathered, scaled
 
 _CHUNK = 64  # rows that one thread adds up
 
@@ -140,4 +141,17 @@ def _scaled(x: Any, factor: Any) -> Any:
         return NotImplemented
     y = xp.empty(x.shape, dtype=factor.dtype)
     launch("scaled_bytes", y.dtype, y.size, x, factor, y, y.size)
+    return y
+
+
+@gathered.kernel("cupy")
+def _gathered(whole: Any, rows: Any, factor: Any) -> Any:
+    xp = array_namespace(whole)
+    if whole.dtype != xp.uint8 or not whole.flags.c_contiguous or factor.dtype.name not in C_NAMES:
+        return NotImplemented
+    if rows.dtype != xp.int32:
+        return NotImplemented
+    y = xp.empty((rows.shape[0], *whole.shape[1:]), dtype=factor.dtype)
+    columns = math.prod(whole.shape[1:])
+    launch("gathered_bytes", y.dtype, y.size, whole, rows, factor, y, y.size, columns)
     return y

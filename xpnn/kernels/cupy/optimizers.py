@@ -25,9 +25,9 @@ def _sgd_step(
     *,
     donate: bool,
 ) -> Any:
-    if not donate or not _is_flat([lr], params, grads, velocity):
+    if not donate or not is_flat([lr], params, grads, velocity):
         return NotImplemented
-    for table, n in _tables(p=params, g=grads, u=velocity):
+    for table, n in tables(p=params, g=grads, u=velocity):
         launch("sgd", params[0].dtype, n, table, n, lr, momentum, weight_decay, nesterov)
     return params, velocity
 
@@ -49,11 +49,11 @@ def _adam_step(
     *,
     donate: bool,
 ) -> Any:
-    if not donate or v_max or not _is_flat([lr, count], params, grads, m, v):
+    if not donate or v_max or not is_flat([lr, count], params, grads, m, v):
         return NotImplemented
     logs = [math.log(beta) if beta else -math.inf for beta in (beta1, beta2)]
     settings = (beta1, 1 - beta1, logs[0], beta2, 1 - beta2, logs[1], eps, weight_decay, decoupled)
-    for table, n in _tables(p=params, g=grads, u=m, v=v):
+    for table, n in tables(p=params, g=grads, u=m, v=v):
         launch("adam", params[0].dtype, n, table, n, lr, count, *settings)
     return params, m, v, v_max
 
@@ -65,12 +65,12 @@ def _overwrite(buffers: list[Any], values: list[Any]) -> Any:
     if not alike or not all(part.flags.c_contiguous and part.nbytes % 4 == 0 for part in parts):
         return NotImplemented
     as_words = [[part.reshape(-1).view("uint32") for part in group] for group in (buffers, values)]
-    for table, n in _tables(p=as_words[0], g=as_words[1]):
+    for table, n in tables(p=as_words[0], g=as_words[1]):
         launch("overwrite", "float32", n, table, n)
     return None
 
 
-def _is_flat(*groups: list[Any]) -> bool:
+def is_flat(*groups: list[Any]) -> bool:
     """Whether all arrays are of one dtype that the kernels have, and lie in one piece."""
     kind = groups[0][0].dtype
     return kind.name in C_NAMES and all(
@@ -78,7 +78,7 @@ def _is_flat(*groups: list[Any]) -> bool:
     )
 
 
-def _tables(**groups: list[Any]) -> Any:
+def tables(**groups: list[Any]) -> Any:
     """(`leaves` of optimizers.cu, how many numbers) for every 32 leaves."""
     count = len(groups["p"])
     for first in range(0, count, LEAVES):
