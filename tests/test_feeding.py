@@ -16,6 +16,8 @@ from xpnn.arrays.memory import bytes_wanted, in_words, is_out_of_memory
 from xpnn.errors import DeviceMemoryError, InputError
 from xpnn.training import Trainer, feeding, room
 from xpnn.training.feeding import Orders, Resident, Streamed, feed_for
+from xpnn.training.graph import GraphRunner
+from xpnn.training.recorders import Again
 from xpnn.training.room import make_room
 from xpnn.training.step import Data
 
@@ -163,6 +165,28 @@ def test_a_pinned_stage_keeps_its_buffers_and_takes_turns() -> None:
     assert [numbers for _, numbers in seen] == [[turn] * 3 for turn in range(4)]
     assert len({address for address, _ in seen}) == 1 and len(where) == 2
     assert copier.log == ["synchronize", "fill", "wait", "record"] * 4
+
+
+def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full batches, and the remainder, of buffers that stay: other pieces and epochs need no other recordings."""
+
+    class Counting(Again):
+        made = 0
+
+        def record(self, work: Any) -> Any:
+            self.made += 1
+            return work
+
+    def run() -> list[bytes]:
+        one = trainer(dtype="float32")
+        one.fit(X, Y, epochs=4, batch_size=7)
+        return [leaf.tobytes() for leaf in tree.leaves(one.snapshot())]
+
+    plain, counting = run(), Counting()
+    monkeypatch.setattr("xpnn.training.trainer.make_runner", lambda job, optimizer: GraphRunner(job, counting))
+    monkeypatch.setattr(feeding, "stage_for", lambda where, kinds: staging.PinnedStage(Background(), kinds))
+    assert run() == plain
+    assert counting.made == 3  # three steps, one, and the remainder
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import sys
 import warnings
+import weakref
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,10 +20,11 @@ from problem import X, Y, trainer
 from xpnn import optim
 from xpnn.arrays import tree
 from xpnn.arrays.buffers import address_of
+from xpnn.arrays.device import Place
 from xpnn.training import Trainer
 from xpnn.training import trainer as training
 from xpnn.training.graph import GraphRunner
-from xpnn.training.recorders import Again
+from xpnn.training.recorders import Again, CupyGraphs
 
 
 @pytest.fixture
@@ -114,17 +121,19 @@ def test_what_is_recorded_and_how_often_it_is_replayed(recorded: Callable[..., N
     assert [address_of(leaf) for leaf in tree.leaves(run.state)] == before
 
 
-def test_other_data_are_recorded_anew(recorded: Callable[..., None]) -> None:
-    counting = Counting()
+def test_other_data_are_recorded_anew_and_other_targets_are_not(recorded: Callable[..., None]) -> None:
+    def run(counting: Counting) -> tuple[Any, list[int]]:
+        one, found = trainer(dtype="float64"), []
+        for x, y in ((X, Y), (X, Y[::-1].copy()), (X.copy(), Y), (X, Y.astype(np.float64))):
+            one.fit(x, y, batch_size=20, epochs=2)
+            found.append(counting.recordings)
+        return outcome(one), found
+
+    plain, counting = run(Counting())[0], Counting()
     recorded(counting)
-    run = trainer(dtype="float64")
-    run.fit(X, Y, batch_size=20)
-    found = [counting.recordings]
-    run.fit(X, Y, batch_size=20)
-    found.append(counting.recordings)
-    run.fit(X.copy(), Y, batch_size=20)
-    found.append(counting.recordings)
-    assert found == [2, 2 + 2 * (found[1] > 2), found[1] + 2]
+    got, found = run(counting)
+    assert same(got, plain)
+    assert found == [2, 2, 4, 6]
 
 
 class Failing(Again):
@@ -152,3 +161,135 @@ def test_what_cannot_be_recorded_runs_plainly_and_says_why_once(
         assert same(outcome(long_run()), plain)
     (warning,) = [str(one.message) for one in found]
     assert reason in warning and "step by step" in warning and "\n" not in warning
+
+
+def test_rows_more_of_the_same_array_are_other_data(recorded: Callable[..., None]) -> None:
+    """Same address, same batches, another length: what a recording keeps of an array is more than where it lies."""
+    counting, found = Counting(), []
+    recorded(counting)
+    run = trainer(dtype="float64")
+    for rows in (39, 40, 40):
+        run.fit(X[:rows], Y[:rows], batch_size=13)
+        found.append(counting.recordings)
+    assert found[0] == 2 and found[1] == 2 + 3  # three steps and one; with 40 rows the remainder too
+    assert found[2] == found[1]
+
+
+class Exchange(NamedTuple):
+    """Two arrays, which change places."""
+
+    now: Any
+    before: Any
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Remembers the last gradients and the ones before: what is new is another's buffer."""
+
+    lr: float = 0.05
+
+    def init(self, params: Any) -> Any:
+        return Exchange(optim.protocol.zeros(params), optim.protocol.zeros(params))
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, *, donate: bool = False) -> Any:
+        new = tree.map(lambda p, now, before: p - lr * (now + before), params, state.now, state.before)
+        return new, Exchange(grads, state.now)
+
+
+def test_buffers_that_change_places_are_copied_in_time(recorded: Callable[..., None]) -> None:
+    def run() -> tuple[Any, ...]:
+        one = trainer(Momentum())
+        one.fit(X, Y, epochs=3, batch_size=9)
+        return outcome(one)
+
+    plain = run()
+    recorded(Again())
+    assert same(run(), plain)
+
+
+class Stream:
+    """CuPy's, as far as a recorder sees it."""
+
+    def __init__(self, log: list[str], **how: Any) -> None:
+        self.log = log
+
+    def begin_capture(self) -> None:
+        self.log.append("begin")
+
+    def end_capture(self) -> Any:
+        self.log.append("end")
+        return SimpleNamespace(upload=lambda stream: None, launch=lambda stream: self.log.append("launch"))
+
+    def record(self) -> str:
+        return "event"
+
+    def wait_event(self, event: str) -> None:
+        self.log.append("wait")
+
+    def synchronize(self) -> None:
+        self.log.append("synchronize")
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *what: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A CuPy without a GPU, which logs what happens to its streams."""
+    log: list[str] = []
+    fake = SimpleNamespace(
+        log=log,
+        Stream=lambda **how: Stream(log, **how),
+        Memory=lambda size: SimpleNamespace(size=size),
+        MemoryPointer=lambda memory, offset: memory,
+        MemoryPool=lambda allocate: SimpleNamespace(malloc=allocate, free_all_blocks=lambda: log.append("free")),
+        get_current_stream=lambda: Stream(log),
+        using_allocator=lambda allocate: contextlib.nullcontext(),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=fake))
+    return fake
+
+
+GPU = Place("cupy", contextlib.nullcontext(), "cuda:0")
+
+
+def test_a_capture_that_fails_is_ended_and_its_error_kept(cuda: Any) -> None:
+    recorder = CupyGraphs(GPU)
+
+    def work() -> None:
+        assert not gc.isenabled()
+        raise KeyError("what went wrong")
+
+    with pytest.raises(KeyError, match="what went wrong"):
+        recorder.record(work)
+    assert cuda.log == ["begin", "end"] and gc.isenabled()
+    again = recorder.record(lambda: cuda.log.append("work"))
+    again()
+    assert cuda.log[2:] == ["begin", "work", "end", "launch"]
+
+
+def test_what_comes_after_a_run_waits_for_it_even_if_it_was_stopped(cuda: Any) -> None:
+    recorder = CupyGraphs(GPU)
+    with pytest.raises(KeyboardInterrupt), recorder.running():
+        raise KeyboardInterrupt
+    assert cuda.log == ["wait", "wait"]
+
+
+def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any) -> None:
+    held = weakref.WeakSet()
+
+    class Memory:
+        def __init__(self, size: int) -> None:
+            held.add(self)
+
+    cuda.Memory = Memory
+    recorder = CupyGraphs(GPU)
+    recorder._pool.malloc(512)  # nobody keeps what it gives
+    gc.collect()
+    assert len(held) == 1
+    del recorder
+    gc.collect()
+    assert len(held) == 0 and cuda.log == ["synchronize", "free"]

@@ -138,25 +138,27 @@ class Streamed:
 
     def pieces(self, order: np.ndarray, batch_size: int) -> Iterator[Piece]:
         row = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._kinds)
-        full, most = len(order) // batch_size, max(1, _PIECE // (row * batch_size))
-        steps = min(most, full)
-        for first in range(0, full, steps or 1):
-            yield self._piece(order[first * batch_size : min(first + steps, full) * batch_size], batch_size, steps)
-        if len(order) > full * batch_size:
-            yield self._piece(order[full * batch_size :], len(order) - full * batch_size, 1)
+        steps = min(max(1, _PIECE // (row * batch_size)), max(1, self.rows // batch_size))
+        size, full = steps * batch_size, len(order) // batch_size * batch_size
+        for first in range(0, full, size):
+            rows = order[first : min(first + size, full)]
+            yield Piece(self._put(rows, size), self._numbers(steps, batch_size), len(rows) // batch_size)
+        if len(order) > full:
+            yield Piece(self._put(order[full:], size), self._numbers(1, len(order) - full), 1)
 
-    def _piece(self, rows: np.ndarray, batch_size: int, steps: int) -> Piece:
-        """So many rows at the beginning of buffers for `steps` batches."""
-        size = steps * batch_size
+    def _numbers(self, steps: int, batch_size: int) -> Array:
+        (batches,) = batches_of(np.arange(steps * batch_size, dtype=np.int32), batch_size, self._where)
+        return batches
+
+    def _put(self, rows: np.ndarray, size: int) -> Data:
+        """These rows, at the beginning of buffers for `size`."""
         if size not in self._stages:
             self._stages[size] = stage_for(self._where, [((size, *shape), dtype) for shape, dtype in self._kinds])
-        stage = self._stages[size]
 
         def fill(buffers: list[np.ndarray]) -> None:
             for part, buffer in zip(self._parts, buffers, strict=True):
                 with np.errstate(over="ignore"):
                     np.copyto(buffer[: len(rows)], part[rows], casting="unsafe")
 
-        x, y, *weight = stage.put(fill)
-        (batches,) = batches_of(np.arange(size, dtype=np.int32), batch_size, self._where)
-        return Piece(Data(x, y, weight[0] if weight else None), batches, len(rows) // batch_size)
+        x, y, *weight = self._stages[size].put(fill)
+        return Data(x, y, weight[0] if weight else None)

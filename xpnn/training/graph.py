@@ -26,18 +26,26 @@ _STEPS = 16  # in one recording, beside recordings of one step for what remains
 
 
 class Recorded:
-    """Steps on one data set and one shape of batches: `record` them once, and `run` them often."""
+    """Steps on one data set and one shape of batches: `record` them once, and `run` them often.
+
+    The targets and weights are copied like the batches, which is next to nothing: for the same x with a new y, as each
+    call of fit makes one, the recording serves again.
+    """
 
     def __init__(self, step: Step, buffers: State, data: Data, batches: Array, where: Place) -> None:
         xp = array_namespace(batches)
-        self._step, self._buffers, self._data = step, buffers, data
-        self._batches = xp.asarray(batches, copy=True)
+        self._step, self._buffers = step, buffers
+        self._data, self._batches = Data(data.x, *copied(data[1:])), xp.asarray(batches, copy=True)
         self._position = xp.zeros((1,), dtype=xp.int32, device=where.device)
         self._replays: dict[int, Callable[[], None]] = {}
 
     def fits(self, data: Data, batches: Array) -> bool:
-        """Whether this is of just these arrays, and of batches of this shape."""
-        return tuple(batches.shape) == tuple(self._batches.shape) and identity(data) == identity(self._data)
+        """Whether this is of just this x, and of targets and batches of these shapes."""
+        return self.is_of(data) and tuple(batches.shape) == tuple(self._batches.shape)
+
+    def is_of(self, data: Data) -> bool:
+        alike = [[(tuple(x.shape), x.dtype) for x in tree.leaves(part)] for part in (data[1:], self._data[1:])]
+        return alike[0] == alike[1] and identity(data.x) == identity(self._data.x)
 
     def record(self, recorder: Recorder) -> None:
         """Raises whatever keeps it from being recorded."""
@@ -45,8 +53,8 @@ class Recorded:
         for steps in sorted({most, 1}, reverse=True):
             self._replays[steps] = self._record(recorder, steps)
 
-    def run(self, batches: Array, start: int, stop: int) -> None:
-        overwrite([self._batches], [batches])
+    def run(self, data: Data, batches: Array, start: int, stop: int) -> None:
+        overwrite([self._batches, *tree.leaves(self._data[1:])], [batches, *tree.leaves(data[1:])])
         self._position[...] = start
         for steps, replay in self._replays.items():
             while stop - start >= steps:
@@ -103,7 +111,7 @@ class GraphRunner(PlainRunner):
             with computing(self._job.where, self._job.precision):
                 recorded = self._recorded_for(data, batches)
                 with self._recorder.running():
-                    recorded.run(batches, start, stop)
+                    recorded.run(data, batches, start, stop)
             return self._buffers
         except _CannotRecord as error:
             self._refused = True
@@ -124,7 +132,7 @@ class GraphRunner(PlainRunner):
         for recorded in self._recordings:
             if recorded.fits(data, batches):
                 return recorded
-        self._recordings = [kept for kept in self._recordings if kept.fits(data, kept._batches)]
+        self._recordings = [kept for kept in self._recordings if kept.is_of(data)]
         recorded = Recorded(self._job.training, self._buffers, data, batches, self._job.where)
         try:
             with self._recorder.running():
