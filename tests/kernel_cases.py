@@ -130,6 +130,7 @@ ACCELERATED = [
     AcceleratedCase("kept-none", random.kept, (*_KEY.words, _KEY.step, 3, 2**24)),
     AcceleratedCase("booked", booked, (*_BOOKS, np.asarray(2.5), 32, _RATE, False)),
     AcceleratedCase("booked-sum", booked, (*_BOOKS, np.asarray(np.nan), 32, _RATE, True)),
+    AcceleratedCase("booked-infinite", booked, (*_BOOKS, np.asarray(-np.inf), 32, _RATE, False)),
     AcceleratedCase("booked-weights", booked, (*_BOOKS, np.asarray(np.inf), np.asarray(7.5), _RATE, False)),
     AcceleratedCase("booked-later", booked, (*_BOOKS[:4], *_BAD, np.asarray(np.nan), 3, _RATE, False)),
     AcceleratedCase("hits", count_hits, (_LOGITS, _LABELS, _SUMS)),

@@ -243,6 +243,11 @@ def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: Executed)
         got = block(dense, dropout=True)
     assert {p.dtype for p in executed.problems[-3:]} == {"uint16"}
     assert all(0 < abs(a - b).max() < 0.1 and a.dtype == np.float32 for a, b in zip(got, exact, strict=True))
+    turned = draw("turned", 3, 2).astype(np.float32).T
+    with multiplying_in("bf16"):
+        bits = products.factor(turned)
+    assert bits.shape == (2, 3) and bits.flags.f_contiguous
+    np.testing.assert_allclose((np.asarray(bits).astype(np.uint32) << 16).view(np.float32), turned, rtol=2**-8)
     odd = np.array([1 + 2**-8, 1 + 3 * 2**-8, -np.inf, 3.4e38, 0.1], np.float32)
     with multiplying_in("bf16"):
         words = products.factor(odd.reshape(1, 5).T)

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import xpnn
-from xpnn.arrays import blas, device, probe
+from xpnn.arrays import blas, probe
+from xpnn.arrays.device import Place
 from xpnn.arrays.driver import Stage
 from xpnn.cli import doctor as command
 
@@ -41,6 +42,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         monkeypatch.setattr(probe, "stages", found)
         monkeypatch.setattr(command, "gpu_names", lambda: ("Some GPU", "Another"))
+        monkeypatch.setattr(command, "_why_plainly", lambda library: "")
         monkeypatch.setattr(command, "_cpu", lambda name, title: (Stage("cpu", True, "right values"), ["cpu"]))
 
     return make
@@ -75,7 +77,7 @@ def test_json_of_this_machine() -> None:
             assert set(stage) == {"name", "ok", "detail", "cure"} and "\n" not in stage["detail"]
     if libraries["strict"]["installed"]:
         assert libraries["strict"]["devices"][:2] == ["CPU_DEVICE", "device1"]
-    assert set(facts["gpu"]) == {"usable", "library", "name", "reason"} and facts["gpu"]["reason"]
+    assert set(facts["gpu"]) == {"usable", "library", "name", "reason", "plainly"} and facts["gpu"]["reason"]
     assert facts["blas"]["name"] and set(facts["fast"]) == {"usable", "numba", "XPNN_FAST", "reason"}
 
 
@@ -114,6 +116,22 @@ def test_a_usable_gpu(machine: Callable[..., None], capsys: pytest.CaptureFixtur
     assert "✓ --device cuda takes Some GPU: PyTorch can use it" in capsys.readouterr().out
 
 
+def test_a_gpu_that_records_no_products(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = command._why_plainly
+    machine(cupy=GOOD)
+    command.doctor()
+    assert "CUDA graphs" not in capsys.readouterr().out
+    monkeypatch.setattr(command, "_why_plainly", why)
+    monkeypatch.setattr(command, "find_place", lambda device, library: Place(library, None, f"{device}:0"))
+    monkeypatch.setattr(command, "why_not_recorded", lambda where: f"{where.library}: no cublasLt")
+    command.doctor()
+    assert "! training steps run one by one, not as CUDA graphs: cupy: no cublasLt" in capsys.readouterr().out
+    monkeypatch.setenv("XPNN_GRAPH", "0")
+    assert command.report()["gpu"]["plainly"] == "XPNN_GRAPH=0"
+
+
 def test_each_cure_once(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     broken = failing("driver", "no driver", "install [a] driver")
     machine(cupy=broken, torch=broken, jax=failing("device", "no device", "install [a] driver"))
@@ -145,7 +163,7 @@ def test_a_library_that_breaks_at_import(monkeypatch: pytest.MonkeyPatch) -> Non
     def broken(*_: Any) -> None:
         raise AttributeError("module compiled against another NumPy\nand more")
 
-    monkeypatch.setattr(device, "find_place", broken)
+    monkeypatch.setattr(command, "find_place", broken)
     stage, devices = command._cpu("numpy", "NumPy")
     assert (stage.ok, stage.detail) == (False, "AttributeError: module compiled against another NumPy")
     assert stage.cure and devices == []

@@ -189,6 +189,26 @@ def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.Monk
     assert counting.made == 3  # three steps, one, and the remainder
 
 
+def test_what_the_steps_read_changes_only_once_they_are_done(little: None) -> None:
+    """The next piece may arrive at once: not where the steps still read."""
+
+    class Eager(Background):
+        read: Any = None
+
+        def copy(self, pinned: list[Any], buffers: list[Any], after: Any, done: Any) -> None:
+            super().copy(pinned, buffers, after, done)
+            done.happen()
+
+        def wait(self, event: Any) -> None:
+            self.log += [] if self.read is None else [self.read.tolist()]
+
+    copier = Eager()
+    stage = staging.PinnedStage(copier, [((2,), np.dtype(np.float32))])
+    for turn in range(3):
+        (copier.read,) = stage.put(lambda buffers, turn=turn: buffers[0].fill(turn))
+    assert [seen for seen in copier.log if isinstance(seen, list)] == [[0, 0], [1, 1]]
+
+
 @pytest.mark.parametrize(
     ("text", "count"),
     [

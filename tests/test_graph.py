@@ -20,8 +20,8 @@ from problem import X, Y, trainer
 from xpnn import optim
 from xpnn.arrays import tree
 from xpnn.arrays.buffers import address_of
-from xpnn.arrays.device import Place
-from xpnn.training import Trainer
+from xpnn.arrays.device import Place, find_place
+from xpnn.training import Trainer, recorders
 from xpnn.training import trainer as training
 from xpnn.training.graph import GraphRunner
 from xpnn.training.recorders import Again, CupyGraphs
@@ -175,6 +175,20 @@ def test_rows_more_of_the_same_array_are_other_data(recorded: Callable[..., None
     assert found[2] == found[1]
 
 
+def test_an_array_read_in_another_order_is_another(recorded: Callable[..., None]) -> None:
+    """A square matrix and its transpose: one address, one shape."""
+
+    def run() -> tuple[Any, ...]:
+        one, square = trainer(dtype="float64"), X[:6].copy()
+        one.fit(square, Y[:6], batch_size=3)
+        one.fit(square.T, Y[:6], batch_size=3)
+        return outcome(one)
+
+    plain = run()
+    recorded(Again())
+    assert same(run(), plain)
+
+
 class Exchange(NamedTuple):
     """Two arrays, which change places."""
 
@@ -276,6 +290,22 @@ def test_what_comes_after_a_run_waits_for_it_even_if_it_was_stopped(cuda: Any) -
     with pytest.raises(KeyboardInterrupt), recorder.running():
         raise KeyboardInterrupt
     assert cuda.log == ["wait", "wait"]
+
+
+@pytest.mark.parametrize(
+    ("replayed", "said"), [(True, ""), (False, "a replay gives other values"), (None, "RuntimeError: no cublasLt")]
+)
+def test_why_products_are_not_recorded(monkeypatch: pytest.MonkeyPatch, replayed: bool | None, said: str) -> None:
+    """Tried on NumPy, with what records, does nothing again, or fails."""
+
+    class Recorder(Again):
+        def record(self, work: Callable[[], None]) -> Callable[[], None]:
+            if replayed is None:
+                raise RuntimeError("no cublasLt")
+            return work if replayed else lambda: None
+
+    monkeypatch.setattr(recorders, "recorder_for", lambda where: Recorder())
+    assert recorders.why_not_recorded(find_place("cpu", "numpy")) == said
 
 
 def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any) -> None:

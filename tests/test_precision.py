@@ -16,7 +16,10 @@ from xpnn.arrays import driver, products
 from xpnn.arrays.device import Place, place, to_numpy
 from xpnn.arrays.products import check_precision, multiplying_in, product
 from xpnn.errors import DeviceUnavailableError, InputError
+from xpnn.nn.dense import dense
+from xpnn.nn.linear import LinearParams
 from xpnn.training import Trainer
+from xpnn.training.plain import computing
 
 X16, W16, B = (draw(name, *shape).astype(np.float32) for name, shape in (("x", (7, 16)), ("w", (16, 5)), ("b", (5,))))
 
@@ -42,15 +45,42 @@ def test_bf16_rounds_the_factors_and_nothing_else(library: str) -> None:
 
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
-def test_a_dense_block_multiplies_in_that_precision(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forward, and both products of backward: as with factors that have been rounded by hand."""
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh()])
+def test_a_dense_block_multiplies_in_that_precision(library: str, activation: Any) -> None:
+    """Forward, and both products of backward: as by hand with factors that have been rounded."""
     pytest.importorskip(library)
     where = make_backend(library).where
+    dy = draw("dy", 7, 5).astype(np.float32)
+    layers = (nn.Linear(16, 5), activation)
+    x, slope, weight, bias = (place(part, where) for part in (X16, dy, W16, B))
+    params = (LinearParams(weight, bias), ())
+    with computing(where, "bf16"):
+        y, kept = dense.forward(x, params, layers, None, 0)
+        dx, (grads, _) = dense.backward(slope, kept, params, layers, True)
+    z = rounded(X16).astype(np.float64) @ rounded(W16) + B
+    dz = (dy * ((z > 0) if isinstance(activation, nn.ReLU) else 1 - np.tanh(z) ** 2)).astype(np.float32)
+    wanted = {
+        "y": (y, np.maximum(z, 0) if isinstance(activation, nn.ReLU) else np.tanh(z)),
+        "dx": (dx, rounded(dz).astype(np.float64) @ rounded(W16).T),
+        "dweight": (grads.weight, rounded(X16).astype(np.float64).T @ rounded(dz)),
+        "dbias": (grads.bias, dz.sum(axis=0)),
+    }
+    for name, (got, by_hand) in wanted.items():
+        np.testing.assert_allclose(to_numpy(got), by_hand, rtol=2e-3, atol=2e-3, err_msg=name)
+        if name != "dbias":  # and nearer to that than to products of factors that are not rounded
+            assert abs(to_numpy(got) - by_hand).max() < 1e-3 < abs(unrounded(name, dz) - by_hand).max(), name
+
+
+def unrounded(name: str, dz: np.ndarray) -> np.ndarray:
+    return {"y": X16 @ W16 + B + 1, "dx": dz @ W16.T, "dweight": X16.T @ dz}[name]
+
+
+def test_a_trainer_hands_its_precision_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jax")
     monkeypatch.setattr("xpnn.training.trainer.check_precision", lambda *what: None)
-    monkeypatch.setattr("xpnn.training.runners._is_ours", lambda optimizer: False)  # NumPy has no such products
-    model = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3))
-    found = {}
+    model, found = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3)), {}
     for precision in ("fp32", "bf16"):
+        where = make_backend("jax").where
         run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), precision=precision, device=where)
         found[precision] = run.fit(X.astype(np.float32), Y, epochs=3, batch_size=16).records[-1]["loss"]
     assert 0 < abs(found["bf16"] - found["fp32"]) < 2e-2

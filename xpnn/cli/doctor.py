@@ -21,8 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from xpnn.arrays import blas, probe
+from xpnn.arrays.device import find_place
 from xpnn.arrays.driver import Stage, gpu_names, one_line
 from xpnn.arrays.gpu_checks import DISTRIBUTIONS, TITLES, distributions
+from xpnn.training.recorders import why_not_recorded
 from xpnn.version import __version__
 
 #: Every library, its title, and the distributions that it may have been installed as.
@@ -105,8 +107,6 @@ def _cpu(name: str, title: str) -> tuple[Stage, list[str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from xpnn.arrays.device import find_place
-
             place = find_place("cpu", name)
             xp = place.xp
             x = xp.asarray([[1.0, 2.0], [3.0, 4.0]], dtype=xp.float32, device=place.device)
@@ -160,9 +160,20 @@ def _gpu() -> dict[str, Any]:
         if failure is None:
             passed_over = f", while {probe.explain(failures)}" if failures else ""
             name = gpu_names()[0]
-            return {"usable": True, "library": library, "name": name, "reason": f"{title} can use it{passed_over}"}
+            found = {"usable": True, "library": library, "name": name, "reason": f"{title} can use it{passed_over}"}
+            return found | {"plainly": _why_plainly(library)}
         failures.append((library, failure))
-    return {"usable": False, "library": None, "name": None, "reason": probe.explain(failures)}
+    reason = probe.explain(failures)
+    return {"usable": False, "library": None, "name": None, "reason": reason, "plainly": None}
+
+
+def _why_plainly(library: str) -> str:
+    """Why training steps run operation by operation there, and not as CUDA graphs; "" if they are graphs."""
+    if library == "jax":
+        return ""  # compiles its steps
+    if os.environ.get("XPNN_GRAPH") == "0":
+        return "XPNN_GRAPH=0"
+    return why_not_recorded(find_place("cuda", library))
 
 
 def _show(facts: dict[str, Any], console: Console) -> None:
@@ -208,6 +219,8 @@ def _show(facts: dict[str, Any], console: Console) -> None:
     console.print()
     mark, style = (yes, "green") if gpu["usable"] else (no, "red")
     console.print(_item(mark, f"--device cuda {verdict}{gpu['reason']}", style))
+    if gpu["plainly"]:
+        console.print(_item("!", f"training steps run one by one, not as CUDA graphs: {gpu['plainly']}", "yellow"))
 
 
 def _cures(facts: dict[str, Any]) -> dict[str, list[str]]:

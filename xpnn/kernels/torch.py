@@ -91,7 +91,7 @@ def _dense_backward(dy: Tensor, kept: DenseKept, params: Any, layers: Any, need_
         return dz, ((),) * len(layers)
     weight, bias = params[0]
     if _is_narrow(weight):
-        dweight = torch.mm(dz.T, x).T.contiguous()
+        dweight = _multiplied(dz.T, x).T.contiguous()
     else:
         dweight = _multiplied(x.T, dz)
     grads = LinearParams(dweight, None if bias is None else torch.sum(dz, 0))

@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from xpnn.arrays.device import Place
+from xpnn.arrays.buffers import overwrite
+from xpnn.arrays.device import Place, current, to_numpy
+from xpnn.arrays.driver import one_line
+from xpnn.arrays.products import product
+from xpnn.training.plain import computing
 
 
 class Recorder(Protocol):
@@ -113,6 +117,27 @@ class TorchGraphs:
                     yield
             finally:
                 before.wait_stream(self._stream)
+
+
+def why_not_recorded(where: Place) -> str:
+    """Why products and updates cannot be recorded and replayed there; "" if they can."""
+    try:
+        with current(where):
+            recorder, xp = recorder_for(where), where.xp
+            x, y = (xp.reshape(xp.arange(16, dtype=xp.float32, device=where.device), (4, 4)) for _ in range(2))
+
+            def work() -> None:
+                overwrite([y], [product(x, x)])
+
+            with computing(where), recorder.running():
+                work()
+                wanted = to_numpy(y).tolist()
+                overwrite([y], [x])
+                recorder.record(work)()
+                same = to_numpy(y).tolist() == wanted
+            return "" if same else "a replay gives other values"
+    except Exception as error:  # anything may come out of a GPU's libraries
+        return one_line(error)
 
 
 def recorder_for(where: Place) -> Recorder:
