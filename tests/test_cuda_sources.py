@@ -330,6 +330,51 @@ int cublasLtMatmul(p h, p d, p al, p a, p la, p b, p lb, p be, p c, p lc, p y, p
 """
 
 
+def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source that torch compiles on a GPU, compiled here for the CPU, in place of torch's own compiler."""
+    torch = pytest.importorskip("torch")
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    from torch.cuda import jiterator
+
+    from xpnn.kernels import torch_threefry
+
+    source = (
+        torch_threefry.SOURCE + 'extern "C" int one(int i, int a, int b, int s, int t) { return kept(i, a, b, s, t); }'
+    )
+    (tmp_path / "kept.cpp").write_text(source)
+    subprocess.run([compiler, "-shared", "-fPIC", tmp_path / "kept.cpp", "-o", tmp_path / "kept.so"], check=True)
+    one = ctypes.CDLL(str(tmp_path / "kept.so")).one
+
+    def create(source: str, threshold: int) -> Any:
+        jiterator._CodeParser(source)  # torch's own look at it
+        assert threshold == 0
+
+        def run(numbers: Any, k0: Any, k1: Any, step: Any, *, threshold: int) -> Any:
+            words = (int(k0), int(k1), int(step), threshold)
+            return torch.tensor([one(int(i), *words) for i in numbers], dtype=torch.int32)
+
+        return run
+
+    monkeypatch.setattr(jiterator, "_create_jit_fn", create)
+    torch_threefry._compiled.cache_clear()
+    torch_threefry.works.cache_clear()
+    try:
+        assert torch_threefry.works(torch.device("cpu"))
+        words = [torch.tensor([word], dtype=torch.int32) for word in (5, -77, 2**31 - 1)]
+        wanted = random.kept.reference(*words, 501, round(0.4 * 2**24))
+        assert torch.equal(torch_threefry.kept(*words, 501, round(0.4 * 2**24)), wanted)
+        assert 0 < int(wanted.sum()) < 501
+    finally:
+        torch_threefry._compiled.cache_clear()
+        torch_threefry.works.cache_clear()
+    with pytest.warns(UserWarning, match="takes the long way"):
+        monkeypatch.setattr(torch_threefry, "_compiled", lambda: 1 / 0)
+        assert not torch_threefry.works(torch.device("cpu"))
+    torch_threefry.works.cache_clear()
+
+
 ARCHITECTURES = ("sm_70", "sm_80", "sm_90", "sm_100")
 
 

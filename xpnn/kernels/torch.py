@@ -16,6 +16,7 @@ import torch
 from xpnn.arrays import random
 from xpnn.arrays.products import precision, product
 from xpnn.arrays.random import Key
+from xpnn.kernels import torch_threefry as threefry
 from xpnn.nn import activations as nn
 from xpnn.nn.cross_entropy import cross_entropy
 from xpnn.nn.dense import dense, parts_of
@@ -222,9 +223,9 @@ def _words(k0: Tensor, k1: Tensor, step: Tensor, n: int) -> Any:
 
 @random.kept.kernel("torch")
 def _kept(k0: Tensor, k1: Tensor, step: Tensor, n: int, threshold: int) -> Any:
-    if not k0.is_cpu:
-        return NotImplemented
-    return torch.from_numpy(random.kept(*_as_numpy(k0, k1, step), n, threshold))
+    if k0.is_cpu:
+        return torch.from_numpy(random.kept(*_as_numpy(k0, k1, step), n, threshold))
+    return threefry.kept(k0, k1, step, n, threshold) if threefry.works(k0.device) else NotImplemented
 
 
 def _as_numpy(*lanes: Tensor) -> list[np.ndarray]:
