@@ -338,7 +338,7 @@ def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.Monke
         pytest.skip("no C++ compiler")
     from torch.cuda import jiterator
 
-    from xpnn.kernels import torch_threefry
+    from xpnn.kernels.torch import threefry as torch_threefry
 
     source = (
         torch_threefry.SOURCE + 'extern "C" int one(int i, int a, int b, int s, int t) { return kept(i, a, b, s, t); }'

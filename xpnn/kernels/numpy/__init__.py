@@ -7,6 +7,7 @@ the same with "x * m"). And each pass over memory takes longer than its arithmet
 one pass step in (see `compiled.py`), with the same bits.
 """
 
+import xpnn.kernels.numpy.books
 import xpnn.kernels.numpy.layers
 import xpnn.kernels.numpy.losses
 import xpnn.kernels.numpy.optimizers

@@ -16,7 +16,7 @@ import torch
 from xpnn.arrays import random
 from xpnn.arrays.products import precision, product
 from xpnn.arrays.random import Key
-from xpnn.kernels import torch_threefry as threefry
+from xpnn.kernels.torch import threefry
 from xpnn.nn import activations as nn
 from xpnn.nn.cross_entropy import cross_entropy
 from xpnn.nn.dense import dense, parts_of
