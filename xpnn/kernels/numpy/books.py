@@ -32,5 +32,5 @@ def _booked(
 
 @count_hits.kernel("numpy")
 def _count_hits(prediction: np.ndarray, target: np.ndarray, sums: AccuracySums) -> Any:
-    hits = np.count_nonzero(prediction.argmax(axis=1) == target)
+    hits = int(np.count_nonzero(prediction.argmax(axis=1) == target))  # a NumPy integer would widen float32
     return AccuracySums(sums.correct + hits, sums.seen + len(target))
