@@ -137,6 +137,7 @@ ACCELERATED = [
     AcceleratedCase("hits-ties", count_hits, (np.round(draw("z", 200, 3)), np.arange(200) % 4, _SUMS)),
     AcceleratedCase("hits-nan", count_hits, (_WITH_NAN, np.array([2, 1, 0, 0], np.int32), _SUMS)),
     AcceleratedCase("product", product, (draw("x", 6, 5), draw("w", 5, 3))),
+    AcceleratedCase("product-batched", product, (draw("x", 4, 5), draw("w", 3, 5, 2)), {"exact": True}),
     AcceleratedCase("product-bias", product, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),
     AcceleratedCase(
         "gathered-bytes",

@@ -93,6 +93,11 @@ class Executed:
         if problem.epilogue in self.refused:
             return False
         rows, inner, columns = problem.rows, problem.inner, problem.columns
+        if problem.batch > 1:
+            shape = (problem.batch, inner, columns)
+            y = read(at.x, (rows, inner), problem.dtype, problem.x_order) @ read(at.w, shape, problem.dtype)
+            read(at.y, (problem.batch, rows, columns), problem.dtype)[...] = y
+            return True
         real = "float32" if problem.dtype == "uint16" else problem.dtype
         x, w = factors = [
             read(address, shape, problem.dtype, order)
@@ -304,6 +309,10 @@ def test_cublaslt_is_handed_what_its_header_says(tmp_path: Path, monkeypatch: py
     assert (described[3], described[4], described[7], described[8]) == (1, 0, 4, 2**40 + 16)
     preferred = (ctypes.c_ulonglong * 16).in_dll(stub, "preferred")
     assert list(preferred)[5:9] == [16, 256, 4, 4]
+    batched = problem._replace(epilogue=lt.NOTHING, w_order="C", batch=12)
+    lt.Plan(batched, lt.Addresses(1, 2, 3, 0))
+    laid = (ctypes.c_longlong * 16).in_dll(stub, "laid")
+    assert list(laid)[:6] == [12, 784 * 400, 12, 0, 12, 256 * 400]
     with pytest.raises(TypeError, match="takes 16 arguments, not 15"):
         lt.call("cublasLtMatmul", *range(15))
 
@@ -311,11 +320,16 @@ def test_cublaslt_is_handed_what_its_header_says(tmp_path: Path, monkeypatch: py
 _STUB = """
 typedef unsigned long long u; typedef void *p;
 u seen[16], described[16], preferred[16];
+long long laid[16]; int laid_out = 0;
 static u number(p buf, u size) { u n = 0; __builtin_memcpy(&n, buf, size); return n; }
 int cublasLtCreate(p *h) { return 1; }
 int cublasLtMatmulDescCreate(p *d, int compute, int scale) { *d = (p)(1ull << 40 | 2); return compute != 68 || scale; }
 int cublasLtMatmulDescSetAttribute(p d, int a, p buf, u size) { described[a] = number(buf, size); return 0; }
 int cublasLtMatrixLayoutCreate(p *l, int t, u rows, u cols, long long ld) { *l = (p)(1ull << 40 | rows); return t; }
+int cublasLtMatrixLayoutSetAttribute(p l, int a, p buf, u size) {
+    laid[laid_out++] = (long long)number(buf, size);
+    return a != 5 + (size == 8);
+}
 int cublasLtMatmulPreferenceCreate(p *f) { *f = (p)(1ull << 40 | 3); return 0; }
 int cublasLtMatmulPreferenceSetAttribute(p f, int a, p buf, u size) { preferred[a] = number(buf, size); return 0; }
 int cublasLtMatmulAlgoGetHeuristic(p h, p d, p a, p b, p c, p e, p f, int n, int *results, int *found) {

@@ -27,6 +27,7 @@ _chosen: ContextVar[str] = ContextVar("precision", default="fp32")
 def product(x: Array, w: Array, bias: Array | None = None, *, exact: bool = False) -> Array:
     """x @ w, plus bias in each row: (rows, inner), (inner, columns), (columns,) -> a fresh (rows, columns).
 
+    Or one x with each of several w, (batch, inner, columns) -> (batch, rows, columns).
     exact: in the arrays' own dtype, also where another precision has been chosen.
     """
     y = x @ w

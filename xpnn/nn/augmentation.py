@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from xpnn.arrays import random
 from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
+from xpnn.arrays.products import product
 from xpnn.arrays.random import Key
 from xpnn.errors import InputError, as_float
 
@@ -130,7 +131,8 @@ class RandomDistortion:
         fields = []
         for half in (words & 0xFFFF, (words >> 16) & 0xFFFF):  # k becomes (k + ½) · 2⁻¹⁵ − 1, exact in every dtype
             noise = xp.reshape(xp.astype(half, x.dtype) * 2.0**-15 + (2.0**-16 - 1), (batch * height, width))
-            fields.append(xp.matmul(along, xp.reshape(xp.matmul(noise, across), x.shape)))
+            smooth = product(noise, across, exact=True)
+            fields.append(product(along, xp.reshape(smooth, x.shape), exact=True))
         return fields[0], fields[1]
 
     def _smoother(self, xp: Namespace, x: Array, size: int) -> Array:

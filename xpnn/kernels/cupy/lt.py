@@ -19,6 +19,7 @@ _CANDIDATES = 8  # algorithms that are timed, with XPNN_TUNE=1
 
 _OPERATION_T = 1
 _TRANSA, _TRANSB, _EPILOGUE, _VECTOR_POINTER = 3, 4, 7, 8  # of a description
+_BATCH_COUNT, _BATCH_STRIDE = 5, 6  # of a layout
 _MAX_WORKSPACE_BYTES, _MIN_ALIGNMENTS = 1, (5, 6, 7, 8)  # of a preference; of A, B, C and D
 
 #: What happens beside the product: nothing; y's negative numbers become 0; a vector is added to each row of y, or both;
@@ -41,6 +42,7 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cublasLtMatmulDescCreate": (_pointer, _int, _int),
     "cublasLtMatmulDescSetAttribute": (_pointer, _int, _pointer, _size),
     "cublasLtMatrixLayoutCreate": (_pointer, _int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64),
+    "cublasLtMatrixLayoutSetAttribute": (_pointer, _int, _pointer, _size),
     "cublasLtMatmulPreferenceCreate": (_pointer,),
     "cublasLtMatmulPreferenceSetAttribute": (_pointer, _int, _pointer, _size),
     "cublasLtMatmulAlgoGetHeuristic": (*[_pointer] * 7, _int, _pointer, _pointer),
@@ -54,6 +56,7 @@ class Problem(NamedTuple):
     dtype, compute   of the factors (a key of _TYPES), and how they are multiplied
     x_order, w_order "C", or "F" for the transpose of an array in C order
     epilogue         what happens beside it
+    batch            how many w there are, one after the other, and y; x is the same for all
     alignments       of x, w, y and the vector: each address is a multiple of so many bytes
     """
 
@@ -66,6 +69,7 @@ class Problem(NamedTuple):
     w_order: str
     epilogue: int
     alignments: tuple[int, int, int, int]
+    batch: int = 1
 
 
 class Addresses(NamedTuple):
@@ -104,6 +108,12 @@ class Plan:
         self._w = self._factor(_TRANSA, factors, problem.columns, problem.inner, problem.w_order)
         self._x = self._factor(_TRANSB, factors, problem.inner, problem.rows, problem.x_order)
         self._y = _made("cublasLtMatrixLayoutCreate", result, problem.columns, problem.rows, problem.columns)
+        if problem.batch > 1:
+            strides = (problem.inner * problem.columns, 0, problem.rows * problem.columns)
+            for layout, stride in zip((self._w, self._x, self._y), strides, strict=True):
+                setter = "cublasLtMatrixLayoutSetAttribute"
+                _set(setter, layout, _BATCH_COUNT, ctypes.c_int32(problem.batch))
+                _set(setter, layout, _BATCH_STRIDE, ctypes.c_int64(stride))
         self._describe(_EPILOGUE, ctypes.c_uint32(problem.epilogue))
         self._point(at.vector)  # its alignment counts for the choice of an algorithm
         found = self._algorithms(problem)

@@ -27,9 +27,24 @@ _ALIGNED = 256  # bytes: more than any algorithm asks for
 
 @product.kernel("cupy")
 def _product(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
+    if exact and bias is None and w.ndim == 3:
+        return _batched(x, w)
     if not covers(x, w, exact):
         return NotImplemented
     return affine(factor(x, exact), factor(w, exact), bias, exact=exact)
+
+
+def _batched(x: Any, w: Any) -> Any:
+    """One x with each w of an array in C order."""
+    (batch, inner, columns), rows = w.shape, x.shape[0]
+    if not w.flags.c_contiguous or not covers(x, w.reshape(batch * inner, columns), exact=True):
+        return NotImplemented
+    y = array_namespace(x).empty((batch, rows, columns), dtype=x.dtype)
+    at = Addresses(address_of(x), address_of(w), address_of(y), 0)
+    alignments = (_alignment(at.x), _alignment(at.w), _alignment(at.y), _ALIGNED)
+    dtype, compute = _kind(x.dtype, "fp32")
+    problem = Problem(dtype, compute, rows, inner, columns, _order(x), "C", NOTHING, alignments, batch)
+    return y if execute(_device_of(x), problem, at) else NotImplemented
 
 
 def covers(x: Any, w: Any, exact: bool = False) -> bool:
