@@ -19,6 +19,7 @@ from xpnn.nn.linear import LinearParams
 from xpnn.nn.preprocessing import gathered, scaled
 from xpnn.optim.adam import adam_step
 from xpnn.optim.adaptive import adagrad_step, rmsprop_step
+from xpnn.optim.clipping import shortened
 from xpnn.optim.lion import lion_step
 from xpnn.optim.muon import muon_step
 from xpnn.optim.nadam import nadam_step
@@ -136,6 +137,12 @@ ACCELERATED = [
     AcceleratedCase("hits", count_hits, (_LOGITS, _LABELS, _SUMS)),
     AcceleratedCase("hits-ties", count_hits, (np.round(draw("z", 200, 3)), np.arange(200) % 4, _SUMS)),
     AcceleratedCase("hits-nan", count_hits, (_WITH_NAN, np.array([2, 1, 0, 0], np.int32), _SUMS)),
+    AcceleratedCase("shortened", shortened, (_LARGE, 1.5), {"donate": True}),
+    AcceleratedCase("shortened-not", shortened, (_leaves("g"), 1e3), {"donate": True}),
+    AcceleratedCase("shortened-huge", shortened, ([leaf * 2e19 for leaf in _leaves("g")], 1.0), {"donate": True}),
+    AcceleratedCase("shortened-zero", shortened, ([leaf * 0 for leaf in _leaves("g")], 1.0), {"donate": True}),
+    AcceleratedCase("shortened-nan", shortened, ([*_leaves("g"), np.array([1, np.nan, 2])], 1.0), {"donate": True}),
+    AcceleratedCase("shortened-many", shortened, (_leaves("g") * 20, 0.1), {"donate": False}),
     AcceleratedCase("product", product, (draw("x", 6, 5), draw("w", 5, 3))),
     AcceleratedCase("product-batched", product, (draw("x", 4, 5), draw("w", 3, 5, 2)), {"exact": True}),
     AcceleratedCase("product-bias", product, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),

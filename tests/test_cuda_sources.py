@@ -33,6 +33,7 @@ from xpnn.kernels.cupy import launch as launching
 from xpnn.kernels.cupy import lt, products
 from xpnn.nn.dense import dense
 from xpnn.nn.linear import LinearParams
+from xpnn.optim.clipping import shortened
 
 COMPILER = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
 C_TYPES = {"size": ctypes.c_longlong, "int": ctypes.c_int, "word": ctypes.c_uint32}
@@ -184,6 +185,17 @@ def test_columns_are_summed_in_as_many_rounds_as_it_takes(rows: int) -> None:
 
     x = draw("x", rows, 3)
     assert_close(column_sums(x), x.sum(axis=0))
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_the_norm_is_over_all_leaves() -> None:
+    """Over more than fit into one launch, and over fewer numbers than there are threads."""
+    for count in (1, 32, 33, 70):
+        grads = [draw(str(i), 40, 50) * (i + 1) for i in range(count)]
+        norm = float(np.sqrt(sum((g * g).sum() for g in grads)))
+        wanted = [g * (2.0 / (norm + 1e-6)) for g in grads]
+        for got, by_hand in zip(shortened(grads, 2.0, donate=True), wanted, strict=True):
+            assert_close(got, by_hand, ulps=512)
 
 
 @pytest.mark.usefixtures("on_numpy")

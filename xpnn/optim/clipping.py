@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn.arrays import tree
+from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError, as_float
@@ -38,10 +39,7 @@ class ClipGradNorm:
     def update(self, params: Tree, grads: Tree, state: Any, lr: Array, *, donate: bool = False) -> tuple[Tree, Any]:
         leaves = tree.leaves(grads)
         if leaves:
-            xp = array_namespace(leaves[0])
-            factor = self.max_norm / (l2_norm(leaves) + 1e-6)
-            factor = xp.minimum(factor, xp.ones_like(factor))
-            grads = tree.rebuild(grads, [g * factor for g in leaves])
+            grads = tree.rebuild(grads, shortened(leaves, self.max_norm, donate=donate))
         return self.optimizer.update(params, grads, state, lr, donate=donate)
 
 
@@ -73,6 +71,15 @@ class ClipGradValue:
             bound = xp.full((), self.clip_value, dtype=leaves[0].dtype, device=device_of(leaves[0]))
             grads = tree.rebuild(grads, [xp.minimum(xp.maximum(g, -bound), bound) for g in leaves])
         return self.optimizer.update(params, grads, state, lr, donate=donate)
+
+
+@accelerated
+def shortened(grads: list[Array], max_norm: float, *, donate: bool) -> list[Array]:
+    """g · min(1, max_norm / (‖g‖₂ + 1e-6)), the norm over all of them together."""
+    xp = array_namespace(grads[0])
+    factor = max_norm / (l2_norm(grads) + 1e-6)
+    factor = xp.minimum(factor, xp.ones_like(factor))
+    return [g * factor for g in grads]
 
 
 def l2_norm(leaves: list[Array]) -> Array:

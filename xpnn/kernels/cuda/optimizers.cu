@@ -56,6 +56,55 @@ KERNEL follow(GIVEN const leaves all, size n, const word *step, REAL rest) {
     }
 }
 
+/* A norm over all leaves, in so many parts that threads read side by side: part k has the numbers k, k + count, …
+   The largest magnitude is divided out first, as `l2_norm` of xpnn/optim/clipping.py does. */
+
+FUNCTION REAL larger(REAL a, REAL b) { return b > a || b != b ? b : a; } /* NaN, once met, stays */
+
+FUNCTION REAL unit_of(const REAL *largest, size many) {
+    REAL unit = 0;
+    for (size k = 0; k < many; ++k) unit = larger(unit, largest[k]);
+    return unit == 0 ? 1 : unit;
+}
+
+KERNEL largest(GIVEN const leaves all, size n, REAL *parts, size count) {
+    EACH(k, count) {
+        parts[k] = 0;
+        for (size i = k; i < n; i += count) {
+            int j = leaf_of(&all, i);
+            parts[k] = larger(parts[k], fabs(all.g[j][j ? i - all.end[j - 1] : i]));
+        }
+    }
+}
+
+/* y[k] = the largest of the k-th `chunk` of n numbers. */
+KERNEL largest_of(const REAL *x, REAL *y, size n, size chunk) {
+    EACH(k, (n + chunk - 1) / chunk) {
+        y[k] = 0;
+        for (size i = k * chunk; i < n && i < (k + 1) * chunk; ++i) y[k] = larger(y[k], x[i]);
+    }
+}
+
+KERNEL squares(GIVEN const leaves all, size n, const REAL *largest, size many, REAL *parts, size count) {
+    EACH(k, count) {
+        REAL unit = unit_of(largest, many), total = 0;
+        for (size i = k; i < n; i += count) {
+            int j = leaf_of(&all, i);
+            REAL x = all.g[j][j ? i - all.end[j - 1] : i] / unit;
+            total += x * x;
+        }
+        parts[k] = total;
+    }
+}
+
+KERNEL shorten(GIVEN const leaves all, size n, const REAL *largest, size many, const REAL *total, REAL max_norm) {
+    REAL wanted = max_norm / (unit_of(largest, many) * sqrt(*total) + (REAL)1e-6), factor = wanted > 1 ? 1 : wanted;
+    EACH(i, n) {
+        int j = leaf_of(&all, i);
+        all.p[j][j ? i - all.end[j - 1] : i] *= factor;
+    }
+}
+
 /* Words from g to p, for leaves of any kind: the ends count words of 4 bytes. */
 KERNEL overwrite(GIVEN const leaves all, size n) {
     EACH(i, n) {
