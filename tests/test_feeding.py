@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -164,7 +165,7 @@ def test_a_pinned_stage_keeps_its_buffers_and_takes_turns() -> None:
         seen.append((read.ctypes.data, read.tolist()))
     assert [numbers for _, numbers in seen] == [[turn] * 3 for turn in range(4)]
     assert len({address for address, _ in seen}) == 1 and len(where) == 2
-    assert copier.log == ["synchronize", "fill", "wait", "record"] * 4
+    assert copier.log == ["record"] + ["synchronize", "fill", "wait", "record"] * 4  # first, that the buffers are there
 
 
 def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +267,32 @@ def test_what_is_free_again_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tried == [1000, 1000]
     with pytest.raises(ZeroDivisionError):
         make_room(Place("numpy", "cpu", "cuda:0"), lambda rows: 1 // 0, 1000)
+
+
+def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error holds on to the frames that it came through, and they to their arrays."""
+
+    class Activations:
+        """What a step holds."""
+
+    alive: weakref.WeakSet[Activations] = weakref.WeakSet()
+    seen = []
+
+    def step(rows: int) -> None:
+        seen.append(len(alive))
+        alive.add(held := Activations())
+        if rows > 3:
+            raise MemoryError(f"Out of memory allocating 5 bytes for {held}")
+
+    monkeypatch.setattr(room, "free_bytes", lambda where: seen.append(len(alive)) or 100)
+    with pytest.raises(DeviceMemoryError, match="batches of 3 rows fit"):
+        make_room(Place("numpy", "cpu", "cuda:0"), step, 16)
+    try:
+        with room.at(Place("numpy", "cpu", "cuda:0")):
+            step(16)
+    except DeviceMemoryError as error:
+        assert "take smaller batches" in str(error) and not alive
+    assert seen == [0] * len(seen)
 
 
 def test_a_step_is_tried_before_the_first_on_a_gpu(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:

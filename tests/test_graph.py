@@ -292,6 +292,37 @@ def test_what_comes_after_a_run_waits_for_it_even_if_it_was_stopped(cuda: Any) -
     assert cuda.log == ["wait", "wait"]
 
 
+@pytest.mark.parametrize("in_work", [True, False])
+def test_torchs_capture_that_fails_is_ended_and_its_error_kept(monkeypatch: pytest.MonkeyPatch, in_work: bool) -> None:
+    torch = pytest.importorskip("torch")
+    log: list[str] = []
+
+    @contextlib.contextmanager
+    def graph(*what: Any, **how: Any) -> Any:
+        yield
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: "stream")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: log.append("replay")))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+        ended = lambda device, pool, name=name: log.append(f"{name} {device}")  # noqa: E731
+        monkeypatch.setattr(torch._C, name, ended, raising=False)
+    recorder = recorders.TorchGraphs(Place("torch", torch.device("cuda", 1), "cuda:1"))
+
+    def work() -> None:
+        if in_work:
+            raise KeyError("what went wrong")
+
+    with pytest.raises((KeyError, RuntimeError), match="what went wrong" if in_work else "during capture"):
+        recorder.record(work)
+    assert log == ["_cuda_endAllocateToPool 1", "_cuda_releasePool 1"] and gc.isenabled()
+    monkeypatch.setattr(torch.cuda, "graph", lambda *what, **how: contextlib.nullcontext())
+    recorder.record(lambda: log.append("work"))()
+    assert log[2:] == ["work", "replay"]
+
+
 @pytest.mark.parametrize(
     ("replayed", "said"), [(True, ""), (False, "a replay gives other values"), (None, "RuntimeError: no cublasLt")]
 )
@@ -306,6 +337,24 @@ def test_why_products_are_not_recorded(monkeypatch: pytest.MonkeyPatch, replayed
 
     monkeypatch.setattr(recorders, "recorder_for", lambda where: Recorder())
     assert recorders.why_not_recorded(find_place("cpu", "numpy")) == said
+
+
+def test_who_cannot_record_lets_its_memory_go(monkeypatch: pytest.MonkeyPatch, cuda: Any) -> None:
+    """Before the plain steps, which may need it."""
+    made: list[Any] = []
+
+    def make(job: Any, optimizer: Any) -> Any:
+        recorder = CupyGraphs(GPU)
+        monkeypatch.setattr(recorder, "record", lambda work: 1 // 0)
+        made.append(weakref.ref(recorder))
+        return GraphRunner(job, recorder)
+
+    monkeypatch.setattr(training, "make_runner", make)
+    with pytest.warns(UserWarning, match="not as a CUDA graph: ZeroDivisionError"):
+        trainer().fit(X, Y)
+    monkeypatch.undo()
+    gc.collect()
+    assert made[0]() is None
 
 
 def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any) -> None:

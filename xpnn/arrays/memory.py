@@ -14,7 +14,11 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an array library raised this for want of memory: CuPy's and torch's OutOfMemoryError, and JAX's text."""
     return isinstance(error, MemoryError) or bool(
-        re.search("OutOfMemory|RESOURCE_EXHAUSTED|cudaErrorMemoryAllocation", f"{type(error).__name__} {error}")
+        re.search(
+            "out.?of.?memory|RESOURCE_EXHAUSTED|cudaErrorMemoryAllocation|ALLOC_FAILED",
+            f"{type(error).__name__} {error}",
+            re.IGNORECASE,
+        )
     )
 
 

@@ -67,6 +67,7 @@ class PinnedStage:
         self._arrived, self._taken = [copier.event(), copier.event()], copier.event()
         self._arriving, self._read = ([copier.empty(*kind) for kind in kinds] for _ in range(2))
         self._turn = 0
+        copier.record(self._taken)  # the buffers are there, and zero, before the first copy
 
     def put(self, fill: Fill) -> list[Array]:
         self._turn = 1 - self._turn

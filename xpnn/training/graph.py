@@ -98,23 +98,22 @@ class GraphRunner(PlainRunner):
 
     def __init__(self, job: Job, recorder: Recorder | None = None) -> None:
         super().__init__(job)
-        self._recorder = recorder or recorder_for(job.where)
+        self._recorder: Recorder | None = recorder or recorder_for(job.where)  # None: what could not be recorded
         self._buffers: Any = None  # the state, where it stays
         self._recordings: list[Recorded] = []
-        self._refused = False
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
-        if self._refused:
+        if self._recorder is None:
             return super().train(state, data, batches, start, stop)
         self._take_over(state)
         try:
             with computing(self._job.where, self._job.precision):
-                recorded = self._recorded_for(data, batches)
+                recorded = self._recorded_for(self._recorder, data, batches)
                 with self._recorder.running():
                     recorded.run(data, batches, start, stop)
             return self._buffers
         except _CannotRecord as error:
-            self._refused = True
+            self._recorder = None  # and its memory
             self._recordings.clear()
             warnings.warn(f"training runs step by step, not as a CUDA graph: {error}", stacklevel=6)
         return super().train(self._buffers, data, batches, start, stop)
@@ -127,7 +126,7 @@ class GraphRunner(PlainRunner):
         elif state is not self._buffers:
             _copy_into(self._buffers, state)
 
-    def _recorded_for(self, data: Data, batches: Array) -> Recorded:
+    def _recorded_for(self, recorder: Recorder, data: Data, batches: Array) -> Recorded:
         """The recording of such steps; of other data none are kept, whose memory would be kept with them."""
         for recorded in self._recordings:
             if recorded.fits(data, batches):
@@ -135,12 +134,14 @@ class GraphRunner(PlainRunner):
         self._recordings = [kept for kept in self._recordings if kept.is_of(data)]
         recorded = Recorded(self._job.training, self._buffers, data, batches, self._job.where)
         try:
-            with self._recorder.running():
-                recorded.record(self._recorder)
+            with recorder.running():
+                recorded.record(recorder)
         except Exception as error:  # whatever it is, a plain run goes on from the same state
-            raise _CannotRecord(one_line(error)) from error
-        self._recordings.append(recorded)
-        return recorded
+            why = one_line(error)
+        else:
+            self._recordings.append(recorded)
+            return recorded
+        raise _CannotRecord(why)  # out of reach of the error, whose frames keep arrays alive
 
 
 class _CannotRecord(Exception):

@@ -36,6 +36,19 @@ class Again:
         return contextlib.nullcontext()
 
 
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """What the garbage collector lets go may call CUDA, which a capture does not survive."""
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 class CupyGraphs:
     """On a stream of its own, with memory that nobody else is given, because a replay writes to it again.
 
@@ -49,7 +62,11 @@ class CupyGraphs:
         self._cuda, held = cupy.cuda, []
 
         def hold(size: int) -> Any:
-            memory = cupy.cuda.Memory(size)
+            try:
+                memory = cupy.cuda.Memory(size)
+            except Exception:  # whatever it is, the second try tells
+                cupy.get_default_memory_pool().free_all_blocks()
+                memory = cupy.cuda.Memory(size)
             held.append(memory)
             return cupy.cuda.MemoryPointer(memory, 0)
 
@@ -57,19 +74,15 @@ class CupyGraphs:
         weakref.finalize(self, _let_go, where.device, self._stream, self._pool, held).atexit = False
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        stream, collects = self._stream, gc.isenabled()
-        gc.collect()
-        gc.disable()  # what the collector lets go may call CUDA, which a capture does not survive
-        stream.begin_capture()
-        try:
-            work()
-        except BaseException:
-            with contextlib.suppress(Exception):  # else it is left capturing, and refuses everything that follows
-                stream.end_capture()
-            raise
-        finally:
-            if collects:
-                gc.enable()
+        stream = self._stream
+        with _nothing_collected():
+            stream.begin_capture()
+            try:
+                work()
+            except BaseException:
+                with contextlib.suppress(Exception):  # else it is left capturing, and refuses everything that follows
+                    stream.end_capture()
+                raise
         graph = stream.end_capture()
         graph.upload(stream)
         return lambda: graph.launch(stream)
@@ -93,18 +106,32 @@ def _let_go(device: Any, stream: Any, pool: Any, held: list[Any]) -> None:
 
 
 class TorchGraphs:
-    """On a side stream, as torch wants it; its graphs share a pool of memory of their own."""
+    """On a side stream, as torch wants it; each graph has a pool of memory of its own."""
 
     def __init__(self, where: Place) -> None:
         import torch
 
-        self._cuda, self._device = torch.cuda, where.device
-        self._stream, self._pool = torch.cuda.Stream(where.device), torch.cuda.graph_pool_handle()
+        self._torch, self._cuda, self._device = torch, torch.cuda, where.device
+        self._stream = torch.cuda.Stream(where.device)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        graph = self._cuda.CUDAGraph()
-        with self._cuda.graph(graph, pool=self._pool, stream=self._stream):
-            work()
+        """A capture that failed is ended by hand where torch leaves it open: else its allocator waits for the end."""
+        graph, pool = self._cuda.CUDAGraph(), self._cuda.graph_pool_handle()
+        capture = self._cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local")
+        failure: BaseException | None = None
+        try:
+            with _nothing_collected(), capture:
+                try:
+                    work()
+                except BaseException as error:
+                    failure = error  # torch's own, on leaving, would say less
+        except Exception as error:
+            for end in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+                with contextlib.suppress(Exception):
+                    getattr(self._torch._C, end)(self._device.index, pool)
+            raise (failure or error) from None
+        if failure is not None:
+            raise failure
         return graph.replay
 
     @contextlib.contextmanager

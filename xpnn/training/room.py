@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any
 
 from xpnn.arrays.device import Place, current
 from xpnn.arrays.driver import one_line
@@ -13,17 +13,26 @@ from xpnn.errors import DeviceMemoryError, XpnnError
 _FINENESS = 16  # the largest batch is found to a sixteenth of itself
 
 
-@contextmanager
-def at(where: Place) -> Iterator[None]:
+class at:
     """Inside, this device is the current one, and want of its memory is a DeviceMemoryError."""
-    try:
-        with current(where):
-            yield
-    except Exception as error:
-        if isinstance(error, XpnnError) or not (where.is_gpu and is_out_of_memory(error)):
-            raise
-        facts = short_of_memory(where, error)
-        raise DeviceMemoryError(f"{where.name} ran out of memory: {facts}; take smaller batches") from error
+
+    def __init__(self, where: Place) -> None:
+        self._where, self._current = where, current(where)
+
+    def __enter__(self) -> None:
+        self._current.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._current.__exit__(kind, error, trace)
+        if error is None or isinstance(error, XpnnError) or not (self._where.is_gpu and is_out_of_memory(error)):
+            return
+        facts = short_of_memory(self._where, without_arrays(error))
+        told = DeviceMemoryError(f"{self._where.name} ran out of memory: {facts}; take smaller batches")
+        del error, trace  # which this frame, itself one of the new error's, would keep alive
+        try:
+            raise told
+        finally:
+            told.__context__ = None
 
 
 def make_room(where: Place, step: Callable[[int], None], batch_size: int) -> None:
@@ -38,10 +47,11 @@ def make_room(where: Place, step: Callable[[int], None], batch_size: int) -> Non
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            return error
+            return without_arrays(error)
         return None
 
     if failure(batch_size) is None:
+        give_back(where)  # what is recorded later takes its memory elsewhere
         return
     give_back(where)
     error = failure(batch_size)
@@ -59,6 +69,12 @@ def make_room(where: Place, step: Callable[[int], None], batch_size: int) -> Non
             give_back(where)
     cure = f"batches of {fits} rows fit" if fits else "not even one row fits: take a smaller network"
     raise DeviceMemoryError(f"{where.name} has too little memory for batches of {batch_size} rows: {facts}; {cure}")
+
+
+def without_arrays(error: BaseException) -> BaseException:
+    """The error without the frames that it came through, which keep their arrays alive."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def short_of_memory(where: Place, error: BaseException) -> str:

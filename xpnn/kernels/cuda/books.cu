@@ -20,9 +20,12 @@ KERNEL hits(const REAL *z, const int *target, REAL *parts, size rows, int classe
         int found = 0;
         for (size r = k * chunk; r < rows && r < (k + 1) * chunk; ++r) {
             const REAL *row = z + r * classes;
+            REAL top = row[0];
             int best = 0;
-            for (int c = 1; c < classes; ++c)
-                if (row[c] > row[best] || (row[c] != row[c] && row[best] == row[best])) best = c;
+            for (int c = 1; c < classes; ++c) {
+                REAL v = row[c];
+                if (v > top || (v != v && top == top)) top = v, best = c;
+            }
             found += best == target[r];
         }
         parts[k] = found;

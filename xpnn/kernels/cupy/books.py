@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xpnn.arrays.namespace import array_namespace
@@ -10,7 +11,7 @@ from xpnn.kernels.cupy.optimizers import is_flat, tables
 from xpnn.training.metrics import AccuracySums, count_hits
 from xpnn.training.step import booked, follow
 
-_CHUNK, _CLASSES, _ROWS = 64, 256, 2**16  # rows that one thread goes through, and the most of both that are taken
+_LEAST, _CLASSES, _ROWS = 8, 256, 2**16  # rows that a thread goes through; and the most of both that are taken
 
 
 @booked.kernel("cupy")
@@ -42,9 +43,10 @@ def _count_hits(prediction: Any, target: Any, sums: AccuracySums) -> Any:
     if classes > _CLASSES or rows > _ROWS or kind.name not in C_NAMES or sums.seen.dtype != kind:
         return NotImplemented
     xp = array_namespace(prediction)
-    parts, new = xp.empty(-(-rows // _CHUNK), dtype=kind), xp.empty(2, dtype=kind)
+    chunk = max(_LEAST, math.isqrt(rows))  # for both launches alike: threads wait for their numbers
+    parts, new = xp.empty(-(-rows // chunk), dtype=kind), xp.empty(2, dtype=kind)
     labels = xp.ascontiguousarray(xp.astype(target, xp.int32, copy=False))
-    launch("hits", kind, parts.size, xp.ascontiguousarray(prediction), labels, parts, rows, classes, _CHUNK)
+    launch("hits", kind, parts.size, xp.ascontiguousarray(prediction), labels, parts, rows, classes, chunk)
     launch("add_hits", kind, 1, parts, sums.correct, sums.seen, new, parts.size, rows)
     return AccuracySums(new[0, ...], new[1, ...])
 

@@ -125,7 +125,7 @@ def column_sums(x: Any) -> Any:
     """The sum over the rows of x, (rows, columns), always in the same order."""
     xp, (rows, columns) = array_namespace(x), x.shape
     while True:
-        chunk = rows if rows <= 2 * _CHUNK else _CHUNK
+        chunk = rows if rows <= _CHUNK else min(_CHUNK, max(8, math.isqrt(rows)))
         parts = -(-rows // chunk)
         y = xp.empty((parts, columns), dtype=x.dtype)
         launch("column_sums", x.dtype, parts * columns, x, y, rows, columns, chunk)

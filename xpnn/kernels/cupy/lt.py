@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 _WORKSPACE = 32 * 2**20  # bytes, as cuBLAS advises for Hopper
 _CANDIDATES = 8  # algorithms that are timed, with XPNN_TUNE=1
 
-_OPERATION_T = 1
+_OPERATION_T, _NOT_SUPPORTED = 1, 15
 _TRANSA, _TRANSB, _EPILOGUE, _VECTOR_POINTER = 3, 4, 7, 8  # of a description
 _BATCH_COUNT, _BATCH_STRIDE = 5, 6  # of a layout
 _MAX_WORKSPACE_BYTES, _MIN_ALIGNMENTS = 1, (5, 6, 7, 8)  # of a preference; of A, B, C and D
@@ -93,6 +93,14 @@ class Result(ctypes.Structure):
     )
 
 
+class LtError(RuntimeError):
+    """A function of cublasLt failed."""
+
+    def __init__(self, name: str, status: int) -> None:
+        super().__init__(f"{name} failed with status {status}")
+        self.status = status
+
+
 class Plan:
     """A product of one kind, ready to run.
 
@@ -151,8 +159,10 @@ class Plan:
         rest = (preference, wanted, ctypes.byref(results), ctypes.byref(count))
         try:
             call("cublasLtMatmulAlgoGetHeuristic", library().handle, self._description, *layouts, *rest)
-        except RuntimeError:  # status 15, "not supported": there is none
-            return []
+        except LtError as error:
+            if error.status == _NOT_SUPPORTED:  # there is none
+                return []
+            raise
         return [result for result in results[: count.value] if result.state == 0]
 
     def run(self, at: Addresses) -> None:
@@ -180,7 +190,7 @@ class Plan:
                 if turn == 3:
                     start.record()
                 self._run(algorithm, at)
-        except RuntimeError:
+        except LtError:
             return float("inf")
         stop.record()
         stop.synchronize()
@@ -223,20 +233,23 @@ def library() -> Library:
 
 @functools.cache
 def _workspace(device: int, stream: int) -> Any:
-    """Memory that a product may scratch in: one for each stream, and never given back, as graphs remember it."""
+    """Memory that a product may scratch in: one for each stream, and never given back, as graphs remember it.
+
+    Not of a pool, of which it might keep a larger block.
+    """
     import cupy
 
-    return cupy.cuda.alloc(_WORKSPACE)
+    return cupy.cuda.Memory(_WORKSPACE)
 
 
 def call(name: str, *values: Any) -> None:
-    """Raises RuntimeError with cublasLt's status where that is not 0."""
+    """Raises LtError where cublasLt's status is not 0."""
     function = getattr(library().functions, name)
     if len(values) != len(PROTOTYPES[name]):
         raise TypeError(f"{name} takes {len(PROTOTYPES[name])} arguments, not {len(values)}")  # ctypes takes more
     status = function(*values)
     if status:
-        raise RuntimeError(f"{name} failed with status {status}")
+        raise LtError(name, status)
 
 
 def _made(create: str, *values: Any) -> Any:

@@ -87,12 +87,16 @@ def _shortened(grads: list[Any], max_norm: float, *, donate: bool) -> Any:
 def _overwrite(buffers: list[Any], values: list[Any]) -> Any:
     parts = [part for pair in zip(buffers, values, strict=True) for part in pair]
     alike = all(old.dtype == new.dtype for old, new in zip(buffers, values, strict=True))
-    if not alike or not all(part.flags.c_contiguous and part.nbytes % 4 == 0 for part in parts):
+    if not alike or not all(part.flags.c_contiguous and _is_words(part) for part in parts):
         return NotImplemented
     as_words = [[part.reshape(-1).view("uint32") for part in group] for group in (buffers, values)]
     for table, n in tables(p=as_words[0], g=as_words[1]):
         launch("overwrite", "float32", n, table, n)
     return None
+
+
+def _is_words(x: Any) -> bool:
+    return x.nbytes % 4 == 0 and (not x.size or address_of(x) % 4 == 0)
 
 
 def is_flat(*groups: list[Any]) -> bool:

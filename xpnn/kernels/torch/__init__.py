@@ -32,6 +32,8 @@ Pair = tuple[Callable[..., Any], Callable[..., Any]]
 # (x.T @ dz with 512 rows, 1024 and 10 columns: 1231 against 246 µs, AMD EPYC, one thread, 2026-11-21).
 _NARROW = 16
 
+_HAS_OUT_DTYPE = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)  # of torch.mm: pytorch/pytorch#150812
+
 aten = torch.ops.aten
 
 
@@ -129,7 +131,7 @@ def _product(x: Tensor, w: Tensor, bias: Tensor | None = None, *, exact: bool = 
             y = x @ w
         finally:
             torch.set_float32_matmul_precision(before)
-    elif x.is_cuda:
+    elif x.is_cuda and x.ndim == w.ndim == 2 and _HAS_OUT_DTYPE:
         y = torch.mm(x.bfloat16(), w.bfloat16(), out_dtype=torch.float32)
     else:
         y = x.bfloat16().float() @ w.bfloat16().float()
