@@ -26,9 +26,10 @@ class at:
         self._current.__exit__(kind, error, trace)
         if error is None or isinstance(error, XpnnError) or not (self._where.is_gpu and is_out_of_memory(error)):
             return
+        del trace  # this frame is one of the new error's, which would keep the old one's alive
         facts = short_of_memory(self._where, without_arrays(error))
+        del error
         told = DeviceMemoryError(f"{self._where.name} ran out of memory: {facts}; take smaller batches")
-        del error, trace  # which this frame, itself one of the new error's, would keep alive
         try:
             raise told
         finally:
