@@ -30,7 +30,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would tak
 REHEARSED = os.environ.get("XPNN_GPU_TESTS") == "rehearse"
 _REQUIRED = os.environ.get("XPNN_GPU_TESTS") == "require"
 ON_CPU = {"cupy": "numpy", "torch": "torch", "jax": "jax"}  # who is rehearsed by whom
-LIBRARIES = [library for library in ON_CPU if REHEARSED or not NAMED or library in NAMED]
+LIBRARIES = [library for library in ON_CPU if not NAMED or library in NAMED]
 RECORDING = [library for library in LIBRARIES if library != "jax"]  # those whose steps become CUDA graphs
 
 
