@@ -1,0 +1,265 @@
+"""What the tests on a GPU share: where they run, what they train, and what a device says of its memory and its work.
+
+XPNN_GPU_TESTS=require    a library that cannot use the GPU is a failure, and no reason to skip
+XPNN_GPU_TESTS=rehearse   all on the CPU, with NumPy for CuPy and plain calls for graphs: what is no GPU's part is run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from conftest import NAMED, make_backend
+
+from xpnn import nn, optim
+from xpnn.arrays import driver, probe, tree
+from xpnn.arrays.device import Place, current
+from xpnn.training import Trainer, runners
+from xpnn.training import trainer as training
+from xpnn.training.graph import GraphRunner
+from xpnn.training.plain import download
+from xpnn.training.recorders import Again
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of what the others share
+
+REHEARSED = os.environ.get("XPNN_GPU_TESTS") == "rehearse"
+_REQUIRED = os.environ.get("XPNN_GPU_TESTS") == "require"
+ON_CPU = {"cupy": "numpy", "torch": "torch", "jax": "jax"}  # who is rehearsed by whom
+LIBRARIES = [library for library in ON_CPU if not NAMED or library in NAMED]
+RECORDING = [library for library in LIBRARIES if library != "jax"]  # those whose steps become CUDA graphs
+
+
+def place_of_library(library: str) -> Place:
+    """The first GPU for a library, or else a reason to skip."""
+    if REHEARSED:
+        return make_backend(ON_CPU[library]).where
+    failure = probe.first_failure(probe.stages(library))
+    if failure is None:
+        return make_backend("cupy" if library == "cupy" else f"{library}-cuda").where
+    reason = f"{library} fails at {failure.name}: {failure.detail}"
+    if _REQUIRED:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def has_tensor_cores(where: Place) -> bool:
+    return not where.is_gpu or driver.capability(0) >= (8, 0)
+
+
+def rehearsed_runner(job: Any, optimizer: Any) -> Any:
+    """What a GPU's runner is, on the CPU: running the work again stands in for a replay."""
+    if job.where.library in ("numpy", "torch") and os.environ.get("XPNN_GRAPH") != "0":
+        return GraphRunner(job, Again())
+    return runners.make_runner(job, optimizer)
+
+
+def rehearse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on runners on the CPU are as on a GPU: recorded, and torch's by its own operations."""
+    monkeypatch.setattr(runners, "_is_ours", lambda part: False)
+    monkeypatch.setattr(training, "make_runner", rehearsed_runner)
+
+
+class Plan(NamedTuple):
+    """What is trained, and how."""
+
+    model: nn.Sequential
+    optimizer: Any
+    loss: nn.Loss = nn.CrossEntropyLoss()
+    ema: float | None = None
+    weighted: bool = False
+
+
+ROWS, BATCH, EPOCHS = 1300, 64, 24  # 20 full batches and one of 20 rows: 504 steps
+_FRONT = (nn.Flatten(), nn.Scale(1 / 255))
+_NORMS = (
+    *_FRONT,
+    nn.Linear(784, 128, bias=False),
+    nn.BatchNorm1d(128),
+    nn.GELU(),
+    nn.Dropout(0.2),
+    nn.Residual(nn.Sequential(nn.LayerNorm(128), nn.Linear(128, 128), nn.SiLU())),
+    nn.RMSNorm(128),
+    nn.Linear(128, 10),
+)
+_NESTEROV = optim.SGD(optim.CosineAnnealingLR(1e-2, EPOCHS), momentum=0.9, weight_decay=1e-4, nesterov=True)
+
+PLANS = {
+    "adam": Plan(nn.Sequential(*_FRONT, *nn.MLP(784, 10, (400, 100), dropout=0.3).layers), optim.Adam(1e-4)),
+    "sgd": Plan(nn.Sequential(*_FRONT, *nn.MLP(784, 10, (400, 100), dropout=[0.5, 0.2]).layers), _NESTEROV, ema=0.99),
+    "norms": Plan(
+        nn.Sequential(*_NORMS),
+        optim.ClipGradNorm(optim.AdamW(optim.OneCycleLR(3e-4, EPOCHS)), 1.0),
+        nn.CrossEntropyLoss(label_smoothing=0.1),
+        ema=0.99,
+        weighted=True,
+    ),
+}
+
+
+@functools.cache
+def images() -> tuple[np.ndarray, np.ndarray]:
+    """(bytes (rows, 28, 28), labels): ten kinds of strokes with much noise, and some labels that are wrong."""
+    generator = np.random.default_rng(0)
+    strokes, kinds = generator.random((10, 784)) < 0.2, generator.integers(0, 10, ROWS)
+    inked = strokes[kinds] ^ (generator.random((ROWS, 784)) < 0.15)
+    x = np.where(inked, generator.integers(64, 256, (ROWS, 784)), 0).astype(np.uint8).reshape(ROWS, 28, 28)
+    return x, np.where(generator.random(ROWS) < 0.1, 0, kinds).astype(np.int32)
+
+
+class Outcome(NamedTuple):
+    """records: without the seconds; leaves: the whole state on the host; prediction: of the first 100 images."""
+
+    records: list[dict[str, Any]]
+    leaves: list[np.ndarray]
+    prediction: np.ndarray
+
+    @property
+    def bits(self) -> tuple[Any, ...]:
+        """What two runs that are the same have in common."""
+        return self.records, [leaf.tobytes() for leaf in self.leaves], self.prediction.tobytes()
+
+
+def outcome(run: Trainer, x: np.ndarray, records: Any = None) -> Outcome:
+    kept = [{name: value for name, value in log.items() if name != "seconds"} for log in records or run.history]
+    leaves = [np.array(leaf) for leaf in tree.leaves(download(run.state))]
+    return Outcome(kept, leaves, run.predict(x))
+
+
+def trainer_of(plan: Plan, where: Place, dtype: str = "float32", **options: Any) -> Trainer:
+    return Trainer(plan.model, plan.loss, plan.optimizer, ema=plan.ema, device=where, dtype=dtype, **options)
+
+
+def trained(name: str, where: Place, dtype: str, epochs: int = EPOCHS) -> tuple[Trainer, Outcome]:
+    """One of the plans, on the images."""
+    (x, y), plan = images(), PLANS[name]
+    run = trainer_of(plan, where, dtype, seed=3)
+    weight = np.linspace(0.5, 1.5, ROWS) if plan.weighted else None
+    run.fit(x, y, epochs=epochs, batch_size=BATCH, sample_weight=weight, validation_data=(x[:200], y[:200]))
+    return run, outcome(run, x[:100])
+
+
+@functools.cache
+def trained_on_numpy(name: str, dtype: str) -> Outcome:
+    return trained(name, make_backend("numpy").where, dtype)[1]
+
+
+def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
+    """The largest difference, relative to the largest number of its leaf; of floats."""
+    found = [0.0]
+    for one, other in zip(some, others, strict=True):
+        assert one.shape == other.shape
+        if other.dtype.kind == "f" and other.size:
+            found.append(float(np.max(np.abs(one - other)) / max(np.max(np.abs(other)), 1e-30)))
+    return max(found)
+
+
+def is_recorded(run: Trainer) -> bool:
+    """Whether its steps were recorded, and none was refused."""
+    runner = run._runner
+    return isinstance(runner, GraphRunner) and not runner._refused and bool(runner._recordings)
+
+
+def bytes_in_use(where: Place) -> int:
+    """What arrays hold there at this moment, to the byte."""
+    match where.library:
+        case "cupy":
+            import cupy
+
+            with where.device:
+                return int(cupy.get_default_memory_pool().used_bytes())
+        case "torch" if where.is_gpu:
+            import torch
+
+            return int(torch.cuda.memory_allocated(where.device))
+        case "jax":
+            return int((where.device.memory_stats() or {}).get("bytes_in_use", 0))
+        case _:
+            return 0
+
+
+def bytes_taken(where: Place) -> int:
+    """What the device has given away, whoever has it: pools, graphs and libraries too; of JAX, what it knows of."""
+    match where.library:
+        case "cupy":
+            import cupy
+
+            with where.device:
+                free, total = cupy.cuda.runtime.memGetInfo()
+            return int(total - free)
+        case "torch" if where.is_gpu:
+            import torch
+
+            free, total = torch.cuda.mem_get_info(where.device)
+            return int(total - free)
+        case _:
+            return bytes_in_use(where)
+
+
+def finish(where: Place) -> None:
+    """Wait for all that was asked of the device."""
+    match where.library:
+        case "cupy":
+            import cupy
+
+            with where.device:
+                cupy.cuda.runtime.deviceSynchronize()
+        case "torch" if where.is_gpu:
+            import torch
+
+            torch.cuda.synchronize(where.device)
+
+
+@contextlib.contextmanager
+def own_stream(where: Place) -> Iterator[None]:
+    """Inside, CuPy computes on a stream that waits for no other; all that was begun is done at the end."""
+    if where.library != "cupy":
+        yield
+        return
+    import cupy
+
+    with where.device, cupy.cuda.Stream(non_blocking=True) as stream:
+        yield
+        stream.synchronize()
+
+
+_SPIN = """
+extern "C" __global__ void spin(long long cycles) {
+    long long start = clock64();
+    while (clock64() - start < cycles) {}
+}
+"""
+_CYCLES = 1_500_000_000  # some 0.8 s
+
+
+@contextlib.contextmanager
+def busy(where: Place) -> Iterator[Callable[[], bool]]:
+    """Gives the device work for most of a second; inside, tells whether it still has: nobody has waited for it then."""
+    finish(where)
+    if where.library == "cupy":
+        import cupy
+
+        with current(where):
+            spin = cupy.RawKernel(_SPIN, "spin")
+            spin((1,), (1,), (np.int64(1),))  # compiled and loaded
+            finish(where)
+            spin((1,), (1,), (np.int64(_CYCLES),))
+            event = cupy.cuda.Event()
+            event.record()
+        yield lambda: not event.done
+    elif where.library == "torch" and where.is_gpu:
+        import torch
+
+        torch.cuda._sleep(1)
+        finish(where)
+        torch.cuda._sleep(_CYCLES)
+        done = torch.cuda.Event()
+        done.record()
+        yield lambda: not done.query()
+    else:
+        yield lambda: True
+    finish(where)

@@ -1,0 +1,592 @@
+"""What only a CUDA GPU can show: long runs beside NumPy's, graphs beside plain steps, cublasLt, memory, the command.
+
+Kernels beside their references are `XPNN_BACKENDS=cupy tests/test_kernels.py`. How to rehearse this: see gpu.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gpu
+import numpy as np
+import pytest
+from gpu import BATCH, LIBRARIES, PLANS, RECORDING, REHEARSED, ROWS, Plan, images, outcome, trained, trainer_of
+from networks import plan as random_plan
+
+from xpnn import load_model, nn, optim
+from xpnn.arrays import driver, tree
+from xpnn.arrays.buffers import address_of
+from xpnn.arrays.device import Place, current, find_place, place, to_numpy
+from xpnn.arrays.memory import give_back
+from xpnn.arrays.namespace import device_of
+from xpnn.arrays.products import multiplying_in, product
+from xpnn.data import load
+from xpnn.errors import DeviceMemoryError
+from xpnn.kernels.cupy import lt, products
+from xpnn.training import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, Trainer, feeding, room
+from xpnn.training.plain import PlainRunner, computing
+
+if REHEARSED:
+    from test_cuda_sources import executed, loops, on_numpy  # noqa: F401
+elif not driver.gpu_names():
+    pytest.skip("there is no GPU", allow_module_level=True)
+
+
+@pytest.fixture(autouse=True)
+def rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
+    if REHEARSED:
+        gpu.rehearse(monkeypatch)
+
+
+@pytest.fixture(params=LIBRARIES)
+def where(request: pytest.FixtureRequest) -> Place:
+    return gpu.place_of_library(request.param)
+
+
+@pytest.fixture(params=RECORDING)
+def recording(request: pytest.FixtureRequest) -> Place:
+    """A library whose steps are recorded."""
+    return gpu.place_of_library(request.param)
+
+
+@pytest.fixture
+def cupy_place(request: pytest.FixtureRequest) -> Place:
+    """CuPy's; rehearsed, its kernels run as C loops on NumPy, and NumPy multiplies for cublasLt."""
+    if "cupy" not in LIBRARIES:
+        pytest.skip("XPNN_BACKENDS does not name cupy")
+    where = gpu.place_of_library("cupy")
+    if REHEARSED:
+        request.getfixturevalue("on_numpy")
+    return where
+
+
+@contextlib.contextmanager
+def never_refused() -> Iterator[None]:
+    """Inside, a step that cannot be recorded is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
+# -- first of all ------------------------------------------------------------------------------------------------------
+
+
+def test_smoke_a_product_on_a_stream_of_its_own(cupy_place: Place) -> None:
+    x, w, bias = numbers(5, 7), numbers(7, 3), numbers(3)
+    with gpu.own_stream(cupy_place):
+        y = products.affine(*(placed(part, "float32", cupy_place) for part in (x, w, bias)), relu=True)
+        assert_near(to_numpy(y), np.maximum(x @ w + bias, 0), np.abs(x) @ np.abs(w) + 1, 2e-6)
+
+
+def test_smoke_a_recorded_step(recording: Place) -> None:
+    x, y = images()
+    run = trainer_of(PLANS["adam"], recording)
+    with never_refused():
+        run.fit(x[:BATCH], y[:BATCH], batch_size=BATCH)
+    assert gpu.is_recorded(run)
+
+
+# -- by value, beside NumPy --------------------------------------------------------------------------------------------
+
+FAR = {"float64": 1e-9, "float32": 1e-2}  # of the state, relative to the largest number of each leaf; seen on CPUs:
+NEAR = {"float64": 1e-9, "float32": 1e-4}  # 2e-14 and 1e-4; and of losses and predictions: 3e-15 and 4e-6
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", PLANS)
+def test_504_steps_are_those_of_numpy(name: str, dtype: str, where: Place) -> None:
+    with never_refused():
+        run, got = trained(name, where, dtype)
+    wanted = gpu.trained_on_numpy(name, dtype)
+    assert run.steps == 504
+    if where.library != "jax":
+        assert gpu.is_recorded(run)
+    assert gpu.distance(got.leaves, wanted.leaves) < FAR[dtype]
+    assert gpu.distance([got.prediction], [wanted.prediction]) < NEAR[dtype]
+    for one, other in zip(got.records, wanted.records, strict=True):
+        for log in ("loss", "val_loss", "lr"):
+            assert abs(one[log] - other[log]) < NEAR[dtype], (log, one, other)
+        for log in ("accuracy", "val_accuracy"):
+            assert abs(one[log] - other[log]) < {"float64": 1e-9, "float32": 0.006}[dtype], (log, one, other)
+
+
+def test_10_000_steps_end_where_numpys_end_and_take_no_more_memory(where: Place) -> None:
+    """45 steps an epoch, the last one of 29 rows; the memory is that after 20 epochs."""
+    digits, epochs = load("digits"), 12 if REHEARSED else 223
+    optimizer = optim.Adam(optim.CosineAnnealingLR(1e-3, epochs))
+    model = nn.Sequential(nn.Flatten(), nn.Scale(1 / 16), *nn.MLP(64, 10, (48, 24), dropout=0.1).layers)
+    seen: list[tuple[int, int]] = []
+
+    def look(run: Trainer, logs: Any) -> None:
+        if logs["epoch"] in (20, epochs):
+            gc.collect()
+            gpu.finish(where)
+            seen.append((gpu.bytes_in_use(where), gpu.bytes_taken(where)))
+
+    accuracy = []
+    for there, callbacks in ((where, [look]), (gpu.make_backend("numpy").where, [])):
+        run = Trainer(model, nn.CrossEntropyLoss(), optimizer, seed=1, device=there, dtype="float32")
+        run.fit(digits.x_train, digits.y_train, epochs=epochs, batch_size=32, callbacks=callbacks)
+        accuracy.append(run.evaluate(digits.x_test, digits.y_test)["accuracy"])
+    assert run.steps == 45 * epochs
+    assert abs(accuracy[0] - accuracy[1]) <= 0.01 and accuracy[0] > (0.8 if REHEARSED else 0.96)
+    (in_use, taken), (in_use_later, taken_later) = seen[0], seen[-1]
+    assert in_use_later - in_use < 2**20
+    assert taken_later - taken < 2**24
+
+
+# -- replayed, beside plain --------------------------------------------------------------------------------------------
+
+
+def both_ways(run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """What it gives with steps that are recorded, and with the same kernels one by one."""
+    with never_refused():
+        recorded = run()
+    monkeypatch.setenv("XPNN_GRAPH", "0")
+    plain = run()
+    monkeypatch.delenv("XPNN_GRAPH")
+    return recorded, plain
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", PLANS)
+def test_replays_have_the_bits_of_plain_steps(
+    name: str, dtype: str, recording: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded, plain = both_ways(lambda: trained(name, recording, dtype, epochs=3), monkeypatch)
+    assert gpu.is_recorded(recorded[0]) and isinstance(plain[0]._runner, PlainRunner)
+    assert not gpu.is_recorded(plain[0])
+    assert recorded[1].bits == plain[1].bits
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_replays_of_random_networks_have_the_bits_of_plain_steps(
+    number: int, recording: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All optimizers and losses of the catalogue; three steps an epoch, the last of which has the remainder."""
+    ours = random_plan(number)
+
+    def run() -> tuple[bool, Any]:
+        one = Trainer(ours.model, ours.loss, ours.optimizer, ema=0.9, device=recording, dtype="float32")
+        one.load(ours.params)
+        one.fit(ours.x, ours.y, epochs=2, batch_size=ours.batch_size, sample_weight=ours.weight)
+        return gpu.is_recorded(one), outcome(one, ours.x).bits
+
+    recorded, plain = both_ways(run, monkeypatch)
+    assert recorded[0] and not plain[0]
+    assert recorded[1] == plain[1]
+
+
+def test_what_a_training_goes_through_is_the_same_replayed(
+    recording: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Callbacks each epoch, early stopping, a second fit, other data, load(), and a model that is saved and goes on."""
+    (x, y), plan = images(), PLANS["adam"]._replace(ema=0.99)
+
+    def slower(run: Trainer, logs: Any) -> None:
+        run.lr_scale *= 0.9
+
+    def run() -> list[Any]:
+        one, found = trainer_of(plan, recording, seed=5), []
+        file = tmp_path / "{epoch}.safetensors"
+        watching = [slower, ModelCheckpoint(file), EarlyStopping(patience=1, min_delta=1.0), ReduceLROnPlateau()]
+        one.fit(x[:900], y[:900], epochs=9, batch_size=BATCH, validation_data=(x[900:], y[900:]), callbacks=watching)
+        found.append(outcome(one, x[:50]).bits)
+        start = one.snapshot()
+        one.fit(x[:900], y[:900], epochs=2, batch_size=BATCH)
+        found.append(outcome(one, x[:50]).bits)
+        one.fit(x[:700], y[:700], batch_size=100)
+        one.load(start)
+        one.fit(x[:700], y[:700], batch_size=100, shuffle=False, sample_weight=np.linspace(0, 2, 700))
+        found.append((outcome(one, x[:50]).bits, one.evaluate(x, y)))
+        model, params, _ = load_model(tmp_path / "1.safetensors")
+        other = trainer_of(plan._replace(model=model), recording, seed=6)
+        other.load(params)
+        other.fit(x, y, epochs=2, batch_size=BATCH)
+        assert gpu.is_recorded(one) == gpu.is_recorded(other)
+        return [*found, outcome(other, x[:50]).bits, gpu.is_recorded(one)]
+
+    recorded, plain = both_ways(run, monkeypatch)
+    assert len(recorded[0][0]) == 2  # epochs, as nothing becomes better by 1 after the first
+    assert recorded[-1] and not plain[-1]
+    assert recorded[:-1] == plain[:-1]
+
+
+def steps_by_hand(run: Trainer) -> Callable[[], None]:
+    """A step of its runner, on data that is there already; what is compiled, recorded and allocated once, is."""
+    x, y = images()
+    feed = run._enter(x, y)
+    piece = next(feed.pieces(np.arange(ROWS, dtype=np.int32), BATCH))
+
+    def work() -> None:
+        with room.at(run._where):
+            run._state = run._runner.train(run.state, piece.data, piece.batches, 0, 1)
+
+    work()
+    return work
+
+
+@pytest.mark.parametrize("graph", ["1", "0"])
+@pytest.mark.parametrize("name", PLANS)
+def test_a_step_waits_for_nothing(name: str, graph: str, where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host comes back while the device still has work from before; torch and JAX refuse by themselves as well."""
+    if graph == "0" and where.library == "jax":
+        pytest.skip("JAX records nothing")
+    monkeypatch.setenv("XPNN_GRAPH", graph)
+    run = trainer_of(PLANS[name], where)
+    work = steps_by_hand(run)
+    assert gpu.is_recorded(run) == (graph == "1" and where.library != "jax")
+    with refusing_to_wait(where):
+        work()
+    if where.library == "torch" and graph == "0":
+        return  # more launches than a device takes at a time: the host then waits for room
+    with gpu.busy(where) as still:
+        work()
+        assert still()
+
+
+@contextlib.contextmanager
+def refusing_to_wait(where: Place) -> Iterator[None]:
+    """Inside, what copies from the device or waits for it is an error, where the library can tell."""
+    if where.library == "torch" and where.is_gpu:
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is a prototype, says torch
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    elif where.library == "jax":
+        import jax
+
+        with jax.transfer_guard_device_to_host("disallow"):
+            yield
+    else:
+        yield
+
+
+# -- cublasLt ----------------------------------------------------------------------------------------------------------
+
+
+def numbers(*shape: int) -> np.ndarray:
+    """Normal float32 values, as float64."""
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32).astype(np.float64)
+
+
+def placed(x: np.ndarray, dtype: str, where: Place, kind: str = "C") -> Any:
+    """x there: in C order, as the transpose of an array ("T"), or one number behind where its memory begins ("+")."""
+    if kind == "T":
+        return placed(np.ascontiguousarray(x.T), dtype, where).T
+    xp = where.xp
+    memory = xp.zeros(x.size + 1, dtype=getattr(xp, dtype), device=where.device)
+    view = xp.reshape(memory[1:] if kind == "+" else memory[:-1], x.shape)
+    view[...] = place(x.astype(dtype), where)
+    assert address_of(view) == address_of(memory) + (np.dtype(dtype).itemsize if kind == "+" else 0)
+    return view
+
+
+def assert_near(got: np.ndarray, wanted: np.ndarray, scale: np.ndarray, bound: float) -> None:
+    """Apart by no more than `bound` times what the sums would be without cancellation."""
+    assert got.shape == wanted.shape
+    assert float(np.max(np.abs(got - wanted) / scale)) < bound
+
+
+#: The largest error of a product of float32, relative to the product of the absolute values; float64's is 1e-14.
+BOUNDS = {"fp32": 2e-6, "tf32": 2e-3, "bf16": 2e-2}
+SHAPES = [(1, 1, 1), (1, 5, 3), (2, 1, 9), (7, 4, 1), (3, 64, 10), (13, 17, 11), (32, 32, 32), (33, 65, 31)]
+SHAPES += [(70, 7, 69), (64, 70, 40), (69, 70, 67)]
+WAYS = [("float32", "fp32"), ("float64", "fp32"), ("float32", "tf32"), ("float32", "bf16")]
+
+
+@pytest.mark.parametrize(("dtype", "precision"), WAYS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_of_all_shapes(shape: tuple[int, int, int], dtype: str, precision: str, cupy_place: Place) -> None:
+    """Transposed or not, at any address, with bias and ReLU or not; and weights' gradients with the sums."""
+    if precision != "fp32" and not gpu.has_tensor_cores(cupy_place):
+        pytest.skip("no tensor cores")
+    (rows, inner, columns), bound = shape, 1e-14 if dtype == "float64" else BOUNDS[precision]
+    x, w, bias = numbers(rows, inner), numbers(inner, columns), numbers(columns)
+    scale = np.abs(x) @ np.abs(w) + np.abs(bias)
+    with gpu.own_stream(cupy_place), multiplying_in(precision):
+        there = placed(bias, dtype, cupy_place)
+        for kinds in itertools.product("CT+", repeat=2):
+            a, b = placed(x, dtype, cupy_place, kinds[0]), placed(w, dtype, cupy_place, kinds[1])
+            assert products.covers(a, b)
+            factors = products.factor(a), products.factor(b)
+            for vector, relu in itertools.product((None, there), (False, True)):
+                wanted = x @ w + (0 if vector is None else bias)
+                y = products.affine(*factors, vector, relu=relu)
+                assert y.dtype.name == dtype
+                assert_near(to_numpy(y), np.maximum(wanted, 0) if relu else wanted, scale, bound)
+            dz = placed(numbers(rows, columns), dtype, cupy_place)
+            dweight, sums = products.gradients(factors[0], products.factor(dz))
+            wanted, size = x.T @ to_numpy(dz).astype(float), np.abs(x.T) @ np.abs(to_numpy(dz))
+            assert_near(to_numpy(dweight), wanted, size + 1e-30, bound)
+            if sums is not None:
+                added = to_numpy(dz).astype(float)
+                assert_near(to_numpy(sums), added.sum(axis=0), np.abs(added).sum(axis=0), bound)
+
+
+def test_the_factors_are_rounded_as_was_asked(where: Place) -> None:
+    """Apart from float64's product by no more than the precision allows, and no less than it must."""
+    if not gpu.has_tensor_cores(where):
+        pytest.skip("no tensor cores")
+    x, w = numbers(256, 784), numbers(784, 400)
+    wanted = x @ w
+    apart = {}
+    with room.at(where):
+        there = [place(part.astype(np.float32), where) for part in (x, w)]
+        for precision in BOUNDS:
+            with computing(where, precision):
+                got = to_numpy(product(*there))
+            apart[precision] = float(np.max(np.abs(got - wanted)) / np.max(np.abs(wanted)))
+    print(where.library, apart)
+    assert apart["fp32"] < 2e-6 and apart["tf32"] < 2e-3 and apart["bf16"] < 2e-2
+    if where.is_gpu:
+        assert 10 * apart["fp32"] < apart["tf32"] < apart["bf16"]
+
+
+EPILOGUES = {"NOTHING": lt.NOTHING, "BIAS": lt.BIAS, "RELU": lt.RELU, "BIAS_RELU": lt.BIAS_RELU, "SUMS": lt.SUMS}
+KINDS = {
+    "fp32": ("float32", lt.COMPUTE_32F),
+    "fp64": ("float64", lt.COMPUTE_64F),
+    "tf32": ("float32", lt.COMPUTE_TF32),
+    "bf16": ("uint16", lt.COMPUTE_32F),
+}
+
+
+@pytest.mark.parametrize("epilogue", EPILOGUES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_cublaslt_has_what_a_dense_block_asks_for(
+    kind: str, epilogue: str, cupy_place: Place, request: pytest.FixtureRequest
+) -> None:
+    """Sums, and what happens beside products that are not in float32, may be missing: kernels do it then."""
+    if kind in ("tf32", "bf16") and not gpu.has_tensor_cores(cupy_place):
+        pytest.skip("no tensor cores")
+    if REHEARSED:
+        rehearse_plans(request)
+    try:
+        with gpu.own_stream(cupy_place):
+            assert products._tried(*KINDS[kind], EPILOGUES[epilogue])
+    except (NotImplementedError, RuntimeError) as error:
+        if epilogue == "NOTHING" or (kind == "fp32" and epilogue != "SUMS"):
+            raise
+        pytest.skip(f"cublasLt has no {epilogue} in {kind}: {error}")
+
+
+def test_algorithms_can_be_timed(cupy_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XPNN_TUNE", "1")
+    monkeypatch.setattr(products, "_plans", {})
+    x, w = numbers(64, 784), numbers(784, 100)
+    with gpu.own_stream(cupy_place):
+        y = products.affine(placed(x, "float32", cupy_place), placed(w, "float32", cupy_place))
+        assert_near(to_numpy(y), x @ w, np.abs(x) @ np.abs(w), 2e-6)
+    assert REHEARSED or len(products._plans) == 1
+
+
+def rehearse_plans(request: pytest.FixtureRequest) -> None:
+    """NumPy for CuPy and for cublasLt's plans."""
+    run, monkeypatch = request.getfixturevalue("executed"), request.getfixturevalue("monkeypatch")
+    monkeypatch.setattr(lt, "Plan", lambda problem, at: SimpleNamespace(run=lambda at: run(-1, problem, at)))
+    monkeypatch.setitem(sys.modules, "cupy", np)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_rounded_products_train_nearly_as_well(precision: str, where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not gpu.has_tensor_cores(where):
+        pytest.skip("no tensor cores")
+    if REHEARSED:
+        monkeypatch.setattr("xpnn.training.trainer.check_precision", lambda *what: None)
+    x, y = images()
+    losses = []
+    for chosen in ("fp32", precision):
+        run = trainer_of(PLANS["sgd"], where, precision=chosen)
+        with never_refused():
+            losses.append([log["loss"] for log in run.fit(x, y, epochs=4, batch_size=BATCH)])
+    apart = np.abs(np.subtract(*losses))
+    print(where.library, precision, apart)
+    assert apart.max() < 2e-2
+    assert apart.max() > 0 or not where.is_gpu
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_ten_trainers_leave_nothing_behind(where: Place) -> None:
+    """From the second on: what is compiled and loaded once is not counted. Of JAX four, as it compiles each anew."""
+    taken = []
+    for _ in range(4 if where.library == "jax" else 10):
+        trained("adam", where, "float32", epochs=1)
+        gc.collect()
+        give_back(where)
+        gpu.finish(where)
+        taken.append(gpu.bytes_taken(where))
+    print(where.library, [f"{count / 2**20:.0f}" for count in taken], "MiB")
+    assert taken[-1] - taken[1] <= 64 * 2**20
+
+
+@contextlib.contextmanager
+def at_most(where: Place, count: int) -> Iterator[None]:
+    """Inside, CuPy's pool takes no more than so many bytes beside those that are in use."""
+    if where.library != "cupy":
+        yield
+        return
+    import cupy
+
+    with where.device:
+        give_back(where)
+        pool = cupy.get_default_memory_pool()
+        pool.set_limit(size=pool.total_bytes() + count)
+        try:
+            yield
+        finally:
+            pool.set_limit(size=0)
+
+
+@pytest.mark.skipif("cupy" not in LIBRARIES, reason="XPNN_BACKENDS does not name cupy")
+def test_a_batch_too_large_is_told_and_the_one_that_is_named_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hidden layer of 64 MiB a batch, three times over, where 128 MiB may be had."""
+    where = gpu.place_of_library("cupy")
+    x, y = np.tile(images()[0].reshape(ROWS, 784)[:1024], (4, 1)), np.tile(images()[1][:1024], 4)
+    x = x[:, :64].astype(np.float32) / 255
+    model, tried = nn.MLP(64, 10, (4096,)), Trainer(nn.Linear(64, 10), nn.CrossEntropyLoss(), optim.SGD(), device=where)
+    tried.fit(x, y, batch_size=64)  # what is allocated once, is
+    if REHEARSED:
+        where = Place("numpy", "cpu", "cuda:0")
+        refuse_more_than(1000, monkeypatch)
+    with at_most(where, 128 * 2**20):
+        with pytest.raises(DeviceMemoryError) as raised:
+            trainer_of(Plan(model, optim.SGD(0.01)), where).fit(x, y, batch_size=4096)
+        text = str(raised.value)
+        print(text)
+        assert "has too little memory for batches of 4096 rows" in text and "rows fit" in text
+        named = int(text.split("batches of ")[2].split()[0])
+        assert 64 < named < 4096
+        with never_refused():
+            run = trainer_of(Plan(model, optim.SGD(0.01)), where)
+            run.fit(x, y, batch_size=named)
+        assert run.steps == -(-4096 // named)
+
+
+def refuse_more_than(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on steps of more rows find no memory."""
+
+    def rehearse(self: Any, state: Any, data: Any, rows: Any) -> None:
+        if len(rows) > most:
+            raise MemoryError("Out of memory allocating 5,000 bytes")
+
+    monkeypatch.setattr(PlainRunner, "rehearse", rehearse)
+    monkeypatch.setattr(room, "free_bytes", lambda where: 100)
+    monkeypatch.setattr(feeding, "free_bytes", lambda where: None)
+
+
+def fed(where: Place) -> tuple[Any, list[str]]:
+    """The outcome of two epochs on 31 MiB, and who fed them."""
+    x, y = images()
+    x, y, by = np.tile(x, (8, 1, 1)).astype(np.float32), np.tile(y, 8), []
+    enter = Trainer._enter
+
+    def watched(self: Trainer, *data: Any, **options: Any) -> Any:
+        feed = enter(self, *data, **options)
+        by.append(type(feed).__name__)
+        return feed
+
+    with pytest.MonkeyPatch.context() as patch, never_refused():
+        patch.setattr(Trainer, "_enter", watched)
+        run = trainer_of(PLANS["adam"], where)
+        run.fit(x, y, epochs=2, batch_size=BATCH, sample_weight=np.linspace(0.5, 1.5, len(y)))
+        return outcome(run, x[:100]), by
+
+
+def test_streamed_data_train_as_data_that_lie_there(where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of a mebibyte while the device computes; bit for bit, but for JAX, which compiles it anew."""
+    resident, how = fed(where)
+    monkeypatch.setattr(feeding, "free_bytes", lambda where: -1)
+    monkeypatch.setattr(feeding, "_PIECE", 2**20)
+    streamed, other = fed(where)
+    assert how == ["Resident"] and other == ["Streamed"]
+    if where.library == "jax":
+        assert gpu.distance(streamed.leaves, resident.leaves) < FAR["float32"]
+    else:
+        assert streamed.bits == resident.bits
+
+
+@pytest.mark.skipif("cupy" not in LIBRARIES, reason="XPNN_BACKENDS does not name cupy")
+def test_data_larger_than_the_pool_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """31 MiB, where 40 MiB may be had, of which data are given seven tenths."""
+    where = gpu.place_of_library("cupy")
+    monkeypatch.setattr(feeding, "_PIECE", 4 * 2**20)
+    resident, how = fed(where)
+    if REHEARSED:
+        monkeypatch.setattr(feeding, "free_bytes", lambda where: -1)
+    with at_most(where, 40 * 2**20):
+        streamed, other = fed(where)
+    assert how == ["Resident"] and other == ["Streamed"]
+    assert streamed.bits == resident.bits
+
+
+# -- another GPU, and the command --------------------------------------------------------------------------------------
+
+
+def test_the_second_gpu_does_as_the_first(where: Place) -> None:
+    if not REHEARSED and len(driver.gpu_names()) < 2:
+        pytest.skip("there is no second GPU")
+    second = where if REHEARSED else find_place("cuda:1", where.library, fallback=False)
+    with never_refused():
+        run, got = trained("adam", second, "float32", epochs=2)
+    assert all(device_of(leaf) == second.device for leaf in tree.leaves(run.state))
+    with current(where):
+        wanted = trained("adam", where, "float32", epochs=2)[1]
+    assert gpu.distance(got.leaves, wanted.leaves) < FAR["float32"]
+
+
+def test_the_command_trains_there(where: Place, run: Any) -> None:
+    device = ("--device", "cpu" if REHEARSED else "cuda", "--no-fallback")
+    status, out, err = run("train", "digits", *device, "--backend", where.library, "--epochs", 3, "--json")
+    assert status == 0, err
+    facts = json.loads(out)
+    assert (facts["backend"], facts["device"]) == (where.library, "cpu" if REHEARSED else "cuda:0")
+    assert facts["epochs"] == 3 and facts["test_accuracy"] > 0.7
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp64"])
+def test_the_command_trains_there_in_any_precision(precision: str, where: Place, run: Any) -> None:
+    if REHEARSED and precision != "fp64":
+        pytest.skip("a CPU has no such products")
+    if not gpu.has_tensor_cores(where):
+        pytest.skip("no tensor cores")
+    device = ("--device", "cpu" if REHEARSED else "cuda", "--no-fallback")
+    options = ("--backend", where.library, "--precision", precision, "--epochs", 2, "--json", "--quiet")
+    status, out, err = run("train", "digits", *device, *options)
+    assert status == 0, err
+    assert json.loads(out)["precision"] == precision
+
+
+def test_the_doctor_finds_it(run: Any) -> None:
+    status, out, err = run("doctor", "--json")
+    assert status == 0, err
+    facts = json.loads(out)
+    assert facts["gpu"]["usable"] is not REHEARSED, facts["gpu"]["reason"]
+    for library in facts["libraries"]:
+        failed = [stage for stage in library["stages"] if stage["ok"] is False]
+        assert REHEARSED or library["name"] not in LIBRARIES or not failed, failed
+
+
+@pytest.mark.skipif("cupy" not in LIBRARIES, reason="once is enough: it is of all libraries")
+def test_the_check_passes_there(run: Any) -> None:
+    names = ("Linear", "BatchNorm1d", "Dropout", "CrossEntropyLoss", "Adam")
+    status, out, _ = run("check", *[word for name in names for word in ("--only", name)], "--json")
+    facts = json.loads(out)
+    assert status == 0, [check["failures"] for check in facts["checks"] if check.get("failures")] or out
+    assert REHEARSED or {place for place in facts["places"] if "cuda" in place}
