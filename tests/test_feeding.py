@@ -90,6 +90,12 @@ def test_what_there_is_room_for_lies_on_the_device(monkeypatch: pytest.MonkeyPat
     assert type(feed_for(data, dtypes, where)) is Streamed  # who counts is wrong now and then
 
 
+def test_a_piece_is_small_beside_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "free_bytes", lambda where: 8 * 2 * 7 * ROW)
+    feed = Streamed(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
+    assert [piece.steps for piece in feed.pieces(np.arange(40), 7)] == [2, 2, 1, 1]
+
+
 def test_values_too_large_are_found_before_they_are_streamed(little: None) -> None:
     x = X.copy()
     x[33, 2] = 1e39

@@ -240,6 +240,8 @@ class Stream:
     def wait_event(self, event: str) -> None:
         self.log.append("wait")
 
+    ptr = 77
+
     def synchronize(self) -> None:
         self.log.append("synchronize")
 
@@ -357,7 +359,7 @@ def test_who_cannot_record_lets_its_memory_go(monkeypatch: pytest.MonkeyPatch, c
     assert made[0]() is None
 
 
-def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any) -> None:
+def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     held = weakref.WeakSet()
 
     class Memory:
@@ -365,10 +367,11 @@ def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any) -> None:
             held.add(self)
 
     cuda.Memory = Memory
+    monkeypatch.setattr(recorders, "stream_ends", [lambda *which: cuda.log.append(which)])
     recorder = CupyGraphs(GPU)
     recorder._pool.malloc(512)  # nobody keeps what it gives
     gc.collect()
     assert len(held) == 1
     del recorder
     gc.collect()
-    assert len(held) == 0 and cuda.log == ["synchronize", "free"]
+    assert len(held) == 0 and cuda.log == ["synchronize", (0, 77), "free"]

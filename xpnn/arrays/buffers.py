@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from xpnn.arrays import tree
 from xpnn.arrays.accelerate import accelerated
 from xpnn.arrays.namespace import Array, library_of
 from xpnn.arrays.tree import Tree
+
+#: Told (number of the device, address of the stream) when a stream of xpnn's own has ended, for what was kept for it.
+stream_ends: list[Callable[[int, int], object]] = []
 
 
 def address_of(x: Array) -> int:

@@ -21,7 +21,8 @@ from xpnn.training.step import Data
 _SHARE = 0.7  # of the free memory that a data set may take; what remains is for the steps
 _CHECKED = 2**16  # rows at a time
 _TOO_LARGE = "{name} holds values too large for {dtype}; scale them first, or train in float64"
-_PIECE = 64 * 2**20  # bytes of a piece: some milliseconds of a bus, and twice as much pinned
+_PIECE = 64 * 2**20  # bytes of a piece, of which there are two on the device: some milliseconds of a bus
+_PIECES = 8  # that the free memory must be worth
 
 
 class Piece(NamedTuple):
@@ -80,9 +81,9 @@ def feed_for(data: Data, dtypes: tuple[str | None, ...], where: Place, prefix: s
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            give_back(where)
         else:
             return Resident(Data(*parts), where)
+        give_back(where)  # out of reach of the error, whose frames keep arrays alive
     return Streamed(data, dtypes, where, prefix)
 
 
@@ -130,6 +131,8 @@ class Streamed:
             (part.shape[1:], np.dtype(dtype or part.dtype)) for part, dtype in zip(self._parts, kept, strict=True)
         ]
         self._stages: dict[int, Stage] = {}  # by their rows
+        free = free_bytes(where) or 0
+        self._most = min(_PIECE, free // _PIECES) if free > 0 else _PIECE
         for name, part, (_, dtype) in zip(Data._fields, self._parts, self._kinds, strict=False):
             for first in range(0, len(part), _CHECKED):
                 with np.errstate(over="ignore"):
@@ -138,7 +141,7 @@ class Streamed:
 
     def pieces(self, order: np.ndarray, batch_size: int) -> Iterator[Piece]:
         row = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._kinds)
-        steps = min(max(1, _PIECE // (row * batch_size)), max(1, self.rows // batch_size))
+        steps = min(max(1, self._most // (row * batch_size)), max(1, self.rows // batch_size))
         size, full = steps * batch_size, len(order) // batch_size * batch_size
         for first in range(0, full, size):
             rows = order[first : min(first + size, full)]

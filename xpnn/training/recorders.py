@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from xpnn.arrays.buffers import overwrite
+from xpnn.arrays.buffers import overwrite, stream_ends
 from xpnn.arrays.device import Place, current, to_numpy
 from xpnn.arrays.driver import one_line
 from xpnn.arrays.products import product
@@ -71,7 +71,7 @@ class CupyGraphs:
             return cupy.cuda.MemoryPointer(memory, 0)
 
         self._stream, self._pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool(hold)
-        weakref.finalize(self, _let_go, where.device, self._stream, self._pool, held).atexit = False
+        weakref.finalize(self, _let_go, where, self._stream, self._pool, held).atexit = False
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         stream = self._stream
@@ -98,9 +98,11 @@ class CupyGraphs:
             before.wait_event(self._stream.record())
 
 
-def _let_go(device: Any, stream: Any, pool: Any, held: list[Any]) -> None:
-    with device:
+def _let_go(where: Place, stream: Any, pool: Any, held: list[Any]) -> None:
+    with where.device:
         stream.synchronize()
+        for told in stream_ends:
+            told(int(where.name.partition(":")[2] or 0), stream.ptr)
         pool.free_all_blocks()
         held.clear()
 

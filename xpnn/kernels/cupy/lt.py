@@ -1,9 +1,10 @@
 """A small typed binding of cublasLt: the functions that are needed, by ctypes, and plans that are made once.
 
-CuPy refuses its own products inside a capture (cupy/cupy#6290). The library comes with CuPy's wheels or the CUDA
-toolkit, and cuda-pathfinder, on which CuPy depends, finds it. Every plan is made, and its algorithm chosen, when a
-product of its kind is first asked for: before a capture, since a step has run once by then. Values are those of
-cublasLt.h, cublas_api.h and library_types.h of CUDA 12 and 13.
+CuPy refuses its own products inside a capture (cupy/cupy#6290). nvmath-python binds the same library and more, but is a
+beta whose interface changes every few months; ten functions are less to depend on. The two have not been timed against
+each other yet. The library comes with CuPy's wheels or the CUDA toolkit, and cuda-pathfinder, on which CuPy depends,
+finds it. Every plan is made, and its algorithm chosen, when a product of its kind is first asked for: before a capture,
+since a step has run once by then. Values are those of cublasLt.h, cublas_api.h and library_types.h of CUDA 12 and 13.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import functools
 import os
 import threading
 from typing import Any, NamedTuple
+
+from xpnn.arrays.buffers import stream_ends
 
 _WORKSPACE = 32 * 2**20  # bytes, as cuBLAS advises for Hopper
 _CANDIDATES = 8  # algorithms that are timed, with XPNN_TUNE=1
@@ -231,15 +234,20 @@ def library() -> Library:
     return _libraries(cupy.cuda.runtime.getDevice())
 
 
-@functools.cache
 def _workspace(device: int, stream: int) -> Any:
-    """Memory that a product may scratch in: one for each stream, and never given back, as graphs remember it.
+    """Memory that a product may scratch in: one for each stream, until that ends, as graphs remember it.
 
     Not of a pool, of which it might keep a larger block.
     """
     import cupy
 
-    return cupy.cuda.Memory(_WORKSPACE)
+    if (device, stream) not in _workspaces:
+        _workspaces[device, stream] = cupy.cuda.Memory(_WORKSPACE)
+    return _workspaces[device, stream]
+
+
+_workspaces: dict[tuple[int, int], Any] = {}
+stream_ends.append(lambda device, stream: _workspaces.pop((device, stream), None))
 
 
 def call(name: str, *values: Any) -> None:
