@@ -161,7 +161,7 @@ def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
 def is_recorded(run: Trainer) -> bool:
     """Whether its steps were recorded, and none was refused."""
     runner = run._runner
-    return isinstance(runner, GraphRunner) and not runner._refused and bool(runner._recordings)
+    return isinstance(runner, GraphRunner) and runner._recorder is not None and bool(runner._recordings)
 
 
 def bytes_in_use(where: Place) -> int:
