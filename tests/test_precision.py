@@ -46,33 +46,35 @@ def test_bf16_rounds_the_factors_and_nothing_else(library: str) -> None:
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh()])
-def test_a_dense_block_multiplies_in_that_precision(library: str, activation: Any) -> None:
+@pytest.mark.parametrize("columns", [5, 20])
+def test_a_dense_block_multiplies_in_that_precision(library: str, activation: Any, columns: int) -> None:
     """Forward, and both products of backward: as by hand with factors that have been rounded."""
+    W, b = (draw(name, *shape, columns).astype(np.float32) for name, shape in (("w", (16,)), ("b", ())))
     pytest.importorskip(library)
     where = make_backend(library).where
-    dy = draw("dy", 7, 5).astype(np.float32)
-    layers = (nn.Linear(16, 5), activation)
-    x, slope, weight, bias = (place(part, where) for part in (X16, dy, W16, B))
+    dy = draw("dy", 7, columns).astype(np.float32)
+    layers = (nn.Linear(16, columns), activation)
+    x, slope, weight, bias = (place(part, where) for part in (X16, dy, W, b))
     params = (LinearParams(weight, bias), ())
     with computing(where, "bf16"):
         y, kept = dense.forward(x, params, layers, None, 0)
         dx, (grads, _) = dense.backward(slope, kept, params, layers, True)
-    z = rounded(X16).astype(np.float64) @ rounded(W16) + B
+    z = rounded(X16).astype(np.float64) @ rounded(W) + b
     dz = (dy * ((z > 0) if isinstance(activation, nn.ReLU) else 1 - np.tanh(z) ** 2)).astype(np.float32)
     wanted = {
         "y": (y, np.maximum(z, 0) if isinstance(activation, nn.ReLU) else np.tanh(z)),
-        "dx": (dx, rounded(dz).astype(np.float64) @ rounded(W16).T),
+        "dx": (dx, rounded(dz).astype(np.float64) @ rounded(W).T),
         "dweight": (grads.weight, rounded(X16).astype(np.float64).T @ rounded(dz)),
         "dbias": (grads.bias, dz.sum(axis=0)),
     }
     for name, (got, by_hand) in wanted.items():
         np.testing.assert_allclose(to_numpy(got), by_hand, rtol=2e-3, atol=2e-3, err_msg=name)
         if name != "dbias":  # and nearer to that than to products of factors that are not rounded
-            assert abs(to_numpy(got) - by_hand).max() < 1e-3 < abs(unrounded(name, dz) - by_hand).max(), name
+            assert abs(to_numpy(got) - by_hand).max() < 1e-3 < abs(unrounded(name, dz, W, b) - by_hand).max(), name
 
 
-def unrounded(name: str, dz: np.ndarray) -> np.ndarray:
-    return {"y": X16 @ W16 + B + 1, "dx": dz @ W16.T, "dweight": X16.T @ dz}[name]
+def unrounded(name: str, dz: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return {"y": X16 @ w + b, "dx": dz @ w.T, "dweight": X16.T @ dz}[name]
 
 
 def test_a_trainer_hands_its_precision_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ KERNEL follow(GIVEN const leaves all, size n, const word *step, REAL rest) {
 /* A norm over all leaves, in so many parts that threads read side by side: part k has the numbers k, k + count, …
    The largest magnitude is divided out first, as `l2_norm` of xpnn/optim/clipping.py does. */
 
-FUNCTION REAL larger(REAL a, REAL b) { return b > a || b != b ? b : a; } /* NaN, once met, stays */
+FUNCTION REAL larger(REAL a, REAL b) { return b > a ? b : a; } /* NaN is left to the sum of squares */
 
 FUNCTION REAL unit_of(const REAL *largest, size many) {
     REAL unit = 0;
