@@ -140,7 +140,8 @@ class Trainer:
         progress         called as progress(rows done, rows) between steps
         terminate_on_nan raise NonFiniteError where the loss or a weight becomes NaN or infinite: `TerminateOnNaN`
 
-        Raises InputError for data that does not fit, and what a callback raises; `trainer.history` holds what was done.
+        Raises InputError for data that does not fit, DeviceMemoryError for a batch too large for a GPU, and what a
+        callback raises; `trainer.history` holds what was done.
         """
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
         callbacks = check_callbacks(callbacks, terminate_on_nan=terminate_on_nan)
