@@ -247,7 +247,7 @@ class Trainer:
                 self._runner.rehearse(self.state, piece.data, piece.batches[0, :rows])
 
             make_room(self._where, step, batch_size)
-        for rows in [data.rows, data.rows % batch_size][: 2 if data.rows % batch_size else 1]:
+        for rows in filter(None, (data.rows, data.rows % batch_size)):
             piece = next(data.pieces(np.arange(rows, dtype=np.int32), batch_size))
             self._state = self._runner.train(self.state, piece.data, piece.batches, 0, 0)
 
