@@ -14,7 +14,7 @@ from typing import Any
 
 from bench import reference
 from bench.networks import Row, check_batches, first_weights
-from xpnn.arrays.device import Place, find_place
+from xpnn.devices.place import Place, find_place
 
 NODES = 200
 
@@ -133,7 +133,7 @@ def seconds(work: Callable[[], Any], wait: Callable[[], None], least: float = 0.
 
 def reference_losses(row: Row, device: str) -> list[float]:
     """The reference's losses, on the GPU by the first library there that has float64."""
-    return reference.losses(row, first_weights(row), check_batches(row), where=_with_float64(device))
+    return reference.losses(row, first_weights(row), check_batches(row), place=_with_float64(device))
 
 
 def _with_float64(device: str) -> Place | None:

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.contestants import Entry
-from xpnn.arrays.blas import usable_cores
+from xpnn.devices.cpu_blas import usable_cores
 
 _THREADS = ("OPENBLAS", "OMP", "MKL", "BLIS", "NUMBA", "VECLIB_MAXIMUM")
 _KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")

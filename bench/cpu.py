@@ -19,7 +19,7 @@ from bench.cpu_table import figures, row_table, tolerance_line, who_table
 from bench.networks import check_batches, first_weights, rows_named
 from bench.report import RESULTS, write
 from bench.rounds import answers, checked, complain, measured
-from xpnn.arrays.blas import usable_cores
+from xpnn.devices.cpu_blas import usable_cores
 
 
 def main() -> int:

@@ -30,8 +30,8 @@ from bench.reference import TOLERANCES
 from bench.report import RESULTS, machine, write
 from bench.rounds import answers, checked, complain, measured
 from bench.samples import Samples
-from xpnn.arrays import driver
-from xpnn.arrays.blas import cpu_model, usable_cores
+from xpnn.devices import driver
+from xpnn.devices.cpu_blas import cpu_model, usable_cores
 
 _NO_MEMORY = re.compile(r"memory|RESOURCE_EXHAUSTED|ALLOC_FAILED|NOT_INITIALIZED", re.IGNORECASE)
 

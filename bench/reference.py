@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from bench.networks import Row, Weights
-from xpnn.arrays.device import Place, place, to_numpy
 from xpnn.arrays.namespace import Array, namespace
+from xpnn.devices.place import Place, to_numpy, to_place
 
 TOLERANCE = (
     4e-5  # relative, of each loss: float32 changes up to 1.4e-5 in 20 steps, a rate 1 % too large at least 5.6e-5
@@ -28,17 +28,17 @@ def losses(
     batches: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
     late_eps: bool = True,
-    where: Place | None = None,
+    place: Place | None = None,
 ) -> list[float]:
     """The mean cross-entropy of each batch, before its step; no dropout. Computed there, or with NumPy.
 
     late_eps: Adam adds eps to the square root of the corrected v, as in Kingma and Ba 2015, algorithm 1; otherwise to
     that of v itself, the form at the end of their section 2.
     """
-    xp = where.xp if where else namespace("numpy")
+    xp = place.xp if place else namespace("numpy")
 
     def put(host: np.ndarray) -> Array:
-        return place(np.float64(host), where) if where else np.float64(host)
+        return to_place(np.float64(host), place) if place else np.float64(host)
 
     params = [put(leaf) for pair in weights for leaf in pair]
     m, v = ([xp.zeros_like(leaf) for leaf in params] for _ in range(2))

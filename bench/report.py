@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from xpnn.arrays.blas import cpu_model, usable_cores
+from xpnn.devices.cpu_blas import cpu_model, usable_cores
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -22,7 +22,7 @@ from typing import Any
 from bench.conductor import environment
 from bench.report import RESULTS, write
 from bench.scaling_plot import draw
-from xpnn.arrays.blas import usable_cores
+from xpnn.devices.cpu_blas import usable_cores
 
 SLACK = 0.2  # what an exponent may be above that of the arithmetic: caches that no longer suffice
 PER_STEP, PER_EPOCH = 0.1, 1024.0  # bytes that may stay behind: an epoch leaves a record in the history

@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.report import pools
 from xpnn import Trainer, nn, optim
-from xpnn.arrays.device import find_place, place
+from xpnn.devices.place import find_place, to_place
 from xpnn.kernels.numpy import compiled
 
 _KIB = 1 if sys.platform != "darwin" else 1024  # what ru_maxrss counts in, as parts of a KiB
@@ -65,9 +65,9 @@ def load_loops() -> None:
 
 def trainer_and_data(sizes: Sequence[int], rows: int, backend: str) -> tuple[Trainer, Any, Any]:
     load_loops()
-    generator, where = np.random.default_rng(0), find_place("cpu", backend)
-    x = place(generator.random((rows, sizes[0]), dtype=np.float32), where, copy=False)
-    y = place(generator.integers(0, sizes[-1], rows), where, copy=False)
+    generator, place = np.random.default_rng(0), find_place("cpu", backend)
+    x = to_place(generator.random((rows, sizes[0]), dtype=np.float32), place, copy=False)
+    y = to_place(generator.integers(0, sizes[-1], rows), place, copy=False)
     model = nn.MLP(sizes[0], sizes[-1], sizes[1:-1])
     return Trainer(model, nn.CrossEntropyLoss(), optim.Adam(lr=1e-4)), x, y
 

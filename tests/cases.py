@@ -14,7 +14,8 @@ import oracles
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
-from xpnn.training import confusion, metrics, regression
+from xpnn.training import metrics
+from xpnn.training.metrics import confusion, regression
 
 TORCH = Any  # the module torch
 

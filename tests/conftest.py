@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from xpnn.arrays import tree
-from xpnn.arrays.device import Place, find_place, place, to_numpy
 from xpnn.arrays.namespace import array_namespace, device_of
+from xpnn.devices.place import Place, find_place, to_numpy, to_place
 
 PACKAGES = {
     "numpy": "numpy",
@@ -45,19 +45,19 @@ class Backend:
     """One row of the matrix."""
 
     name: str
-    where: Place
+    place: Place
 
     @property
     def xp(self) -> Any:
-        return self.where.xp
+        return self.place.xp
 
     @property
     def library(self) -> str:
-        return self.where.library
+        return self.place.library
 
     def array(self, x: Any, dtype: str | None = None) -> Any:
         """`x` as this row's kind of array; a copy."""
-        y = place(np.array(x, dtype=dtype), self.where)
+        y = to_place(np.array(x, dtype=dtype), self.place)
         if self.name == "numpy-readonly":
             y.setflags(write=False)
         return y
@@ -69,7 +69,7 @@ class Backend:
     def check(self, got: Any, like: Any) -> np.ndarray:
         """Assert that `got` belongs to this row and has the dtype and shape of the NumPy array `like`; its values."""
         assert array_namespace(got) is self.xp
-        assert device_of(got) == self.where.device
+        assert device_of(got) == self.place.device
         assert str(got.dtype).rpartition(".")[2] == str(np.asarray(like).dtype)
         assert tuple(got.shape) == np.shape(like)
         return to_numpy(got)
@@ -83,14 +83,14 @@ def make_backend(row: str) -> Backend:
         jax.config.update("jax_enable_x64", True)  # the matrix is compared in float64
     if variant == "cuda" or library == "cupy":
         return Backend(row, find_place("cuda", library, fallback=False))
-    where = find_place("cpu", library)
+    place = find_place("cpu", library)
     if variant == "device1":
-        where = Place("strict", where.xp.Device("device1"), "device1")
-    return Backend(row, where)
+        place = Place("strict", place.xp.Device("device1"), "device1")
+    return Backend(row, place)
 
 
 def _has_gpu(row: str) -> bool:
-    from xpnn.arrays import probe
+    from xpnn.devices import probe
 
     library = row.partition("-")[0]
     return probe.first_failure(probe.stages(library)) is None

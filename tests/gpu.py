@@ -17,13 +17,16 @@ import pytest
 from conftest import NAMED, make_backend
 
 from xpnn import nn, optim
-from xpnn.arrays import driver, probe, tree
-from xpnn.arrays.device import Place, current
-from xpnn.training import Trainer, runners
+from xpnn.arrays import tree
+from xpnn.devices import driver, probe
+from xpnn.devices.place import Place, current
+from xpnn.training import Trainer
 from xpnn.training import trainer as training
-from xpnn.training.graph import GraphRunner
-from xpnn.training.plain import download
-from xpnn.training.recorders import Again
+from xpnn.training.runners import select
+from xpnn.training.runners.base import download
+from xpnn.training.runners.capture import EagerReplay
+from xpnn.training.runners.cuda_graph import CudaGraphRunner
+from xpnn.training.runners.select import make_runner
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of what the others share
 
@@ -37,30 +40,30 @@ RECORDING = [library for library in LIBRARIES if library != "jax"]  # those whos
 def place_of_library(library: str) -> Place:
     """The first GPU for a library, or else a reason to skip."""
     if REHEARSED:
-        return make_backend(ON_CPU[library]).where
+        return make_backend(ON_CPU[library]).place
     failure = probe.first_failure(probe.stages(library))
     if failure is None:
-        return make_backend("cupy" if library == "cupy" else f"{library}-cuda").where
+        return make_backend("cupy" if library == "cupy" else f"{library}-cuda").place
     reason = f"{library} fails at {failure.name}: {failure.detail}"
     if _REQUIRED:
         pytest.fail(reason)
     pytest.skip(reason)
 
 
-def has_tensor_cores(where: Place) -> bool:
-    return not where.is_gpu or driver.capability(0) >= (8, 0)
+def has_tensor_cores(place: Place) -> bool:
+    return not place.is_gpu or driver.capability(0) >= (8, 0)
 
 
 def rehearsed_runner(job: Any, optimizer: Any) -> Any:
     """What a GPU's runner is, on the CPU: running the work again stands in for a replay."""
-    if job.where.library in ("numpy", "torch") and os.environ.get("XPNN_GRAPH") != "0":
-        return GraphRunner(job, Again())
-    return runners.make_runner(job, optimizer)
+    if job.place.library in ("numpy", "torch") and os.environ.get("XPNN_GRAPH") != "0":
+        return CudaGraphRunner(job, EagerReplay())
+    return make_runner(job, optimizer)
 
 
 def rehearse(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on runners on the CPU are as on a GPU: recorded, and torch's by its own operations."""
-    monkeypatch.setattr(runners, "_is_ours", lambda part: False)
+    monkeypatch.setattr(select, "_is_ours", lambda part: False)
     monkeypatch.setattr(training, "make_runner", rehearsed_runner)
 
 
@@ -130,14 +133,14 @@ def outcome(run: Trainer, x: np.ndarray, records: Any = None) -> Outcome:
     return Outcome(kept, leaves, run.predict(x))
 
 
-def trainer_of(plan: Plan, where: Place, dtype: str = "float32", **options: Any) -> Trainer:
-    return Trainer(plan.model, plan.loss, plan.optimizer, ema=plan.ema, device=where, dtype=dtype, **options)
+def trainer_of(plan: Plan, place: Place, dtype: str = "float32", **options: Any) -> Trainer:
+    return Trainer(plan.model, plan.loss, plan.optimizer, ema=plan.ema, device=place, dtype=dtype, **options)
 
 
-def trained(name: str, where: Place, dtype: str, epochs: int = EPOCHS) -> tuple[Trainer, Outcome]:
+def trained(name: str, place: Place, dtype: str, epochs: int = EPOCHS) -> tuple[Trainer, Outcome]:
     """One of the plans, on the images."""
     (x, y), plan = images(), PLANS[name]
-    run = trainer_of(plan, where, dtype, seed=3)
+    run = trainer_of(plan, place, dtype, seed=3)
     weight = np.linspace(0.5, 1.5, ROWS) if plan.weighted else None
     run.fit(x, y, epochs=epochs, batch_size=BATCH, sample_weight=weight, validation_data=(x[:200], y[:200]))
     return run, outcome(run, x[:100])
@@ -145,7 +148,7 @@ def trained(name: str, where: Place, dtype: str, epochs: int = EPOCHS) -> tuple[
 
 @functools.cache
 def trained_on_numpy(name: str, dtype: str) -> Outcome:
-    return trained(name, make_backend("numpy").where, dtype)[1]
+    return trained(name, make_backend("numpy").place, dtype)[1]
 
 
 def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
@@ -161,68 +164,68 @@ def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
 def is_recorded(run: Trainer) -> bool:
     """Whether its steps were recorded, and none was refused."""
     runner = run._runner
-    return isinstance(runner, GraphRunner) and runner._recorder is not None and bool(runner._recordings)
+    return isinstance(runner, CudaGraphRunner) and runner._recorder is not None and bool(runner._recordings)
 
 
-def bytes_in_use(where: Place) -> int:
+def bytes_in_use(place: Place) -> int:
     """What arrays hold there at this moment, to the byte."""
-    match where.library:
+    match place.library:
         case "cupy":
             import cupy
 
-            with where.device:
+            with place.device:
                 return int(cupy.get_default_memory_pool().used_bytes())
-        case "torch" if where.is_gpu:
+        case "torch" if place.is_gpu:
             import torch
 
-            return int(torch.cuda.memory_allocated(where.device))
+            return int(torch.cuda.memory_allocated(place.device))
         case "jax":
-            return int((where.device.memory_stats() or {}).get("bytes_in_use", 0))
+            return int((place.device.memory_stats() or {}).get("bytes_in_use", 0))
         case _:
             return 0
 
 
-def bytes_taken(where: Place) -> int:
+def bytes_taken(place: Place) -> int:
     """What the device has given away, whoever has it: pools, graphs and libraries too; of JAX, what it knows of."""
-    match where.library:
+    match place.library:
         case "cupy":
             import cupy
 
-            with where.device:
+            with place.device:
                 free, total = cupy.cuda.runtime.memGetInfo()
             return int(total - free)
-        case "torch" if where.is_gpu:
+        case "torch" if place.is_gpu:
             import torch
 
-            free, total = torch.cuda.mem_get_info(where.device)
+            free, total = torch.cuda.mem_get_info(place.device)
             return int(total - free)
         case _:
-            return bytes_in_use(where)
+            return bytes_in_use(place)
 
 
-def finish(where: Place) -> None:
+def finish(place: Place) -> None:
     """Wait for all that was asked of the device."""
-    match where.library:
+    match place.library:
         case "cupy":
             import cupy
 
-            with where.device:
+            with place.device:
                 cupy.cuda.runtime.deviceSynchronize()
-        case "torch" if where.is_gpu:
+        case "torch" if place.is_gpu:
             import torch
 
-            torch.cuda.synchronize(where.device)
+            torch.cuda.synchronize(place.device)
 
 
 @contextlib.contextmanager
-def own_stream(where: Place) -> Iterator[None]:
+def own_stream(place: Place) -> Iterator[None]:
     """Inside, CuPy computes on a stream that waits for no other; all that was begun is done at the end."""
-    if where.library != "cupy":
+    if place.library != "cupy":
         yield
         return
     import cupy
 
-    with where.device, cupy.cuda.Stream(non_blocking=True) as stream:
+    with place.device, cupy.cuda.Stream(non_blocking=True) as stream:
         yield
         stream.synchronize()
 
@@ -237,29 +240,29 @@ _CYCLES = 1_500_000_000  # some 0.8 s
 
 
 @contextlib.contextmanager
-def busy(where: Place) -> Iterator[Callable[[], bool]]:
+def busy(place: Place) -> Iterator[Callable[[], bool]]:
     """Gives the device work for most of a second; inside, tells whether it still has: nobody has waited for it then."""
-    finish(where)
-    if where.library == "cupy":
+    finish(place)
+    if place.library == "cupy":
         import cupy
 
-        with current(where):
+        with current(place):
             spin = cupy.RawKernel(_SPIN, "spin")
             spin((1,), (1,), (np.int64(1),))  # compiled and loaded
-            finish(where)
+            finish(place)
             spin((1,), (1,), (np.int64(_CYCLES),))
             event = cupy.cuda.Event()
             event.record()
         yield lambda: not event.done
-    elif where.library == "torch" and where.is_gpu:
+    elif place.library == "torch" and place.is_gpu:
         import torch
 
         torch.cuda._sleep(1)
-        finish(where)
+        finish(place)
         torch.cuda._sleep(_CYCLES)
         done = torch.cuda.Event()
         done.record()
         yield lambda: not done.query()
     else:
         yield lambda: True
-    finish(where)
+    finish(place)

@@ -9,14 +9,14 @@ from cases import draw, params_of
 
 from xpnn import nn
 from xpnn.arrays import random
-from xpnn.arrays.accelerate import Accelerated, AcceleratedPair
-from xpnn.arrays.products import product
-from xpnn.nn.activations import ACTIVATIONS
-from xpnn.nn.cross_entropy import ClassWeights, cross_entropy
-from xpnn.nn.dense import dense
-from xpnn.nn.embedding import add_rows
-from xpnn.nn.linear import LinearParams
-from xpnn.nn.preprocessing import gathered, scaled
+from xpnn.arrays.dispatch import Dispatched, DispatchedPair
+from xpnn.arrays.matmul import matmul
+from xpnn.nn.fused import dense
+from xpnn.nn.layers.activations import ACTIVATIONS
+from xpnn.nn.layers.embedding import add_rows
+from xpnn.nn.layers.linear import LinearParams
+from xpnn.nn.layers.preprocessing import gathered, scaled
+from xpnn.nn.losses.cross_entropy import ClassWeights, cross_entropy
 from xpnn.optim.adam import adam_step
 from xpnn.optim.adaptive import adagrad_step, rmsprop_step
 from xpnn.optim.clipping import shortened
@@ -24,15 +24,15 @@ from xpnn.optim.lion import lion_step
 from xpnn.optim.muon import muon_step
 from xpnn.optim.nadam import nadam_step
 from xpnn.optim.sgd import sgd_step
-from xpnn.training.metrics import AccuracySums, count_hits
-from xpnn.training.step import booked, follow
+from xpnn.training.metrics.accuracy import AccuracySums, count_hits
+from xpnn.training.step import ema_update, update_totals
 
 
 class AcceleratedCase(NamedTuple):
     """Arguments of an accelerated function, or of a pair's forward, on which a kernel must do as its reference."""
 
     id: str
-    op: Accelerated | AcceleratedPair
+    op: Dispatched | DispatchedPair
     arguments: tuple[Any, ...]
     options: dict[str, Any] = {}  # noqa: RUF012
 
@@ -127,13 +127,13 @@ ACCELERATED = [
         {"donate": False},
     ),
     AcceleratedCase("words", random.words, (*_KEY.words, _KEY.step, 70_001)),
-    AcceleratedCase("kept", random.kept, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
-    AcceleratedCase("kept-none", random.kept, (*_KEY.words, _KEY.step, 3, 2**24)),
-    AcceleratedCase("booked", booked, (*_BOOKS, np.asarray(2.5), 32, _RATE, False)),
-    AcceleratedCase("booked-sum", booked, (*_BOOKS, np.asarray(np.nan), 32, _RATE, True)),
-    AcceleratedCase("booked-infinite", booked, (*_BOOKS, np.asarray(-np.inf), 32, _RATE, False)),
-    AcceleratedCase("booked-weights", booked, (*_BOOKS, np.asarray(np.inf), np.asarray(7.5), _RATE, False)),
-    AcceleratedCase("booked-later", booked, (*_BOOKS[:4], *_BAD, np.asarray(np.nan), 3, _RATE, False)),
+    AcceleratedCase("kept", random.dropout_mask, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
+    AcceleratedCase("kept-none", random.dropout_mask, (*_KEY.words, _KEY.step, 3, 2**24)),
+    AcceleratedCase("booked", update_totals, (*_BOOKS, np.asarray(2.5), 32, _RATE, False)),
+    AcceleratedCase("booked-sum", update_totals, (*_BOOKS, np.asarray(np.nan), 32, _RATE, True)),
+    AcceleratedCase("booked-infinite", update_totals, (*_BOOKS, np.asarray(-np.inf), 32, _RATE, False)),
+    AcceleratedCase("booked-weights", update_totals, (*_BOOKS, np.asarray(np.inf), np.asarray(7.5), _RATE, False)),
+    AcceleratedCase("booked-later", update_totals, (*_BOOKS[:4], *_BAD, np.asarray(np.nan), 3, _RATE, False)),
     AcceleratedCase("hits", count_hits, (_LOGITS, _LABELS, _SUMS)),
     AcceleratedCase("hits-ties", count_hits, (np.round(draw("z", 200, 3)), np.arange(200) % 4, _SUMS)),
     AcceleratedCase("hits-nan", count_hits, (_WITH_NAN, np.array([2, 1, 0, 0], np.int32), _SUMS)),
@@ -143,17 +143,17 @@ ACCELERATED = [
     AcceleratedCase("shortened-zero", shortened, ([leaf * 0 for leaf in _leaves("g")], 1.0), {"donate": True}),
     AcceleratedCase("shortened-nan", shortened, ([*_leaves("g"), np.array([1, np.nan, 2])], 1.0), {"donate": True}),
     AcceleratedCase("shortened-many", shortened, (_leaves("g") * 20, 0.1), {"donate": False}),
-    AcceleratedCase("product", product, (draw("x", 6, 5), draw("w", 5, 3))),
-    AcceleratedCase("product-batched", product, (draw("x", 4, 5), draw("w", 3, 5, 2)), {"exact": True}),
-    AcceleratedCase("product-bias", product, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),
+    AcceleratedCase("product", matmul, (draw("x", 6, 5), draw("w", 5, 3))),
+    AcceleratedCase("product-batched", matmul, (draw("x", 4, 5), draw("w", 3, 5, 2)), {"exact": True}),
+    AcceleratedCase("product-bias", matmul, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),
     AcceleratedCase(
         "gathered-bytes",
         gathered,
         (np.arange(60, dtype=np.uint8).reshape(4, 3, 5), np.array([3, 0, 3], np.int32), np.asarray(1 / 255)),
     ),
     AcceleratedCase("gathered", gathered, (draw("x", 6, 5), np.array([5, 0], np.int32), np.asarray(0.3))),
-    AcceleratedCase("follow", follow, (_leaves("e"), _leaves("p"), 0.9, np.full(1, 100, np.uint32))),
-    AcceleratedCase("follow-early", follow, (_leaves("e"), _leaves("p"), 0.99, np.full(1, 2, np.uint32))),
+    AcceleratedCase("follow", ema_update, (_leaves("e"), _leaves("p"), 0.9, np.full(1, 100, np.uint32))),
+    AcceleratedCase("follow-early", ema_update, (_leaves("e"), _leaves("p"), 0.99, np.full(1, 2, np.uint32))),
     AcceleratedCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),
     AcceleratedCase("scaled-bytes", scaled, (np.arange(30, dtype=np.uint8).reshape(2, 3, 5), np.asarray(1 / 255))),
     AcceleratedCase("cross-entropy", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, None)),

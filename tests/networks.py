@@ -11,8 +11,8 @@ import numpy as np
 from cases import SCHEDULES, draw, params_of
 
 from xpnn import nn, optim
-from xpnn.nn.activations import ACTIVATIONS
 from xpnn.nn.initializers import INITIALIZERS
+from xpnn.nn.layers.activations import ACTIVATIONS
 
 CLASSES = 3
 

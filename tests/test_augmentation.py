@@ -12,7 +12,7 @@ from conftest import Backend, assert_close
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.errors import InputError
-from xpnn.nn.augmentation import Sources, sample, spread
+from xpnn.nn.layers.augmentation import Sources, sample, spread
 from xpnn.training import Trainer, load_model, save_model
 
 KEY = random.key(5, "dropout")
@@ -144,7 +144,7 @@ def test_it_trains_on_bytes_and_travels_with_the_model(backend: Backend, tmp_pat
     images[labels == 1, 1:3, 2:6] = 255
     layer = nn.RandomDistortion(10, 0.1, (0.9, 1.1), 5, alpha=4, sigma=2)
     model = nn.Sequential(nn.Scale(1 / 255), layer, nn.Flatten(), nn.Linear(64, 2))
-    run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(0.05), device=backend.where)
+    run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(0.05), device=backend.place)
     history = run.fit(images, labels, epochs=12, batch_size=10)
     assert run.evaluate(images, labels)["accuracy"] == 1 and history.history["loss"][-1] < 0.5
     save_model(tmp_path / "m.safetensors", model, run.snapshot())

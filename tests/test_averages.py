@@ -12,7 +12,7 @@ from problem import X, Y, network, trainer
 
 from xpnn import nn, optim
 from xpnn.arrays import tree
-from xpnn.arrays.device import to_numpy
+from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
 from xpnn.training import Trainer
 
@@ -30,7 +30,7 @@ def test_an_epochs_loss_is_the_loss_of_all_its_rows(loss: Any, weighted: bool, b
     labels = Y if loss.ignore_index is None else SOME
     weight = np.arange(40) / 7 if weighted else None
     model = nn.Sequential(*network(0).layers, nn.LogSoftmax())
-    run = Trainer(model, loss, optim.SGD(0.0), device=backend.where, dtype="float64")
+    run = Trainer(model, loss, optim.SGD(0.0), device=backend.place, dtype="float64")
     constants = tree.map(np.asarray, loss.init())
     wanted = loss.forward(constants, np.asarray(run.predict(X)), labels, weight)[0]
     got = run.fit(X, labels, batch_size=7, sample_weight=weight).records[0]
@@ -84,7 +84,7 @@ def test_class_weights_may_be_an_array() -> None:
 
 def test_the_moving_average_of_the_weights(backend: Backend) -> None:
     """e ← e + (1 − min(decay, (1 + t) / (10 + t))) · (p − e), and it is what the model predicts with."""
-    options = {"device": backend.where, "dtype": "float64"}
+    options = {"device": backend.place, "dtype": "float64"}
     plain, averaged = trainer(**options), trainer(ema=0.5, **options)
     wanted = plain.snapshot()
     for t in range(12):
@@ -117,8 +117,8 @@ def test_loading_weights_restarts_their_average() -> None:
 def test_running_statistics_are_averaged_with_the_weights(backend: Backend) -> None:
     """Those of the last weights do not belong to the averaged ones."""
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
-    run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.5), device=backend.where, dtype="float64", ema=0.9)
-    plain = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.5), device=backend.where, dtype="float64")
+    run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.5), device=backend.place, dtype="float64", ema=0.9)
+    plain = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.5), device=backend.place, dtype="float64")
     wanted = plain.snapshot()
     for t in range(5):
         plain.fit(X, Y, batch_size=40)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xpnn.arrays import blas
+from xpnn.devices import cpu_blas
 from xpnn.errors import InputError
 
 AVX2 = "fpu sse2 avx2 fma"
@@ -20,7 +20,7 @@ AMD, INTEL = "AuthenticAMD", "GenuineIntel"
 
 @pytest.fixture(autouse=True)
 def _nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas, "_chosen", None)
+    monkeypatch.setattr(cpu_blas, "_chosen", None)
     for name in ("OPENBLAS_CORETYPE", "XPNN_BLAS_CORE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -48,31 +48,31 @@ def test_what_is_chosen(
 ) -> None:
     """On a made-up CPU, before NumPy is loaded."""
     facts = {"flags": flags, "vendor_id": vendor} if vendor else {}
-    monkeypatch.setattr(blas, "_cpuinfo", lambda: facts)
+    monkeypatch.setattr(cpu_blas, "_cpuinfo", lambda: facts)
     monkeypatch.delitem(sys.modules, "numpy")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OPENBLAS_CORETYPE", environment.get("OPENBLAS_CORETYPE", ""))  # so that it is put back
-    expected = blas.choice()
+    expected = cpu_blas.choice()
     assert expected.kernels == kernels and why in expected.why
-    blas.choose()
+    cpu_blas.choose()
     assert os.environ["OPENBLAS_CORETYPE"] == (kernels or environment.get("OPENBLAS_CORETYPE", ""))
     monkeypatch.setitem(sys.modules, "numpy", None)
-    assert blas.choice() == expected  # what was chosen stays
+    assert cpu_blas.choice() == expected  # what was chosen stays
 
 
 def test_nothing_is_chosen_once_numpy_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas, "_cpuinfo", lambda: {"flags": AVX512, "vendor_id": AMD})
-    blas.choose()
+    monkeypatch.setattr(cpu_blas, "_cpuinfo", lambda: {"flags": AVX512, "vendor_id": AMD})
+    cpu_blas.choose()
     assert "OPENBLAS_CORETYPE" not in os.environ
-    assert "NumPy being loaded" in blas.choice().why
+    assert "NumPy being loaded" in cpu_blas.choice().why
 
 
 def test_a_setting_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPNN_BLAS_CORE", "SkylakeX")
-    blas.choose()  # the command says it as it says any other error
+    cpu_blas.choose()  # the command says it as it says any other error
     with pytest.raises(InputError, match="'SkylakeX'; expected auto or off"):
-        blas.choice()
+        cpu_blas.choice()
 
 
 def test_the_command_chooses_before_numpy_is_loaded() -> None:
@@ -86,8 +86,8 @@ def test_the_command_chooses_before_numpy_is_loaded() -> None:
         )
         return json.loads(done.stdout)["blas"]
 
-    expected, facts = blas._cpuinfo(), doctor()
-    chosen = {*expected.get("flags", "").split()} >= blas._AVX512 and expected.get("vendor_id") == AMD
+    expected, facts = cpu_blas._cpuinfo(), doctor()
+    chosen = {*expected.get("flags", "").split()} >= cpu_blas._AVX512 and expected.get("vendor_id") == AMD
     assert ("chosen by xpnn" in facts["chosen"]) == chosen
     if chosen and facts["name"] == "openblas":
         assert facts["kernels"] == "SkylakeX" and facts["warning"] is None
@@ -97,7 +97,7 @@ def test_the_command_chooses_before_numpy_is_loaded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "kernels", "forced", "warning", "cure"),
+    ("flags", "kernels", "forced", "warning", "hint"),
     [
         (AVX512, "SkylakeX", None, None, None),
         (AVX512, "Cooperlake", None, None, None),
@@ -112,18 +112,18 @@ def test_the_command_chooses_before_numpy_is_loaded() -> None:
     ],
 )
 def test_kernels_slower_than_the_cpu(
-    monkeypatch: pytest.MonkeyPatch, flags: str, kernels: str, forced: str | None, warning: str | None, cure: str | None
+    monkeypatch: pytest.MonkeyPatch, flags: str, kernels: str, forced: str | None, warning: str | None, hint: str | None
 ) -> None:
-    monkeypatch.setattr(blas, "_cpuinfo", lambda: {"flags": flags})
+    monkeypatch.setattr(cpu_blas, "_cpuinfo", lambda: {"flags": flags})
     if forced:
         monkeypatch.setenv("OPENBLAS_CORETYPE", forced)
-    advice = blas.advice("openblas", "0.3.31", kernels, 1)
-    if warning is None or cure is None:
+    advice = cpu_blas.advice("openblas", "0.3.31", kernels, 1)
+    if warning is None or hint is None:
         assert advice == []
     else:
         ((why, what),) = advice
-        assert warning in why and "OpenBLAS 0.3.31" in why and cure in what
-    assert blas.advice("mkl", "2025", kernels, 1) == []  # chooses for itself
+        assert warning in why and "OpenBLAS 0.3.31" in why and hint in what
+    assert cpu_blas.advice("mkl", "2025", kernels, 1) == []  # chooses for itself
 
 
 def test_kernels_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,31 +135,31 @@ def test_kernels_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
         (["AVX2"], "Haswell"),
         (["NEON"], None),
     ):
-        monkeypatch.setattr(blas, "_cpuinfo", dict)
+        monkeypatch.setattr(cpu_blas, "_cpuinfo", dict)
         monkeypatch.setattr(np, "show_config", lambda mode, found=found: {"SIMD Extensions": {"found": found}})
-        assert blas.best_kernels() == best
+        assert cpu_blas.best_kernels() == best
 
 
 @pytest.mark.parametrize(
     ("quota", "cores"), [("max 100000\n", 4), ("", 4), ("150000 100000\n", 2), ("1000 100000\n", 1)]
 )
 def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch, quota: str, cores: int) -> None:
-    monkeypatch.setattr(blas, "_cpuinfo", lambda: {"flags": ""})
-    monkeypatch.setattr(blas, "_read", lambda path: quota)
+    monkeypatch.setattr(cpu_blas, "_cpuinfo", lambda: {"flags": ""})
+    monkeypatch.setattr(cpu_blas, "_read", lambda path: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
-    assert blas.usable_cores() == cores
-    assert blas.advice("openblas", "0.3.31", "Haswell", cores) == []
-    ((why, what),) = blas.advice("openblas", "0.3.31", "Haswell", cores + 1)
+    assert cpu_blas.usable_cores() == cores
+    assert cpu_blas.advice("openblas", "0.3.31", "Haswell", cores) == []
+    ((why, what),) = cpu_blas.advice("openblas", "0.3.31", "Haswell", cores + 1)
     assert f"{cores + 1} BLAS threads share {cores} usable cores" in why and f"OPENBLAS_NUM_THREADS={cores}" in what
-    assert "MKL_NUM_THREADS" in blas.advice("mkl", "", "", 9)[0][1]
+    assert "MKL_NUM_THREADS" in cpu_blas.advice("mkl", "", "", 9)[0][1]
 
 
 def test_the_cpu_has_a_name() -> None:
-    assert blas.cpu_model()
+    assert cpu_blas.cpu_model()
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo here")
 def test_the_facts_are_the_first_processors() -> None:
-    facts = blas._cpuinfo()
+    facts = cpu_blas._cpuinfo()
     assert facts["processor"] == "0"
     assert ("flags" in facts) == ("\nflags" in Path("/proc/cpuinfo").read_text())

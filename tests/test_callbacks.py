@@ -35,9 +35,9 @@ from xpnn import (
     optim,
 )
 from xpnn.arrays import tree
-from xpnn.training import AtEnd, AtStart, callbacks, loggers
+from xpnn.training import AtEnd, AtStart, callbacks
+from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
-from xpnn.training.monitor import Monitor
 
 
 def script(name: str, values: Sequence[float]) -> Any:
@@ -130,7 +130,7 @@ def test_early_stopping(patience: int, losses: list[float], epochs: int, best: i
 
 
 def test_the_best_weights_come_back_on_every_library_after_a_stop_in_mid_epoch(backend: Backend) -> None:
-    run, keep = trainer(device=backend.where), []
+    run, keep = trainer(device=backend.place), []
     early = EarlyStopping("loss", mode="max", patience=9)
 
     def progress(done: int, rows: int) -> None:
@@ -334,7 +334,7 @@ def spoilt(**options: Any) -> Trainer:
 
 
 def test_no_other_callback_sees_a_loss_that_is_not_a_number(backend: Backend) -> None:
-    run, seen = spoilt(device=backend.where), []
+    run, seen = spoilt(device=backend.place), []
     with pytest.raises(NonFiniteError, match=r"at step 2 \(epoch 1, batch 2\)"):
         run.fit(X, X[:, :1], epochs=2, batch_size=8, callbacks=[lambda _, logs: seen.append(logs)])
     assert seen == [] and not math.isfinite(run.history.records[0]["loss"])
@@ -350,11 +350,11 @@ def test_the_batch_is_counted_from_its_own_epoch() -> None:
 
 
 def test_training_goes_on_with_nan_where_it_is_told_to(backend: Backend) -> None:
-    run = spoilt(device=backend.where)
+    run = spoilt(device=backend.place)
     history = run.fit(X, X[:, :1], epochs=3, batch_size=8, validation_data=(X, X[:, :1]), terminate_on_nan=False)
     assert len(history) == 3 and math.isnan(history.records[2]["loss"]) and math.isnan(history.records[2]["val_loss"])
     early = EarlyStopping("loss")
-    run = spoilt(device=backend.where)
+    run = spoilt(device=backend.place)
     run.fit(X, X[:, :1], epochs=3, batch_size=40, callbacks=[early], terminate_on_nan=False)
     assert early.best_epoch == 1 and early.stopped_epoch == 2
 
@@ -423,7 +423,7 @@ def test_what_is_refused(make: Any, message: str) -> None:
 def test_every_callback_here_is_public() -> None:
     from xpnn import training
 
-    names = {**vars(callbacks), **vars(loggers)}.items()
+    names = vars(callbacks).items()
     kinds = {name for name, kind in names if isinstance(kind, type) and "__call__" in vars(kind)}
     assert len(kinds) == 7 and kinds <= set(training.__all__)
 

@@ -18,6 +18,7 @@ from xpnn.arrays import tree
 from xpnn.errors import DataFormatError, InputError
 from xpnn.nn.registry import LAYERS as REGISTRY
 from xpnn.nn.registry import from_config, to_config
+from xpnn.training.saving import model_file
 
 MODEL = nn.Sequential(
     nn.Flatten(), nn.Scale(1 / 255), nn.Standardize((0.5, 1.0), (2.0, 0.0)), *nn.MLP(2, 3, (4,), dropout=0.1).layers
@@ -139,12 +140,11 @@ def test_a_file_that_was_changed(change: Any, message: str, saved: Path) -> None
 )
 def test_tensors_that_do_not_fit_the_layers(change: Any, message: str, saved: Path) -> None:
     """Even with a digest that matches, nothing is half loaded."""
-    from xpnn.training import checkpoint
 
     def both(metadata: dict, tensors: dict) -> None:
         change(tensors)
         del metadata["digest"]
-        metadata["digest"] = checkpoint._digest(metadata, tensors)
+        metadata["digest"] = model_file._digest(metadata, tensors)
 
     rewrite(saved, both)
     with pytest.raises(DataFormatError, match=message):
@@ -171,13 +171,12 @@ def test_parameters_that_misfit_do_not_cost_the_old_file(saved: Path) -> None:
     ],
 )
 def test_a_crafted_file_with_a_good_digest(config: str | None, message: str, saved: Path) -> None:
-    from xpnn.training import checkpoint
 
     def craft(metadata: dict, tensors: dict) -> None:
         del metadata["digest"], metadata["config"]
         if config is not None:
             metadata["config"] = config
-        metadata["digest"] = checkpoint._digest(metadata, tensors)
+        metadata["digest"] = model_file._digest(metadata, tensors)
 
     rewrite(saved, craft)
     with pytest.raises(DataFormatError, match=message):

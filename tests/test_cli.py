@@ -118,8 +118,8 @@ def test_options_change_the_training(options: tuple[str, ...], result: Any) -> N
 
 def test_a_small_network_gets_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only while it trains, and unless the user has said otherwise."""
-    from xpnn.arrays.device import find_place
-    from xpnn.cli import threads
+    from xpnn.devices import threads
+    from xpnn.devices.place import find_place
 
     def blas() -> int:
         return max(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas")
@@ -141,8 +141,8 @@ def test_a_small_network_gets_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_small_network_gets_one_thread_on_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from xpnn.arrays.device import find_place
-    from xpnn.cli import threads
+    from xpnn.devices import threads
+    from xpnn.devices.place import find_place
 
     for name in threads.VARIABLES:
         monkeypatch.delenv(name, raising=False)
@@ -240,8 +240,8 @@ WITHOUT_GPU = "no driver here; install one"
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xpnn.arrays import probe
-    from xpnn.arrays.driver import Stage
+    from xpnn.devices import probe
+    from xpnn.devices.driver import Stage
 
     stages = (Stage("driver", False, "no driver here", "install one"),)
     monkeypatch.setattr(probe, "stages", lambda library, index=0: stages)

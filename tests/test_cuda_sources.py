@@ -26,13 +26,14 @@ from test_kernels import outcome
 
 from xpnn import nn
 from xpnn.arrays import random
-from xpnn.arrays.accelerate import AcceleratedPair
-from xpnn.arrays.buffers import overwrite
-from xpnn.arrays.products import multiplying_in, product
+from xpnn.arrays.dispatch import DispatchedPair
+from xpnn.arrays.matmul import matmul, matmul_precision
+from xpnn.devices.buffers import overwrite
+from xpnn.kernels.cupy import cublaslt
 from xpnn.kernels.cupy import launch as launching
-from xpnn.kernels.cupy import lt, products
-from xpnn.nn.dense import dense
-from xpnn.nn.linear import LinearParams
+from xpnn.kernels.cupy import matmul as cupy_matmul
+from xpnn.nn.fused import dense
+from xpnn.nn.layers.linear import LinearParams
 from xpnn.optim.clipping import shortened
 
 COMPILER = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
@@ -89,7 +90,7 @@ class Executed:
     def __init__(self, refused: tuple[int, ...] = ()) -> None:
         self.refused, self.problems = refused, []
 
-    def __call__(self, device: int, problem: lt.Problem, at: lt.Addresses) -> bool:
+    def __call__(self, device: int, problem: cublaslt.Problem, at: cublaslt.Addresses) -> bool:
         self.problems.append(problem)
         if problem.epilogue in self.refused:
             return False
@@ -110,11 +111,11 @@ class Executed:
         if problem.dtype == "uint16":
             x, w = ((part.astype(np.uint32) << 16).view(np.float32) for part in factors)
         y = x @ w
-        if problem.epilogue & lt.BIAS:
+        if problem.epilogue & cublaslt.BIAS:
             y += read(at.vector, (columns,), real)
-        if problem.epilogue & lt.RELU:
+        if problem.epilogue & cublaslt.RELU:
             y = np.maximum(y, 0)
-        if problem.epilogue == lt.SUMS:
+        if problem.epilogue == cublaslt.SUMS:
             read(at.vector, (columns,), real)[...] = w.sum(axis=0)
         read(at.y, (rows, columns), real)[...] = y
         return True
@@ -137,10 +138,10 @@ def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], execut
     """CuPy's kernels, run by those loops, in place of NumPy's."""
     from xpnn.kernels import cupy
 
-    for module in (cupy.books, cupy.layers, cupy.losses, cupy.optimizers, cupy.products, cupy.random):
+    for module in (cupy.totals, cupy.fused, cupy.losses, cupy.optimizers, cupy.matmul, cupy.random):
         monkeypatch.setattr(module, "launch", loops)
-    monkeypatch.setattr(cupy.products, "execute", executed)
-    monkeypatch.setattr(cupy.products, "_works", lambda device, dtype, compute, epilogue: True)
+    monkeypatch.setattr(cupy.matmul, "execute", executed)
+    monkeypatch.setattr(cupy.matmul, "_works", lambda device, dtype, compute, epilogue: True)
     for op in {overwrite, *(case.op for case in ACCELERATED)}:
         kernels = {"numpy": op.kernels["cupy"]} if "cupy" in op.kernels else {}
         monkeypatch.setattr(op, "kernels", kernels)
@@ -181,7 +182,7 @@ def _as(value: Any, dtype: str) -> Any:
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize("rows", [1, 64, 127, 128, 129, 8191, 8193])
 def test_columns_are_summed_in_as_many_rounds_as_it_takes(rows: int) -> None:
-    from xpnn.kernels.cupy.layers import column_sums
+    from xpnn.kernels.cupy.fused import column_sums
 
     x = draw("x", rows, 3)
     assert_close(column_sums(x), x.sum(axis=0))
@@ -203,7 +204,7 @@ def test_a_word_at_the_threshold_is_kept() -> None:
     key = random.key(3, "dropout")
     word = int(random.bits(key, (5,))[3])
     for threshold, wanted in ((word >> 8, True), ((word >> 8) + 1, False)):
-        assert bool(random.kept(*key.words, key.step, 5, threshold)[3]) == wanted
+        assert bool(random.dropout_mask(*key.words, key.step, 5, threshold)[3]) == wanted
 
 
 @pytest.mark.usefixtures("on_numpy")
@@ -220,7 +221,8 @@ def test_leaves_of_all_kinds_are_overwritten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epilogue", "x_order", "w_order"), [(lt.BIAS_RELU, "C", "C"), (lt.NOTHING, "C", "F"), (lt.SUMS, "F", "C")]
+    ("epilogue", "x_order", "w_order"),
+    [(cublaslt.BIAS_RELU, "C", "C"), (cublaslt.NOTHING, "C", "F"), (cublaslt.SUMS, "F", "C")],
 )
 def test_a_dense_block_is_three_products(
     on_numpy: None, executed: Executed, epilogue: int, x_order: str, w_order: str
@@ -232,7 +234,7 @@ def test_a_dense_block_is_three_products(
     assert len(executed.problems) == 3
 
 
-def block(pair: AcceleratedPair, dropout: bool) -> list[np.ndarray]:
+def block(pair: DispatchedPair, dropout: bool) -> list[np.ndarray]:
     """[y, dx, dweight, dbias] of Linear, ReLU and perhaps Dropout."""
     layers = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))[: 2 + dropout]
     x, dy = draw("x", 6, 5).astype(np.float32), draw("dy", 6, 4).astype(np.float32)
@@ -243,12 +245,14 @@ def block(pair: AcceleratedPair, dropout: bool) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("dropout", [False, True])
-@pytest.mark.parametrize("refused", [(), (lt.SUMS,), (lt.BIAS_RELU, lt.RELU), (lt.BIAS_RELU, lt.SUMS)])
+@pytest.mark.parametrize(
+    "refused", [(), (cublaslt.SUMS,), (cublaslt.BIAS_RELU, cublaslt.RELU), (cublaslt.BIAS_RELU, cublaslt.SUMS)]
+)
 def test_what_cublaslt_has_no_algorithm_for_is_done_by_kernels(
     on_numpy: None, executed: Executed, refused: tuple[int, ...], dropout: bool
 ) -> None:
     executed.refused = refused
-    reference = AcceleratedPair(*dense.reference)
+    reference = DispatchedPair(*dense.reference)
     for got, wanted in zip(block(dense, dropout), block(reference, dropout), strict=True):
         assert_close(got, wanted)
 
@@ -256,39 +260,39 @@ def test_what_cublaslt_has_no_algorithm_for_is_done_by_kernels(
 def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: Executed) -> None:
     """Ties to even, NaN and infinity as they are, and the transpose of an array as its transpose."""
     exact = block(dense, dropout=True)
-    with multiplying_in("bf16"):
+    with matmul_precision("bf16"):
         got = block(dense, dropout=True)
     assert {p.dtype for p in executed.problems[-3:]} == {"uint16"}
     assert all(0 < abs(a - b).max() < 0.1 and a.dtype == np.float32 for a, b in zip(got, exact, strict=True))
     turned = draw("turned", 3, 2).astype(np.float32).T
-    with multiplying_in("bf16"):
-        bits = products.factor(turned)
+    with matmul_precision("bf16"):
+        bits = cupy_matmul.factor(turned)
     assert bits.shape == (2, 3) and bits.flags.f_contiguous
     np.testing.assert_allclose((np.asarray(bits).astype(np.uint32) << 16).view(np.float32), turned, rtol=2**-8)
     odd = np.array([1 + 2**-8, 1 + 3 * 2**-8, -np.inf, 3.4e38, 0.1], np.float32)
-    with multiplying_in("bf16"):
-        words = products.factor(odd.reshape(1, 5).T)
+    with matmul_precision("bf16"):
+        words = cupy_matmul.factor(odd.reshape(1, 5).T)
     back = (np.asarray(words).astype(np.uint32) << 16).view(np.float32).ravel()
     assert back.tolist() == [1.0, 1 + 2**-6, -np.inf, np.inf, 0.10009765625]
     nan = np.array([[0x7F800001, 0xFFFFFFFF]], np.uint32).view(np.float32)
-    with multiplying_in("bf16"):
-        bits = products.factor(nan)
+    with matmul_precision("bf16"):
+        bits = cupy_matmul.factor(nan)
     assert np.isnan((np.asarray(bits).astype(np.uint32) << 16).view(np.float32)).all()
 
 
-@pytest.mark.parametrize(("precision", "compute"), [("fp32", lt.COMPUTE_32F), ("tf32", lt.COMPUTE_TF32)])
+@pytest.mark.parametrize(("precision", "compute"), [("fp32", cublaslt.COMPUTE_32F), ("tf32", cublaslt.COMPUTE_TF32)])
 def test_tf32_is_told_to_cublaslt(on_numpy: None, executed: Executed, precision: str, compute: int) -> None:
-    with multiplying_in(precision):
+    with matmul_precision(precision):
         block(dense, dropout=False)
-        product(np.ones((2, 2), np.float32), np.ones((2, 2), np.float32), exact=True)
-    assert [p.compute for p in executed.problems] == [compute] * 3 + [lt.COMPUTE_32F]
+        matmul(np.ones((2, 2), np.float32), np.ones((2, 2), np.float32), exact=True)
+    assert [p.compute for p in executed.problems] == [compute] * 3 + [cublaslt.COMPUTE_32F]
 
 
 def test_addresses_that_are_less_aligned_are_told(on_numpy: None, executed: Executed) -> None:
     room = np.zeros(512, np.float32)
     start = -room.ctypes.data // 4 % 64  # the first number at a multiple of 256 bytes
     for offset in (0, 1, 4):
-        product(room[start + offset :][:4].reshape(2, 2), np.ones((2, 2), np.float32))
+        matmul(room[start + offset :][:4].reshape(2, 2), np.ones((2, 2), np.float32))
     assert [p.alignments[0] for p in executed.problems] == [256, 4, 16]
 
 
@@ -305,15 +309,15 @@ def test_cublaslt_is_handed_what_its_header_says(tmp_path: Path, monkeypatch: py
         pytest.skip("no C compiler")
     (tmp_path / "lt.c").write_text(_STUB)
     subprocess.run([COMPILER, "-shared", "-fPIC", tmp_path / "lt.c", "-o", tmp_path / "lt.so"], check=True)
-    stub = lt.typed(str(tmp_path / "lt.so"))
+    stub = cublaslt.typed(str(tmp_path / "lt.so"))
     library = SimpleNamespace(functions=stub, handle=ctypes.c_void_p(2**40 + 1), device=0)
-    monkeypatch.setattr(lt, "library", lambda: library)
-    monkeypatch.setattr(lt, "_workspace", lambda device, stream: SimpleNamespace(ptr=2**40 + 13))
+    monkeypatch.setattr(cublaslt, "library", lambda: library)
+    monkeypatch.setattr(cublaslt, "_workspace", lambda device, stream: SimpleNamespace(ptr=2**40 + 13))
     monkeypatch.setitem(sys.modules, "cupy", fake := SimpleNamespace())
     fake.cuda = SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=2**40 + 15))
-    problem = lt.Problem("float32", lt.COMPUTE_32F, 256, 784, 400, "C", "F", lt.BIAS, (256, 16, 4, 8))
-    plan = lt.Plan(problem, lt.Addresses(2**41 + 1, 2**41 + 2, 2**41 + 3, 2**41 + 4))
-    plan.run(lt.Addresses(2**40 + 6, 2**40 + 4, 2**40 + 10, 2**40 + 16))
+    problem = cublaslt.Problem("float32", cublaslt.COMPUTE_32F, 256, 784, 400, "C", "F", cublaslt.BIAS, (256, 16, 4, 8))
+    plan = cublaslt.Plan(problem, cublaslt.Addresses(2**41 + 1, 2**41 + 2, 2**41 + 3, 2**41 + 4))
+    plan.run(cublaslt.Addresses(2**40 + 6, 2**40 + 4, 2**40 + 10, 2**40 + 16))
     seen = (ctypes.c_ulonglong * 16).in_dll(stub, "seen")
     assert [seen[i] - 2**40 for i in (0, 3, 5, 10, 13, 15)] == [1, 4, 6, 10, 13, 15]
     assert seen[14] == 32 * 2**20
@@ -321,12 +325,12 @@ def test_cublaslt_is_handed_what_its_header_says(tmp_path: Path, monkeypatch: py
     assert (described[3], described[4], described[7], described[8]) == (1, 0, 4, 2**40 + 16)
     preferred = (ctypes.c_ulonglong * 16).in_dll(stub, "preferred")
     assert list(preferred)[5:9] == [16, 256, 4, 4]
-    batched = problem._replace(epilogue=lt.NOTHING, w_order="C", batch=12)
-    lt.Plan(batched, lt.Addresses(1, 2, 3, 0))
+    batched = problem._replace(epilogue=cublaslt.NOTHING, w_order="C", batch=12)
+    cublaslt.Plan(batched, cublaslt.Addresses(1, 2, 3, 0))
     laid = (ctypes.c_longlong * 16).in_dll(stub, "laid")
     assert list(laid)[:6] == [12, 784 * 400, 12, 0, 12, 256 * 400]
     with pytest.raises(TypeError, match="takes 16 arguments, not 15"):
-        lt.call("cublasLtMatmul", *range(15))
+        cublaslt.call("cublasLtMatmul", *range(15))
 
 
 _STUB = """
@@ -389,7 +393,7 @@ def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.Monke
     try:
         assert torch_threefry.works(torch.device("cpu"))
         words = [torch.tensor([word], dtype=torch.int32) for word in (5, -77, 2**31 - 1)]
-        wanted = random.kept.reference(*words, 501, round(0.4 * 2**24))
+        wanted = random.dropout_mask.reference(*words, 501, round(0.4 * 2**24))
         assert torch.equal(torch_threefry.kept(*words, 501, round(0.4 * 2**24)), wanted)
         assert 0 < int(wanted.sum()) < 501
     finally:

@@ -10,15 +10,15 @@ from conftest import Backend, assert_close
 from problem import X, Y, trainer
 
 from xpnn.arrays import tree
-from xpnn.arrays.device import Place, find_place, place, to_numpy
 from xpnn.arrays.namespace import array_namespace, device_of, library_of
+from xpnn.devices.place import Place, find_place, to_numpy, to_place
 from xpnn.errors import DeviceUnavailableError, InputError
 
 
 def test_copies_are_copies(backend: Backend) -> None:
     """A snapshot belongs to its holder, a loaded one to the trainer, and data is never written."""
     x, y = np.array(X), np.array(Y)
-    run = trainer(device=backend.where, dtype="float64")
+    run = trainer(device=backend.place, dtype="float64")
     kept = run.snapshot()
     wanted = trainer(dtype="float64").evaluate(x, y)["loss"]
     run.load(kept)
@@ -55,12 +55,12 @@ def test_what_goes_in_comes_out(backend: Backend) -> None:
     run.fit(x, backend.array(Y), epochs=30, batch_size=8)
     outputs = run.predict(x)
     assert array_namespace(outputs) is backend.xp
-    assert device_of(outputs) == backend.where.device
+    assert device_of(outputs) == backend.place.device
     assert tuple(outputs.shape) == (40, 3) and "float32" in str(outputs.dtype)
     assert np.mean(np.argmax(to_numpy(outputs), axis=1) == Y) > 0.85
     assert run.evaluate(x, backend.array(Y))["accuracy"] == np.mean(np.argmax(to_numpy(outputs), axis=1) == Y)
     leaf = tree.leaves(run.state.params)[0]
-    assert library_of(leaf) == backend.library and device_of(leaf) == backend.where.device
+    assert library_of(leaf) == backend.library and device_of(leaf) == backend.place.device
 
     elsewhere = run.predict(X)  # NumPy in, NumPy out, wherever the model lives
     assert isinstance(elsewhere, np.ndarray) and elsewhere.dtype == np.float32
@@ -70,16 +70,16 @@ def test_what_goes_in_comes_out(backend: Backend) -> None:
 
 def test_place_copies_unless_told_otherwise(backend: Backend) -> None:
     x = backend.array(X)
-    copied = place(x, backend.where)
+    copied = to_place(x, backend.place)
     assert copied is not x and np.array_equal(to_numpy(copied), X)
-    assert place(x, backend.where, copy=False) is x
+    assert to_place(x, backend.place, copy=False) is x
     if backend.library in ("numpy", "torch"):
         assert not np.shares_memory(to_numpy(copied), to_numpy(x))
     host = np.array(X)
-    there = place(host, backend.where)
+    there = to_place(host, backend.place)
     host[...] = 7
     assert np.array_equal(to_numpy(there), X)
-    assert place(X[::-1, ::2], backend.where).shape == (40, 3)  # torch refuses negative strides
+    assert to_place(X[::-1, ::2], backend.place).shape == (40, 3)  # torch refuses negative strides
 
 
 def test_what_comes_from_the_host_is_a_copy(backend: Backend) -> None:
@@ -87,14 +87,14 @@ def test_what_comes_from_the_host_is_a_copy(backend: Backend) -> None:
     room = np.zeros(1024 + 16, np.float32)
     first = -room.ctypes.data % 64 // room.itemsize
     host = room[first : first + 1024]
-    there = place(host, backend.where)
+    there = to_place(host, backend.place)
     host[:] = 7.0
     assert np.array_equal(to_numpy(there), np.zeros(1024, np.float32))
 
 
 def test_places_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xpnn.arrays import probe
-    from xpnn.arrays.driver import Stage
+    from xpnn.devices import probe
+    from xpnn.devices.driver import Stage
 
     missing = (Stage("driver", False, "no driver here", "install one"),)
     monkeypatch.setattr(probe, "stages", lambda library, index=0: missing)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import xpnn
-from xpnn.arrays import blas, probe
-from xpnn.arrays.device import Place
-from xpnn.arrays.driver import Stage
 from xpnn.cli import doctor as command
+from xpnn.devices import cpu_blas, probe
+from xpnn.devices.driver import Stage
+from xpnn.devices.place import Place
 
 GOOD = tuple(
     Stage(name, True, "found") for name in ("installed", "driver", "device", "import", "kernel", "matmul", "graph")
@@ -48,11 +48,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return make
 
 
-def failing(name: str, detail: str, cure: str) -> tuple[Stage, ...]:
+def failing(name: str, detail: str, hint: str) -> tuple[Stage, ...]:
     """Good stages up to the one that fails."""
     at = [stage.name for stage in GOOD].index(name)
     later = (Stage(stage.name, None, f"not tried: {name} failed") for stage in GOOD[at + 1 :])
-    return (*GOOD[:at], Stage(name, False, detail, cure), *later)
+    return (*GOOD[:at], Stage(name, False, detail, hint), *later)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -74,7 +74,7 @@ def test_json_of_this_machine() -> None:
         assert set(library) == {"name", "title", "installed", "version", "devices", "stages"}
         assert library["installed"] == (library["version"] is not None)
         for stage in library["stages"]:
-            assert set(stage) == {"name", "ok", "detail", "cure"} and "\n" not in stage["detail"]
+            assert set(stage) == {"name", "ok", "detail", "hint"} and "\n" not in stage["detail"]
     if libraries["strict"]["installed"]:
         assert libraries["strict"]["devices"][:2] == ["CPU_DEVICE", "device1"]
     assert set(facts["gpu"]) == {"usable", "library", "name", "reason", "plainly"} and facts["gpu"]["reason"]
@@ -125,14 +125,14 @@ def test_a_gpu_that_records_no_products(
     assert "CUDA graphs" not in capsys.readouterr().out
     monkeypatch.setattr(command, "_why_plainly", why)
     monkeypatch.setattr(command, "find_place", lambda device, library: Place(library, None, f"{device}:0"))
-    monkeypatch.setattr(command, "why_not_recorded", lambda where: f"{where.library}: no cublasLt")
+    monkeypatch.setattr(command, "why_not_recorded", lambda place: f"{place.library}: no cublasLt")
     command.doctor()
     assert "! training steps run one by one, not as CUDA graphs: cupy: no cublasLt" in capsys.readouterr().out
     monkeypatch.setenv("XPNN_GRAPH", "0")
     assert command.report()["gpu"]["plainly"] == "XPNN_GRAPH=0"
 
 
-def test_each_cure_once(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_hint_once(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     broken = failing("driver", "no driver", "install [a] driver")
     machine(cupy=broken, torch=broken, jax=failing("device", "no device", "install [a] driver"))
     facts = command.report()
@@ -142,8 +142,8 @@ def test_each_cure_once(machine: Callable[..., None], capsys: pytest.CaptureFixt
     ]
     command.doctor()
     screen = capsys.readouterr().out
-    assert screen.count("cure: install [a] driver") == 1  # brackets are no markup
-    assert screen.index("no driver") < screen.index("no device") < screen.index("cure: install")
+    assert screen.count("hint: install [a] driver") == 1  # brackets are no markup
+    assert screen.index("no driver") < screen.index("no device") < screen.index("hint: install")
     assert (
         "✗ fails" in screen
         and "\u2013 not tried" in screen
@@ -156,7 +156,7 @@ def test_what_is_not_installed_comes_last(machine: Callable[..., None], capsys: 
     command.doctor()
     screen = capsys.readouterr().out
     assert screen.index("✗ driver (PyTorch): no driver") < screen.index("\u2013 cupy is not installed")
-    assert "cure: pip install cupy" in screen and "\u2013 no" in screen
+    assert "hint: pip install cupy" in screen and "\u2013 no" in screen
 
 
 def test_a_library_that_breaks_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_a_library_that_breaks_at_import(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(command, "find_place", broken)
     stage, devices = command._cpu("numpy", "NumPy")
     assert (stage.ok, stage.detail) == (False, "AttributeError: module compiled against another NumPy")
-    assert stage.cure and devices == []
+    assert stage.hint and devices == []
 
 
 def test_blas_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_blas_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(command.threadpoolctl, "threadpool_info", broken)
     facts = command._blas()
-    assert "no such library" in facts["warning"] and facts["cure"]
+    assert "no such library" in facts["warning"] and facts["hint"]
 
 
 def test_blas_unknown_to_threadpoolctl(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_the_compiled_loops(
 
 def test_screen_of_a_long_blas_warning(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     machine()
-    monkeypatch.setattr(blas, "advice", lambda *_: [("slow", "set A"), ("crowded", "set B")])
+    monkeypatch.setattr(cpu_blas, "advice", lambda *_: [("slow", "set A"), ("crowded", "set B")])
     out = io.StringIO()
     command._show(command.report(), command.Console(file=out, width=80))
-    assert "warning: slow; crowded" in out.getvalue() and "cure: set A; set B" in out.getvalue()
+    assert "warning: slow; crowded" in out.getvalue() and "hint: set A; set B" in out.getvalue()

@@ -14,11 +14,11 @@ from test_purity import sync_guard
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import Place, place, to_numpy
+from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.errors import InputError
-from xpnn.nn.embedding import add_rows
+from xpnn.nn.layers.embedding import add_rows
 from xpnn.training import Trainer, step
-from xpnn.training.plain import upload
+from xpnn.training.runners.base import upload
 
 WORDS = np.arange(80).reshape(40, 2) * 7 % 11 % 5
 LABELS = (WORDS.sum(axis=1) % 3).astype(np.int32)
@@ -78,7 +78,7 @@ def test_training_on_integers(dtype: str, backend: Backend) -> None:
     losses = [log["loss"] for log in wanted.fit(WORDS, LABELS, epochs=30, batch_size=16)]
     assert losses[-1] < 0.5 * losses[0]
     assert not tree.leaves(wanted.snapshot())[0][2].any()
-    run, there = trainer(padding=2, dtype="float64", device=backend.where), backend.array(WORDS, dtype)
+    run, there = trainer(padding=2, dtype="float64", device=backend.place), backend.array(WORDS, dtype)
     got = [log["loss"] for log in run.fit(there, LABELS, epochs=30, batch_size=16)]
     np.testing.assert_allclose(got, losses, rtol=0, atol=1e-9)
     for x in (there, WORDS.astype(dtype)):
@@ -107,13 +107,13 @@ for dtype in ("int64", "int32", "uint8"):
 
 def test_a_step_on_integers_never_waits_for_the_device() -> None:
     strict = pytest.importorskip("array_api_strict")
-    where = Place("strict", strict.Device("device1"), "device1")
+    place = Place("strict", strict.Device("device1"), "device1")
     loss, optimizer, network = nn.CrossEntropyLoss(), optim.Adam(), model(padding=1)
-    state = upload(step.first_state(network, loss, (), 0), where, "float32")
+    state = upload(step.first_state(network, loss, (), 0), place, "float32")
     state = state._replace(optimizer=optimizer.init(tree.trained(state.params)))
-    data = step.Data(place(WORDS, where), place(LABELS, where), None)
+    data = step.Data(to_place(WORDS, place), to_place(LABELS, place), None)
     with sync_guard():
-        after = step.training_step(network, loss, optimizer, ())(state, data, place(np.arange(8), where))
+        after = step.training_step(network, loss, optimizer, ())(state, data, to_place(np.arange(8), place))
     assert "float32" in str(tree.leaves(after.params)[0].dtype)
 
 
@@ -132,7 +132,7 @@ BAD = [
 
 @pytest.mark.parametrize(("x", "message"), BAD, ids=[message[:24] for _, message in BAD])
 def test_what_the_table_has_no_row_for_is_refused_at_the_door(x: np.ndarray, message: str, backend: Backend) -> None:
-    run = trainer(device=backend.where)
+    run = trainer(device=backend.place)
     there = backend.array(x)
     with pytest.raises(InputError, match=f"^x{message}"):
         run.fit(there, LABELS, batch_size=8)

@@ -12,14 +12,14 @@ from problem import X, Y
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import to_numpy
+from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError, NonFiniteError
-from xpnn.nn.activations import ACTIVATIONS
+from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.training import Trainer
 
 
 def trainer(backend: Backend, model: nn.Layer, loss: Any, optimizer: Any = None, **options: Any) -> Trainer:
-    options = {"dtype": "float32", "device": backend.where, **options}
+    options = {"dtype": "float32", "device": backend.place, **options}
     return Trainer(model, loss, optimizer or optim.SGD(0.1), **options)
 
 

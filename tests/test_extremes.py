@@ -12,8 +12,8 @@ from conftest import Backend, eps
 
 from xpnn import nn
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import to_numpy
-from xpnn.nn.activations import ACTIVATIONS
+from xpnn.devices.place import to_numpy
+from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.training import step
 
 KEY = random.key(0, "init")

@@ -11,15 +11,17 @@ from conftest import Backend
 from problem import X, Y, network, trainer
 
 from xpnn import nn, optim
-from xpnn.arrays import staging, tree
-from xpnn.arrays.device import Place, find_place, to_numpy
-from xpnn.arrays.memory import bytes_wanted, in_words, is_out_of_memory
+from xpnn.arrays import tree
+from xpnn.devices import staging
+from xpnn.devices.memory import bytes_wanted, in_words, is_out_of_memory
+from xpnn.devices.place import Place, find_place, to_numpy
 from xpnn.errors import DeviceMemoryError, InputError
-from xpnn.training import Trainer, feeding, room
-from xpnn.training.feeding import Orders, Resident, Streamed, feed_for
-from xpnn.training.graph import GraphRunner
-from xpnn.training.recorders import Again
-from xpnn.training.room import make_room
+from xpnn.training import Trainer, data_feed
+from xpnn.training.checks import batch_memory
+from xpnn.training.checks.batch_memory import ensure_batch_fits
+from xpnn.training.data_feed import EpochOrder, Resident, Streamed, data_source
+from xpnn.training.runners.capture import EagerReplay
+from xpnn.training.runners.cuda_graph import CudaGraphRunner
 from xpnn.training.step import Data
 
 ROW = 6 * 4 + 4  # bytes of X in float32 and of a label
@@ -28,12 +30,12 @@ ROW = 6 * 4 + 4  # bytes of X in float32 and of a label
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """No data set fits, and a piece is three batches of seven rows."""
-    monkeypatch.setattr(feeding, "free_bytes", lambda where: -1)
-    monkeypatch.setattr(feeding, "_PIECE", 3 * 7 * ROW)
+    monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
+    monkeypatch.setattr(data_feed, "_PIECE", 3 * 7 * ROW)
 
 
 def trained(backend: Backend, weight: np.ndarray | None) -> tuple[Any, ...]:
-    run = trainer(ema=0.9, device=backend.where, dtype="float32")
+    run = trainer(ema=0.9, device=backend.place, dtype="float32")
     run.fit(X, Y, epochs=2, batch_size=7, sample_weight=weight, validation_data=(X[:9], Y[:9]))
     records = [{name: value for name, value in record.items() if name != "seconds"} for record in run.history]
     leaves = [leaf.tobytes() for leaf in nn_leaves(run)]
@@ -62,7 +64,7 @@ def test_streamed_data_give_what_resident_data_give(
 
 
 def test_pieces_are_the_rows_in_their_order(little: None) -> None:
-    feed = feed_for(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
+    feed = data_source(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
     order = np.random.default_rng(0).permutation(40)
     found, steps = [], []
     for piece in feed.pieces(order, 7):
@@ -75,23 +77,23 @@ def test_pieces_are_the_rows_in_their_order(little: None) -> None:
 
 
 def test_what_there_is_room_for_lies_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    where, data, dtypes = Place("numpy", "elsewhere", "cuda:0"), Data(X, Y, None), ("float32", None, None)
-    monkeypatch.setattr(feeding, "place", lambda x, *where, **how: x.astype(how["dtype"] or x.dtype))
-    monkeypatch.setattr(feeding, "give_back", lambda where: None)
+    place, data, dtypes = Place("numpy", "elsewhere", "cuda:0"), Data(X, Y, None), ("float32", None, None)
+    monkeypatch.setattr(data_feed, "to_place", lambda x, *place, **how: x.astype(how["dtype"] or x.dtype))
+    monkeypatch.setattr(data_feed, "give_back", lambda place: None)
     for free, kind in ((None, Resident), (40 * ROW / 0.7 + 1, Resident), (40 * ROW / 0.7 - 1, Streamed)):
-        monkeypatch.setattr(feeding, "free_bytes", lambda where, free=free: free)
-        assert type(feed_for(data, dtypes, where)) is kind
+        monkeypatch.setattr(data_feed, "free_bytes", lambda place, free=free: free)
+        assert type(data_source(data, dtypes, place)) is kind
 
     def full(*what: Any, **how: Any) -> Any:
         raise MemoryError("Unable to allocate 1 GiB")
 
-    monkeypatch.setattr(feeding, "place", full)
-    monkeypatch.setattr(feeding, "free_bytes", lambda where: 10**9)
-    assert type(feed_for(data, dtypes, where)) is Streamed  # who counts is wrong now and then
+    monkeypatch.setattr(data_feed, "to_place", full)
+    monkeypatch.setattr(data_feed, "free_bytes", lambda place: 10**9)
+    assert type(data_source(data, dtypes, place)) is Streamed  # who counts is wrong now and then
 
 
 def test_a_piece_is_small_beside_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "free_bytes", lambda where: 8 * 2 * 7 * ROW)
+    monkeypatch.setattr(data_feed, "free_bytes", lambda place: 8 * 2 * 7 * ROW)
     feed = Streamed(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
     assert [piece.steps for piece in feed.pieces(np.arange(40), 7)] == [2, 2, 1, 1]
 
@@ -104,7 +106,7 @@ def test_values_too_large_are_found_before_they_are_streamed(little: None) -> No
 
 
 def test_an_order_drawn_ahead_is_the_same() -> None:
-    early, late = Orders(3), Orders(3)
+    early, late = EpochOrder(3), EpochOrder(3)
     early.draw_ahead(5, 40)
     assert early.of(5, 40, True).tolist() == late.of(5, 40, True).tolist()
     early.draw_ahead(6, 40)
@@ -159,25 +161,25 @@ class Background:
 
 def test_a_pinned_stage_keeps_its_buffers_and_takes_turns() -> None:
     copier = Background()
-    stage, seen, where = staging.PinnedStage(copier, [((3,), np.dtype(np.float32))]), [], set()
+    stage, seen, place = staging.PinnedStaging(copier, [((3,), np.dtype(np.float32))]), [], set()
     for turn in range(4):
 
         def fill(buffers: list[np.ndarray], turn: int = turn) -> None:
-            where.add(buffers[0].ctypes.data)
+            place.add(buffers[0].ctypes.data)
             copier.log.append("fill")
             buffers[0][...] = turn
 
         (read,) = stage.put(fill)
         seen.append((read.ctypes.data, read.tolist()))
     assert [numbers for _, numbers in seen] == [[turn] * 3 for turn in range(4)]
-    assert len({address for address, _ in seen}) == 1 and len(where) == 2
+    assert len({address for address, _ in seen}) == 1 and len(place) == 2
     assert copier.log == ["record"] + ["synchronize", "fill", "wait", "record"] * 4  # first, that the buffers are there
 
 
 def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Full batches, and the remainder, of buffers that stay: other pieces and epochs need no other recordings."""
 
-    class Counting(Again):
+    class Counting(EagerReplay):
         made = 0
 
         def record(self, work: Any) -> Any:
@@ -190,8 +192,8 @@ def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.Monk
         return [leaf.tobytes() for leaf in tree.leaves(one.snapshot())]
 
     plain, counting = run(), Counting()
-    monkeypatch.setattr("xpnn.training.trainer.make_runner", lambda job, optimizer: GraphRunner(job, counting))
-    monkeypatch.setattr(feeding, "stage_for", lambda where, kinds: staging.PinnedStage(Background(), kinds))
+    monkeypatch.setattr("xpnn.training.trainer.make_runner", lambda job, optimizer: CudaGraphRunner(job, counting))
+    monkeypatch.setattr(data_feed, "staging_for", lambda place, kinds: staging.PinnedStaging(Background(), kinds))
     assert run() == plain
     assert counting.made == 3  # three steps, one, and the remainder
 
@@ -210,7 +212,7 @@ def test_what_the_steps_read_changes_only_once_they_are_done(little: None) -> No
             self.log += [] if self.read is None else [self.read.tolist()]
 
     copier = Eager()
-    stage = staging.PinnedStage(copier, [((2,), np.dtype(np.float32))])
+    stage = staging.PinnedStaging(copier, [((2,), np.dtype(np.float32))])
     for turn in range(3):
         (copier.read,) = stage.put(lambda buffers, turn=turn: buffers[0].fill(turn))
     assert [seen for seen in copier.log if isinstance(seen, list)] == [[0, 0], [1, 1]]
@@ -249,10 +251,10 @@ def limited(most: int, tried: list[int]) -> Any:
 
 @pytest.mark.parametrize("most", [0, 1, 5, 333, 999])
 def test_the_largest_batch_that_fits_is_named(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr(room, "free_bytes", lambda where: 2048)
+    monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 2048)
     tried: list[int] = []
     with pytest.raises(DeviceMemoryError) as raised:
-        make_room(Place("numpy", "cpu", "cuda:1"), limited(most, tried), 1000)
+        ensure_batch_fits(Place("numpy", "cpu", "cuda:1"), limited(most, tried), 1000)
     text = str(raised.value)
     assert text.startswith("cuda:1 has too little memory for batches of 1000 rows: 1000 bytes more were needed")
     assert "2 KiB are free" in text and "\n" not in text
@@ -268,11 +270,11 @@ def test_the_largest_batch_that_fits_is_named(monkeypatch: pytest.MonkeyPatch, m
 def test_what_is_free_again_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
     most = [10]
-    monkeypatch.setattr(room, "give_back", lambda where: most.__setitem__(0, 1000))
-    make_room(Place("numpy", "cpu", "cuda:0"), lambda rows: limited(most[0], tried)(rows), 1000)
+    monkeypatch.setattr(batch_memory, "give_back", lambda place: most.__setitem__(0, 1000))
+    ensure_batch_fits(Place("numpy", "cpu", "cuda:0"), lambda rows: limited(most[0], tried)(rows), 1000)
     assert tried == [1000, 1000]
     with pytest.raises(ZeroDivisionError):
-        make_room(Place("numpy", "cpu", "cuda:0"), lambda rows: 1 // 0, 1000)
+        ensure_batch_fits(Place("numpy", "cpu", "cuda:0"), lambda rows: 1 // 0, 1000)
 
 
 def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,11 +292,11 @@ def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
         if rows > 3:
             raise MemoryError(f"Out of memory allocating 5 bytes for {held}")
 
-    monkeypatch.setattr(room, "free_bytes", lambda where: seen.append(len(alive)) or 100)
+    monkeypatch.setattr(batch_memory, "free_bytes", lambda place: seen.append(len(alive)) or 100)
     with pytest.raises(DeviceMemoryError, match="batches of 3 rows fit"):
-        make_room(Place("numpy", "cpu", "cuda:0"), step, 16)
+        ensure_batch_fits(Place("numpy", "cpu", "cuda:0"), step, 16)
     try:
-        with room.at(Place("numpy", "cpu", "cuda:0")):
+        with batch_memory.device_scope(Place("numpy", "cpu", "cuda:0")):
             step(16)
     except DeviceMemoryError as error:
         assert "take smaller batches" in str(error) and not alive
@@ -305,17 +307,17 @@ def test_a_step_is_tried_before_the_first_on_a_gpu(backend: Backend, monkeypatch
     """And leaves nothing behind: the state is as it was."""
     runs = []
     for name in ("cpu", "cuda:0"):
-        run = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(1e-2), device=backend.where, ema=0.9)
+        run = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(1e-2), device=backend.place, ema=0.9)
         run.predict(X)
-        where = run._where
-        monkeypatch.setattr(feeding, "free_bytes", lambda where: None)
+        place = run._place
+        monkeypatch.setattr(data_feed, "free_bytes", lambda place: None)
         tried: list[Any] = []
 
-        def make(where: Place, step: Any, size: int, tried: list[Any] = tried) -> None:
+        def make(place: Place, step: Any, size: int, tried: list[Any] = tried) -> None:
             tried.append(step(size))
 
-        monkeypatch.setattr("xpnn.training.trainer.make_room", make)
-        run._where = Place(where.library, where.device, name)
+        monkeypatch.setattr("xpnn.training.trainer.ensure_batch_fits", make)
+        run._place = Place(place.library, place.device, name)
         run.fit(X, Y, batch_size=16, epochs=2)
         assert len(tried) == (name != "cpu")
         runs.append(nn_leaves(run))
@@ -323,30 +325,30 @@ def test_a_step_is_tried_before_the_first_on_a_gpu(backend: Backend, monkeypatch
 
 
 def test_a_batch_too_large_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xpnn.training.plain import PlainRunner
+    from xpnn.training.runners.eager import EagerRunner
 
     def rehearse(self: Any, state: Any, data: Any, rows: Any) -> None:
         if len(rows) > 11:
             raise MemoryError("Out of memory allocating 5,000 bytes")
 
-    monkeypatch.setattr(PlainRunner, "rehearse", rehearse)
+    monkeypatch.setattr(EagerRunner, "rehearse", rehearse)
     run = trainer()
     run.predict(X)
-    run._where = Place("numpy", "cpu", "cuda:0")
-    monkeypatch.setattr(room, "free_bytes", lambda where: 100)
-    monkeypatch.setattr(feeding, "free_bytes", lambda where: None)
+    run._place = Place("numpy", "cpu", "cuda:0")
+    monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 100)
+    monkeypatch.setattr(data_feed, "free_bytes", lambda place: None)
     with pytest.raises(DeviceMemoryError, match="batches of 11 rows fit"):
         run.fit(X, Y, batch_size=32)
     assert run.epoch == run.steps == 0
 
 
 def test_memory_that_runs_out_later_is_one_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "free_bytes", lambda where: 3 * 2**20)
+    monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 3 * 2**20)
     gpu, host = Place("numpy", "cpu", "cuda:0"), find_place("cpu", "numpy")
     told = "cuda:0 ran out of memory: 1 GiB more were needed, 3 MiB are free; take smaller batches"
-    with pytest.raises(DeviceMemoryError, match=told), room.at(gpu):
+    with pytest.raises(DeviceMemoryError, match=told), batch_memory.device_scope(gpu):
         raise MemoryError("Unable to allocate 1.00 GiB for an array")
-    with pytest.raises(MemoryError, match="Unable to allocate"), room.at(host):
+    with pytest.raises(MemoryError, match="Unable to allocate"), batch_memory.device_scope(host):
         raise MemoryError("Unable to allocate 1.00 GiB for an array")
-    with pytest.raises(ValueError, match="other"), room.at(gpu):
+    with pytest.raises(ValueError, match="other"), batch_memory.device_scope(gpu):
         raise ValueError("other")

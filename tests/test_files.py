@@ -1,4 +1,4 @@
-"""idx and .npy files of strangers: each fault has its own error, which names the file and the cure."""
+"""idx and .npy files of strangers: each fault has its own error, which names the file and the hint."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from conftest import assert_close, eps
 
 from xpnn import nn
 from xpnn.arrays import random, tree
-from xpnn.nn.activations import ACTIVATIONS
-from xpnn.nn.special import erfc
-from xpnn.testing.numbers import gradient_error
+from xpnn.arrays.special import erfc
+from xpnn.nn.layers.activations import ACTIVATIONS
+from xpnn.testing.deviation_measures import gradient_error
 from xpnn.testing.report import GRADIENT
 
 KEY = random.key(3, "dropout")

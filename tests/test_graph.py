@@ -19,12 +19,13 @@ from problem import X, Y, trainer
 
 from xpnn import optim
 from xpnn.arrays import tree
-from xpnn.arrays.buffers import address_of
-from xpnn.arrays.device import Place, find_place
-from xpnn.training import Trainer, recorders
+from xpnn.devices.buffers import address_of
+from xpnn.devices.place import Place, find_place
+from xpnn.training import Trainer
 from xpnn.training import trainer as training
-from xpnn.training.graph import GraphRunner
-from xpnn.training.recorders import Again, CupyGraphs
+from xpnn.training.runners import capture
+from xpnn.training.runners.capture import CupyGraphs, EagerReplay
+from xpnn.training.runners.cuda_graph import CudaGraphRunner
 
 
 @pytest.fixture
@@ -33,10 +34,10 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def switch(recorder: Any) -> None:
         def make(job: Any, optimizer: Any) -> Any:
-            return GraphRunner(job, recorder)
+            return CudaGraphRunner(job, recorder)
 
         monkeypatch.setattr(training, "make_runner", make)
-        monkeypatch.setattr(GraphRunner, "chunk", 20)  # so that some begin in the midst of an epoch
+        monkeypatch.setattr(CudaGraphRunner, "chunk", 20)  # so that some begin in the midst of an epoch
 
     return switch
 
@@ -63,7 +64,7 @@ def test_recorded_steps_are_plain_steps(recorded: Callable[..., None], number: i
         return outcome(one)
 
     plain = run()
-    recorded(Again())
+    recorded(EagerReplay())
     assert same(run(), plain)
 
 
@@ -89,11 +90,11 @@ def test_schedules_callbacks_and_later_fits_go_on(recorded: Callable[..., None])
         return outcome(one)
 
     plain = run()
-    recorded(Again())
+    recorded(EagerReplay())
     assert same(run(), plain)
 
 
-class Counting(Again):
+class Counting(EagerReplay):
     """Counts the recordings and the replays."""
 
     def __init__(self) -> None:
@@ -136,12 +137,12 @@ def test_other_data_are_recorded_anew_and_other_targets_are_not(recorded: Callab
     assert found == [2, 2, 4, 6]
 
 
-class Failing(Again):
+class Failing(EagerReplay):
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         raise NotImplementedError("cuBLAS is not supported\nduring capture")
 
 
-class Wrong(Again):
+class Wrong(EagerReplay):
     """Replays what it should not: one step too few."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -185,7 +186,7 @@ def test_an_array_read_in_another_order_is_another(recorded: Callable[..., None]
         return outcome(one)
 
     plain = run()
-    recorded(Again())
+    recorded(EagerReplay())
     assert same(run(), plain)
 
 
@@ -217,7 +218,7 @@ def test_buffers_that_change_places_are_copied_in_time(recorded: Callable[..., N
         return outcome(one)
 
     plain = run()
-    recorded(Again())
+    recorded(EagerReplay())
     assert same(run(), plain)
 
 
@@ -311,7 +312,7 @@ def test_torchs_capture_that_fails_is_ended_and_its_error_kept(monkeypatch: pyte
     for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
         ended = lambda device, pool, name=name: log.append(f"{name} {device}")  # noqa: E731
         monkeypatch.setattr(torch._C, name, ended, raising=False)
-    recorder = recorders.TorchGraphs(Place("torch", torch.device("cuda", 1), "cuda:1"))
+    recorder = capture.TorchGraphs(Place("torch", torch.device("cuda", 1), "cuda:1"))
 
     def work() -> None:
         if in_work:
@@ -331,14 +332,14 @@ def test_torchs_capture_that_fails_is_ended_and_its_error_kept(monkeypatch: pyte
 def test_why_products_are_not_recorded(monkeypatch: pytest.MonkeyPatch, replayed: bool | None, said: str) -> None:
     """Tried on NumPy, with what records, does nothing again, or fails."""
 
-    class Recorder(Again):
+    class Recorder(EagerReplay):
         def record(self, work: Callable[[], None]) -> Callable[[], None]:
             if replayed is None:
                 raise RuntimeError("no cublasLt")
             return work if replayed else lambda: None
 
-    monkeypatch.setattr(recorders, "recorder_for", lambda where: Recorder())
-    assert recorders.why_not_recorded(find_place("cpu", "numpy")) == said
+    monkeypatch.setattr(capture, "recorder_for", lambda place: Recorder())
+    assert capture.why_not_recorded(find_place("cpu", "numpy")) == said
 
 
 def test_who_cannot_record_lets_its_memory_go(monkeypatch: pytest.MonkeyPatch, cuda: Any) -> None:
@@ -349,7 +350,7 @@ def test_who_cannot_record_lets_its_memory_go(monkeypatch: pytest.MonkeyPatch, c
         recorder = CupyGraphs(GPU)
         monkeypatch.setattr(recorder, "record", lambda work: 1 // 0)
         made.append(weakref.ref(recorder))
-        return GraphRunner(job, recorder)
+        return CudaGraphRunner(job, recorder)
 
     monkeypatch.setattr(training, "make_runner", make)
     with pytest.warns(UserWarning, match="not as a CUDA graph: ZeroDivisionError"):
@@ -367,7 +368,7 @@ def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any, monkeypatch: py
             held.add(self)
 
     cuda.Memory = Memory
-    monkeypatch.setattr(recorders, "stream_ends", [lambda *which: cuda.log.append(which)])
+    monkeypatch.setattr(capture, "stream_ends", [lambda *which: cuda.log.append(which)])
     recorder = CupyGraphs(GPU)
     recorder._pool.malloc(512)  # nobody keeps what it gives
     gc.collect()

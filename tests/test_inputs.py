@@ -55,7 +55,7 @@ def test_lists_and_tables_are_numpy() -> None:
 def test_whole_numbers_stay_bytes_on_the_device(backend: Backend) -> None:
     images = (np.abs(X) * 40).astype(np.uint8).reshape(40, 2, 3)
     model = nn.Sequential(nn.Flatten(), nn.Scale(1 / 255), nn.Linear(6, 3))
-    run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(), device=backend.where)
+    run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(), device=backend.place)
     data = run._enter(images, Y).data
     assert "uint8" in str(data.x.dtype)
     run.fit(images, Y, batch_size=8)
@@ -63,7 +63,7 @@ def test_whole_numbers_stay_bytes_on_the_device(backend: Backend) -> None:
 
 
 def test_one_hot_rows_are_the_same_target_as_labels(backend: Backend) -> None:
-    run = trainer(device=backend.where, dtype="float64")
+    run = trainer(device=backend.place, dtype="float64")
     labels, rows = run.evaluate(X, Y), run.evaluate(X, np.eye(3)[Y])
     assert labels["accuracy"] == rows["accuracy"] and abs(labels["loss"] - rows["loss"]) < 1e-12
 

@@ -13,15 +13,15 @@ from conftest import Backend, assert_close, make_backend
 from kernel_cases import ACCELERATED, AcceleratedCase
 
 import xpnn.kernels
-from xpnn.arrays.accelerate import Accelerated, AcceleratedPair, accelerated
-from xpnn.arrays.buffers import overwrite
-from xpnn.arrays.device import to_numpy
+from xpnn.arrays.dispatch import Dispatched, DispatchedPair, dispatched
 from xpnn.arrays.random import Key, lanes
-from xpnn.nn.cross_entropy import cross_entropy
+from xpnn.devices.buffers import overwrite
+from xpnn.devices.place import to_numpy
+from xpnn.nn.losses.cross_entropy import cross_entropy
 
 
 def test_the_reference_runs_where_there_is_no_kernel(backend: Backend) -> None:
-    @accelerated
+    @dispatched
     def double(x: Any) -> Any:
         """Twice x."""
         return x + x
@@ -33,7 +33,7 @@ def test_the_reference_runs_where_there_is_no_kernel(backend: Backend) -> None:
 
 
 def test_a_kernel_stands_in_for_its_library_and_may_decline(backend: Backend) -> None:
-    @accelerated
+    @dispatched
     def double(x: Any, *, scale: int = 1) -> Any:
         return x + x
 
@@ -76,7 +76,7 @@ def arrays_in(value: Any) -> list[np.ndarray]:
 def outcome(case: AcceleratedCase, op: Any, backend: Backend) -> list[np.ndarray]:
     """What the function gives, or the pair's output, dx and gradients, with and without need_dx."""
     arguments = brought(case.arguments, backend)
-    if isinstance(case.op, Accelerated):
+    if isinstance(case.op, Dispatched):
         return arrays_in(op(*arguments, **case.options))
     y, residuals = op.forward(*arguments)
     if case.op is cross_entropy:
@@ -90,7 +90,7 @@ def outcome(case: AcceleratedCase, op: Any, backend: Backend) -> list[np.ndarray
 
 def assert_stands_in(case: AcceleratedCase, backend: Backend) -> None:
     """The kernels registered for the backend do what the reference does."""
-    bare = type(case.op)(*([case.op.reference] if isinstance(case.op, Accelerated) else case.op.reference))
+    bare = type(case.op)(*([case.op.reference] if isinstance(case.op, Dispatched) else case.op.reference))
     for got, wanted in zip(outcome(case, case.op, backend), outcome(case, bare, backend), strict=True):
         if wanted.dtype.kind != "f":
             assert np.array_equal(got, wanted)
@@ -114,7 +114,7 @@ def test_the_walk_notices_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_everything_accelerated_has_a_row() -> None:
     found = set()
     for module in [module for name, module in sys.modules.items() if name.startswith("xpnn.")]:
-        found |= {id(value) for value in vars(module).values() if isinstance(value, (Accelerated, AcceleratedPair))}
+        found |= {id(value) for value in vars(module).values() if isinstance(value, (Dispatched, DispatchedPair))}
     writes = id(overwrite)  # nothing comes back, so it has a test of its own
     assert found == {id(case.op) for case in ACCELERATED} | {writes}
 
@@ -124,7 +124,7 @@ class Kept(NamedTuple):
 
 
 def test_a_pair_runs_the_backward_of_whoever_ran_forward() -> None:
-    pair = AcceleratedPair(lambda x: (x + 1, (x,)), lambda dy, residuals: ("reference", residuals))
+    pair = DispatchedPair(lambda x: (x + 1, (x,)), lambda dy, residuals: ("reference", residuals))
 
     def forward(x: Any) -> Any:
         return NotImplemented if x.ndim == 1 else (x + 1, Kept(x))
@@ -139,14 +139,14 @@ def test_a_pair_runs_the_backward_of_whoever_ran_forward() -> None:
 def test_the_kernels_of_a_library_are_loaded_when_its_first_array_is_seen(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    from xpnn.arrays import accelerate
+    from xpnn.arrays import dispatch
 
     (tmp_path / "numpy.py").write_text("LOADED = True\n")
     monkeypatch.setattr(xpnn.kernels, "__path__", [str(tmp_path)])
-    monkeypatch.setattr(accelerate, "_loaded", set())
+    monkeypatch.setattr(dispatch, "_loaded", set())
     monkeypatch.delitem(sys.modules, "xpnn.kernels.numpy", raising=False)
 
-    accelerated(lambda x: x)(np.ones(1))
+    dispatched(lambda x: x)(np.ones(1))
     assert "xpnn.kernels.numpy" in sys.modules
     monkeypatch.delitem(sys.modules, "xpnn.kernels.numpy")
 

@@ -27,10 +27,10 @@ from xpnn import (
     optim,
 )
 from xpnn.arrays import tree
-from xpnn.cli.console import readable_numbers
+from xpnn.cli.terminal.console import readable_numbers
 from xpnn.errors import InputError
 from xpnn.training import JSONLLogger
-from xpnn.training.plain import download, upload
+from xpnn.training.runners.base import download, upload
 
 by_id = pytest.mark.parametrize("case", METRICS, ids=lambda case: case.id)
 WEIGHT = np.round(np.abs(draw("weights", 41)) * (np.arange(41) % 5 > 0), 3)  # every fifth row weighs nothing
@@ -54,7 +54,7 @@ def test_three_batches_are_worth_what_scikit_learn_says(
     sk = pytest.importorskip("sklearn.metrics")
     weight = WEIGHT.astype(dtype) if weighted else None
     z, t = (x.astype(dtype) if x.dtype.kind == "f" else x for x in (case.prediction, case.target))
-    sums = upload(case.metric.init(), backend.where, dtype)
+    sums = upload(case.metric.init(), backend.place, dtype)
     before = [(str(leaf.dtype), tuple(leaf.shape)) for leaf in tree.leaves(sums)]
     for rows in (slice(0, 8), slice(8, 24), slice(24, 41)):
         part = tree.map(lambda x, rows=rows: backend.array(x[rows]), (z, t, weight))
@@ -227,7 +227,7 @@ def test_metrics_of_classes_in_training(backend: Backend) -> None:
     """At a rate of 0, without dropout, an epoch's record holds what an evaluation of the same rows does."""
     weight = np.round(np.linspace(0, 3, 40), 2)
     run = Trainer(
-        network(0.0), nn.CrossEntropyLoss(), optim.SGD(0.0), metrics=ALL, device=backend.where, dtype="float64"
+        network(0.0), nn.CrossEntropyLoss(), optim.SGD(0.0), metrics=ALL, device=backend.place, dtype="float64"
     )
     logs = run.fit(X, Y, batch_size=16, sample_weight=weight, validation_data=(X[:9], Y[:9])).records[0]
     again = run.evaluate(X, Y, sample_weight=weight)
@@ -242,7 +242,7 @@ def test_metrics_of_classes_in_training(backend: Backend) -> None:
 def test_metrics_of_numbers_in_training(backend: Backend) -> None:
     y = X @ np.array([1.0, -2.0, 0.5, 0.0, 3.0, 1.0]) + 1e5
     metrics = (R2Score(), MeanAbsoluteError())
-    run = Trainer(nn.Linear(6, 1), nn.L1Loss(), optim.SGD(0.0), metrics=metrics, device=backend.where, dtype="float32")
+    run = Trainer(nn.Linear(6, 1), nn.L1Loss(), optim.SGD(0.0), metrics=metrics, device=backend.place, dtype="float32")
     params = run.snapshot()
     run.load(params._replace(weight=np.array([[1.0, -2.0, 0.5, 0.0, 3.0, 0.0]]).T, bias=np.array([1e5])))
     logs = run.fit(X, y, batch_size=16).records[0]
@@ -254,7 +254,7 @@ def test_metrics_of_numbers_in_training(backend: Backend) -> None:
 def test_binary_outputs_have_an_accuracy(backend: Backend) -> None:
     y = (X[:, 0] > 0).astype(np.int32)
     metrics = (Accuracy(), Recall(2, "macro"))
-    run = Trainer(nn.Linear(6, 1), nn.BCEWithLogitsLoss(), optim.Adam(0.1), metrics=metrics, device=backend.where)
+    run = Trainer(nn.Linear(6, 1), nn.BCEWithLogitsLoss(), optim.Adam(0.1), metrics=metrics, device=backend.place)
     logs = run.fit(X, y, epochs=40, batch_size=20).records[-1]
     assert logs["accuracy"] > 0.95 and logs["recall"] > 0.95
 

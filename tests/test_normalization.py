@@ -39,7 +39,7 @@ def test_it_trains_and_its_statistics_travel(affine: bool, backend: Backend, tmp
     model = nn.Sequential(
         nn.BatchNorm1d(6, affine=affine), nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
     )
-    run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(0.02), device=backend.where, dtype="float64")
+    run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(0.02), device=backend.place, dtype="float64")
     run.fit(X, Y, epochs=60, batch_size=20)
     params = run.snapshot()
     # 120 steps at momentum 0.1: what is left of the start is 0.9¹²⁰ = 3e-6, and the two batches average to all rows.
@@ -50,7 +50,7 @@ def test_it_trains_and_its_statistics_travel(affine: bool, backend: Backend, tmp
     assert result["accuracy"] > 0.9
     save_model(tmp_path / "m.safetensors", model, params)
     again, loaded, _ = load_model(tmp_path / "m.safetensors")
-    other = Trainer(again, nn.CrossEntropyLoss(), optim.SGD(), device=backend.where, dtype="float64")
+    other = Trainer(again, nn.CrossEntropyLoss(), optim.SGD(), device=backend.place, dtype="float64")
     other.load(loaded)
     assert other.evaluate(X, Y) == result
 

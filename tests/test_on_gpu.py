@@ -23,17 +23,21 @@ from gpu import BATCH, LIBRARIES, PLANS, RECORDING, REHEARSED, ROWS, Plan, image
 from networks import plan as random_plan
 
 from xpnn import load_model, nn, optim
-from xpnn.arrays import driver, tree
-from xpnn.arrays.buffers import address_of
-from xpnn.arrays.device import Place, current, find_place, place, to_numpy
-from xpnn.arrays.memory import give_back
+from xpnn.arrays import tree
+from xpnn.arrays.matmul import matmul, matmul_precision
 from xpnn.arrays.namespace import device_of
-from xpnn.arrays.products import multiplying_in, product
 from xpnn.data import load
+from xpnn.devices import driver
+from xpnn.devices.buffers import address_of
+from xpnn.devices.memory import give_back
+from xpnn.devices.place import Place, current, find_place, to_numpy, to_place
 from xpnn.errors import DeviceMemoryError
-from xpnn.kernels.cupy import lt, products
-from xpnn.training import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, Trainer, feeding, room
-from xpnn.training.plain import PlainRunner, computing
+from xpnn.kernels.cupy import cublaslt
+from xpnn.kernels.cupy import matmul as cupy_matmul
+from xpnn.training import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, Trainer, data_feed
+from xpnn.training.checks import batch_memory
+from xpnn.training.runners.base import compute_scope
+from xpnn.training.runners.eager import EagerRunner
 
 if REHEARSED:
     from test_cuda_sources import executed, loops, on_numpy  # noqa: F401
@@ -63,10 +67,10 @@ def cupy_place(request: pytest.FixtureRequest) -> Place:
     """CuPy's; rehearsed, its kernels run as C loops on NumPy, and NumPy multiplies for cublasLt."""
     if "cupy" not in LIBRARIES:
         pytest.skip("XPNN_BACKENDS does not name cupy")
-    where = gpu.place_of_library("cupy")
+    place = gpu.place_of_library("cupy")
     if REHEARSED:
         request.getfixturevalue("on_numpy")
-    return where
+    return place
 
 
 @contextlib.contextmanager
@@ -83,7 +87,7 @@ def never_refused() -> Iterator[None]:
 def test_smoke_a_product_on_a_stream_of_its_own(cupy_place: Place) -> None:
     x, w, bias = numbers(5, 7), numbers(7, 3), numbers(3)
     with gpu.own_stream(cupy_place):
-        y = products.affine(*(placed(part, "float32", cupy_place) for part in (x, w, bias)), relu=True)
+        y = cupy_matmul.affine(*(placed(part, "float32", cupy_place) for part in (x, w, bias)), relu=True)
         assert_near(to_numpy(y), np.maximum(x @ w + bias, 0), np.abs(x) @ np.abs(w) + 1, 2e-6)
 
 
@@ -103,12 +107,12 @@ NEAR = {"float64": 1e-9, "float32": 1e-4}  # 2e-14 and 1e-4; and of losses and p
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", PLANS)
-def test_504_steps_are_those_of_numpy(name: str, dtype: str, where: Place) -> None:
+def test_504_steps_are_those_of_numpy(name: str, dtype: str, place: Place) -> None:
     with never_refused():
-        run, got = trained(name, where, dtype)
+        run, got = trained(name, place, dtype)
     wanted = gpu.trained_on_numpy(name, dtype)
     assert run.steps == 504
-    if where.library != "jax":
+    if place.library != "jax":
         assert gpu.is_recorded(run)
     assert gpu.distance(got.leaves, wanted.leaves) < FAR[dtype]
     assert gpu.distance([got.prediction], [wanted.prediction]) < NEAR[dtype]
@@ -119,7 +123,7 @@ def test_504_steps_are_those_of_numpy(name: str, dtype: str, where: Place) -> No
             assert abs(one[log] - other[log]) < {"float64": 1e-9, "float32": 0.006}[dtype], (log, one, other)
 
 
-def test_10_000_steps_end_where_numpys_end_and_take_no_more_memory(where: Place) -> None:
+def test_10_000_steps_end_where_numpys_end_and_take_no_more_memory(place: Place) -> None:
     """45 steps an epoch, the last one of 29 rows; the memory is that after 20 epochs."""
     digits, epochs = load("digits"), 12 if REHEARSED else 223
     optimizer = optim.Adam(optim.CosineAnnealingLR(1e-3, epochs))
@@ -129,11 +133,11 @@ def test_10_000_steps_end_where_numpys_end_and_take_no_more_memory(where: Place)
     def look(run: Trainer, logs: Any) -> None:
         if logs["epoch"] in (20, epochs):
             gc.collect()
-            gpu.finish(where)
-            seen.append((gpu.bytes_in_use(where), gpu.bytes_taken(where)))
+            gpu.finish(place)
+            seen.append((gpu.bytes_in_use(place), gpu.bytes_taken(place)))
 
     accuracy = []
-    for there, callbacks in ((where, [look]), (gpu.make_backend("numpy").where, [])):
+    for there, callbacks in ((place, [look]), (gpu.make_backend("numpy").place, [])):
         run = Trainer(model, nn.CrossEntropyLoss(), optimizer, seed=1, device=there, dtype="float32")
         run.fit(digits.x_train, digits.y_train, epochs=epochs, batch_size=32, callbacks=callbacks)
         accuracy.append(run.evaluate(digits.x_test, digits.y_test)["accuracy"])
@@ -163,7 +167,7 @@ def test_replays_have_the_bits_of_plain_steps(
     name: str, dtype: str, recording: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded, plain = both_ways(lambda: trained(name, recording, dtype, epochs=3), monkeypatch)
-    assert gpu.is_recorded(recorded[0]) and isinstance(plain[0]._runner, PlainRunner)
+    assert gpu.is_recorded(recorded[0]) and isinstance(plain[0]._runner, EagerRunner)
     assert not gpu.is_recorded(plain[0])
     assert recorded[1].bits == plain[1].bits
 
@@ -228,7 +232,7 @@ def steps_by_hand(run: Trainer) -> Callable[[], None]:
     piece = next(feed.pieces(np.arange(ROWS, dtype=np.int32), BATCH))
 
     def work() -> None:
-        with room.at(run._where):
+        with batch_memory.device_scope(run._place):
             run._state = run._runner.train(run.state, piece.data, piece.batches, 0, 1)
 
     work()
@@ -237,27 +241,27 @@ def steps_by_hand(run: Trainer) -> Callable[[], None]:
 
 @pytest.mark.parametrize("graph", ["1", "0"])
 @pytest.mark.parametrize("name", PLANS)
-def test_a_step_waits_for_nothing(name: str, graph: str, where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_waits_for_nothing(name: str, graph: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The host comes back while the device still has work from before; torch and JAX refuse by themselves as well."""
-    if graph == "0" and where.library == "jax":
+    if graph == "0" and place.library == "jax":
         pytest.skip("JAX records nothing")
     monkeypatch.setenv("XPNN_GRAPH", graph)
-    run = trainer_of(PLANS[name], where)
+    run = trainer_of(PLANS[name], place)
     work = steps_by_hand(run)
-    assert gpu.is_recorded(run) == (graph == "1" and where.library != "jax")
-    with refusing_to_wait(where):
+    assert gpu.is_recorded(run) == (graph == "1" and place.library != "jax")
+    with refusing_to_wait(place):
         work()
-    if where.library == "torch" and graph == "0":
+    if place.library == "torch" and graph == "0":
         return  # more launches than a device takes at a time: the host then waits for room
-    with gpu.busy(where) as still:
+    with gpu.busy(place) as still:
         work()
         assert still()
 
 
 @contextlib.contextmanager
-def refusing_to_wait(where: Place) -> Iterator[None]:
+def refusing_to_wait(place: Place) -> Iterator[None]:
     """Inside, what copies from the device or waits for it is an error, where the library can tell."""
-    if where.library == "torch" and where.is_gpu:
+    if place.library == "torch" and place.is_gpu:
         import torch
 
         with warnings.catch_warnings():
@@ -267,7 +271,7 @@ def refusing_to_wait(where: Place) -> Iterator[None]:
             yield
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    elif where.library == "jax":
+    elif place.library == "jax":
         import jax
 
         with jax.transfer_guard_device_to_host("disallow"):
@@ -284,14 +288,14 @@ def numbers(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32).astype(np.float64)
 
 
-def placed(x: np.ndarray, dtype: str, where: Place, kind: str = "C") -> Any:
+def placed(x: np.ndarray, dtype: str, place: Place, kind: str = "C") -> Any:
     """x there: in C order, as the transpose of an array ("T"), or one number behind where its memory begins ("+")."""
     if kind == "T":
-        return placed(np.ascontiguousarray(x.T), dtype, where).T
-    xp = where.xp
-    memory = xp.zeros(x.size + 1, dtype=getattr(xp, dtype), device=where.device)
+        return placed(np.ascontiguousarray(x.T), dtype, place).T
+    xp = place.xp
+    memory = xp.zeros(x.size + 1, dtype=getattr(xp, dtype), device=place.device)
     view = xp.reshape(memory[1:] if kind == "+" else memory[:-1], x.shape)
-    view[...] = place(x.astype(dtype), where)
+    view[...] = to_place(x.astype(dtype), place)
     assert address_of(view) == address_of(memory) + (np.dtype(dtype).itemsize if kind == "+" else 0)
     return view
 
@@ -318,19 +322,19 @@ def test_products_of_all_shapes(shape: tuple[int, int, int], dtype: str, precisi
     (rows, inner, columns), bound = shape, 1e-14 if dtype == "float64" else BOUNDS[precision]
     x, w, bias = numbers(rows, inner), numbers(inner, columns), numbers(columns)
     scale = np.abs(x) @ np.abs(w) + np.abs(bias)
-    with gpu.own_stream(cupy_place), multiplying_in(precision):
+    with gpu.own_stream(cupy_place), matmul_precision(precision):
         there = placed(bias, dtype, cupy_place)
-        for kinds in itertools.product("CT+", repeat=2):
+        for kinds in itertools.matmul("CT+", repeat=2):
             a, b = placed(x, dtype, cupy_place, kinds[0]), placed(w, dtype, cupy_place, kinds[1])
-            assert products.covers(a, b)
-            factors = products.factor(a), products.factor(b)
-            for vector, relu in itertools.product((None, there), (False, True)):
+            assert cupy_matmul.covers(a, b)
+            factors = cupy_matmul.factor(a), cupy_matmul.factor(b)
+            for vector, relu in itertools.matmul((None, there), (False, True)):
                 wanted = x @ w + (0 if vector is None else bias)
-                y = products.affine(*factors, vector, relu=relu)
+                y = cupy_matmul.affine(*factors, vector, relu=relu)
                 assert y.dtype.name == dtype
                 assert_near(to_numpy(y), np.maximum(wanted, 0) if relu else wanted, scale, bound)
             dz = placed(numbers(rows, columns), dtype, cupy_place)
-            dweight, sums = products.gradients(factors[0], products.factor(dz))
+            dweight, sums = cupy_matmul.gradients(factors[0], cupy_matmul.factor(dz))
             wanted, size = x.T @ to_numpy(dz).astype(float), np.abs(x.T) @ np.abs(to_numpy(dz))
             assert_near(to_numpy(dweight), wanted, size + 1e-30, bound)
             if sums is not None:
@@ -338,31 +342,37 @@ def test_products_of_all_shapes(shape: tuple[int, int, int], dtype: str, precisi
                 assert_near(to_numpy(sums), added.sum(axis=0), np.abs(added).sum(axis=0), bound)
 
 
-def test_the_factors_are_rounded_as_was_asked(where: Place) -> None:
+def test_the_factors_are_rounded_as_was_asked(place: Place) -> None:
     """Apart from float64's product by no more than the precision allows, and no less than it must."""
-    if not gpu.has_tensor_cores(where):
+    if not gpu.has_tensor_cores(place):
         pytest.skip("no tensor cores")
     x, w = numbers(256, 784), numbers(784, 400)
     wanted = x @ w
     apart = {}
-    with room.at(where):
-        there = [place(part.astype(np.float32), where) for part in (x, w)]
+    with batch_memory.device_scope(place):
+        there = [to_place(part.astype(np.float32), place) for part in (x, w)]
         for precision in BOUNDS:
-            with computing(where, precision):
-                got = to_numpy(product(*there))
+            with compute_scope(place, precision):
+                got = to_numpy(matmul(*there))
             apart[precision] = float(np.max(np.abs(got - wanted)) / np.max(np.abs(wanted)))
-    print(where.library, apart)
+    print(place.library, apart)
     assert apart["fp32"] < 2e-6 and apart["tf32"] < 2e-3 and apart["bf16"] < 2e-2
-    if where.is_gpu:
+    if place.is_gpu:
         assert 10 * apart["fp32"] < apart["tf32"] < apart["bf16"]
 
 
-EPILOGUES = {"NOTHING": lt.NOTHING, "BIAS": lt.BIAS, "RELU": lt.RELU, "BIAS_RELU": lt.BIAS_RELU, "SUMS": lt.SUMS}
+EPILOGUES = {
+    "NOTHING": cublaslt.NOTHING,
+    "BIAS": cublaslt.BIAS,
+    "RELU": cublaslt.RELU,
+    "BIAS_RELU": cublaslt.BIAS_RELU,
+    "SUMS": cublaslt.SUMS,
+}
 KINDS = {
-    "fp32": ("float32", lt.COMPUTE_32F),
-    "fp64": ("float64", lt.COMPUTE_64F),
-    "tf32": ("float32", lt.COMPUTE_TF32),
-    "bf16": ("uint16", lt.COMPUTE_32F),
+    "fp32": ("float32", cublaslt.COMPUTE_32F),
+    "fp64": ("float64", cublaslt.COMPUTE_64F),
+    "tf32": ("float32", cublaslt.COMPUTE_TF32),
+    "bf16": ("uint16", cublaslt.COMPUTE_32F),
 }
 
 
@@ -378,7 +388,7 @@ def test_cublaslt_has_what_a_dense_block_asks_for(
         rehearse_plans(request)
     try:
         with gpu.own_stream(cupy_place):
-            assert products._tried(*KINDS[kind], EPILOGUES[epilogue])
+            assert cupy_matmul._tried(*KINDS[kind], EPILOGUES[epilogue])
     except (NotImplementedError, RuntimeError) as error:
         if epilogue == "NOTHING" or (kind == "fp32" and epilogue != "SUMS"):
             raise
@@ -387,65 +397,69 @@ def test_cublaslt_has_what_a_dense_block_asks_for(
 
 def test_algorithms_can_be_timed(cupy_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPNN_TUNE", "1")
-    monkeypatch.setattr(products, "_plans", {})
+    monkeypatch.setattr(matmul, "_plans", {})
     x, w = numbers(64, 784), numbers(784, 100)
     with gpu.own_stream(cupy_place):
-        y = products.affine(placed(x, "float32", cupy_place), placed(w, "float32", cupy_place))
+        y = cupy_matmul.affine(placed(x, "float32", cupy_place), placed(w, "float32", cupy_place))
         assert_near(to_numpy(y), x @ w, np.abs(x) @ np.abs(w), 2e-6)
-    assert REHEARSED or len(products._plans) == 1
+    assert REHEARSED or len(cupy_matmul._plans) == 1
 
 
 def rehearse_plans(request: pytest.FixtureRequest) -> None:
     """NumPy for CuPy and for cublasLt's plans."""
     run, monkeypatch = request.getfixturevalue("executed"), request.getfixturevalue("monkeypatch")
-    monkeypatch.setattr(lt, "Plan", lambda problem, at: SimpleNamespace(run=lambda at: run(-1, problem, at)))
+    monkeypatch.setattr(
+        cublaslt,
+        "Plan",
+        lambda problem, device_scope: SimpleNamespace(run=lambda device_scope: run(-1, problem, device_scope)),
+    )
     monkeypatch.setitem(sys.modules, "cupy", np)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
-def test_rounded_products_train_nearly_as_well(precision: str, where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not gpu.has_tensor_cores(where):
+def test_rounded_products_train_nearly_as_well(precision: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not gpu.has_tensor_cores(place):
         pytest.skip("no tensor cores")
     if REHEARSED:
         monkeypatch.setattr("xpnn.training.trainer.check_precision", lambda *what: None)
     x, y = images()
     losses = []
     for chosen in ("fp32", precision):
-        run = trainer_of(PLANS["sgd"], where, precision=chosen)
+        run = trainer_of(PLANS["sgd"], place, precision=chosen)
         with never_refused():
             losses.append([log["loss"] for log in run.fit(x, y, epochs=4, batch_size=BATCH)])
     apart = np.abs(np.subtract(*losses))
-    print(where.library, precision, apart)
+    print(place.library, precision, apart)
     assert apart.max() < 2e-2
-    assert apart.max() > 0 or not where.is_gpu
+    assert apart.max() > 0 or not place.is_gpu
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
-def test_ten_trainers_leave_nothing_behind(where: Place) -> None:
+def test_ten_trainers_leave_nothing_behind(place: Place) -> None:
     """From the second on: what is compiled and loaded once is not counted. Of JAX four, as it compiles each anew."""
     taken = []
-    for _ in range(4 if where.library == "jax" else 10):
-        trained("adam", where, "float32", epochs=1)
+    for _ in range(4 if place.library == "jax" else 10):
+        trained("adam", place, "float32", epochs=1)
         gc.collect()
-        give_back(where)
-        gpu.finish(where)
-        taken.append(gpu.bytes_taken(where))
-    print(where.library, [f"{count / 2**20:.0f}" for count in taken], "MiB")
+        give_back(place)
+        gpu.finish(place)
+        taken.append(gpu.bytes_taken(place))
+    print(place.library, [f"{count / 2**20:.0f}" for count in taken], "MiB")
     assert taken[-1] - taken[1] <= 64 * 2**20
 
 
 @contextlib.contextmanager
-def at_most(where: Place, count: int) -> Iterator[None]:
+def at_most(place: Place, count: int) -> Iterator[None]:
     """Inside, CuPy's pool takes no more than so many bytes beside those that are in use."""
-    if where.library != "cupy":
+    if place.library != "cupy":
         yield
         return
     import cupy
 
-    with where.device:
-        give_back(where)
+    with place.device:
+        give_back(place)
         pool = cupy.get_default_memory_pool()
         pool.set_limit(size=pool.total_bytes() + count)
         try:
@@ -457,24 +471,24 @@ def at_most(where: Place, count: int) -> Iterator[None]:
 @pytest.mark.skipif("cupy" not in LIBRARIES, reason="XPNN_BACKENDS does not name cupy")
 def test_a_batch_too_large_is_told_and_the_one_that_is_named_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hidden layer of 64 MiB a batch, three times over, where 128 MiB may be had."""
-    where = gpu.place_of_library("cupy")
+    place = gpu.place_of_library("cupy")
     x, y = np.tile(images()[0].reshape(ROWS, 784)[:1024], (4, 1)), np.tile(images()[1][:1024], 4)
     x = x[:, :64].astype(np.float32) / 255
-    model, tried = nn.MLP(64, 10, (4096,)), Trainer(nn.Linear(64, 10), nn.CrossEntropyLoss(), optim.SGD(), device=where)
+    model, tried = nn.MLP(64, 10, (4096,)), Trainer(nn.Linear(64, 10), nn.CrossEntropyLoss(), optim.SGD(), device=place)
     tried.fit(x, y, batch_size=64)  # what is allocated once, is
     if REHEARSED:
-        where = Place("numpy", "cpu", "cuda:0")
+        place = Place("numpy", "cpu", "cuda:0")
         refuse_more_than(1000, monkeypatch)
-    with at_most(where, 128 * 2**20):
+    with at_most(place, 128 * 2**20):
         with pytest.raises(DeviceMemoryError) as raised:
-            trainer_of(Plan(model, optim.SGD(0.01)), where).fit(x, y, batch_size=4096)
+            trainer_of(Plan(model, optim.SGD(0.01)), place).fit(x, y, batch_size=4096)
         text = str(raised.value)
         print(text)
         assert "has too little memory for batches of 4096 rows" in text and "rows fit" in text
         named = int(text.split("batches of ")[2].split()[0])
         assert 64 < named < 4096
         with never_refused():
-            run = trainer_of(Plan(model, optim.SGD(0.01)), where)
+            run = trainer_of(Plan(model, optim.SGD(0.01)), place)
             run.fit(x, y, batch_size=named)
         assert run.steps == -(-4096 // named)
 
@@ -486,12 +500,12 @@ def refuse_more_than(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if len(rows) > most:
             raise MemoryError("Out of memory allocating 5,000 bytes")
 
-    monkeypatch.setattr(PlainRunner, "rehearse", rehearse)
-    monkeypatch.setattr(room, "free_bytes", lambda where: 100)
-    monkeypatch.setattr(feeding, "free_bytes", lambda where: None)
+    monkeypatch.setattr(EagerRunner, "rehearse", rehearse)
+    monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 100)
+    monkeypatch.setattr(data_feed, "free_bytes", lambda place: None)
 
 
-def fed(where: Place) -> tuple[Any, list[str]]:
+def fed(place: Place) -> tuple[Any, list[str]]:
     """The outcome of two epochs on 31 MiB, and who fed them."""
     x, y = images()
     x, y, by = np.tile(x, (8, 1, 1)).astype(np.float32), np.tile(y, 8), []
@@ -504,19 +518,19 @@ def fed(where: Place) -> tuple[Any, list[str]]:
 
     with pytest.MonkeyPatch.context() as patch, never_refused():
         patch.setattr(Trainer, "_enter", watched)
-        run = trainer_of(PLANS["adam"], where)
+        run = trainer_of(PLANS["adam"], place)
         run.fit(x, y, epochs=2, batch_size=BATCH, sample_weight=np.linspace(0.5, 1.5, len(y)))
         return outcome(run, x[:100]), by
 
 
-def test_streamed_data_train_as_data_that_lie_there(where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streamed_data_train_as_data_that_lie_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a mebibyte while the device computes; bit for bit, but for JAX, which compiles it anew."""
-    resident, how = fed(where)
-    monkeypatch.setattr(feeding, "free_bytes", lambda where: -1)
-    monkeypatch.setattr(feeding, "_PIECE", 2**20)
-    streamed, other = fed(where)
+    resident, how = fed(place)
+    monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
+    monkeypatch.setattr(data_feed, "_PIECE", 2**20)
+    streamed, other = fed(place)
     assert how == ["Resident"] and other == ["Streamed"]
-    if where.library == "jax":
+    if place.library == "jax":
         assert gpu.distance(streamed.leaves, resident.leaves) < FAR["float32"]
     else:
         assert streamed.bits == resident.bits
@@ -525,13 +539,13 @@ def test_streamed_data_train_as_data_that_lie_there(where: Place, monkeypatch: p
 @pytest.mark.skipif("cupy" not in LIBRARIES, reason="XPNN_BACKENDS does not name cupy")
 def test_data_larger_than_the_pool_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """31 MiB, where 40 MiB may be had, of which data are given seven tenths."""
-    where = gpu.place_of_library("cupy")
-    monkeypatch.setattr(feeding, "_PIECE", 4 * 2**20)
-    resident, how = fed(where)
+    place = gpu.place_of_library("cupy")
+    monkeypatch.setattr(data_feed, "_PIECE", 4 * 2**20)
+    resident, how = fed(place)
     if REHEARSED:
-        monkeypatch.setattr(feeding, "free_bytes", lambda where: -1)
-    with at_most(where, 40 * 2**20):
-        streamed, other = fed(where)
+        monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
+    with at_most(place, 40 * 2**20):
+        streamed, other = fed(place)
     assert how == ["Resident"] and other == ["Streamed"]
     assert streamed.bits == resident.bits
 
@@ -539,35 +553,35 @@ def test_data_larger_than_the_pool_are_streamed(monkeypatch: pytest.MonkeyPatch)
 # -- another GPU, and the command --------------------------------------------------------------------------------------
 
 
-def test_the_second_gpu_does_as_the_first(where: Place) -> None:
+def test_the_second_gpu_does_as_the_first(place: Place) -> None:
     if not REHEARSED and len(driver.gpu_names()) < 2:
         pytest.skip("there is no second GPU")
-    second = where if REHEARSED else find_place("cuda:1", where.library, fallback=False)
+    second = place if REHEARSED else find_place("cuda:1", place.library, fallback=False)
     with never_refused():
         run, got = trained("adam", second, "float32", epochs=2)
     assert all(device_of(leaf) == second.device for leaf in tree.leaves(run.state))
-    with current(where):
-        wanted = trained("adam", where, "float32", epochs=2)[1]
+    with current(place):
+        wanted = trained("adam", place, "float32", epochs=2)[1]
     assert gpu.distance(got.leaves, wanted.leaves) < FAR["float32"]
 
 
-def test_the_command_trains_there(where: Place, run: Any) -> None:
+def test_the_command_trains_there(place: Place, run: Any) -> None:
     device = ("--device", "cpu" if REHEARSED else "cuda", "--no-fallback")
-    status, out, err = run("train", "digits", *device, "--backend", where.library, "--epochs", 3, "--json")
+    status, out, err = run("train", "digits", *device, "--backend", place.library, "--epochs", 3, "--json")
     assert status == 0, err
     facts = json.loads(out)
-    assert (facts["backend"], facts["device"]) == (where.library, "cpu" if REHEARSED else "cuda:0")
+    assert (facts["backend"], facts["device"]) == (place.library, "cpu" if REHEARSED else "cuda:0")
     assert facts["epochs"] == 3 and facts["test_accuracy"] > 0.7
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp64"])
-def test_the_command_trains_there_in_any_precision(precision: str, where: Place, run: Any) -> None:
+def test_the_command_trains_there_in_any_precision(precision: str, place: Place, run: Any) -> None:
     if REHEARSED and precision != "fp64":
         pytest.skip("a CPU has no such products")
-    if not gpu.has_tensor_cores(where):
+    if not gpu.has_tensor_cores(place):
         pytest.skip("no tensor cores")
     device = ("--device", "cpu" if REHEARSED else "cuda", "--no-fallback")
-    options = ("--backend", where.library, "--precision", precision, "--epochs", 2, "--json", "--quiet")
+    options = ("--backend", place.library, "--precision", precision, "--epochs", 2, "--json", "--quiet")
     status, out, err = run("train", "digits", *device, *options)
     assert status == 0, err
     assert json.loads(out)["precision"] == precision

@@ -52,7 +52,7 @@ def test_a_layer_of_ones_own_carries_its_values(place_of_layer: str, backend: Ba
         "nested": nn.Sequential(nn.Sequential(nn.Flatten()), nn.Sequential(Center(6)), nn.Linear(6, 3)),
         "above": nn.Sequential(nn.Linear(6, 6), Center(6), nn.Linear(6, 3)),
     }
-    run = Trainer(layers[place_of_layer], nn.CrossEntropyLoss(), optim.Adam(), device=backend.where)
+    run = Trainer(layers[place_of_layer], nn.CrossEntropyLoss(), optim.Adam(), device=backend.place)
     run.fit(X, Y, epochs=2, batch_size=16)
     (center,) = (leaf for leaf in _layers(run.snapshot()) if isinstance(leaf, CenterParams))
     assert float(center.seen.value) == 80
@@ -113,7 +113,7 @@ class Expected:
 
 
 def test_a_loss_of_ones_own(backend: Backend) -> None:
-    run = Trainer(nn.Linear(6, 1), Expected(), optim.Adam(0.05), device=backend.where, dtype="float64")
+    run = Trainer(nn.Linear(6, 1), Expected(), optim.Adam(0.05), device=backend.place, dtype="float64")
     history = run.fit(X, Y, epochs=60, batch_size=16)
     assert set(history.records[0]) == {"epoch", "loss", "lr", "seconds"}
     assert history.records[-1]["loss"] < 0.5 * history.records[0]["loss"]
@@ -141,6 +141,6 @@ class Lookup:
 
 def test_a_layer_that_takes_integers(backend: Backend) -> None:
     x = np.arange(40)[:, None] % 5
-    run = Trainer(nn.Sequential(Lookup(5, 3)), nn.CrossEntropyLoss(), optim.Adam(0.1), device=backend.where)
+    run = Trainer(nn.Sequential(Lookup(5, 3)), nn.CrossEntropyLoss(), optim.Adam(0.1), device=backend.place)
     run.fit(backend.array(x, "int32"), x[:, 0] % 3, epochs=20, batch_size=10)
     assert run.evaluate(backend.array(x, "int32"), x[:, 0] % 3)["accuracy"] == 1

@@ -12,14 +12,16 @@ from conftest import make_backend
 from problem import X, Y, trainer
 
 from xpnn import nn, optim
-from xpnn.arrays import driver, products
-from xpnn.arrays.device import Place, place, to_numpy
-from xpnn.arrays.products import check_precision, multiplying_in, product
+from xpnn.arrays.matmul import matmul, matmul_precision
+from xpnn.devices import driver
+from xpnn.devices import precision as precision_module
+from xpnn.devices.place import Place, to_numpy, to_place
+from xpnn.devices.precision import check_precision
 from xpnn.errors import DeviceUnavailableError, InputError
-from xpnn.nn.dense import dense
-from xpnn.nn.linear import LinearParams
+from xpnn.nn.fused import dense
+from xpnn.nn.layers.linear import LinearParams
 from xpnn.training import Trainer
-from xpnn.training.plain import computing
+from xpnn.training.runners.base import compute_scope
 
 X16, W16, B = (draw(name, *shape).astype(np.float32) for name, shape in (("x", (7, 16)), ("w", (16, 5)), ("b", (5,))))
 
@@ -33,10 +35,10 @@ def rounded(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("library", ["torch", "jax"])
 def test_bf16_rounds_the_factors_and_nothing_else(library: str) -> None:
     pytest.importorskip(library)
-    where = make_backend(library).where
-    x, w, b = (place(part, where) for part in (X16, W16, B))
-    with multiplying_in("bf16"):
-        got, exact = to_numpy(product(x, w, b)), to_numpy(product(x, w, b, exact=True))
+    place = make_backend(library).place
+    x, w, b = (to_place(part, place) for part in (X16, W16, B))
+    with matmul_precision("bf16"):
+        got, exact = to_numpy(matmul(x, w, b)), to_numpy(matmul(x, w, b, exact=True))
     wanted = rounded(X16).astype(np.float64) @ rounded(W16) + B
     np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=2e-6)
     np.testing.assert_allclose(exact, X16.astype(np.float64) @ W16 + B, rtol=2e-6, atol=2e-6)
@@ -51,12 +53,12 @@ def test_a_dense_block_multiplies_in_that_precision(library: str, activation: An
     """Forward, and both products of backward: as by hand with factors that have been rounded."""
     W, b = (draw(name, *shape, columns).astype(np.float32) for name, shape in (("w", (16,)), ("b", ())))
     pytest.importorskip(library)
-    where = make_backend(library).where
+    place = make_backend(library).place
     dy = draw("dy", 7, columns).astype(np.float32)
     layers = (nn.Linear(16, columns), activation)
-    x, slope, weight, bias = (place(part, where) for part in (X16, dy, W, b))
+    x, slope, weight, bias = (to_place(part, place) for part in (X16, dy, W, b))
     params = (LinearParams(weight, bias), ())
-    with computing(where, "bf16"):
+    with compute_scope(place, "bf16"):
         y, kept = dense.forward(x, params, layers, None, 0)
         dx, (grads, _) = dense.backward(slope, kept, params, layers, True)
     z = rounded(X16).astype(np.float64) @ rounded(W) + b
@@ -82,8 +84,8 @@ def test_a_trainer_hands_its_precision_on(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("xpnn.training.trainer.check_precision", lambda *what: None)
     model, found = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3)), {}
     for precision in ("fp32", "bf16"):
-        where = make_backend("jax").where
-        run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), precision=precision, device=where)
+        place = make_backend("jax").place
+        run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), precision=precision, device=place)
         found[precision] = run.fit(X.astype(np.float32), Y, epochs=3, batch_size=16).records[-1]["loss"]
     assert 0 < abs(found["bf16"] - found["fp32"]) < 2e-2
 
@@ -98,7 +100,7 @@ def test_it_is_refused_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InputError, match="tf32 is for products of float32, not of float64"):
         trainer(precision="tf32", dtype="float64").fit(X, Y)
     old, new = Place("cupy", None, "cuda:1"), Place("torch", None, "cuda:0")
-    monkeypatch.setattr(products.driver, "capability", lambda index: ((9, 0), (7, 5))[index])
+    monkeypatch.setattr(precision_module.driver, "capability", lambda index: ((9, 0), (7, 5))[index])
     with pytest.raises(DeviceUnavailableError, match=r"cuda:1 has compute capability 7\.5; take fp32"):
         check_precision("tf32", old, "float32")
     check_precision("tf32", new, "float32")

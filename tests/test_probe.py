@@ -1,4 +1,4 @@
-"""The GPU probe, against a fake driver and a fake CuPy: every way to fail keeps its reason, and names a cure."""
+"""The GPU probe, against a fake driver and a fake CuPy: every way to fail keeps its reason, and names a hint."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 import xpnn
-from xpnn.arrays import driver, probe
-from xpnn.arrays.driver import Stage
-from xpnn.arrays.gpu_checks import TITLES
+from xpnn.devices import driver, probe
+from xpnn.devices.driver import Stage
+from xpnn.devices.gpu_checks import TITLES
 
 NAMES = ["installed", "driver", "device", "import", "kernel", "matmul", "graph"]
 
@@ -121,7 +121,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise importlib.metadata.PackageNotFoundError(name)
             return "14.0"
 
-        monkeypatch.setattr("xpnn.arrays.driver._load", load)
+        monkeypatch.setattr("xpnn.devices.driver._load", load)
         monkeypatch.setattr(importlib.metadata, "version", version)
         for library in TITLES:
             monkeypatch.setitem(sys.modules, library, modules.get(library))  # None: cannot be found
@@ -150,7 +150,7 @@ def raises(error: Exception) -> Callable[..., Any]:
 def test_all_is_well(machine: Callable[..., None]) -> None:
     machine(Driver(), ("cupy-cuda12x",), cupy=cupy())
     stages = probe.stages("cupy")
-    assert [(stage.name, stage.ok, stage.cure) for stage in stages] == [(name, True, "") for name in NAMES]
+    assert [(stage.name, stage.ok, stage.hint) for stage in stages] == [(name, True, "") for name in NAMES]
     assert probe.first_failure(stages) is None
     assert [stage.detail for stage in stages[:4]] == [
         "cupy-cuda12x 14.0",
@@ -164,8 +164,8 @@ def test_all_is_well(machine: Callable[..., None]) -> None:
 def test_no_driver(machine: Callable[..., None]) -> None:
     machine(None, cupy=cupy(asarray=raises(AssertionError("tried without a driver"))))
     first = failure()
-    assert first.name == "driver" and "libcuda.so.1" in first.detail and "--gpus all" in first.cure
-    assert "pip" not in first.cure  # the library is there
+    assert first.name == "driver" and "libcuda.so.1" in first.detail and "--gpus all" in first.hint
+    assert "pip" not in first.hint  # the library is there
     assert [stage.ok for stage in probe.stages("cupy")] == [True, False, None, None, None, None, None]
 
 
@@ -185,22 +185,22 @@ def test_macos_has_no_cuda(machine: Callable[..., None], monkeypatch: pytest.Mon
     machine(Driver())
     monkeypatch.setattr(sys, "platform", "darwin")
     assert failure().detail == "macOS has no CUDA"
-    assert failure().cure == ""  # installing anything would not help
+    assert failure().hint == ""  # installing anything would not help
 
 
 @pytest.mark.parametrize("code", [3, 34, 101, 802, 803, 804, 999, 12345])
 def test_driver_does_not_start(machine: Callable[..., None], code: int) -> None:
     machine(Driver(code), cupy=cupy())
     first = failure()
-    assert first.name == "driver" and str(code) in first.detail and first.cure
+    assert first.name == "driver" and str(code) in first.detail and first.hint
     if code == 803:
-        assert "SYSTEM_DRIVER_MISMATCH" in first.detail and "reboot" in first.cure
+        assert "SYSTEM_DRIVER_MISMATCH" in first.detail and "reboot" in first.hint
 
 
 def test_no_device(machine: Callable[..., None]) -> None:
     machine(Driver(100), cupy=cupy())
     first = failure()
-    assert first.name == "device" and "shows no GPU" in first.detail and "--gpus all" in first.cure
+    assert first.name == "device" and "shows no GPU" in first.detail and "--gpus all" in first.hint
 
 
 def test_hidden_devices(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_hidden_devices(machine: Callable[..., None], monkeypatch: pytest.Monkey
     machine(Driver(100), cupy=cupy())
     first = failure()
     assert first.name == "device" and "CUDA_VISIBLE_DEVICES is set to ''" in first.detail
-    assert first.cure.startswith("unset CUDA_VISIBLE_DEVICES")
+    assert first.hint.startswith("unset CUDA_VISIBLE_DEVICES")
 
 
 @pytest.mark.parametrize("index", [2, -1])
@@ -221,18 +221,18 @@ def test_index_out_of_range(machine: Callable[..., None], index: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "cure"), [(11080, "update"), (12040, "cuda12"), (13000, "cuda13"), (14010, "cuda13")]
+    ("version", "hint"), [(11080, "update"), (12040, "cuda12"), (13000, "cuda13"), (14010, "cuda13")]
 )
-def test_not_installed(machine: Callable[..., None], version: int, cure: str) -> None:
+def test_not_installed(machine: Callable[..., None], version: int, hint: str) -> None:
     machine(Driver(version=version))
     first = failure()
-    assert (first.name, first.detail) == ("installed", "CuPy is not installed") and cure in first.cure
+    assert (first.name, first.detail) == ("installed", "CuPy is not installed") and hint in first.hint
     assert (
-        "pytorch.org" in failure("torch").cure
-        and f"jax[cuda{max(12, min(13, version // 1000))}]" in failure("jax").cure
+        "pytorch.org" in failure("torch").hint
+        and f"jax[cuda{max(12, min(13, version // 1000))}]" in failure("jax").hint
     )
     line = probe.explain([(library, failure(library)) for library in TITLES])
-    assert line == f"CuPy and PyTorch and JAX are not installed; {first.cure}"
+    assert line == f"CuPy and PyTorch and JAX are not installed; {first.hint}"
 
 
 def test_import_fails(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -245,11 +245,11 @@ def test_import_fails(machine: Callable[..., None], monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(tmp_path)
     first = failure()
     assert (first.name, first.detail) == ("import", "ImportError: libcudart.so.12: cannot open it")
-    assert first.cure == 'pip install "cupy-cuda12x[ctk]"'
+    assert first.hint == 'pip install "cupy-cuda12x[ctk]"'
 
 
 @pytest.mark.parametrize(
-    ("error", "cure"),
+    ("error", "hint"),
     [
         (RuntimeError("CuPy failed to load libnvrtc.so.12: OSError: not there"), 'pip install "cupy-cuda12x[ctk]"'),
         (RuntimeError("error: cannot open source file 'cuda_fp16.h'"), 'pip install "cupy-cuda12x[ctk]"'),
@@ -260,16 +260,16 @@ def test_import_fails(machine: Callable[..., None], monkeypatch: pytest.MonkeyPa
         (KeyError(), "reinstall CuPy"),
     ],
 )
-def test_kernel_fails(machine: Callable[..., None], error: Exception, cure: str) -> None:
+def test_kernel_fails(machine: Callable[..., None], error: Exception, hint: str) -> None:
     machine(Driver(), ("cupy-cuda12x",), cupy=cupy(asarray=raises(error)))
     first = failure()
-    assert first.name == "kernel" and first.detail.startswith(type(error).__name__) and cure in first.cure
+    assert first.name == "kernel" and first.detail.startswith(type(error).__name__) and hint in first.hint
     assert [stage.ok for stage in probe.stages("cupy")][-2:] == [None, None]
 
 
 def test_two_cupys(machine: Callable[..., None]) -> None:
     machine(Driver(), ("cupy-cuda12x", "cupy-cuda13x"), cupy=cupy(asarray=raises(RuntimeError("odd"))))
-    assert "pip uninstall cupy-cuda13x cupy-cuda12x, then pip install" in failure().cure
+    assert "pip uninstall cupy-cuda13x cupy-cuda12x, then pip install" in failure().hint
 
 
 def test_wrong_values(machine: Callable[..., None]) -> None:
@@ -288,18 +288,18 @@ def test_wrong_product(machine: Callable[..., None]) -> None:
     assert first.name == "matmul" and "wrong values" in first.detail
 
 
-@pytest.mark.parametrize("where", ["captured", "stale"])
-def test_graph_does_not_rule_the_gpu_out(machine: Callable[..., None], where: str) -> None:
+@pytest.mark.parametrize("place", ["captured", "stale"])
+def test_graph_does_not_rule_the_gpu_out(machine: Callable[..., None], place: str) -> None:
     def add(x: Any, y: Any, out: Any) -> None:
-        if Stream.capturing and where == "captured":
+        if Stream.capturing and place == "captured":
             raise RuntimeError("not while capturing")
         np.add(x, y, out=out)  # runs at once and is not captured: the replay does nothing
 
     machine(Driver(), cupy=cupy(add=add))
     stages = probe.stages("cupy")
     assert probe.first_failure(stages) is None
-    assert stages[-1].ok is False and stages[-1].cure
-    assert ("not while capturing" if where == "captured" else "wrong values") in stages[-1].detail
+    assert stages[-1].ok is False and stages[-1].hint
+    assert ("not while capturing" if place == "captured" else "wrong values") in stages[-1].detail
     assert not Stream.capturing  # the stream was let go
 
 
@@ -315,7 +315,7 @@ def test_torch_without_cuda(machine: Callable[..., None], version: str | None) -
     first = failure("torch")
     assert first.name == "import"
     assert ("built without CUDA" if version is None else "(found version 11040).") in first.detail
-    assert ("pytorch.org" if version is None else "update the NVIDIA driver") in first.cure
+    assert ("pytorch.org" if version is None else "update the NVIDIA driver") in first.hint
 
 
 def test_jax_without_cuda(machine: Callable[..., None]) -> None:
@@ -325,7 +325,7 @@ def test_jax_without_cuda(machine: Callable[..., None]) -> None:
     machine(Driver(version=13000), jax=jax)
     first = failure("jax")
     assert (first.name, first.detail) == ("import", "RuntimeError: Unknown backend cuda.")
-    assert first.cure == 'pip install "jax[cuda13]"'
+    assert first.hint == 'pip install "jax[cuda13]"'
     assert probe.stages("jax")[-1].ok is None and "compiles whole programs" in probe.stages("jax")[-1].detail
 
 
@@ -340,7 +340,7 @@ def test_explain_mixed(machine: Callable[..., None]) -> None:
 @pytest.mark.parametrize("library", ["numpy", "no such library", ""])
 def test_not_a_gpu_library(library: str) -> None:
     (stage,) = probe.stages(library)
-    assert stage.ok is False and "does not compute on a GPU" in stage.detail and stage.cure
+    assert stage.ok is False and "does not compute on a GPU" in stage.detail and stage.hint
 
 
 def test_odd_module_does_not_raise(machine: Callable[..., None]) -> None:
@@ -362,8 +362,9 @@ def test_without_a_driver_nothing_is_imported(tmp_path: Path) -> None:
         (tmp_path / f"{library}.py").write_text("raise SystemExit('imported')")
     code = """
 import sys
-from xpnn.arrays import driver, probe
-from xpnn.arrays.gpu_checks import TITLES
+from xpnn.devices import driver
+from xpnn.devices import probe
+from xpnn.devices.gpu_checks import TITLES
 def load(library): raise OSError("No such file")
 driver._load = load
 assert [probe.first_failure(probe.stages(library)).name for library in TITLES] == ["driver"] * 3

@@ -13,9 +13,9 @@ from conftest import Backend, assert_close
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import place
+from xpnn.devices.place import to_place
 from xpnn.training import Accuracy, Trainer, step
-from xpnn.training.plain import upload
+from xpnn.training.runners.base import upload
 
 
 def by_id(case: Any) -> str:
@@ -103,36 +103,36 @@ def network() -> nn.Sequential:
 @pytest.mark.parametrize("labels", [True, False])
 def test_a_training_step_never_waits_for_the_device(optimizer: optim.Optimizer, labels: bool) -> None:
     strict = pytest.importorskip("array_api_strict")
-    from xpnn.arrays.device import Place
+    from xpnn.devices.place import Place
 
-    where = Place("strict", strict.Device("device1"), "device1")
+    place = Place("strict", strict.Device("device1"), "device1")
     loss: nn.Loss = nn.CrossEntropyLoss() if labels else nn.MSELoss()
     metrics = (Accuracy(),)
     model = network()
     run = step.training_step(model, loss, optimizer, metrics)
     evaluate = step.evaluation_step(model, loss, metrics)
-    state = upload(step.first_state(model, loss, metrics, 0), where, "float32")
+    state = upload(step.first_state(model, loss, metrics, 0), place, "float32")
     state = state._replace(optimizer=optimizer.init(tree.trained(state.params)))
     y = np.array([0, 1, 2, 1], np.int32) if labels else draw("y", 4, 3).astype("float32")
     host = step.Data(draw("x", 4, 2, 3).astype("float32"), y, np.ones(4, "float32"))
-    data = tree.map(lambda x: place(x, where), host)
-    rows = place(np.array([3, 0, 2], np.int32), where)
+    data = tree.map(lambda x: to_place(x, place), host)
+    rows = to_place(np.array([3, 0, 2], np.int32), place)
     with sync_guard():
         after = run(run(state, data, rows), data, rows)
         totals = evaluate(after.params, after.constants, after.totals, data, rows)
     assert int(np.asarray(after.step.to_device(strict.Device("CPU_DEVICE")))[0]) == 2
-    assert totals.weight.device == where.device
+    assert totals.weight.device == place.device
 
 
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("case", METRICS, ids=by_id)
 def test_a_metric_never_waits_for_the_device(case: MetricCase, weighted: bool) -> None:
     strict = pytest.importorskip("array_api_strict")
-    from xpnn.arrays.device import Place
+    from xpnn.devices.place import Place
 
-    where = Place("strict", strict.Device("device1"), "device1")
+    place = Place("strict", strict.Device("device1"), "device1")
     weight = np.ones(41) if weighted else None
-    sums, *batch = upload((case.metric.init(), case.prediction, case.target, weight), where, "float32")
+    sums, *batch = upload((case.metric.init(), case.prediction, case.target, weight), place, "float32")
     with sync_guard():
         after = case.metric.update(sums, *batch)
     for one, other in zip(tree.leaves(sums), tree.leaves(after), strict=True):
@@ -150,7 +150,7 @@ def test_the_guard_itself_catches_a_read() -> None:
 
 def test_a_float32_step_holds_no_float64_and_keeps_every_shape(backend: Backend) -> None:
     """Static buffers and compiled loops need a state whose dtypes and shapes never change."""
-    trainer = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(), device=backend.where)
+    trainer = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(), device=backend.place)
     x, y = draw("x", 12, 2, 3).astype("float32"), np.arange(12) % 3
     trainer.evaluate(x, y)
     before = [(tuple(leaf.shape), leaf.dtype) for leaf in tree.leaves(trainer.state)]
@@ -179,10 +179,10 @@ def test_layers_under_jit(case: LayerCase) -> None:
 
 def test_a_run_compiles_two_shapes_and_no_more() -> None:
     jax = pytest.importorskip("jax")
-    from xpnn.arrays.device import find_place
+    from xpnn.devices.place import find_place
 
-    where = find_place("cpu", "jax")
-    trainer = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(), device=where)
+    place = find_place("cpu", "jax")
+    trainer = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(), device=place)
     x, y = draw("x", 200, 2, 3).astype("float32"), np.arange(200) % 3
     trainer.fit(x, y, epochs=3, batch_size=3)  # 66 full batches, so more than one call, and a remainder of 2
     trainer.lr_scale = 0.5

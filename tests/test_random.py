@@ -11,8 +11,8 @@ from conftest import Backend
 
 from xpnn import nn
 from xpnn.arrays import random
-from xpnn.arrays.device import to_numpy
 from xpnn.arrays.random import Key, lanes
+from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
 from xpnn.nn import initializers
 

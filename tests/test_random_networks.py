@@ -38,7 +38,7 @@ def test_a_network_and_its_twin_learn_alike(number: int, backend: Backend) -> No
     if backend.library == "jax" and number >= JAX_COUNT:
         pytest.skip(f"compiling takes seconds a network: JAX has the first {JAX_COUNT}")
     ours, theirs = plan(number), twin(number)
-    run = Trainer(ours.model, ours.loss, ours.optimizer, device=backend.where, dtype="float64")
+    run = Trainer(ours.model, ours.loss, ours.optimizer, device=backend.place, dtype="float64")
     run.load(ours.params)
     run.lr_scale = ours.lr_scale
     x, y = backend.array(ours.x), backend.array(ours.y)

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from xpnn import nn, optim, recipes
+from xpnn import nn, optim
 from xpnn.arrays import tree
-from xpnn.arrays.device import find_place
-from xpnn.cli import building
-from xpnn.cli.experiment import prepare
-from xpnn.cli.settings import Settings
 from xpnn.data import load
 from xpnn.data.datasets import Dataset
+from xpnn.devices.place import find_place
 from xpnn.errors import InputError
-from xpnn.recipes import Published, Recipe
+from xpnn.experiments import factory, recipes
+from xpnn.experiments.recipes import Published, Recipe
+from xpnn.experiments.run import prepare
+from xpnn.experiments.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
 NAMES = ["adam-dropout", "deep-relu", "mnist-best", "sigmoid-mnist", "tiny-relu", "two-layer-1000", "xor"]
@@ -39,7 +39,7 @@ def test_a_recipe_holds_options_of_the_command_and_figures_to_meet(name: str) ->
     assert recipe.title and recipe.published
     assert set(recipe.train) <= set(Settings.__dataclass_fields__)
     assert set(recipe.chosen) <= set(recipe.train)
-    building.check(Settings(**recipe.train))
+    factory.check(Settings(**recipe.train))
     for figure in recipe.published:
         part, _, what = figure.measure.partition("_")
         assert part in ("train", "test") and what in ("loss", "accuracy", "error")
@@ -115,7 +115,7 @@ def test_images_and_their_table_are_the_same_experiment(monkeypatch: pytest.Monk
     table = Dataset("t.csv", x.reshape(60, 64), y, x.reshape(60, 64), y, digits.classes, columns, None, "")
     losses = []
     for data in (images, table):
-        monkeypatch.setattr("xpnn.cli.experiment.load", lambda *_, data=data, **__: data)
+        monkeypatch.setattr("xpnn.experiments.run.load", lambda *_, data=data, **__: data)
         settings = Settings(**recipes.read("tiny-relu").train | {"epochs": 4})
         history, _ = prepare(settings, find_place("cpu", "numpy"), quiet=True).fit()
         losses.append([record["loss"] for record in history])
@@ -177,7 +177,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(options: str, message: str,
     ],
 )
 def test_a_schedule_by_name_runs_over_all_epochs(name: str, kind: type, after: float) -> None:
-    made = building.schedule(Settings(optimizer="sgd", lr=0.1, schedule=name), 30)
+    made = factory.schedule(Settings(optimizer="sgd", lr=0.1, schedule=name), 30)
     assert isinstance(made, kind)
     rate = made if isinstance(made, float) else made(np.asarray(300.0), np.asarray(10.0))
     np.testing.assert_allclose(rate, after, rtol=1e-12, atol=1e-12)
@@ -185,15 +185,15 @@ def test_a_schedule_by_name_runs_over_all_epochs(name: str, kind: type, after: f
 
 def test_targets_and_probabilities_of_each_kind_of_output() -> None:
     labels = np.array([1, 0, 1])
-    assert building.targets(Settings(), labels, 2) is labels
+    assert factory.targets(Settings(), labels, 2) is labels
     squared = Settings(loss="mse", output_activation="softmax", dropout="0")
-    assert building.targets(squared, labels, 3).tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
+    assert factory.targets(squared, labels, 3).tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
     single = Settings(loss="mse", output_activation="sigmoid", dropout="0")
-    assert building.targets(single, labels, 2).tolist() == [[1], [0], [1]]
-    assert building.targets(single, labels, 3).shape == (3, 3)
-    assert building.probabilities(single, np.array([[0.25]])).tolist() == [[0.75, 0.25]]
-    assert_close(building.probabilities(Settings(), np.zeros((1, 4))), np.full((1, 4), 0.25))
-    assert isinstance(building.network(squared, 4, 3, ()).layers[-1], nn.Softmax)
+    assert factory.targets(single, labels, 2).tolist() == [[1], [0], [1]]
+    assert factory.targets(single, labels, 3).shape == (3, 3)
+    assert factory.probabilities(single, np.array([[0.25]])).tolist() == [[0.75, 0.25]]
+    assert_close(factory.probabilities(Settings(), np.zeros((1, 4))), np.full((1, 4), 0.25))
+    assert isinstance(factory.network(squared, 4, 3, ()).layers[-1], nn.Softmax)
 
 
 MINI = Recipe(
@@ -250,7 +250,7 @@ def test_a_warm_up_shortens_what_follows_it(schedule: str) -> None:
     """The rate at the end of all epochs is the schedule's last, warmed up or not."""
     ends = []
     for warmup in (0.0, 10.0):
-        made = building.schedule(Settings(optimizer="sgd", lr=0.1, schedule=schedule, warmup=warmup), 40)
+        made = factory.schedule(Settings(optimizer="sgd", lr=0.1, schedule=schedule, warmup=warmup), 40)
         assert callable(made)
         last = 399.0 if schedule == "step" else 400.0  # at the very end it would step once more
         ends.append(float(made(np.asarray(last), np.asarray(10.0))))
@@ -268,10 +268,10 @@ def test_settings_become_the_parts_they_name() -> None:
         reduction="sum", norm="rms", activation="tanh", hidden="4,3", dropout="0.1,0", weight_init="zeros",
         augment="degrees=5,scale=0.1", ema=0.9, patience=2, epochs=7,
     )  # fmt: skip
-    assert building.optimizer(settings, 7) == optim.ClipGradNorm(optim.AdamW(0.1, (0.5, 0.6), weight_decay=0.2), 3.0)
-    assert building.loss(settings) == nn.CrossEntropyLoss(label_smoothing=0.1, reduction="sum")
+    assert factory.optimizer(settings, 7) == optim.ClipGradNorm(optim.AdamW(0.1, (0.5, 0.6), weight_decay=0.2), 3.0)
+    assert factory.loss(settings) == nn.CrossEntropyLoss(label_smoothing=0.1, reduction="sum")
     squared = replace(settings, loss="mse", label_smoothing=0.0)
-    assert building.loss(squared) == nn.MSELoss("sum")
+    assert factory.loss(squared) == nn.MSELoss("sum")
     hidden = nn.MLP(64, 10, (4, 3), activation="tanh", norm="rms", dropout=(0.1, 0.0), weight_init="zeros")
     experiment = prepare(settings, find_place("cpu", "numpy"), quiet=True)
     front = (nn.Scale(1 / 16), nn.RandomDistortion(degrees=5, scale=(0.9, 1.1)), nn.Flatten())

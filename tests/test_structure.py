@@ -19,11 +19,13 @@ ROOT = Path(xpnn.__file__).parent
 #: A room may import only from rooms on lower floors, and from itself. The public face and `python -m` stand outside.
 FLOORS = [
     {"errors", "version"},
-    {"arrays", "recipes"},
+    {"config", "validation"},
+    {"arrays"},
+    {"devices"},
     {"nn", "optim", "data"},
     {"training"},
     {"kernels"},
-    {"sklearn", "export", "report", "testing"},
+    {"experiments", "export", "report", "sklearn", "testing"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,4 +1,4 @@
-"""CSV files of strangers, to learn from and to predict: each fault names the line, the column and the cure."""
+"""CSV files of strangers, to learn from and to predict: each fault names the line, the column and the hint."""
 
 from __future__ import annotations
 

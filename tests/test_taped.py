@@ -20,8 +20,8 @@ from xpnn import nn, optim
 from xpnn.arrays import tree
 from xpnn.kernels import cupy as kernels
 from xpnn.training import Trainer
-from xpnn.training.graph import GraphRunner, Recorded
-from xpnn.training.plain import PlainRunner
+from xpnn.training.runners.cuda_graph import CudaGraphRunner, Recorded
+from xpnn.training.runners.eager import EagerRunner
 
 tape: list[Callable[[], Any]] = []
 held: list[Any] = []
@@ -129,7 +129,7 @@ class Tape:
         return contextlib.nullcontext()
 
 
-class Runner(GraphRunner):
+class Runner(CudaGraphRunner):
     """On arrays with a tape."""
 
     def train(self, state: Any, data: Any, batches: Any, start: int, stop: int) -> Any:
@@ -153,7 +153,7 @@ def device(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: Executed) 
 
         monkeypatch.setattr(xp, name, made)
 
-    for module in (kernels.books, kernels.layers, kernels.losses, kernels.optimizers, kernels.products, kernels.random):
+    for module in (kernels.totals, kernels.fused, kernels.losses, kernels.optimizers, kernels.matmul, kernels.random):
         launch = module.launch
 
         def launched(*call: Any, launch: Any = launch) -> None:
@@ -168,7 +168,7 @@ def device(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: Executed) 
         write_down(lambda: executed(*call))
         return done
 
-    monkeypatch.setattr(kernels.products, "execute", ran)
+    monkeypatch.setattr(kernels.matmul, "execute", ran)
     return recorder
 
 
@@ -199,4 +199,4 @@ def test_a_replay_takes_nothing_from_the_host(
     recorded = run(Runner)
     assert device.replays == 3 + 2 * (1 + 1)  # each checked once; then five steps in one, and the remainder
     assert device.lengths[1:] == [launches, launches]  # of one step, full and the remainder
-    assert recorded == run(lambda job, recorder: PlainRunner(job))
+    assert recorded == run(lambda job, recorder: EagerRunner(job))

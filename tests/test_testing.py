@@ -14,13 +14,14 @@ from conftest import Backend
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import find_place
 from xpnn.arrays.namespace import array_namespace
 from xpnn.cli import main
+from xpnn.devices.place import find_place
 from xpnn.errors import CheckFailedError, InputError
-from xpnn.testing import Report, check_layer, check_loss, check_optimizer, samples
-from xpnn.testing.numbers import differences, gradient_error, ulps_apart
-from xpnn.training.plain import upload
+from xpnn.testing import Report, check_layer, check_loss, check_optimizer
+from xpnn.testing import cases as testing_cases
+from xpnn.testing.deviation_measures import differences, gradient_error, ulps_apart
+from xpnn.training.runners.base import upload
 
 NUMPY = [find_place("cpu", "numpy")]
 
@@ -115,7 +116,7 @@ class Signs:
 
 
 def test_what_is_right_passes_everywhere(backend: Backend) -> None:
-    places = [backend.where]
+    places = [backend.place]
     for report in (
         check_layer(Gate(4), draw("x", 6, 4), places=places),
         check_layer(Gate(4), backend.array(draw("x", 1, 4)), places=places),
@@ -165,7 +166,7 @@ def test_a_library_that_computes_something_else_is_found(backend: Backend, monke
     """One product is wrong by a part in ten thousand, as TF32 would be, or the random bits are another's."""
     import xpnn.testing.deviations as deviations
 
-    places = [backend.where]
+    places = [backend.place]
     compute = nn.Linear.forward
 
     def coarse(self: Any, params: Any, x: Any, *, key: Any = None) -> Any:
@@ -179,7 +180,7 @@ def test_a_library_that_computes_something_else_is_found(backend: Backend, monke
     with monkeypatch.context() as patch:
         another = random.key(4, "dropout")
         patch.setattr(
-            deviations, "_key_at", lambda where: random.Key(*upload((another.words, another.step), where, "float64"))
+            deviations, "_key_at", lambda place: random.Key(*upload((another.words, another.step), place, "float64"))
         )
         with pytest.raises(CheckFailedError, match="random bits"):
             check_layer(nn.ReLU(), draw("x", 6, 4), places=places)
@@ -222,13 +223,13 @@ def test_finite_differences() -> None:
 
 def test_every_public_layer_loss_and_optimizer_has_a_sample() -> None:
     schedules = {type(case.schedule).__name__ for case in SCHEDULES}
-    assert {*nn.__all__, *optim.__all__} - NO_ROW - schedules <= set(samples.CHECKS)
+    assert {*nn.__all__, *optim.__all__} - NO_ROW - schedules <= set(testing_cases.CHECKS)
 
 
-@pytest.mark.parametrize("name", samples.CHECKS)
+@pytest.mark.parametrize("name", testing_cases.CHECKS)
 def test_every_sample_passes(name: str, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xpnn.testing.checks.usable_places", lambda: [backend.where])
-    report = samples.CHECKS[name]()
+    monkeypatch.setattr("xpnn.testing.checks.usable_places", lambda: [backend.place])
+    report = testing_cases.CHECKS[name]()
     assert report.failures() == [] and [found.problem for found in report.places] == [""]
 
 
@@ -244,7 +245,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert facts["checks"][0]["places"][0]["ulps"]["float64"] == 0
 
     wrong = Report("layer", "Linear", gradient=0.1)
-    monkeypatch.setitem(samples.CHECKS, "Linear", lambda: wrong)
+    monkeypatch.setitem(testing_cases.CHECKS, "Linear", lambda: wrong)
     assert main(["check", "--only", "Linear", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["checks"][0]["failures"] == wrong.failures() != []
     assert main(["check", "--only", "Linear"]) == 1

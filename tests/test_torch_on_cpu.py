@@ -17,10 +17,11 @@ from threadpoolctl import ThreadpoolController
 
 from xpnn import optim
 from xpnn.arrays import tree
-from xpnn.training import Trainer, runners
-from xpnn.training.lent import TorchOnCpuRunner
-from xpnn.training.plain import PlainRunner
-from xpnn.training.runners import _is_ours
+from xpnn.training import Trainer
+from xpnn.training.runners import select
+from xpnn.training.runners.eager import EagerRunner
+from xpnn.training.runners.select import _is_ours
+from xpnn.training.runners.torch_via_numpy import TorchViaNumpyRunner
 
 torch = pytest.importorskip("torch")
 COUNT = test_random_networks.COUNT
@@ -44,7 +45,7 @@ def test_the_bits_are_those_of_numpy(number: int, dtype: str) -> None:
 
     wanted, y, *logs = run(np.asarray)
     got, tensor, *same = run(backend.array)
-    assert isinstance(got._runner, TorchOnCpuRunner) and isinstance(tensor, torch.Tensor)
+    assert isinstance(got._runner, TorchViaNumpyRunner) and isinstance(tensor, torch.Tensor)
     assert same == logs and np.array_equal(tensor.numpy(), y)
     for leaf, like in zip(tree.leaves(got.state), tree.leaves(wanted.state), strict=True):
         assert isinstance(leaf, torch.Tensor)
@@ -55,13 +56,13 @@ def test_the_bits_are_those_of_numpy(number: int, dtype: str) -> None:
 @pytest.mark.parametrize("number", range(COUNT))
 def test_a_network_by_torchs_own_operations(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the trainer has parts of one's own, and on a GPU."""
-    monkeypatch.setattr(runners, "_is_ours", lambda part: False)
+    monkeypatch.setattr(select, "_is_ours", lambda part: False)
     test_random_networks.test_a_network_and_its_twin_learn_alike(number, make_backend("torch"))
 
 
 @pytest.mark.parametrize("optimizer", [optim.SGD(0.05, 0.9, 1e-3, nesterov=True), optim.Adam(1e-3)])
 def test_500_steps_by_torchs_own_operations(optimizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners, "_is_ours", lambda part: False)
+    monkeypatch.setattr(select, "_is_ours", lambda part: False)
     test_training.test_the_loss_curve_is_the_same_on_every_library_for_500_steps(optimizer, make_backend("torch"))
 
 
@@ -82,7 +83,7 @@ class Own(optim.SGD):
 def test_an_optimizer_or_a_schedule_of_ones_own_gets_tensors(optimizer: Any) -> None:
     run = trainer(optimizer)
     run.fit(torch.tensor(X), torch.tensor(Y))
-    assert type(run._runner) is PlainRunner
+    assert type(run._runner) is EagerRunner
 
 
 def test_threads_are_as_many_as_torch_was_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ from problem import X, Y, network, trainer
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import find_place
+from xpnn.devices.place import find_place
 from xpnn.errors import InputError, NonFiniteError
-from xpnn.nn.losses import ELEMENTWISE_LOSSES
+from xpnn.nn.losses.elementwise import ELEMENTWISE_LOSSES
 from xpnn.training import History, JSONLLogger, Trainer, step
 from xpnn.training.trainer import Logs
 
@@ -101,7 +101,7 @@ def test_evaluate_counts_every_row_once(backend: Backend) -> None:
     """1,030 rows: one full batch of 1,024 and a remainder; the mean is over rows, also for a loss that is a sum."""
     x, y = np.tile(X, (26, 1))[:1030], np.tile(Y, 26)[:1030]
     for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum")):
-        run = Trainer(network(), loss, optim.SGD(0.1), device=backend.where, dtype="float64")
+        run = Trainer(network(), loss, optim.SGD(0.1), device=backend.place, dtype="float64")
         logits = run.predict(x)
         log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         result = run.evaluate(x, y)
@@ -118,7 +118,7 @@ def test_the_batch_in_the_error_is_of_this_epoch() -> None:
 
 
 def test_not_a_number_in_the_weights_is_never_hidden(backend: Backend) -> None:
-    run = trainer(device=backend.where, dtype="float64")
+    run = trainer(device=backend.place, dtype="float64")
     spoilt = run.snapshot()
     tree.leaves(tree.trained(spoilt))[0][0, 0] = math.nan
     run.load(spoilt)
@@ -131,8 +131,8 @@ def test_sample_weights_count(backend: Backend) -> None:
     """A weight of 0 is as if the row were not there, in the loss, the accuracy and the gradient."""
     weight = np.where(np.arange(40) < 30, 1.0, 0.0)
     model = nn.Linear(6, 3)
-    weighted = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), device=backend.where)
-    fewer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), device=backend.where)
+    weighted = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), device=backend.place)
+    fewer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), device=backend.place)
     one = weighted.fit(X, Y, batch_size=40, epochs=3, sample_weight=weight, shuffle=False)
     other = fewer.fit(X[:30], Y[:30], batch_size=30, epochs=3, shuffle=False)
     for a, b in zip(one, other, strict=True):
@@ -161,7 +161,7 @@ def test_without_shuffle_the_rows_come_as_they_stand() -> None:
 
 def test_regression_with_mse(backend: Backend) -> None:
     y = X @ np.array([1.0, -2.0, 0.5, 0.0, 3.0, 1.0]) + 4
-    run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.Adam(0.1), device=backend.where)
+    run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.Adam(0.1), device=backend.place)
     history = run.fit(X, y, epochs=300, batch_size=40)
     assert set(history.records[0]) == {"epoch", "loss", "lr", "seconds"}
     assert history.records[-1]["loss"] < 1e-3
@@ -216,14 +216,14 @@ def test_stop_between_steps_leaves_a_model_that_predicts() -> None:
 
 
 def test_a_snapshot_outlives_the_state_and_can_be_loaded(backend: Backend) -> None:
-    run = trainer(device=backend.where)
+    run = trainer(device=backend.place)
     run.fit(X, Y, epochs=2, batch_size=8)
     kept, before = run.snapshot(), run.evaluate(X, Y)
     run.fit(X, Y, epochs=2, batch_size=8)
     assert run.evaluate(X, Y) != before
     run.load(kept)
     assert run.evaluate(X, Y) == before
-    other = trainer(device=backend.where)
+    other = trainer(device=backend.place)
     other.load(kept)
     assert other.evaluate(X, Y) == before
 
@@ -261,13 +261,13 @@ def test_weights_spoilt_by_the_last_step_are_noticed() -> None:
 
 def test_a_schedule_is_followed_step_by_step(backend: Backend) -> None:
     """40 rows in batches of 10: the rate of an epoch's record is that of its last step, lr_scale included."""
-    run = trainer(optim.SGD(optim.InverseTimeLR(0.1, 0.5)), device=backend.where, dtype="float64")
+    run = trainer(optim.SGD(optim.InverseTimeLR(0.1, 0.5)), device=backend.place, dtype="float64")
     rates = [record["lr"] for record in run.fit(X, Y, epochs=3, batch_size=10)]
     run.lr_scale = 0.1
     rates += [record["lr"] for record in run.fit(X, Y, epochs=2, batch_size=10)]
     last = np.arange(5) + 0.75  # in epochs
     np.testing.assert_allclose(rates, [1, 1, 1, 0.1, 0.1] * (0.1 / (1 + 0.5 * last)), rtol=1e-12)
-    plain = trainer(optim.SGD(0.1), device=backend.where, dtype="float64")
+    plain = trainer(optim.SGD(0.1), device=backend.place, dtype="float64")
     assert plain.fit(X, Y, batch_size=10).records[0]["loss"] != run.history.records[0]["loss"]
 
 

@@ -12,7 +12,7 @@ import torch
 from networks import Plan
 
 from xpnn import nn, optim
-from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES
+from xpnn.nn.losses.cross_entropy import CLASSIFICATION_LOSSES
 
 
 class Result(NamedTuple):

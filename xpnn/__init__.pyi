@@ -1,9 +1,9 @@
 from . import nn as nn
 from . import optim as optim
 from . import testing as testing
-from .arrays.device import Place as Place
-from .arrays.device import find_place as find_place
-from .arrays.device import to_numpy as to_numpy
+from .devices.place import Place as Place
+from .devices.place import find_place as find_place
+from .devices.place import to_numpy as to_numpy
 from .errors import CheckFailedError as CheckFailedError
 from .errors import DataFormatError as DataFormatError
 from .errors import DeviceUnavailableError as DeviceUnavailableError

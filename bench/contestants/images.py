@@ -9,7 +9,7 @@ import numpy as np
 from bench.contestants.xpnn import Stopwatch, trainer_of
 from bench.networks import Row, Weights
 from xpnn import nn
-from xpnn.arrays.device import find_place, place
+from xpnn.devices.place import find_place, to_place
 
 IMAGES = 60_000
 
@@ -21,9 +21,9 @@ class Contestant:
         self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, library: str, images: int = IMAGES,
         device: str = "cpu", precision: str = "fp32",
     ) -> None:  # fmt: skip
-        generator, where = np.random.default_rng(0), find_place(device, library, fallback=False)
-        self.x = place(generator.integers(0, 256, (images, row.sizes[0]), np.uint8), where)
-        self.y = place(generator.integers(0, row.sizes[-1], images), where)
+        generator, place = np.random.default_rng(0), find_place(device, library, fallback=False)
+        self.x = to_place(generator.integers(0, 256, (images, row.sizes[0]), np.uint8), place)
+        self.y = to_place(generator.integers(0, row.sizes[-1], images), place)
         self.trainer, self.batch = trainer_of(row, nn.Scale(1 / 255), precision=precision), row.batch
         self.ways = {"": self.fit}
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from bench.networks import Row, Weights
 from xpnn import Trainer, nn, optim
-from xpnn.arrays.device import current, find_place, place
-from xpnn.nn.linear import LinearParams
-from xpnn.training.plain import batches_of, download
+from xpnn.devices.place import current, find_place, to_place
+from xpnn.nn.layers.linear import LinearParams
+from xpnn.training.runners.base import batches_of, download
 from xpnn.training.step import empty_totals
 
 
@@ -49,8 +49,8 @@ class Contestant:
         self.trainer, pairs = trainer_of(row, precision=precision), iter(weights)
         model: Any = self.trainer.model
         self.trainer.load(tuple(LinearParams(*next(pairs)) if isinstance(f, nn.Linear) else () for f in model.layers))
-        self.where, self.batch = find_place(device, library, fallback=False), row.batch
-        self.x, self.y = (place(part, self.where, copy=False) for part in (x, y))
+        self.place, self.batch = find_place(device, library, fallback=False), row.batch
+        self.x, self.y = (to_place(part, self.place, copy=False) for part in (x, y))
         self.ways = {"": self.fit, "bare": self.bare}
 
     def fit(self, epochs: int) -> float:
@@ -62,8 +62,8 @@ class Contestant:
         """The trainer's own runner and state, so that the same compiled step runs."""
         order = np.random.default_rng(0).permutation(len(self.y)).astype(np.int32)
         trainer, data = self.trainer, self.trainer._enter(self.x, self.y).data
-        with current(self.where):
-            (batches,) = batches_of(order, self.batch, self.where)
+        with current(self.place):
+            (batches,) = batches_of(order, self.batch, self.place)
             download(trainer.state.totals)  # waits for the device
             start = time.perf_counter()
             for _ in range(epochs):
@@ -75,8 +75,8 @@ class Contestant:
     def losses(self, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
         """Step by step by the trainer's own runner; on the data as it lies there, which a recording is bound to."""
         trainer, data, found = self.trainer, self.trainer._enter(self.x, self.y).data, []
-        with current(self.where):
-            (rows,) = batches_of(np.arange(len(self.y), dtype=np.int32), self.batch, self.where)
+        with current(self.place):
+            (rows,) = batches_of(np.arange(len(self.y), dtype=np.int32), self.batch, self.place)
             for i in range(len(batches)):
                 trainer._state = trainer._runner.write(trainer.state, totals=empty_totals(trainer.metrics))
                 self._take(data, rows, i % rows.shape[0], i % rows.shape[0] + 1)

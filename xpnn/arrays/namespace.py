@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import array_api_compat as compat
 
-from xpnn.errors import one_of
+from xpnn.validation import one_of
 
 Array: TypeAlias = Any  # an array of any conforming library; the standard has no common base class
 Namespace: TypeAlias = Any  # that library's functions, as the standard names them

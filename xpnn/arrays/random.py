@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.errors import InputError
 
@@ -83,16 +83,16 @@ def bits(key: Key, shape: tuple[int, ...]) -> Array:
 def keep_mask(key: Key, p: float, shape: tuple[int, ...]) -> Array:
     """True with probability 1 − p, compared as integers so that every library draws the same mask: bool of `shape`."""
     k0, k1 = _folded(key)
-    return array_namespace(k0).reshape(kept(k0, k1, key.step, math.prod(shape), round(p * 2**24)), shape)
+    return array_namespace(k0).reshape(dropout_mask(k0, k1, key.step, math.prod(shape), round(p * 2**24)), shape)
 
 
-@accelerated
-def kept(k0: Array, k1: Array, step: Array, n: int, threshold: int) -> Array:
+@dispatched
+def dropout_mask(k0: Array, k1: Array, step: Array, n: int, threshold: int) -> Array:
     """(bits >> 8) ≥ threshold, for each of n words: bool (n,)."""
     return ((words(k0, k1, step, n) >> 8) & 0xFFFFFF) >= threshold
 
 
-@accelerated
+@dispatched
 def words(k0: Array, k1: Array, step: Array, n: int) -> Array:
     """Words 2i and 2i + 1 of each block i, n of them in all: (n,)."""
     xp = array_namespace(k0)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xpnn.arrays import blas
+from xpnn.devices import cpu_blas
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    blas.choose()
+    cpu_blas.choose()
     from xpnn.cli.app import run
 
     return run(arguments)

@@ -13,9 +13,9 @@ from typing import Any
 
 import typer
 
-from xpnn.arrays import blas
 from xpnn.cli import check, doctor, evaluate, plot, predict, reproduce, train
-from xpnn.cli.console import close_quietly, tell
+from xpnn.cli.terminal.console import close_quietly, print_stderr
+from xpnn.devices import cpu_blas
 from xpnn.errors import DeviceMemoryError, DeviceUnavailableError, InputError, XpnnError
 from xpnn.version import __version__
 
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _one_line
         warnings.simplefilter("always", UserWarning)
         try:
-            blas.choice()  # again, for what it may say about XPNN_BLAS_CORE
+            cpu_blas.choice()  # again, for what it may say about XPNN_BLAS_CORE
             status = int(app(arguments, standalone_mode=False) or 0)
             sys.stdout.flush()
             return status
@@ -63,12 +63,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         except Exception as error:
             if "--debug" in arguments and not isinstance(error, typer.TyperException):
                 traceback.print_exc()
-            tell(f"error: {_describe(error)}")
+            print_stderr(f"error: {_describe(error)}")
             return _status(error)
 
 
 def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    tell(f"warning: {message}")
+    print_stderr(f"warning: {message}")
 
 
 def _describe(error: Exception) -> str:

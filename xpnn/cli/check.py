@@ -12,13 +12,13 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from xpnn.cli.console import people, say, tell
-from xpnn.cli.options import Debug, Json
-from xpnn.errors import one_of
+from xpnn.cli.terminal.console import make_console, print_line, print_stderr
+from xpnn.cli.terminal.options import Debug, Json
 from xpnn.testing import PlaceReport, Report
 from xpnn.testing.places import label, usable_places
 from xpnn.testing.report import GRADIENT, RUN, ULPS
 from xpnn.training.history import to_json
+from xpnn.validation import one_of
 from xpnn.version import __version__
 
 
@@ -36,10 +36,10 @@ def check(
         import jax
 
         jax.config.update("jax_enable_x64", True)
-    from xpnn.testing.samples import CHECKS
+    from xpnn.testing.cases import CHECKS
 
     names = [one_of("--only", name, CHECKS) for name in only or ()] or list(CHECKS)
-    console = people(stderr=True)
+    console = make_console(stderr=True)
     reports, stopped = [], False
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=len(names))
@@ -53,7 +53,7 @@ def check(
             progress.advance(task)
     ok = all(report.ok for report in reports)
     if stopped:
-        tell(f"stopped by a signal after {len(reports)} of {len(names)} checks")
+        print_stderr(f"stopped by a signal after {len(reports)} of {len(names)} checks")
         names = names[: len(reports)]
     if as_json:
         print(json.dumps(to_json(_facts(names, reports))))
@@ -67,17 +67,17 @@ def _facts(names: list[str], reports: list[Report]) -> dict[str, object]:
         "schema_version": 1,
         "version": __version__,
         "ok": all(report.ok for report in reports),
-        "places": [label(where) for where in usable_places()],
+        "places": [label(place) for place in usable_places()],
         "tolerances": {"ulps": ULPS, "gradient": GRADIENT, "run": RUN},
         "checks": [{"sample": name, **report.to_dict()} for name, report in zip(names, reports, strict=True)],
     }
 
 
 def _show(names: list[str], reports: list[Report]) -> None:
-    console = people()
+    console = make_console()
     utf = console.encoding.lower().startswith("utf")
     yes, no = ("✓", "✗") if utf else ("+", "x")
-    places = [label(where) for where in usable_places()]
+    places = [label(place) for place in usable_places()]
     table = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
     for title in ("", "gradient", "bits", "run", *places):
         table.add_column(title, no_wrap=True, justify="left" if title == "" else "right")
@@ -97,14 +97,14 @@ def _show(names: list[str], reports: list[Report]) -> None:
     for name, line in failed:
         console.print(Text(f"{no} {name}: {line}", "red"))
     wrong = len({name for name, _ in failed})
-    say(console, f"{len(names) - wrong} of {len(names)} compute what they should, on {', '.join(places)}.")
+    print_line(console, f"{len(names) - wrong} of {len(names)} compute what they should, on {', '.join(places)}.")
     for line in (
         f"gradient  against finite differences (at most {GRADIENT:.0e})",
         "bits      initial weights and random numbers are the same on every library",
         f"run       50 training steps against NumPy (at most {RUN['float64']:.0e})",
         f"others    units in the last place from NumPy's float64 (at most {ULPS:g})",
     ):
-        say(console, line)
+        print_line(console, line)
 
 
 def _worst(found: PlaceReport | None) -> str:

@@ -1,4 +1,4 @@
-"""xpnn doctor: what this machine can compute with, what it cannot, and the cure."""
+"""xpnn doctor: what this machine can compute with, what it cannot, and the hint."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from xpnn.arrays import blas, probe
-from xpnn.arrays.device import find_place
-from xpnn.arrays.driver import Stage, gpu_names, one_line
-from xpnn.arrays.gpu_checks import DISTRIBUTIONS, TITLES, distributions
-from xpnn.training.recorders import why_not_recorded
+from xpnn.devices import cpu_blas, probe
+from xpnn.devices.driver import Stage, gpu_names, one_line
+from xpnn.devices.gpu_checks import DISTRIBUTIONS, TITLES, distributions
+from xpnn.devices.place import find_place
+from xpnn.training.runners.capture import why_not_recorded
 from xpnn.version import __version__
 
 #: Every library, its title, and the distributions that it may have been installed as.
@@ -60,7 +60,7 @@ def doctor(
 
 def report() -> dict[str, Any]:
     """Everything that `xpnn doctor` knows, ready for JSON."""
-    cpu = {"model": blas.cpu_model(), "usable_cores": blas.usable_cores()}
+    cpu = {"model": cpu_blas.cpu_model(), "usable_cores": cpu_blas.usable_cores()}
     products = _blas()  # before any other library brings a BLAS of its own
     return {
         "schema_version": 1,
@@ -120,28 +120,28 @@ def _cpu(name: str, title: str) -> tuple[Stage, list[str]]:
 
 
 def _blas() -> dict[str, Any]:
-    """NumPy's BLAS, the kernels it runs and, where they are not the CPU's best, the cure."""
-    facts: dict[str, Any] = dict.fromkeys(("name", "version", "kernels", "threads", "warning", "cure"))
+    """NumPy's BLAS, the kernels it runs and, where they are not the CPU's best, the hint."""
+    facts: dict[str, Any] = dict.fromkeys(("name", "version", "kernels", "threads", "warning", "hint"))
     facts["best_kernels"] = facts["chosen"] = None
     try:
         import numpy as np
 
-        facts["chosen"] = blas.choice().why  # after NumPy: what has not been chosen yet, is too late now
+        facts["chosen"] = cpu_blas.choice().why  # after NumPy: what has not been chosen yet, is too late now
         x = np.ones((8, 8), dtype=np.float32)
         x @ x  # some BLAS are loaded by their first product
         pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-        facts["best_kernels"] = blas.best_kernels()
+        facts["best_kernels"] = cpu_blas.best_kernels()
         if not pools:  # threadpoolctl does not know Apple's Accelerate
             facts["name"] = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
             return facts
         pool = next((pool for pool in pools if "numpy" in pool["filepath"]), pools[0])
         facts["name"], facts["threads"] = pool["internal_api"], pool["num_threads"]
         facts["version"], facts["kernels"] = pool.get("version"), pool.get("architecture")
-        advice = blas.advice(facts["name"], facts["version"] or "", facts["kernels"] or "", facts["threads"])
+        advice = cpu_blas.advice(facts["name"], facts["version"] or "", facts["kernels"] or "", facts["threads"])
         if advice:
-            facts["warning"], facts["cure"] = ("; ".join(texts) for texts in zip(*advice, strict=True))
+            facts["warning"], facts["hint"] = ("; ".join(texts) for texts in zip(*advice, strict=True))
     except Exception as error:
-        facts["warning"], facts["cure"] = f"NumPy cannot multiply: {one_line(error)}", "reinstall NumPy"
+        facts["warning"], facts["hint"] = f"NumPy cannot multiply: {one_line(error)}", "reinstall NumPy"
     return facts
 
 
@@ -206,12 +206,12 @@ def _show(facts: dict[str, Any], console: Console) -> None:
         table.add_row(row, *cells)
     console.print(table)
 
-    for cure, causes in _cures(facts).items():
+    for hint, causes in _cures(facts).items():
         for cause in causes:
             absent = cause.endswith("is not installed")
             console.print(_item(blank if absent else no, cause, "yellow" if absent else "red"))
-        if cure:
-            console.print(Padding(_item("cure:", cure, "bold"), (0, 0, 0, 2)))
+        if hint:
+            console.print(Padding(_item("hint:", hint, "bold"), (0, 0, 0, 2)))
     _show_blas(facts["blas"], console, yes)
     _show_fast(facts["fast"], console, yes, blank)
     gpu = facts["gpu"]
@@ -224,17 +224,17 @@ def _show(facts: dict[str, Any], console: Console) -> None:
 
 
 def _cures(facts: dict[str, Any]) -> dict[str, list[str]]:
-    """For each cure what it mends; a failure that several libraries share is one line."""
+    """For each hint what it mends; a failure that several libraries share is one line."""
     shared: dict[tuple[str, str, str], list[str]] = {}
     for library in facts["libraries"]:
         for stage in library["stages"]:
             if stage["ok"] is False:
-                shared.setdefault((stage["cure"], stage["name"], stage["detail"]), []).append(library["title"])
-    cures: dict[str, list[str]] = {}
-    for (cure, name, detail), titles in sorted(shared.items(), key=lambda item: item[0][1] == "installed"):
+                shared.setdefault((stage["hint"], stage["name"], stage["detail"]), []).append(library["title"])
+    hints: dict[str, list[str]] = {}
+    for (hint, name, detail), titles in sorted(shared.items(), key=lambda item: item[0][1] == "installed"):
         what = detail if name == "installed" else f"{name} ({', '.join(titles)}): {detail}"
-        cures.setdefault(cure, []).append(what)
-    return cures
+        hints.setdefault(hint, []).append(what)
+    return hints
 
 
 def _show_blas(facts: dict[str, Any], console: Console, yes: str) -> None:
@@ -248,15 +248,15 @@ def _show_blas(facts: dict[str, Any], console: Console, yes: str) -> None:
     )
     if facts["warning"]:
         console.print(Padding(_item("warning:", facts["warning"], "bold"), (0, 0, 0, 2)))
-        console.print(Padding(_item("cure:", facts["cure"], "bold"), (0, 0, 0, 2)))
+        console.print(Padding(_item("hint:", facts["hint"], "bold"), (0, 0, 0, 2)))
 
 
 def _show_fast(facts: dict[str, Any], console: Console, yes: str, blank: str) -> None:
     """One line: nobody needs the compiled loops."""
     mark, style = (yes, "green") if facts["usable"] else (blank, "yellow")
     what = f"numba {facts['numba']}" if facts["usable"] else f"none, as {facts['reason']}"
-    cure = "" if facts["numba"] else "; pip install 'xpnn[fast]'"
-    console.print(_item(mark, f"compiled loops: {what}{cure}", style))
+    hint = "" if facts["numba"] else "; pip install 'xpnn[fast]'"
+    console.print(_item(mark, f"compiled loops: {what}{hint}", style))
 
 
 def _item(mark: str, text: str, style: str) -> Table:

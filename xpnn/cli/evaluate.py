@@ -9,14 +9,14 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from xpnn.cli import building
-from xpnn.cli.console import people, readable_numbers, say, shown
-from xpnn.cli.downloads import download_progress
-from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback, Run
-from xpnn.cli.run_folder import SCHEMA_VERSION
-from xpnn.cli.saved import SavedRun, sha256_of
+from xpnn.cli.terminal.console import escaped, make_console, print_line, readable_numbers
+from xpnn.cli.terminal.downloads import download_progress
+from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, Run
 from xpnn.data.datasets import is_table, load, read_labelled
 from xpnn.errors import InputError
+from xpnn.experiments import factory
+from xpnn.experiments.run_folder import SCHEMA_VERSION
+from xpnn.experiments.saved_run import SavedRun, sha256_of
 from xpnn.training.history import to_json
 
 
@@ -40,23 +40,23 @@ def evaluate(
     saved, model, params = SavedRun.open(run)
     dataset = dataset or saved.settings.dataset
     x, y, rows = _samples(saved, dataset, data_dir, target)
-    trainer, where = saved.trainer(model, params, device, backend, not no_fallback)
-    result = trainer.evaluate(x, building.targets(saved.settings, y, len(saved.classes)))
+    trainer, place = saved.trainer(model, params, device, backend, not no_fallback)
+    result = trainer.evaluate(x, factory.targets(saved.settings, y, len(saved.classes)))
     facts = {
         "schema_version": SCHEMA_VERSION,
         "run": str(run),
         "dataset": dataset,
         "rows": len(y),
         "which": rows,
-        "backend": where.library,
-        "device": where.name,
+        "backend": place.library,
+        "device": place.name,
         **result,
     }
     if as_json:
         print(json.dumps(to_json(facts)))
     else:
         numbers = readable_numbers({"accuracy": result["accuracy"], "loss": result["loss"]})
-        say(people(), f"{shown(dataset)}: {numbers}  ({len(y):,} rows, {rows})")
+        print_line(make_console(), f"{escaped(dataset)}: {numbers}  ({len(y):,} rows, {rows})")
 
 
 def _samples(

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from xpnn.cli.console import counted, people, say, shown
-from xpnn.cli.options import Debug, check_output
-from xpnn.cli.run_folder import HISTORY
+from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line
+from xpnn.cli.terminal.options import Debug, check_output
 from xpnn.data.datasets import Dataset
 from xpnn.errors import DataFormatError, InputError
+from xpnn.experiments.run_folder import HISTORY
 from xpnn.report import check_drawable, plot_history, plot_samples
 from xpnn.training import Trainer
 from xpnn.training.history import Logs
@@ -45,8 +45,8 @@ def plot(
         check_drawable(output)
     histories = [_read_history(folder) for folder in folders]
     plot_history(dict(zip(_distinct_names(folders), histories, strict=True)), output)
-    epochs = counted(sum(map(len, histories)), "epoch")
-    say(people(), f"drawn    {shown(str(output))}: {counted(len(folders), 'run')}, {epochs}")
+    epochs = pluralize(sum(map(len, histories)), "epoch")
+    print_line(make_console(), f"drawn    {escaped(str(output))}: {pluralize(len(folders), 'run')}, {epochs}")
 
 
 def check_pictures(output: Path | None) -> None:
@@ -111,5 +111,5 @@ def _distinct_names(folders: list[Path]) -> list[str]:
             name = folder.parts[-length:]
             if sum(other.parts[-length:] == name for other in folders) == 1:
                 break
-        names.append(shown(str(Path(*name))))
+        names.append(escaped(str(Path(*name))))
     return names

@@ -12,12 +12,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from xpnn.cli import building
-from xpnn.cli.options import Backend, Debug, Device, Json, NoFallback, Run, check_output
-from xpnn.cli.run_folder import SCHEMA_VERSION
-from xpnn.cli.saved import SavedRun
+from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Run, check_output
 from xpnn.data.datasets import read_features
-from xpnn.training.files import write_whole
+from xpnn.experiments import factory
+from xpnn.experiments.run_folder import SCHEMA_VERSION
+from xpnn.experiments.saved_run import SavedRun
+from xpnn.training.saving.atomic_write import write_whole
 
 
 def predict(
@@ -40,13 +40,13 @@ def predict(
     shape = saved.input_shape
     x = read_features(file, saved.features, math.prod(shape)).reshape(-1, *shape)
     trainer, _ = saved.trainer(model, params, device, backend, not no_fallback)
-    probabilities = building.probabilities(saved.settings, trainer.predict(x))
+    probabilities = factory.probabilities(saved.settings, trainer.predict(x))
     best = np.argmax(probabilities, axis=1)
     rows = [
         (i, saved.classes[label], round(float(p[label]), 6))
         for i, (label, p) in enumerate(zip(best, probabilities, strict=True))
     ]
-    score = "probability" if building.gives_probabilities(saved.settings, len(saved.classes)) else "score"
+    score = "probability" if factory.gives_probabilities(saved.settings, len(saved.classes)) else "score"
     if as_json:
         facts = {
             "schema_version": SCHEMA_VERSION,

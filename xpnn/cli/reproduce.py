@@ -12,16 +12,15 @@ import typer
 from rich import box
 from rich.table import Table
 
-from xpnn import recipes
-from xpnn.arrays.device import Place
-from xpnn.cli import building
-from xpnn.cli.console import counted, people, say, tell
-from xpnn.cli.experiment import Experiment, prepare
-from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback
-from xpnn.cli.progress import EpochDisplay
-from xpnn.cli.settings import Settings, choose_place
-from xpnn.cli.stopping import Stopping
-from xpnn.recipes import Published, Recipe
+from xpnn.cli.terminal.console import make_console, pluralize, print_line, print_stderr
+from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback
+from xpnn.cli.terminal.progress import EpochDisplay
+from xpnn.cli.terminal.stopping import Stopping
+from xpnn.devices.place import Place
+from xpnn.experiments import factory, recipes
+from xpnn.experiments.recipes import Published, Recipe
+from xpnn.experiments.run import Experiment, prepare
+from xpnn.experiments.settings import Settings, choose_place
 from xpnn.training.history import to_json
 from xpnn.version import __version__
 
@@ -33,12 +32,12 @@ def list_recipes(as_json: Json = False, debug: Debug = False) -> None:
         rows = [asdict(recipe) for recipe in found]
         print(json.dumps({"schema_version": 1, "version": __version__, "recipes": rows}))
         return
-    console = people()
+    console = make_console()
     for recipe in found:
-        say(console, recipe.name)
-        say(console, f"    {recipe.title}")
+        print_line(console, recipe.name)
+        print_line(console, f"    {recipe.title}")
         for figure in recipe.published:
-            say(console, f"    {_words(figure.measure)}: {figure.said}")
+            print_line(console, f"    {_words(figure.measure)}: {figure.said}")
 
 
 def reproduce(
@@ -57,45 +56,47 @@ def reproduce(
     """
     chosen = [recipes.read(name) for name in names or recipes.names()]
     precisions = {recipe.train.get("precision", "fp32") for recipe in chosen}
-    where = choose_place(device, backend, not no_fallback, max(precisions))  # "fp64" is switched on for all
+    place = choose_place(device, backend, not no_fallback, max(precisions))  # "fp64" is switched on for all
     results: list[dict[str, Any]] = []
     with Stopping() as stopping:
         for recipe in chosen:
             if not quiet:
-                say(people(stderr=True), f"{recipe.name}: {recipe.title}")
-            results += _train(recipe, where, data_dir, quiet, stopping)
+                print_line(make_console(stderr=True), f"{recipe.name}: {recipe.title}")
+            results += _train(recipe, place, data_dir, quiet, stopping)
             if stopping.signal is not None:
                 break
     if stopping.signal is not None:
-        tell(f"stopped by a signal; {counted(len({row['recipe'] for row in results}), 'recipe')} of {len(chosen)} done")
+        print_stderr(
+            f"stopped by a signal; {pluralize(len({row['recipe'] for row in results}), 'recipe')} of {len(chosen)} done"
+        )
     if as_json:
-        facts = {"schema_version": 1, "version": __version__, "backend": where.library, "device": where.name}
+        facts = {"schema_version": 1, "version": __version__, "backend": place.library, "device": place.name}
         print(json.dumps(to_json({**facts, "results": results})))
     elif results:
-        _show(results, where)
+        _show(results, place)
     raise typer.Exit(stopping.status or int(not all(row["met"] for row in results)))
 
 
-def _train(recipe: Recipe, where: Place, data_dir: str | None, quiet: bool, stopping: Stopping) -> list[dict[str, Any]]:
+def _train(recipe: Recipe, place: Place, data_dir: str | None, quiet: bool, stopping: Stopping) -> list[dict[str, Any]]:
     """One result for each published figure; of several seeds, each trains a network of its own."""
     folder = data_dir if recipe.train["dataset"] == "mnist" else None
     settings = Settings(**recipe.train, data_dir=folder)
-    building.check(settings)
+    factory.check(settings)
     figures: list[dict[str, float]] = []
     start = time.perf_counter()
     for seed in range(recipe.seeds):
-        experiment = prepare(replace(settings, seed=seed), where, quiet=quiet)
+        experiment = prepare(replace(settings, seed=seed), place, quiet=quiet)
         if stopping.signal is not None:  # since the last training
             break
         stopping.training(experiment.trainer)
         quietly = quiet or recipe.seeds > 1
-        with EpochDisplay(experiment.epochs, len(experiment.rows), people(stderr=True), quiet=quietly) as display:
+        with EpochDisplay(experiment.epochs, len(experiment.rows), make_console(stderr=True), quiet=quietly) as display:
             experiment.fit([display], display.step)
         if stopping.signal is not None:
             break
         figures.append(_figures(experiment))
         if recipe.seeds > 1 and not quiet and (seed + 1) % 10 == 0:
-            say(people(stderr=True), f"{seed + 1} of {recipe.seeds} seeds done")
+            print_line(make_console(stderr=True), f"{seed + 1} of {recipe.seeds} seeds done")
     if len(figures) < recipe.seeds:
         return []
     return [_result(recipe, figure, figures, time.perf_counter() - start) for figure in recipe.published]
@@ -126,8 +127,8 @@ def _result(recipe: Recipe, figure: Published, figures: list[dict[str, float]], 
     }
 
 
-def _show(results: list[dict[str, Any]], where: Place) -> None:
-    console = people()
+def _show(results: list[dict[str, Any]], place: Place) -> None:
+    console = make_console()
     utf = console.encoding.lower().startswith("utf")
     yes, no = ("✓", "✗") if utf else ("+", "x")
     table = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
@@ -144,7 +145,7 @@ def _show(results: list[dict[str, Any]], where: Place) -> None:
         )
     console.print(table)
     met = sum(row["met"] for row in results)
-    say(console, f"{met} of {counted(len(results), 'figure')} met, on {where.name} with {where.library}.")
+    print_line(console, f"{met} of {pluralize(len(results), 'figure')} met, on {place.name} with {place.library}.")
 
 
 def _words(measure: str) -> str:

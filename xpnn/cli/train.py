@@ -12,20 +12,20 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from xpnn import nn, recipes
-from xpnn.arrays.device import Place
-from xpnn.cli import building
-from xpnn.cli.console import counted, people, readable_numbers, say, shown, tell
-from xpnn.cli.experiment import Experiment, prepare
-from xpnn.cli.options import Backend, DataDir, Debug, Device, Json, NoFallback
+from xpnn import nn
 from xpnn.cli.plot import check_pictures, draw_pictures
-from xpnn.cli.progress import EpochDisplay
-from xpnn.cli.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
-from xpnn.cli.saved import SavedRun, sha256_of
-from xpnn.cli.settings import LOSSES, OPTIMIZERS, OUTPUTS, SCHEDULES, Settings, choose_place
-from xpnn.cli.stopping import Stopping
+from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line, print_stderr, readable_numbers
+from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback
+from xpnn.cli.terminal.progress import EpochDisplay
+from xpnn.cli.terminal.stopping import Stopping
+from xpnn.devices.place import Place
 from xpnn.errors import XpnnError
-from xpnn.nn.activations import ACTIVATIONS
+from xpnn.experiments import factory, recipes
+from xpnn.experiments.run import Experiment, prepare
+from xpnn.experiments.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
+from xpnn.experiments.saved_run import SavedRun, sha256_of
+from xpnn.experiments.settings import LOSSES, OPTIMIZERS, OUTPUTS, SCHEDULES, Settings, choose_place
+from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.training import JSONLLogger
 from xpnn.training.history import to_json
 from xpnn.version import __version__
@@ -107,16 +107,16 @@ def train(
         given = {name for name in asked if "COMMANDLINE" in str(source(name))}
         asked |= {name: value for name, value in recipes.read(recipe).train.items() if name not in given}
     settings = Settings(**asked)
-    building.check(settings)
+    factory.check(settings)
     if plot:
         check_pictures(output)
-    where = choose_place(device, backend, not no_fallback, settings.precision)
-    console = people(stderr=as_json, quiet=quiet)
+    place = choose_place(device, backend, not no_fallback, settings.precision)
+    console = make_console(stderr=as_json, quiet=quiet)
     with Stopping() as stopping:
         folder = None if output is None else RunFolder(output)
         facts: dict[str, Any] = {}
         try:
-            experiment = _run(settings, where, folder, console, quiet, stopping, facts)
+            experiment = _run(settings, place, folder, console, quiet, stopping, facts)
         except BaseException as error:
             if folder is not None:
                 _record_failure(folder, facts, error)
@@ -127,17 +127,17 @@ def train(
         if plot and folder is not None:
             drawn = draw_pictures(folder.path, facts["history"], experiment.data, experiment.trainer)
     if stopping.signal is not None:
-        tell(f"stopped by a signal after {counted(facts['epochs'], 'whole epoch')}")
+        print_stderr(f"stopped by a signal after {pluralize(facts['epochs'], 'whole epoch')}")
     if as_json:
         print(json.dumps(to_json({name: value for name, value in facts.items() if name != "options"})))
     else:
-        _report(facts, people(), drawn, quiet=quiet)
+        _report(facts, make_console(), drawn, quiet=quiet)
     raise typer.Exit(stopping.status)
 
 
 def _run(
     settings: Settings,
-    where: Place,
+    place: Place,
     folder: RunFolder | None,
     console: Console,
     quiet: bool,
@@ -145,16 +145,16 @@ def _run(
     facts: dict[str, Any],
 ) -> Experiment:
     """Train, save and test; fills `facts` with what run.json and --json hold."""
-    experiment = prepare(settings, where, quiet=quiet)
+    experiment = prepare(settings, place, quiet=quiet)
     settings, data, trainer, rows = experiment.settings, experiment.data, experiment.trainer, len(experiment.rows)
     facts |= {
         "schema_version": SCHEMA_VERSION,
         "version": __version__,
         "status": "running",
         "dataset": settings.dataset,
-        "backend": where.library,
-        "device": where.name,
-        "device_reason": where.reason,
+        "backend": place.library,
+        "device": place.name,
+        "device_reason": place.reason,
         "precision": settings.precision,
         "seed": settings.seed,
         "n_parameters": experiment.n_parameters,
@@ -166,7 +166,7 @@ def _run(
 
     loggers = [] if folder is None else [JSONLLogger(folder.path / HISTORY)]
     stopping.training(trainer)
-    with EpochDisplay(experiment.epochs, rows, people(stderr=True), quiet=quiet) as display:
+    with EpochDisplay(experiment.epochs, rows, make_console(stderr=True), quiet=quiet) as display:
         history, seconds = experiment.fit([*loggers, display], display.step)
     stopping.saving()
     if folder is not None:
@@ -197,32 +197,32 @@ def _record_failure(folder: RunFolder, facts: dict[str, Any], error: BaseExcepti
 
 def _announce(console: Console, experiment: Experiment) -> None:
     """A few lines on what is going to happen."""
-    settings, data, where = experiment.settings, experiment.data, experiment.where
+    settings, data, place = experiment.settings, experiment.data, experiment.place
     rows, held, tested = len(experiment.rows), len(experiment.held), len(data.x_test)
     widths = [str(layer.out_features) for layer in experiment.model.layers if isinstance(layer, nn.Linear)]
     network = "-".join([str(math.prod(data.x_train.shape[1:])), *widths])
-    length = f"{counted(experiment.epochs, 'epoch')} in batches of {settings.batch_size}"
+    length = f"{pluralize(experiment.epochs, 'epoch')} in batches of {settings.batch_size}"
     schedule = "" if settings.schedule == "constant" else f" ({settings.schedule})"
     if settings.recipe is not None:
-        say(console, f"recipe   {settings.recipe}: {recipes.read(settings.recipe).title}")
+        print_line(console, f"recipe   {settings.recipe}: {recipes.read(settings.recipe).title}")
     for line in (
-        f"data     {shown(data.source)}: {rows:,} to train, {held:,} to validate, {tested:,} to test",
+        f"data     {escaped(data.source)}: {rows:,} to train, {held:,} to validate, {tested:,} to test",
         f"network  {network}, {settings.activation}, dropout {settings.dropout}: "
         f"{experiment.n_parameters:,} parameters",
         f"training {settings.optimizer}, lr {settings.lr:g}{schedule}, {length}",
-        f"device   {where.name} with {where.library}, {settings.precision}",
+        f"device   {place.name} with {place.library}, {settings.precision}",
     ):
-        say(console, line)
+        print_line(console, line)
 
 
 def _report(facts: dict[str, Any], console: Console, drawn: list[str], *, quiet: bool) -> None:
     """The result, for people."""
     tested = readable_numbers({"test accuracy": facts["test_accuracy"], "test loss": facts["test_loss"]})
-    say(console, f"result   {tested}")
+    print_line(console, f"result   {tested}")
     if not quiet:
         speed = f"{facts['samples_per_second']:,.0f} samples/s"
-        say(console, f"time     {counted(facts['epochs'], 'epoch')} in {facts['seconds']:.1f} s, {speed}")
+        print_line(console, f"time     {pluralize(facts['epochs'], 'epoch')} in {facts['seconds']:.1f} s, {speed}")
         if facts["output"]:
-            say(console, f"saved    {shown(facts['output'])}")
+            print_line(console, f"saved    {escaped(facts['output'])}")
         if drawn:
-            say(console, f"drawn    {', '.join(drawn)}")
+            print_line(console, f"drawn    {', '.join(drawn)}")

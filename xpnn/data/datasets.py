@@ -15,7 +15,8 @@ from xpnn.data import mnist
 from xpnn.data.files import describe, fault, read_head, read_idx, read_npy, refuse_pickle
 from xpnn.data.splits import stratified_split
 from xpnn.data.tables import Table, listed, number_of, read_csv
-from xpnn.errors import InputError, one_of
+from xpnn.errors import InputError
+from xpnn.validation import one_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Arrays from files that someone else wrote: idx and npy.
 
 What a file is is told by its content, never by its name. Nothing is allocated on a header's word alone, nothing is
-unpickled, and every fault becomes one `DataFormatError` that names the file, what was found and a cure.
+unpickled, and every fault becomes one `DataFormatError` that names the file, what was found and a hint.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ NO_PICKLE = (
 _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 
-def fault(path: Path | str, found: str, cure: str) -> DataFormatError:
+def fault(path: Path | str, found: str, hint: str) -> DataFormatError:
     """The error for one file; its name is printed escaped, since it may hold the terminal's control codes."""
-    return DataFormatError(f"{str(path)!r}: {found}; {cure}")
+    return DataFormatError(f"{str(path)!r}: {found}; {hint}")
 
 
 def describe(head: bytes) -> str:

@@ -127,12 +127,12 @@ def _header(path: Path | str, file: TextIO) -> tuple[list[str], str]:
         found = f"the first row looks like data ({listed(names)})"
         raise fault(path, found, "add a first row that names the columns")
     if "" in names:
-        cure = "name it or remove it (pandas writes its row numbers so: use to_csv(..., index=False))"
-        raise fault(path, f"column {names.index('') + 1} of {len(names)} has no name", cure)
+        hint = "name it or remove it (pandas writes its row numbers so: use to_csv(..., index=False))"
+        raise fault(path, f"column {names.index('') + 1} of {len(names)} has no name", hint)
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
-        cure = "give each column its own name (is the first row a header at all?)"
-        raise fault(path, f"two columns are called {twice!r}", cure)
+        hint = "give each column its own name (is the first row a header at all?)"
+        raise fault(path, f"two columns are called {twice!r}", hint)
     return names, separator
 
 
@@ -154,8 +154,8 @@ def _columns(path: Path | str, names: list[str], features: Sequence[str], goal: 
         _place(path, names, missing[0], f"{len(missing)} of {len(features)} features missing", missing)
     columns = [names.index(name) for name in features] or [i for i in range(len(names)) if i != goal]
     if not columns:
-        cure = "add the features, or separate the columns by comma, semicolon or tab"
-        raise fault(path, f"the only column is {names[0]!r}, the target", cure)
+        hint = "add the features, or separate the columns by comma, semicolon or tab"
+        raise fault(path, f"the only column is {names[0]!r}, the target", hint)
     return columns
 
 
@@ -181,8 +181,8 @@ def _lines(
         latest[0] = line
         count = len(_cells(path, line, number, separator)) if '"' in line else line.count(separator) + 1
         if count != width:
-            cure = "give each line as many cells as the header has names"
-            raise fault(path, f"line {number} has {count} cells, the header has {width}", cure)
+            hint = "give each line as many cells as the header has names"
+            raise fault(path, f"line {number} has {count} cells, the header has {width}", hint)
         yield line
 
 
@@ -203,12 +203,12 @@ def _not_a_number(
         return fault(path, f"line {number}: {reason!r}", "correct the line")
     cell = cells[bad].strip()
     if not cell:
-        found, cure = "the cell is empty", "fill it or remove the row"
+        found, hint = "the cell is empty", "fill it or remove the row"
     elif separator != "," and re.fullmatch(r"[+-]?\d+,\d+", cell):
-        found, cure = f"{cell[:40]!r} is not a number", "write a decimal point instead of the comma"
+        found, hint = f"{cell[:40]!r} is not a number", "write a decimal point instead of the comma"
     else:
-        found, cure = f"{cell[:40]!r} is not a number", "write a number, or remove the column"
-    return fault(path, f"line {number}, column {names[bad]!r}: {found}", cure)
+        found, hint = f"{cell[:40]!r} is not a number", "write a number, or remove the column"
+    return fault(path, f"line {number}, column {names[bad]!r}: {found}", hint)
 
 
 def _finite_or_bytes(path: Path | str, x: np.ndarray, names: list[str], numbers: array) -> np.ndarray:

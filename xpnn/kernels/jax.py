@@ -6,13 +6,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from xpnn.arrays.products import precision, product
+from xpnn.arrays.matmul import current_precision, matmul
 
 
-@product.kernel("jax")
+@matmul.kernel("jax")
 def _product(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
     """TF32 by name; for bf16 the factors are converted, and their sums kept in float32."""
-    chosen = precision(exact)
+    chosen = current_precision(exact)
     if chosen == "fp32" or x.dtype != jnp.float32 or w.dtype != jnp.float32:
         return NotImplemented
     if chosen == "tf32":

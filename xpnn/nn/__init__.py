@@ -2,19 +2,19 @@
 
 from xpnn.arrays.random import Key as Key
 from xpnn.arrays.tree import Carried as Carried
-from xpnn.nn.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
-from xpnn.nn.augmentation import RandomDistortion
-from xpnn.nn.containers import MLP, Residual, Sequential
-from xpnn.nn.cross_entropy import CrossEntropyLoss, NLLLoss
-from xpnn.nn.dropout import Dropout
-from xpnn.nn.embedding import Embedding
 from xpnn.nn.initializers import Constant, Initializer, Orthogonal, TruncatedNormal, VarianceScaling, Zeros
-from xpnn.nn.linear import Linear
-from xpnn.nn.losses import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, QuantileLoss
-from xpnn.nn.normalization import BatchNorm1d, LayerNorm, RMSNorm
-from xpnn.nn.preprocessing import Flatten, Scale, Standardize
+from xpnn.nn.layers.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from xpnn.nn.layers.augmentation import RandomDistortion
+from xpnn.nn.layers.containers import MLP, Residual, Sequential
+from xpnn.nn.layers.dropout import Dropout
+from xpnn.nn.layers.embedding import Embedding
+from xpnn.nn.layers.linear import Linear
+from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
+from xpnn.nn.layers.preprocessing import Flatten, Scale, Standardize
+from xpnn.nn.layers.softmax import LogSoftmax, Softmax
+from xpnn.nn.losses.cross_entropy import CrossEntropyLoss, NLLLoss
+from xpnn.nn.losses.elementwise import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, QuantileLoss
 from xpnn.nn.protocols import Layer, Loss
-from xpnn.nn.softmax import LogSoftmax, Softmax
 
 __all__ = [
     "ELU",

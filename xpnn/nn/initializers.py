@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from xpnn.arrays import random
-from xpnn.errors import InputError, as_float, one_of
+from xpnn.errors import InputError
+from xpnn.validation import as_float, one_of
 
 Fan = Literal["fan_in", "fan_out", "fan_avg"]
 _FANS = ("fan_in", "fan_out", "fan_avg")

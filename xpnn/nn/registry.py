@@ -9,17 +9,17 @@ import dataclasses
 from typing import Any
 
 from xpnn.errors import DataFormatError, InputError
-from xpnn.nn.activations import ACTIVATIONS
-from xpnn.nn.augmentation import RandomDistortion
-from xpnn.nn.containers import Residual, Sequential
-from xpnn.nn.dropout import Dropout
-from xpnn.nn.embedding import Embedding
 from xpnn.nn.initializers import KINDS
-from xpnn.nn.linear import Linear
-from xpnn.nn.normalization import BatchNorm1d, LayerNorm, RMSNorm
-from xpnn.nn.preprocessing import Flatten, Scale, Standardize
+from xpnn.nn.layers.activations import ACTIVATIONS
+from xpnn.nn.layers.augmentation import RandomDistortion
+from xpnn.nn.layers.containers import Residual, Sequential
+from xpnn.nn.layers.dropout import Dropout
+from xpnn.nn.layers.embedding import Embedding
+from xpnn.nn.layers.linear import Linear
+from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
+from xpnn.nn.layers.preprocessing import Flatten, Scale, Standardize
+from xpnn.nn.layers.softmax import LogSoftmax, Softmax
 from xpnn.nn.protocols import Layer
-from xpnn.nn.softmax import LogSoftmax, Softmax
 
 _OTHERS = (
     BatchNorm1d,

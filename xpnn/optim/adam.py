@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from xpnn.arrays import tree
-from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
 from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
@@ -77,7 +77,7 @@ class AdamW:
         return _update(self, params, grads, state, lr, True, donate)
 
 
-@accelerated
+@dispatched
 def adam_step(
     params: list[Array],
     grads: list[Array],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from xpnn.arrays import tree
-from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
 from xpnn.optim.protocol import Schedule, settle, zeros
@@ -51,7 +51,7 @@ class RMSprop:
         return tree.rebuild(params, p), RMSpropState(tree.rebuild(state.v, v), tree.rebuild(state.velocity, u))
 
 
-@accelerated
+@dispatched
 def rmsprop_step(
     params: list[Array],
     grads: list[Array],
@@ -111,7 +111,7 @@ class Adagrad:
         return tree.rebuild(params, p), AdagradState(tree.rebuild(state.total, s))
 
 
-@accelerated
+@dispatched
 def adagrad_step(
     params: list[Array],
     grads: list[Array],

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn.arrays import tree
-from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.tree import Tree
-from xpnn.errors import InputError, as_float
+from xpnn.errors import InputError
 from xpnn.optim.protocol import Optimizer, Schedule
+from xpnn.validation import as_float
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ClipGradValue:
         return self.optimizer.update(params, grads, state, lr, donate=donate)
 
 
-@accelerated
+@dispatched
 def shortened(grads: list[Array], max_norm: float, *, donate: bool) -> list[Array]:
     """g · min(1, max_norm / (‖g‖₂ + 1e-6)), the norm over all of them together."""
     xp = array_namespace(grads[0])

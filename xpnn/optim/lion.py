@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from xpnn.arrays import tree
-from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
 from xpnn.optim.protocol import Schedule, settle, settle_betas, zeros
@@ -48,7 +48,7 @@ class Lion:
         return tree.rebuild(params, p), LionState(tree.rebuild(state.m, m))
 
 
-@accelerated
+@dispatched
 def lion_step(
     params: list[Array],
     grads: list[Array],

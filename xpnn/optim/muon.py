@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from xpnn.arrays import tree
-from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.dispatch import dispatched
+from xpnn.arrays.matmul import matmul
 from xpnn.arrays.namespace import Array
-from xpnn.arrays.products import product
 from xpnn.arrays.tree import Tree
-from xpnn.errors import InputError, as_count, as_float, one_of
+from xpnn.errors import InputError
 from xpnn.optim.adam import adam_step
 from xpnn.optim.clipping import l2_norm
 from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
+from xpnn.validation import as_count, as_float, one_of
 
 
 class MuonState(NamedTuple):
@@ -103,7 +104,7 @@ def _parted(params: Tree) -> tuple[Tree, Tree]:
     return matrices, tree.map(lambda p: None if p.ndim == 2 else p, params)
 
 
-@accelerated
+@dispatched
 def muon_step(
     params: list[Array],
     grads: list[Array],
@@ -139,9 +140,9 @@ def orthogonal(x: Array, coefficients: tuple[float, float, float], eps: float, s
     wide = x.shape[0] <= x.shape[1]
     x = x / (l2_norm([x]) + eps)
     for _ in range(steps):
-        gram = product(x, x.T) if wide else product(x.T, x)  # the smaller of the two
-        polynomial = b * gram + c * product(gram, gram)
-        x = a * x + (product(polynomial, x) if wide else product(x, polynomial))
+        gram = matmul(x, x.T) if wide else matmul(x.T, x)  # the smaller of the two
+        polynomial = b * gram + c * matmul(gram, gram)
+        x = a * x + (matmul(polynomial, x) if wide else matmul(x, polynomial))
     return x
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from xpnn.arrays import tree
-from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
 from xpnn.optim.adam import one_minus_power
@@ -66,7 +66,7 @@ class NAdam:
         return tree.rebuild(params, p), NAdamState(count, product, tree.rebuild(state.m, m), tree.rebuild(state.v, v))
 
 
-@accelerated
+@dispatched
 def nadam_step(
     params: list[Array],
     grads: list[Array],

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.tree import Tree
-from xpnn.errors import InputError, as_float
+from xpnn.errors import InputError
+from xpnn.validation import as_float
 
 
 class Schedule(Protocol):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn.arrays.namespace import Array, Namespace, array_namespace
-from xpnn.errors import InputError, as_float
+from xpnn.errors import InputError
 from xpnn.optim.protocol import Schedule, learning_rate
+from xpnn.validation import as_float
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from xpnn.arrays import tree
-from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError
@@ -52,7 +52,7 @@ class SGD:
         return tree.rebuild(params, new_p, p), SGDState(tree.rebuild(state.velocity, new_v, v))
 
 
-@accelerated
+@dispatched
 def sgd_step(
     params: list[Array],
     grads: list[Array],

@@ -2,6 +2,6 @@
 
 from xpnn.report.curves import history_figure, plot_history
 from xpnn.report.pictures import check_drawable
-from xpnn.report.samples import choose_samples, plot_samples, samples_figure
+from xpnn.report.predictions import choose_samples, plot_samples, samples_figure
 
 __all__ = ["check_drawable", "choose_samples", "history_figure", "plot_history", "plot_samples", "samples_figure"]

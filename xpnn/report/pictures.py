@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnn.errors import InputError
-from xpnn.training.files import write_whole
+from xpnn.training.saving.atomic_write import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

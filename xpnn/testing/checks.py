@@ -19,15 +19,15 @@ import numpy as np
 
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import Place, to_numpy
 from xpnn.arrays.namespace import is_array
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Tree
+from xpnn.devices.place import Place, to_numpy
 from xpnn.errors import CheckFailedError, InputError
-from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES
-from xpnn.nn.losses import ELEMENTWISE_LOSSES
+from xpnn.nn.losses.cross_entropy import CLASSIFICATION_LOSSES
+from xpnn.nn.losses.elementwise import ELEMENTWISE_LOSSES
+from xpnn.testing.deviation_measures import gradient_error
 from xpnn.testing.deviations import KEY, Subject, at_place
-from xpnn.testing.numbers import gradient_error
 from xpnn.testing.places import usable_places
 from xpnn.testing.report import PlaceReport, Report
 from xpnn.training import Trainer
@@ -124,10 +124,10 @@ def _layer(layer: nn.Layer, x: np.ndarray) -> Subject:
             results.append((y, layer.backward(params, residuals, dy)))
         return tuple(results)
 
-    def trainer(where: Place, dtype: str) -> Trainer:
+    def trainer(place: Place, dtype: str) -> Trainer:
         width = math.prod(start()[1].shape[1:])
         model = nn.Sequential(layer, nn.Flatten(), nn.Linear(width, 3))
-        return Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.01), device=where, dtype=dtype)
+        return Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.01), device=place, dtype=dtype)
 
     params, dy = start()
     labels = np.arange(x.shape[0], dtype=np.int32) % 3
@@ -164,9 +164,9 @@ def _loss(loss: nn.Loss, prediction: np.ndarray, target: np.ndarray, weight: np.
         value, residuals = loss.forward(*inputs)
         return value, loss.backward(inputs[0], residuals)
 
-    def trainer(where: Place, dtype: str) -> Trainer:
+    def trainer(place: Place, dtype: str) -> Trainer:
         model = nn.Linear(5, prediction.shape[1])
-        return Trainer(model, loss, optim.SGD(1e-3), device=where, dtype=dtype)
+        return Trainer(model, loss, optim.SGD(1e-3), device=place, dtype=dtype)
 
     is_scalar = np.shape(loss.forward(*inputs)[0]) == ()  # reduction "none" trains nothing
     x, train = _draw((prediction.shape[0], 5)), trainer if is_scalar else None
@@ -191,9 +191,9 @@ def _optimizer(optimizer: optim.Optimizer) -> Subject:
         if not _same(run(*_read_only(inputs)), first):
             yield "update gives other parameters for the same arguments: is there state outside of them?"
 
-    def trainer(where: Place, dtype: str) -> Trainer:
+    def trainer(place: Place, dtype: str) -> Trainer:
         model = nn.MLP(6, 3, (8,), activation="tanh")
-        return Trainer(model, nn.CrossEntropyLoss(), optimizer, device=where, dtype=dtype)
+        return Trainer(model, nn.CrossEntropyLoss(), optimizer, device=place, dtype=dtype)
 
     def compute(inputs: Tree, key: Key) -> Tree:
         return run(*inputs)
@@ -208,7 +208,7 @@ def _finish(
     if isinstance(part, type):
         raise InputError(f"check_{kind}: {part.__name__} is a class; give an instance, {part.__name__}(…)")
     places = [places] if isinstance(places, Place) else places
-    if places is not None and not (places and all(isinstance(where, Place) for where in places)):
+    if places is not None and not (places and all(isinstance(place, Place) for place in places)):
         raise InputError(
             f"places: {places!r} holds no places; give [xpnn.find_place('cpu', 'torch'), …], or None for all"
         )
@@ -221,7 +221,7 @@ def _finish(
             if problem not in problems:
                 problems.append(problem)
         gradient, gradient_of = max(subject.gradients(), default=(None, ""))
-        found = tuple(at_place(subject, where) for where in (usable_places() if places is None else places))
+        found = tuple(at_place(subject, place) for place in (usable_places() if places is None else places))
     except Exception as error:
         cause = error
         problems.append(f"it raised {type(error).__name__}: {error}")

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from xpnn.arrays import random, tree
-from xpnn.arrays.device import Place, current, find_place, to_numpy
 from xpnn.arrays.namespace import array_namespace, device_of
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Tree
+from xpnn.devices.place import Place, current, find_place, to_numpy
 from xpnn.errors import CheckFailedError
-from xpnn.testing.numbers import ulps_apart
+from xpnn.testing.deviation_measures import ulps_apart
 from xpnn.testing.places import dtypes_of, label
 from xpnn.testing.report import PlaceReport
 from xpnn.training import Trainer
-from xpnn.training.plain import computing, upload
+from xpnn.training.runners.base import compute_scope, upload
 
 KEY = random.key(3, "dropout")
 STEPS = 50
@@ -42,52 +42,52 @@ class Subject(NamedTuple):
     y: np.ndarray
 
 
-def at_place(subject: Subject, where: Place) -> PlaceReport:
+def at_place(subject: Subject, place: Place) -> PlaceReport:
     """All that is asked of one place; whatever goes wrong there is kept as its problem."""
     try:
-        with current(where), computing(where):
-            dtypes = dtypes_of(where)
-            ulps = {dtype: _deviation(subject, where, dtype) for dtype in dtypes}
-            bits = _same_bits(subject, where, dtypes)
-        run = None if subject.trainer is None else _run_deviation(subject.trainer, subject, where, dtypes[-1])
-        return PlaceReport(label(where), ulps, bits, run, dtypes[-1])
+        with current(place), compute_scope(place):
+            dtypes = dtypes_of(place)
+            ulps = {dtype: _deviation(subject, place, dtype) for dtype in dtypes}
+            bits = _same_bits(subject, place, dtypes)
+        run = None if subject.trainer is None else _run_deviation(subject.trainer, subject, place, dtypes[-1])
+        return PlaceReport(label(place), ulps, bits, run, dtypes[-1])
     except Exception as error:
-        return PlaceReport(label(where), problem=f"it raised {type(error).__name__}: {error}")
+        return PlaceReport(label(place), problem=f"it raised {type(error).__name__}: {error}")
 
 
-def _deviation(subject: Subject, where: Place, dtype: str) -> float:
+def _deviation(subject: Subject, place: Place, dtype: str) -> float:
     """In units in the last place of `dtype`; the reference starts from the same rounded inputs."""
     rounded = _floats(subject.inputs, dtype)
     with np.errstate(all="ignore"):
         wanted = subject.compute(_floats(rounded, "float64"), KEY)
-    got = subject.compute(upload(rounded, where, dtype), _key_at(where))
+    got = subject.compute(upload(rounded, place, dtype), _key_at(place))
     worst = 0.0
     for one, other in zip(tree.leaves(got), tree.leaves(wanted), strict=True):
         came = (array_namespace(one), str(one.dtype).rpartition(".")[2], device_of(one))
-        if np.asarray(other).dtype.kind == "f" and came != (where.xp, dtype, where.device):
+        if np.asarray(other).dtype.kind == "f" and came != (place.xp, dtype, place.device):
             came_as = f"{came[0].__name__} {came[1]} on {came[2]}"
             raise CheckFailedError(f"arrays of {dtype} went in, and {came_as} came out; everything follows its input")
         worst = max(worst, ulps_apart(to_numpy(one), np.asarray(other)))
     return worst
 
 
-def _same_bits(subject: Subject, where: Place, dtypes: tuple[str, ...]) -> bool:
+def _same_bits(subject: Subject, place: Place, dtypes: tuple[str, ...]) -> bool:
     """Whether 70 random words, and the inputs once they have been there, are the host's."""
-    words = to_numpy(random.bits(_key_at(where).child("check"), (7, 10)))
+    words = to_numpy(random.bits(_key_at(place).child("check"), (7, 10)))
     if not np.array_equal(words.view(np.uint32), random.bits(KEY.child("check"), (7, 10))):
         return False
     for dtype in dtypes:
         rounded = _floats(subject.inputs, dtype)
-        there = tree.leaves(upload(rounded, where, dtype))
+        there = tree.leaves(upload(rounded, place, dtype))
         if not all(np.array_equal(to_numpy(a), b) for a, b in zip(there, tree.leaves(rounded), strict=True)):
             return False
     return True
 
 
-def _run_deviation(make: Callable[[Place, str], Trainer], subject: Subject, where: Place, dtype: str) -> float:
+def _run_deviation(make: Callable[[Place, str], Trainer], subject: Subject, place: Place, dtype: str) -> float:
     """The largest relative difference of a loss or a final weight over the run."""
     reference = make(find_place("cpu", "numpy"), "float64")
-    pairs = zip(_run(make(where, dtype), subject), _run(reference, subject), strict=True)
+    pairs = zip(_run(make(place, dtype), subject), _run(reference, subject), strict=True)
     return max(float(np.max(np.abs(a - b), initial=0.0) / max(1.0, np.max(np.abs(b), initial=0.0))) for a, b in pairs)
 
 
@@ -103,6 +103,6 @@ def _floats(host: Tree, dtype: str) -> Tree:
     return tree.map(lambda x: np.asarray(x).astype(dtype) if np.asarray(x).dtype.kind == "f" else np.asarray(x), host)
 
 
-def _key_at(where: Place) -> Key:
-    words, step = upload((KEY.words, KEY.step), where, "float64")
+def _key_at(place: Place) -> Key:
+    words, step = upload((KEY.words, KEY.step), place, "float64")
     return Key(words, step)

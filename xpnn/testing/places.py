@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 
-from xpnn.arrays import probe
-from xpnn.arrays.device import GPU_LIBRARIES, Place, find_place
-from xpnn.arrays.driver import gpu_names
 from xpnn.arrays.namespace import LIBRARIES
+from xpnn.devices import probe
+from xpnn.devices.driver import gpu_names
+from xpnn.devices.place import GPU_LIBRARIES, Place, find_place
 from xpnn.errors import DeviceUnavailableError
 
 _PACKAGES = {"strict": "array_api_strict"}
@@ -28,15 +28,15 @@ def usable_places() -> list[Place]:
     return places
 
 
-def dtypes_of(where: Place) -> tuple[str, ...]:
+def dtypes_of(place: Place) -> tuple[str, ...]:
     """The floats that can be computed with there, as the process stands: JAX has no float64 unless switched on."""
-    if where.library == "jax":
+    if place.library == "jax":
         import jax
 
         return ("float32", "float64") if jax.config.jax_enable_x64 else ("float32",)
     return ("float32", "float64")
 
 
-def label(where: Place) -> str:
+def label(place: Place) -> str:
     """ "torch", or "torch cuda:0"."""
-    return where.library if where.name == "cpu" else f"{where.library} {where.name}"
+    return place.library if place.name == "cpu" else f"{place.library} {place.name}"

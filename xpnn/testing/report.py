@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from xpnn.testing.numbers import H
+from xpnn.testing.deviation_measures import H
 
 ULPS = 64.0  # units in the last place, of values and gradients against NumPy's float64
 GRADIENT = 1000 * H * H  # relative; H² is what truncation and rounding leave of a finite difference

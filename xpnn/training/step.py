@@ -12,18 +12,18 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from xpnn.arrays import random, tree
-from xpnn.arrays.accelerate import accelerated
+from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Tree
-from xpnn.nn.containers import Sequential
-from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES, Counts
-from xpnn.nn.losses import ELEMENTWISE_LOSSES
-from xpnn.nn.preprocessing import Gathered, Scale
+from xpnn.nn.layers.containers import Sequential
+from xpnn.nn.layers.preprocessing import Gathered, Scale
+from xpnn.nn.losses.cross_entropy import CLASSIFICATION_LOSSES, Counts
+from xpnn.nn.losses.elementwise import ELEMENTWISE_LOSSES
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.optim.protocol import learning_rate
-from xpnn.training.metrics import Metric
+from xpnn.training.metrics.base import Metric
 
 
 class Data(NamedTuple):
@@ -133,7 +133,7 @@ def training_step(
             params = tree.merge(params, grads)
         counts, before = _counts(loss, state.constants, prediction, y, weight), state.totals
         books = (state.step, state.clock.step, before.loss, before.weight, before.bad_step, before.bad_lr)
-        now, clock, loss_sum, weight_sum, bad_step, bad_lr = booked(*books, value, _rows(y, counts), lr, is_sum)
+        now, clock, loss_sum, weight_sum, bad_step, bad_lr = update_totals(*books, value, _rows(y, counts), lr, is_sum)
         sums = _measured(before, metrics, prediction, y, counts)
         return State(
             params=params,
@@ -181,8 +181,8 @@ def _batch(data: Data, rows: Array, scales: bool) -> tuple[Any, Array, Array | N
     return x, take(data.y, rows, axis=0), None if weight is None else take(weight, rows, axis=0)
 
 
-@accelerated
-def booked(
+@dispatched
+def update_totals(
     step: Array,
     clock: Array,
     loss: Array,
@@ -243,13 +243,13 @@ def _averaged(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
     floats = [array_namespace(p).isdtype(p.dtype, "real floating") for p in new]
     pairs = [pair for pair, is_float in zip(zip(old, new, strict=True), floats, strict=True) if is_float]
     if pairs:
-        followed = iter(follow(*map(list, zip(*pairs, strict=True)), decay, step))
+        followed = iter(ema_update(*map(list, zip(*pairs, strict=True)), decay, step))
         new = [next(followed) if is_float else p for p, is_float in zip(new, floats, strict=True)]
     return tree.rebuild(averages, new)
 
 
-@accelerated
-def follow(averages: list[Array], params: list[Array], decay: float, step: Array) -> list[Array]:
+@dispatched
+def ema_update(averages: list[Array], params: list[Array], decay: float, step: Array) -> list[Array]:
     """e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten.
 
     A kernel may overwrite the averages.

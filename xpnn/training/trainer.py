@@ -10,27 +10,30 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xpnn.arrays import tree
-from xpnn.arrays.device import Place, parse_device, place, place_of
 from xpnn.arrays.namespace import Array, array_namespace
-from xpnn.arrays.products import check_precision
-from xpnn.errors import InputError, as_count, as_float
-from xpnn.nn.cross_entropy import CLASSIFICATION_LOSSES
-from xpnn.nn.losses import ELEMENTWISE_LOSSES
+from xpnn.devices.place import Place, parse_device, place_of, to_place
+from xpnn.devices.precision import check_precision
+from xpnn.errors import InputError
+from xpnn.nn.losses.cross_entropy import CLASSIFICATION_LOSSES
+from xpnn.nn.losses.elementwise import ELEMENTWISE_LOSSES
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.training import step as steps
-from xpnn.training.callbacks import begin, check_callbacks, end
-from xpnn.training.feeding import Feed, Orders, feed_for, placed
-from xpnn.training.finite import shortest
+from xpnn.training.callbacks.base import begin, check_callbacks, end
+from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
+from xpnn.training.checks.arguments import check_numbers, check_parts
+from xpnn.training.checks.batch_memory import device_scope, ensure_batch_fits
+from xpnn.training.checks.inputs import check_features, check_rows, check_target, check_weight, stays_whole
+from xpnn.training.checks.nonfinite import shortest
+from xpnn.training.checks.shapes import ShapeCheck
+from xpnn.training.data_feed import DataSource, EpochOrder, data_source, placed
 from xpnn.training.history import History, Logs
-from xpnn.training.inputs import check_features, check_rows, check_target, check_weight, stays_whole
-from xpnn.training.metrics import Accuracy, Metric, check_metrics
-from xpnn.training.parts import check_numbers, check_parts
-from xpnn.training.plain import Job, Runner, download, upload
-from xpnn.training.rehearsal import Rehearsal
-from xpnn.training.room import at, make_room
-from xpnn.training.runners import make_runner, place_for
+from xpnn.training.metrics.accuracy import Accuracy
+from xpnn.training.metrics.base import Metric, check_metrics
+from xpnn.training.runners.base import Job, Runner, download, upload
+from xpnn.training.runners.select import make_runner, place_for
 from xpnn.training.step import Clock, Data, State
+from xpnn.validation import as_count, as_float
 
 Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epoch
 Progress: TypeAlias = Callable[[int, int], None]  # called between steps: (rows done, rows of this epoch)
@@ -80,9 +83,9 @@ class Trainer:
         self.epoch = 0  # epochs trained so far, over all calls of fit
         self.lr_scale = 1.0  # what the optimizer's lr is multiplied by from the next epoch on; a callback may change it
         self._host = steps.first_state(model, loss, self.metrics, seed, self._ema)  # also raises for a bad seed
-        self._rehearsal = Rehearsal(model, loss, self.metrics, self._host)
+        self._rehearsal = ShapeCheck(model, loss, self.metrics, self._host)
         self._state: State | None = None
-        self._stopping, self._orders = False, Orders(seed)
+        self._stopping, self._orders = False, EpochOrder(seed)
         self.steps = 0  # steps taken, over all calls of fit, as the host knows without asking
 
     @property
@@ -144,7 +147,7 @@ class Trainer:
         callback raises; `trainer.history` holds what was done.
         """
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
-        callbacks = check_callbacks(callbacks, terminate_on_nan=terminate_on_nan)
+        callbacks = (*([TerminateOnNaN()] if terminate_on_nan else []), *check_callbacks(callbacks))
         data = self._enter(x, y, sample_weight)
         self._rehearsal.training(data.data.x, data.data.y)
         if validation_data is not None and len(validation_data) != 2:
@@ -153,7 +156,7 @@ class Trainer:
         batch_size = _clip_batch(batch_size, data.rows)
         self._stopping = False
         history = self.history = History()
-        with at(self._where):
+        with device_scope(self._place):
             self._warm_up(data, batch_size)
             begin(callbacks, self)
             for _ in range(epochs):
@@ -171,7 +174,7 @@ class Trainer:
     def evaluate(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> dict[str, Any]:
         """{"loss": …, "accuracy": …}: the mean loss and the metrics over the rows (x, y), nothing dropped."""
         data = self._enter(x, y, sample_weight)
-        with at(self._where):
+        with device_scope(self._place):
             return self._evaluate(data)
 
     def predict(self, x: Array, *, batch_size: int = 4096) -> Array:
@@ -179,18 +182,18 @@ class Trainer:
         x = check_features("x", x, self.model)
         self._build(x)
         rows, batch_size = x.shape[0], as_count("batch_size", batch_size)
-        with at(self._where):
+        with device_scope(self._place):
             slices = (x[start : min(start + batch_size, rows), ...] for start in range(0, rows, batch_size))
             parts = [
-                self._runner.predict(self._weights(), placed("x", part, self._features(x), self._where))
+                self._runner.predict(self._weights(), placed("x", part, self._features(x), self._place))
                 for part in slices
             ]
-            y = parts[0] if len(parts) == 1 else self._where.xp.concat(parts, axis=0)
-        return place(y, place_of(x), copy=False)
+            y = parts[0] if len(parts) == 1 else self._place.xp.concat(parts, axis=0)
+        return to_place(y, place_of(x), copy=False)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _enter(self, x: Any, y: Any, weight: Any = None, *, prefix: str = "") -> Feed:
+    def _enter(self, x: Any, y: Any, weight: Any = None, *, prefix: str = "") -> DataSource:
         """Check the data, build the state if this is the first, and bring the data to the device, or near it."""
         x = check_features(f"{prefix}x", x, self.model)
         rows = x.shape[0]
@@ -204,7 +207,7 @@ class Trainer:
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
         dtypes = (self._features(x), self._dtype if is_float else None, self._dtype)
-        return feed_for(Data(x, y, weight), dtypes, self._where, prefix)
+        return data_source(Data(x, y, weight), dtypes, self._place, prefix)
 
     def _features(self, x: Array) -> str | None:
         """The dtype for x on the device: None for whole numbers that the model reads as they are (bytes, say)."""
@@ -214,19 +217,19 @@ class Trainer:
         """Make the state where `x` (or `device`) says, once; the host's outputs for a row of zeros, (1, outputs)."""
         outputs = self._rehearsal.outputs(x)
         if self._state is None:
-            self._where = place_for(x, self.device)
+            self._place = place_for(x, self.device)
             name = str(x.dtype).rpartition(".")[2]
             self._dtype = self.dtype or (name if name in ("float32", "float64") else "float32")
-            check_precision(self.precision, self._where, self._dtype)
+            check_precision(self.precision, self._place, self._dtype)
             carries = tree.trained(self._host.params) is not self._host.params
             training = steps.training_step(
                 self.model, self.loss, self.optimizer, self.metrics, self._ema, carries=carries
             )
             evaluation = steps.evaluation_step(self.model, self.loss, self.metrics)
-            job = Job(self._where, self._dtype, self.model, training, evaluation, self.precision)
-            with at(self._where):
+            job = Job(self._place, self._dtype, self.model, training, evaluation, self.precision)
+            with device_scope(self._place):
                 self._runner: Runner = make_runner(job, self.optimizer)
-                state = upload(self._host, self._where, self._dtype)
+                state = upload(self._host, self._place, self._dtype)
                 self._state = state._replace(optimizer=self.optimizer.init(tree.trained(state.params)))
         return outputs
 
@@ -235,24 +238,24 @@ class Trainer:
         state = self.state
         return state.params if self._ema is None else state.ema
 
-    def _warm_up(self, data: Feed, batch_size: int) -> None:
+    def _warm_up(self, data: DataSource, batch_size: int) -> None:
         """Let the runner compile both shapes of a batch before the first epoch is timed: no steps of each.
 
         On a GPU a step is tried first, on a copy of the state. Raises DeviceMemoryError where it does not fit.
         """
-        if self._where.is_gpu:
+        if self._place.is_gpu:
             piece = next(data.pieces(np.arange(batch_size, dtype=np.int32), batch_size))
 
             def step(rows: int) -> None:
                 self._runner.rehearse(self.state, piece.data, piece.batches[0, :rows])
 
-            make_room(self._where, step, batch_size)
+            ensure_batch_fits(self._place, step, batch_size)
         for rows in filter(None, (data.rows, data.rows % batch_size)):
             piece = next(data.pieces(np.arange(rows, dtype=np.int32), batch_size))
             self._state = self._runner.train(self.state, piece.data, piece.batches, 0, 0)
 
     def _fit_epoch(
-        self, data: Feed, validation: Feed | None, batch_size: int, shuffle: bool, progress: Progress | None
+        self, data: DataSource, validation: DataSource | None, batch_size: int, shuffle: bool, progress: Progress | None
     ) -> Logs | None:
         """One pass over the data, and its record; None if it was stopped before its end."""
         start = time.perf_counter()
@@ -273,7 +276,7 @@ class Trainer:
                     progress(done, rows)
                 if self._stopping:
                     return None
-        if shuffle and self._where.is_gpu:
+        if shuffle and self._place.is_gpu:
             self._orders.draw_ahead(self.epoch + 1, rows)  # the device still computes
         totals = download(self._state.totals)  # the one wait for the device in an epoch of training
         self.epoch += 1
@@ -282,8 +285,8 @@ class Trainer:
             logs |= {f"val_{name}": value for name, value in self._evaluate(validation).items()}
         return logs | {"lr": shortest(totals.lr), "seconds": time.perf_counter() - start}
 
-    def _evaluate(self, data: Feed, batch_size: int = 1024) -> dict[str, Any]:
-        totals = upload(steps.empty_totals(self.metrics), self._where, self._dtype)
+    def _evaluate(self, data: DataSource, batch_size: int = 1024) -> dict[str, Any]:
+        totals = upload(steps.empty_totals(self.metrics), self._place, self._dtype)
         params, constants = self._weights(), self.state.constants
         for piece in data.pieces(np.arange(data.rows, dtype=np.int32), batch_size):
             batches = piece.batches[: piece.steps, :]

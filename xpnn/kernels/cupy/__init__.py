@@ -11,6 +11,6 @@
 What is not covered here is left to the reference, operation by operation.
 """
 
-from xpnn.kernels.cupy import books, layers, losses, optimizers, products, random
+from xpnn.kernels.cupy import fused, losses, matmul, optimizers, random, totals
 
-__all__ = ["books", "layers", "losses", "optimizers", "products", "random"]
+__all__ = ["fused", "losses", "matmul", "optimizers", "random", "totals"]

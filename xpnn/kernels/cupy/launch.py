@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 _FOLDER = Path(__file__).parents[1] / "cuda"
-_FILES = ("portable.h", "random.cu", "dense.cu", "cross_entropy.cu", "books.cu", "optimizers.cu")
+_FILES = ("portable.h", "random.cu", "fused.cu", "cross_entropy.cu", "totals.cu", "optimizers.cu")
 _THREADS = 256  # a block
 LEAVES = 32  # as in optimizers.cu
 

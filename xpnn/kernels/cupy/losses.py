@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from xpnn.arrays.namespace import array_namespace
+from xpnn.kernels.cupy.fused import column_sums
 from xpnn.kernels.cupy.launch import C_NAMES, launch
-from xpnn.kernels.cupy.layers import column_sums
-from xpnn.nn.cross_entropy import cross_entropy
+from xpnn.nn.losses.cross_entropy import cross_entropy
 
 _CLASSES = 256  # the most that one thread goes through
 

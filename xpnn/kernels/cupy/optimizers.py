@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.arrays.buffers import address_of, overwrite
 from xpnn.arrays.namespace import array_namespace
+from xpnn.devices.buffers import address_of, overwrite
+from xpnn.kernels.cupy.fused import column_sums
 from xpnn.kernels.cupy.launch import C_NAMES, LEAF_TABLE, LEAVES, launch
-from xpnn.kernels.cupy.layers import column_sums
 from xpnn.optim.adam import adam_step
 from xpnn.optim.clipping import shortened
 from xpnn.optim.sgd import sgd_step

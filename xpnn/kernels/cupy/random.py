@@ -17,7 +17,7 @@ def _words(k0: Any, k1: Any, step: Any, n: int) -> Any:
     return y
 
 
-@random.kept.kernel("cupy")
+@random.dropout_mask.kernel("cupy")
 def _kept(k0: Any, k1: Any, step: Any, n: int, threshold: int) -> Any:
     xp = array_namespace(k0)
     y = xp.empty(n, dtype=xp.bool)

@@ -7,8 +7,6 @@ the same with "x * m"). And each pass over memory takes longer than its arithmet
 one pass step in (see `compiled.py`), with the same bits.
 """
 
-import xpnn.kernels.numpy.books
-import xpnn.kernels.numpy.layers
-import xpnn.kernels.numpy.losses
-import xpnn.kernels.numpy.optimizers
-import xpnn.kernels.numpy.random  # noqa: F401
+from xpnn.kernels.numpy import fused, losses, optimizers, random, totals
+
+__all__ = ["fused", "losses", "optimizers", "random", "totals"]

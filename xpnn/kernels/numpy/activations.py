@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.arrays import special
 from xpnn.kernels.numpy.compiled import loops
-from xpnn.nn import activations as nn
-from xpnn.nn import special
+from xpnn.nn.layers import activations as nn
 
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
@@ -171,7 +171,7 @@ def _inner(z: np.ndarray, times: int) -> np.ndarray:
 
 
 def erfc(x: np.ndarray) -> np.ndarray:
-    """`xpnn.nn.special.erfc`, its ranges in one loop where it is compiled, else piece by piece."""
+    """`xpnn.arrays.special.erfc`, its ranges in one loop where it is compiled, else piece by piece."""
     y, constants = np.empty(x.size, x.dtype), _constants(x.dtype)
     fast = loops(_SAVED * x.size)
     for start in range(0, x.size, _PIECE):

@@ -115,7 +115,7 @@ def _polynomial(x: Any, coefficients: Any) -> Any:
 
 @_loop
 def erfc(x: Any, middle: Any, large: Any, y: Any, edges: Any, a: Any, b: Any, c: Any, d: Any, p: Any, q: Any) -> None:
-    """y = `xpnn.nn.special.erfc`(x); middle, large: e^(−w²) for w = |x| in those ranges; flat."""
+    """y = `xpnn.arrays.special.erfc`(x); middle, large: e^(−w²) for w = |x| in those ranges; flat."""
     low, high, root = edges
     one = x.dtype.type(1)
     two = x.dtype.type(2)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnn.kernels.numpy.compiled import loops
-from xpnn.nn.cross_entropy import cross_entropy
+from xpnn.nn.losses.cross_entropy import cross_entropy
 
 _SAVED = 5e-6  # seconds that a loop saves for a batch: mostly the calls themselves; AMD EPYC, 2026-11-21
 

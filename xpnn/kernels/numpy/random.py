@@ -46,7 +46,7 @@ def _rounds(x0: np.ndarray, x1: np.ndarray, ks: tuple[np.ndarray, ...], shifted:
         x1 += ks[(group + 2) % 3] + np.uint32(group + 1)
 
 
-@random.kept.kernel("numpy")
+@random.dropout_mask.kernel("numpy")
 def _kept(k0: np.ndarray, k1: np.ndarray, step: np.ndarray, n: int, threshold: int) -> np.ndarray:
     """(bits >> 8) ≥ threshold is bits ≥ threshold · 2⁸."""
     if threshold >= 2**24:  # nothing is kept

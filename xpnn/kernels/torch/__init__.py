@@ -1,7 +1,7 @@
 """Faster stand-ins on PyTorch: in place, and through the fused operations that torch.nn and torch.optim run themselves.
 
 They serve layers and optimizers that are called directly, a trainer whose optimizer or schedule is a user's own, and
-GPUs; other tensors on the CPU are trained by NumPy's steps (`xpnn.training.lent`). None of them asks a device for a
+GPUs; other tensors on the CPU are trained by NumPy's steps (`xpnn.training.runners.torch_via_numpy`). None of them asks a device for a
 value. Where the tape of autograd runs, they step aside: it would miss what is overwritten.
 """
 
@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from xpnn.arrays import random
-from xpnn.arrays.products import precision, product
+from xpnn.arrays.matmul import current_precision, matmul
 from xpnn.arrays.random import Key
 from xpnn.kernels.torch import threefry
-from xpnn.nn import activations as nn
-from xpnn.nn.cross_entropy import cross_entropy
-from xpnn.nn.dense import dense, parts_of
-from xpnn.nn.linear import LinearParams
-from xpnn.nn.preprocessing import scaled
+from xpnn.nn.fused import dense, parts_of
+from xpnn.nn.layers import activations as nn
+from xpnn.nn.layers.linear import LinearParams
+from xpnn.nn.layers.preprocessing import scaled
+from xpnn.nn.losses.cross_entropy import cross_entropy
 from xpnn.optim.adam import adam_step
 from xpnn.optim.sgd import sgd_step
 
@@ -37,7 +37,7 @@ _HAS_OUT_DTYPE = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)  # 
 aten = torch.ops.aten
 
 
-class DenseKept(NamedTuple):
+class FusedResiduals(NamedTuple):
     """x: what came in; y: what went out; inner: what the activation keeps (ReLU nothing: y > 0 tells where something
     came through); keep: the dropout's mask (ReLU needs none, for the same reason); scale: its 1 / (1 − p), or 1.
     """
@@ -73,10 +73,10 @@ def _dense_forward(x: Tensor, params: Any, layers: Any, key: Key | None, first: 
         keep = random.keep_mask(key.child(first + len(layers) - 1), dropout.p, tuple(y.shape)).view(torch.uint8)
         scale = 1 / (1 - dropout.p)
         y = y.mul_(keep).mul_(scale) if is_relu else (y * keep).mul_(scale)
-    return y, DenseKept(x, y, inner, None if is_relu else keep, scale)
+    return y, FusedResiduals(x, y, inner, None if is_relu else keep, scale)
 
 
-def _dense_backward(dy: Tensor, kept: DenseKept, params: Any, layers: Any, need_dx: bool) -> Any:
+def _dense_backward(dy: Tensor, kept: FusedResiduals, params: Any, layers: Any, need_dx: bool) -> Any:
     """Through dropout and activation to dz, and then as Linear's."""
     linear, activation, _ = parts_of(layers)
     x, y, inner, keep, scale = kept
@@ -101,13 +101,13 @@ def _dense_backward(dy: Tensor, kept: DenseKept, params: Any, layers: Any, need_
     return (_multiplied(dz, weight.T) if need_dx else None), (grads, *((),) * (len(layers) - 1))
 
 
-dense.kernel("torch", _dense_forward, _dense_backward, residuals=DenseKept)
+dense.kernel("torch", _dense_forward, _dense_backward, residuals=FusedResiduals)
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x @ weight + bias, a fresh tensor."""
-    if precision() != "fp32":
-        return product(x, weight, bias)
+    if current_precision() != "fp32":
+        return matmul(x, weight, bias)
     if not _is_narrow(weight):
         return torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
     y = torch.mm(weight.T, x.T) if bias is None else torch.addmm(bias[:, None], weight.T, x.T)
@@ -115,13 +115,13 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _multiplied(x: Tensor, w: Tensor) -> Tensor:
-    return torch.mm(x, w) if precision() == "fp32" else product(x, w)
+    return torch.mm(x, w) if current_precision() == "fp32" else matmul(x, w)
 
 
-@product.kernel("torch")
+@matmul.kernel("torch")
 def _product(x: Tensor, w: Tensor, bias: Tensor | None = None, *, exact: bool = False) -> Any:
     """TF32 by torch's switch; for bf16 the factors are rounded, and their sums kept in float32."""
-    chosen = precision(exact)
+    chosen = current_precision(exact)
     if chosen == "fp32" or x.dtype != torch.float32 or w.dtype != torch.float32:
         return NotImplemented
     if chosen == "tf32":
@@ -223,10 +223,10 @@ def _words(k0: Tensor, k1: Tensor, step: Tensor, n: int) -> Any:
     return torch.from_numpy(random.words(*_as_numpy(k0, k1, step), n).view(np.int32))
 
 
-@random.kept.kernel("torch")
+@random.dropout_mask.kernel("torch")
 def _kept(k0: Tensor, k1: Tensor, step: Tensor, n: int, threshold: int) -> Any:
     if k0.is_cpu:
-        return torch.from_numpy(random.kept(*_as_numpy(k0, k1, step), n, threshold))
+        return torch.from_numpy(random.dropout_mask(*_as_numpy(k0, k1, step), n, threshold))
     return threefry.kept(k0, k1, step, n, threshold) if threefry.works(k0.device) else NotImplemented
 
 

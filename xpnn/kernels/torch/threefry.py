@@ -10,7 +10,7 @@ import warnings
 from typing import Any
 
 from xpnn.arrays import random
-from xpnn.arrays.driver import one_line
+from xpnn.devices.driver import one_line
 
 #: Whether number i is kept: Threefry-2x32-20, bit for bit as xpnn/arrays/random.py; torch's lanes are signed.
 SOURCE = """
@@ -33,7 +33,7 @@ template <typename T> T kept(T i, T k0, T k1, T step, T threshold) {
 
 
 def kept(k0: Any, k1: Any, step: Any, n: int, threshold: int) -> Any:
-    """As `xpnn.arrays.random.kept`."""
+    """As `xpnn.arrays.random.dropout_mask`."""
     import torch
 
     numbers = torch.arange(n, dtype=torch.int32, device=k0.device)
@@ -47,7 +47,7 @@ def works(device: Any) -> bool:
 
     k0, k1, step = (torch.full((1,), word, dtype=torch.int32, device=device) for word in (-1, 12345, 7))
     try:
-        return bool((kept(k0, k1, step, 1001, 2**23) == random.kept.reference(k0, k1, step, 1001, 2**23)).all())
+        return bool((kept(k0, k1, step, 1001, 2**23) == random.dropout_mask.reference(k0, k1, step, 1001, 2**23)).all())
     except Exception as error:  # an interface that torch may change
         warnings.warn(
             f"dropout on {device} takes the long way, as torch compiles no mask: {one_line(error)}", stacklevel=2

@@ -1,0 +1,1 @@
+"""What the subcommands share: printing, progress, signals and options."""

@@ -1,0 +1,57 @@
+"""What SIGINT, SIGTERM and SIGHUP do to a run: never lose what is trained, never leave half a folder."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+from xpnn.cli.terminal.console import print_stderr
+from xpnn.training import Trainer
+
+
+class Stopping:
+    """Use as a context around the whole run.
+
+    Before the training a signal ends the program. During it the first one ends the training after the present step,
+    and a second one the program. From then on signals wait until the model is saved.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None  # the first that came during the training
+        self._trainer: Trainer | None = None
+        self._saving = False
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0, or 128 + the signal."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def training(self, trainer: Trainer) -> None:
+        """The training begins."""
+        self._trainer = trainer
+
+    def saving(self) -> None:
+        """The training has ended; nothing may interrupt what follows."""
+        self._saving = True
+
+    def __enter__(self) -> Stopping:
+        names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._saving:
+            return
+        if self._trainer is None:
+            print_stderr("stopped before the training began")
+            raise SystemExit(128 + number)
+        if self.signal is not None:
+            print_stderr("stopped at once by a second signal; the model is not saved")
+            raise SystemExit(128 + number)
+        self.signal = number
+        self._trainer.stop()

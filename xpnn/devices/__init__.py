@@ -1,0 +1,1 @@
+"""Where arrays live: libraries and their devices, transfers, memory, and what a machine can do."""

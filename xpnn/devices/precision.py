@@ -1,0 +1,31 @@
+"""Whether a device can multiply matrices in the precision that was asked for."""
+
+from __future__ import annotations
+
+from xpnn.arrays.matmul import PRECISIONS
+from xpnn.devices import driver
+from xpnn.devices.place import Place
+from xpnn.errors import DeviceUnavailableError, InputError
+from xpnn.validation import one_of
+
+_CAPABILITY = (8, 0)  # from Ampere on: NVIDIA, "CUDA C++ Programming Guide", arithmetic of compute capability 8.x
+
+
+def check_precision(precision: str, place: Place, dtype: str) -> None:
+    """Raises InputError for a precision that is none, DeviceUnavailableError for one that cannot be had there."""
+    one_of("precision", precision, PRECISIONS)
+    if precision == "fp32":
+        return
+    if dtype != "float32":
+        raise InputError(f"precision {precision} is for products of float32, not of {dtype}: give dtype='float32'")
+    hint = "take fp32, or a GPU of compute capability 8.0 or later"
+    if not place.is_gpu:
+        reason = f" ({place.reason})" if place.fell_back else ""
+        raise DeviceUnavailableError(
+            f"precision {precision} needs a GPU's tensor cores, and this is the CPU{reason}; {hint}"
+        )
+    index = int(place.name.partition(":")[2] or 0)
+    capability = driver.capability(index)
+    if capability < _CAPABILITY:
+        has = ".".join(map(str, capability))
+        raise DeviceUnavailableError(f"precision {precision}: {place.name} has compute capability {has}; {hint}")

@@ -1,0 +1,1 @@
+"""Experiments: what `xpnn train` does, usable from Python."""

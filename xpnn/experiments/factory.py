@@ -1,0 +1,149 @@
+"""From the settings of `xpnn train` to the parts of an experiment: network, loss, targets, optimizer, schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnn import nn, optim
+from xpnn.data.datasets import Dataset
+from xpnn.errors import InputError
+from xpnn.experiments.settings import OPTIMIZERS, Settings, default_lr, numbers
+from xpnn.validation import one_of
+
+_OF = {"momentum": ("sgd", "rmsprop", "muon"), "betas": ("adam", "adamw", "nadam", "lion")}  # who has such a setting
+
+
+def check(settings: Settings) -> None:
+    """Raise InputError for settings that do not go together, before any data are read."""
+    optimizer(settings, settings.epochs or 10**6)
+    loss(settings)
+    network(settings, 1, 2, ())
+    if settings.augment:
+        distort(settings.augment)
+
+
+def optimizer(settings: Settings, epochs: int) -> optim.Optimizer:
+    """The optimizer, with its schedule over `epochs` and its clipping. Raises InputError."""
+    options: dict[str, Any] = {"lr": schedule(settings, epochs)}
+    for name, having in _OF.items():
+        if getattr(settings, name) is not None and settings.optimizer not in having:
+            raise InputError(
+                f"--{name} belongs to --optimizer {', '.join(having)}; {settings.optimizer} has none to set"
+            )
+    if settings.optimizer == "sgd" or settings.momentum is not None:
+        options["momentum"] = 0.9 if settings.momentum is None else settings.momentum
+    if settings.betas is not None:
+        options["betas"] = tuple(numbers("--betas", settings.betas, float))
+    if settings.weight_decay is not None:
+        options["weight_decay"] = settings.weight_decay
+    made = OPTIMIZERS[settings.optimizer](**options)
+    return made if settings.clip_norm is None else optim.ClipGradNorm(made, settings.clip_norm)
+
+
+def schedule(settings: Settings, epochs: int) -> float | optim.Schedule:
+    """The learning rate over `epochs`; --decay is what the schedule has of one. Raises InputError."""
+    lr, decay = settings.lr or default_lr(settings.optimizer), settings.decay
+    if settings.warmup >= epochs:
+        raise InputError(f"--warmup {settings.warmup:g}: there are {epochs} epochs; give more, or warm up less")
+    if decay is not None and settings.schedule in ("constant", "cosine", "one-cycle"):
+        raise InputError(f"--decay: the schedule {settings.schedule} has none to set")
+    if settings.schedule == "one-cycle":
+        return optim.OneCycleLR(lr, epochs, settings.warmup / epochs or 0.3)
+    length = epochs - settings.warmup
+    made: float | optim.Schedule = lr
+    match settings.schedule:
+        case "step":
+            made = optim.StepLR(lr, length / 3, 0.1 if decay is None else decay)
+        case "exponential":
+            made = optim.ExponentialLR(lr, 0.01 ** (1 / length) if decay is None else decay)
+        case "inverse-time":
+            made = optim.InverseTimeLR(lr, 1 / length if decay is None else decay)
+        case "polynomial":
+            made = optim.PolynomialLR(lr, length, 1.0 if decay is None else decay)
+        case "cosine":
+            made = optim.CosineAnnealingLR(lr, length)
+    return optim.LinearWarmup(made, settings.warmup) if settings.warmup else made
+
+
+def network(settings: Settings, features: int, classes: int, front: tuple[nn.Layer, ...]) -> nn.Sequential:
+    """The network, with the layers in front that turn raw data into its input. Raises InputError."""
+    hidden = numbers("--hidden", settings.hidden, int)
+    dropout = numbers("--dropout", settings.dropout, float)
+    rates = dropout * len(hidden) if len(dropout) == 1 else dropout
+    outputs = 1 if has_one_output(settings, classes) else classes
+    mlp = nn.MLP(
+        features,
+        outputs,
+        hidden,
+        activation=settings.activation,
+        output_activation={"none": None, "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax()}[settings.output_activation],
+        norm=None if settings.norm == "none" else settings.norm,
+        dropout=rates,
+        weight_init=settings.weight_init,
+    )
+    return nn.Sequential(*front, *mlp.layers)
+
+
+def has_one_output(settings: Settings, classes: int) -> bool:
+    """Whether one sigmoid tells the second of two classes from the first."""
+    return settings.output_activation == "sigmoid" and classes == 2
+
+
+def front(settings: Settings, data: Dataset, x_train: np.ndarray) -> tuple[nn.Layer, ...]:
+    """Images are scaled to 0 … 1, distorted if asked, and flattened; a table is standardised by columns, or scaled."""
+    scale = settings.scale or data.scale
+    images = data.x_train.ndim == 3
+    if settings.augment and not images:
+        raise InputError(f"--augment distorts images; {data.name} has none")
+    if scale is None:
+        return (nn.Standardize.fit(x_train),)
+    distortion = (distort(settings.augment),) if settings.augment else ()
+    return nn.Scale(scale), *distortion, nn.Flatten()  # of a table too, so that pixels in columns train alike
+
+
+def loss(settings: Settings) -> nn.Loss:
+    """The loss."""
+    if settings.loss == "mse":
+        return nn.MSELoss(settings.reduction)  # type: ignore[arg-type]
+    return nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing, reduction=settings.reduction)  # type: ignore[arg-type]
+
+
+def targets(settings: Settings, labels: np.ndarray, classes: int) -> np.ndarray:
+    """What the loss compares with: the labels; for the squared error one column a class, or one of 0 and 1."""
+    if settings.loss != "mse":
+        return labels
+    if has_one_output(settings, classes):
+        return labels[:, None].astype(np.float64)
+    return np.eye(classes)[labels]
+
+
+def probabilities(settings: Settings, outputs: np.ndarray) -> np.ndarray:
+    """The network's outputs as (rows, classes) probabilities, or, without an activation, scores."""
+    if settings.loss == "cross-entropy":
+        return nn.Softmax().forward((), outputs)[0]
+    return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
+
+
+def gives_probabilities(settings: Settings, classes: int) -> bool:
+    """Whether a row of `probabilities` adds up to 1."""
+    scores = settings.loss == "mse" and settings.output_activation != "softmax"
+    return not scores or has_one_output(settings, classes)
+
+
+def distort(text: str) -> nn.Layer:
+    """RandomDistortion from "degrees=10,alpha=8,…". Raises InputError."""
+    fields: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        fields[one_of("--augment", name.strip(), nn.RandomDistortion.__dataclass_fields__)] = value
+    values = {}
+    for name, value in fields.items():
+        given = numbers("--augment", value, float)
+        if len(given) != 1:
+            raise InputError(f"--augment: {name} needs a number, as {name}=10")
+        values[name] = given[0]
+    if "scale" in values:  # a share to either side
+        values["scale"] = (1 - values["scale"], 1 + values["scale"])
+    return nn.RandomDistortion(**values)

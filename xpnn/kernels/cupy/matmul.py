@@ -1,0 +1,208 @@
+"""Matrix products for CuPy, by cublasLt where it can be used: inside a capture too, and with a bias on the way.
+
+A factor that is rounded to bfloat16 is an array of its bits, as uint16; `factor` makes them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+
+from xpnn.arrays.matmul import current_precision, matmul
+from xpnn.arrays.namespace import array_namespace
+from xpnn.devices.buffers import address_of
+from xpnn.devices.driver import one_line
+from xpnn.devices.memory import is_out_of_memory
+from xpnn.kernels.cupy import cublaslt
+from xpnn.kernels.cupy.cublaslt import BIAS, BIAS_RELU, NOTHING, RELU, SUMS, Addresses, Problem
+from xpnn.kernels.cupy.launch import launch
+
+_DTYPES = ("float32", "float64")
+NO_MASK = (None, None, 0, 0, None)  # for fused.cu
+_ALIGNED = 256  # bytes: more than any algorithm asks for
+
+
+@matmul.kernel("cupy")
+def _product(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
+    if exact and bias is None and w.ndim == 3:
+        return _batched(x, w)
+    if not covers(x, w, exact):
+        return NotImplemented
+    return affine(factor(x, exact), factor(w, exact), bias, exact=exact)
+
+
+def _batched(x: Any, w: Any) -> Any:
+    """One x with each w of an array in C order."""
+    (batch, inner, columns), rows = w.shape, x.shape[0]
+    if not w.flags.c_contiguous or not covers(x, w.reshape(batch * inner, columns), exact=True):
+        return NotImplemented
+    y = array_namespace(x).empty((batch, rows, columns), dtype=x.dtype)
+    at = Addresses(address_of(x), address_of(w), address_of(y), 0)
+    alignments = (_alignment(at.x), _alignment(at.w), _alignment(at.y), _ALIGNED)
+    dtype, compute = _kind(x.dtype, "fp32")
+    problem = Problem(dtype, compute, rows, inner, columns, _order(x), "C", NOTHING, alignments, batch)
+    return y if execute(_device_of(x), problem, at) else NotImplemented
+
+
+def covers(x: Any, w: Any, exact: bool = False) -> bool:
+    """Whether cublasLt multiplies these two: matrices of one dtype, each in C order or the transpose of one that is."""
+    alike = x.dtype == w.dtype and x.dtype.name in _DTYPES and x.ndim == w.ndim == 2
+    if not alike or 0 in (*x.shape, *w.shape) or not (_order(x) and _order(w)):
+        return False
+    return _works(_device_of(x), *_kind(x.dtype, current_precision(exact)), NOTHING)
+
+
+def factor(x: Any, exact: bool = False) -> Any:
+    """x as products in the chosen precision read it: itself, or rounded."""
+    if current_precision(exact) != "bf16" or x.dtype.name != "float32":
+        return x
+    flat = x if _order(x) == "C" else x.T
+    words = array_namespace(x).empty(flat.shape, dtype="uint16")
+    launch("rounded", "float32", flat.size, flat.view("uint32"), words, flat.size)
+    return words if flat is x else words.T
+
+
+def affine(x: Any, w: Any, bias: Any = None, *, relu: bool = False, exact: bool = False) -> Any:
+    """relu(x @ w + bias), or without the one or the other; x and w: `factor`s that are covered."""
+    epilogue = {(False, False): NOTHING, (True, False): BIAS, (False, True): RELU, (True, True): BIAS_RELU}[
+        bias is not None, relu
+    ]
+    y = _multiplied(x, w, bias, epilogue, exact)
+    if y is not None:
+        return y
+    y = _multiplied(x, w, None, NOTHING, exact)
+    kind = 1 if relu else 0
+    launch("dense_forward", y.dtype, (y.size + 1) // 2, y, bias, y, None, y.size, y.shape[1], kind, 0, *NO_MASK, 0, 1.0)
+    return y
+
+
+def gradients(x: Any, dz: Any) -> tuple[Any, Any]:
+    """(xᵀ @ dz, the sums of dz's columns or None where they cannot be had by the way); `factor`s, as above."""
+    sums = array_namespace(dz).empty(dz.shape[1], dtype=_result(dz.dtype))
+    dweight = _multiplied(x.T, dz, sums, SUMS)
+    if dweight is None:
+        return _multiplied(x.T, dz, None, NOTHING), None
+    return dweight, sums
+
+
+def _multiplied(x: Any, w: Any, vector: Any, epilogue: int, exact: bool = False) -> Any:
+    """x @ w with this epilogue, or None where cublasLt has none such."""
+    compute = _kind(x.dtype, current_precision(exact))[1]
+    if epilogue != NOTHING and not _works(_device_of(x), x.dtype.name, compute, epilogue):
+        return None
+    y = array_namespace(x).empty((x.shape[0], w.shape[1]), dtype=_result(x.dtype))
+    at = Addresses(*[0 if part is None else address_of(part) for part in (x, w, y, vector)])
+    alignments = (_alignment(at.x), _alignment(at.w), _alignment(at.y), _alignment(at.vector))
+    (rows, inner), columns = x.shape, w.shape[1]
+    problem = Problem(x.dtype.name, compute, rows, inner, columns, _order(x), _order(w), epilogue, alignments)
+    return y if execute(_device_of(x), problem, at) else None
+
+
+def _alignment(address: int) -> int:
+    """How many bytes it is a multiple of, as far as that may matter."""
+    return min(address & -address or _ALIGNED, _ALIGNED)
+
+
+def execute(device: int, problem: Problem, at: Addresses) -> bool:
+    """Run a product; False where cublasLt has no algorithm for it."""
+    if (device, problem) not in _plans:
+        try:
+            _plans[device, problem] = cublaslt.Plan(problem, at)
+        except NotImplementedError:
+            _plans[device, problem] = None
+    plan = _plans[device, problem]
+    if plan is None:
+        return False
+    plan.run(at)
+    return True
+
+
+_plans: dict[tuple[int, Problem], cublaslt.Plan | None] = {}
+
+
+@functools.cache
+def _works(device: int, dtype: str, compute: int, epilogue: int) -> bool:
+    """Whether cublasLt can be loaded, and gives what `@` gives, with this epilogue; XPNN_LT=0 says no.
+
+    Tried on whole numbers so small that no precision rounds them.
+    """
+    if os.environ.get("XPNN_LT") == "0":
+        return False
+    try:
+        return _tried(dtype, compute, epilogue)
+    except Exception as error:  # then CuPy's own products do, though not inside a capture
+        if is_out_of_memory(error):
+            raise  # which says nothing of cublasLt, and is not remembered
+        if epilogue == NOTHING:
+            why = f"cublasLt cannot be used, so training runs without CUDA graphs: {one_line(error)}"
+            warnings.warn(why, stacklevel=2)
+        return False
+
+
+def _tried(dtype: str, compute: int, epilogue: int) -> bool:
+    import cupy
+
+    real = "float32" if dtype == "uint16" else dtype
+    x, w = ((cupy.arange(256, dtype=real).reshape(16, 16) * step % 7) - 3 for step in (3, 5))
+    vector, worked = cupy.arange(16, dtype=real) - 8, False
+    for left, right in ((x, w), (x.T, w), (x, w.T), (x.T, w.T)):
+        y, wanted = cupy.empty((16, 16), real), left @ right
+        if epilogue in (BIAS, BIAS_RELU):
+            wanted = wanted + vector
+        if epilogue in (RELU, BIAS_RELU):
+            wanted = cupy.maximum(wanted, 0)
+        factors = [_bits(part) if dtype == "uint16" else part for part in (left, right)]
+        at = Addresses(*[address_of(part) for part in (*factors, y, vector)])
+        aligned = (_ALIGNED, _ALIGNED, _ALIGNED, _ALIGNED)
+        orders = (_order(factors[0]), _order(factors[1]))
+        problem = Problem(dtype, compute, 16, 16, 16, *orders, epilogue, aligned)
+        try:
+            plan = cublaslt.Plan(problem, at)
+        except NotImplementedError:
+            if epilogue == NOTHING:
+                raise
+            continue  # not for factors in this order: `execute` finds that out for each product
+        plan.run(at)
+        worked = True
+        if not bool((y == wanted).all()):
+            raise ArithmeticError(f"wrong values of a product of {dtype}")
+        if epilogue == SUMS:
+            if not bool((vector == right.sum(axis=0)).all()):
+                raise ArithmeticError("wrong sums of columns")
+            vector = cupy.zeros(16, real)
+    return worked
+
+
+def _bits(x: Any) -> Any:
+    """bfloat16's bits of small whole numbers: the upper halves of float32's; in the order of x."""
+    if _order(x) == "F":
+        return _bits(x.T).T
+    import cupy
+
+    return cupy.ascontiguousarray((x.view(np.uint32) >> 16).astype(np.uint16))
+
+
+def _kind(dtype: Any, precision: str) -> tuple[str, int]:
+    """(dtype of the factors, how they are multiplied) for arrays of `dtype`."""
+    if dtype.name == "float64":
+        return "float64", cublaslt.COMPUTE_64F
+    if dtype.name == "uint16" or precision == "bf16":
+        return "uint16", cublaslt.COMPUTE_32F
+    return "float32", cublaslt.COMPUTE_TF32 if precision == "tf32" else cublaslt.COMPUTE_32F
+
+
+def _result(dtype: Any) -> Any:
+    return np.dtype("float32") if dtype.name == "uint16" else dtype
+
+
+def _order(x: Any) -> str:
+    """ "C", "F", or "" for neither."""
+    return "C" if x.flags.c_contiguous else "F" if x.flags.f_contiguous else ""
+
+
+def _device_of(x: Any) -> int:
+    return getattr(x.device, "id", -1)

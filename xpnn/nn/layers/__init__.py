@@ -1,0 +1,1 @@
+"""The layers: each formula with its forward and its hand-derived backward."""

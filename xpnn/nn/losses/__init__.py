@@ -1,0 +1,1 @@
+"""The losses: each formula with its forward and its hand-derived backward."""

@@ -1,0 +1,86 @@
+"""One row through the host's own copy of the model: mistakes in shapes are found before anything is uploaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnn.arrays import tree
+from xpnn.arrays.namespace import Array
+from xpnn.arrays.random import Key
+from xpnn.devices.place import to_numpy
+from xpnn.errors import InputError
+from xpnn.nn.protocols import Layer, Loss
+from xpnn.training.checks.inputs import stays_whole
+from xpnn.training.metrics.base import Metric
+from xpnn.training.step import State
+
+
+class ShapeCheck:
+    """Each kind of row, by shape and dtype, goes through once.
+
+    That is no matter of time alone: it wakes up the threads of NumPy's BLAS, which then keep a core busy for a tenth of
+    a second, and another library may need it (JAX took 1.3 times as long for its first 200 ms; AMD EPYC, 2026-11-21).
+    """
+
+    def __init__(self, model: Layer, loss: Loss, metrics: Sequence[Metric], host: State) -> None:
+        self._model, self._loss, self._metrics, self._host = model, loss, metrics, host
+        self._outputs: dict[tuple[Any, ...], np.ndarray] = {}
+        self._trained: set[tuple[Any, ...]] = set()
+
+    def outputs(self, x: Array) -> np.ndarray:
+        """The model's outputs for a row of zeros shaped as those of x, (1, outputs). Raises InputError."""
+        looks = _looks(x)
+        if looks not in self._outputs:
+            self._outputs[looks] = self._outputs_for_one(x)
+        return self._outputs[looks]
+
+    def evaluation(self, outputs: np.ndarray, y: Array) -> None:
+        """Let the loss and the metrics say what they have to say of the shapes. Raises InputError."""
+        loss, first = self._loss, to_numpy(y[:1, ...])
+        with np.errstate(all="ignore"):
+            value = loss.forward(self._host.constants, outputs, first)[0]
+            for metric in self._metrics:
+                metric.update(metric.init(), outputs, first, None)
+        if np.shape(value) != ():
+            raise InputError(f"the loss {type(loss).__name__} gave shape {np.shape(value)}; expected one number, 0-d")
+
+    def training(self, x: Array, y: Array) -> None:
+        """Raise InputError unless backward gives gradients of the parameters' types and shapes."""
+        looks = (*_looks(x), *_looks(y))
+        if looks in self._trained:
+            return
+        model, loss, host = self._model, self._loss, self._host
+        with np.errstate(all="ignore"):
+            prediction, residuals = model.forward(host.params, _row(model, x), key=Key(host.key, host.step))
+            slope = loss.backward(host.constants, loss.forward(host.constants, prediction, to_numpy(y[:1, ...]))[1])
+            _, grads = model.backward(host.params, residuals, slope, need_dx=False)
+        came, wanted = tree.outline(grads), tree.outline(host.params)
+        if came != wanted:
+            raise InputError(
+                f"backward gave gradients {came}; expected the types and shapes of the parameters, {wanted}. "
+                "xpnn.testing.check_layer tells more of a layer"
+            )
+        self._trained.add(looks)
+
+    def _outputs_for_one(self, x: Array) -> np.ndarray:
+        shape, model = tuple(x.shape), self._model
+        try:
+            with np.errstate(all="ignore"):
+                outputs: np.ndarray = model.forward(self._host.params, _row(model, x))[0]
+        except InputError as error:
+            raise InputError(f"x of shape {shape} does not fit the model. One row of it: {error}") from error
+        if outputs.ndim != 2:
+            came = (shape[0], *outputs.shape[1:])
+            raise InputError(f"the model turns x of shape {shape} into shape {came}; expected (rows, outputs)")
+        return outputs
+
+
+def _looks(x: Array) -> tuple[Any, ...]:
+    return tuple(x.shape[1:]), str(x.dtype)
+
+
+def _row(model: Layer, x: Array) -> np.ndarray:
+    return np.zeros((1, *x.shape[1:]), to_numpy(x[:1, ...]).dtype if stays_whole(x, model) else np.float64)

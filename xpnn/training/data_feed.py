@@ -1,0 +1,167 @@
+"""How a data set reaches the steps: it lies on the device, or comes there piece by piece while they compute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from xpnn.arrays import random
+from xpnn.arrays.namespace import Array
+from xpnn.devices.memory import free_bytes, give_back, is_out_of_memory
+from xpnn.devices.place import Place, place_of, to_numpy, to_place
+from xpnn.devices.staging import Stage, staging_for
+from xpnn.errors import InputError
+from xpnn.training.checks.inputs import all_finite
+from xpnn.training.runners.base import batches_of
+from xpnn.training.step import Data
+
+_SHARE = 0.7  # of the free memory that a data set may take; what remains is for the steps
+_CHECKED = 2**16  # rows at a time
+_TOO_LARGE = "{name} holds values too large for {dtype}; scale them first, or train in float64"
+_PIECE = 64 * 2**20  # bytes of a piece, of which there are two on the device: some milliseconds of a bus
+_PIECES = 8  # that the free memory must be worth
+
+
+class Chunk(NamedTuple):
+    """Steps on data that is on the device: rows 0 … steps − 1 of batches, which number rows of the data."""
+
+    data: Data
+    batches: Array
+    steps: int
+
+
+class EpochOrder:
+    """The order of the rows in each epoch; the next can be drawn while a device computes."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._ahead: tuple[int, int, np.ndarray] | None = None
+
+    def of(self, epoch: int, rows: int, shuffle: bool) -> np.ndarray:
+        """The numbers of the rows, (rows,) int32 on the host: shuffled, or as they come."""
+        if not shuffle:
+            return np.arange(rows, dtype=np.int32)
+        if self._ahead is None or self._ahead[:2] != (epoch, rows):
+            self.draw_ahead(epoch, rows)
+        assert self._ahead is not None
+        order, self._ahead = self._ahead[2], None
+        return order
+
+    def draw_ahead(self, epoch: int, rows: int) -> None:
+        self._ahead = epoch, rows, random.permutation(random.key(self._seed, "shuffle").child(epoch), rows)
+
+
+class DataSource(Protocol):
+    """A data set, in whatever order is asked for."""
+
+    data: Data  # where it lies: on the device, or on the host
+    rows: int
+
+    def pieces(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
+        """The rows in this order, in full batches and then the remainder."""
+
+
+def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> DataSource:
+    """The data set on the device, or, where that would take most of its memory, streamed there.
+
+    dtypes: of x, y and the weights on the device; None for their own. Raises InputError for values too large for them.
+    """
+    sizes = [0 if part is None else _bytes(part, dtype, place) for part, dtype in zip(data, dtypes, strict=True)]
+    free = free_bytes(place)
+    if free is None or sum(sizes) <= _SHARE * free:
+        names = [f"{prefix}{name}" for name in Data._fields]
+        try:
+            parts = [
+                None if part is None else placed(name, part, dtype, place)
+                for name, part, dtype in zip(names, data, dtypes, strict=True)
+            ]
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return Resident(Data(*parts), place)
+        give_back(place)  # out of reach of the error, whose frames keep arrays alive
+    return Streamed(data, dtypes, place, prefix)
+
+
+def placed(name: str, x: Array, dtype: str | None, place: Place) -> Array:
+    """x there, in this dtype. Raises InputError for values too large for it."""
+    there = to_place(x, place, dtype=dtype, copy=False)
+    if dtype is not None and there is not x and not all_finite(there):
+        raise InputError(_TOO_LARGE.format(name=name, dtype=dtype))
+    return there
+
+
+def _bytes(x: Array, dtype: str | None, place: Place) -> int:
+    """What a copy of x takes there; nothing where it needs none."""
+    own = str(x.dtype).rpartition(".")[2]
+    if place_of(x).device == place.device and dtype in (None, own):
+        return 0
+    return math.prod(x.shape) * np.dtype(dtype or own).itemsize
+
+
+class Resident:
+    """A data set that lies on the device."""
+
+    def __init__(self, data: Data, place: Place) -> None:
+        self.data, self.rows, self._place = data, data.y.shape[0], place
+
+    def pieces(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
+        for batches in batches_of(order, batch_size, self._place):
+            yield Chunk(self.data, batches, batches.shape[0])
+
+
+class Streamed:
+    """A data set on the host, of which the device holds a piece at a time.
+
+    Rows are gathered on the host; a piece is copied while the steps on the one before compute. The steps see the same
+    batches as with the whole on the device, and buffers that stay where they are, so that they can be recorded.
+    """
+
+    def __init__(self, data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> None:
+        """As `feed_for`."""
+        self.data = Data(*[None if part is None else to_numpy(part) for part in data])
+        self.rows, self._place = data.x.shape[0], place
+        self._parts = [part for part in self.data if part is not None]
+        kept = [dtype for part, dtype in zip(data, dtypes, strict=True) if part is not None]
+        self._kinds = [
+            (part.shape[1:], np.dtype(dtype or part.dtype)) for part, dtype in zip(self._parts, kept, strict=True)
+        ]
+        self._stages: dict[int, Stage] = {}  # by their rows
+        free = free_bytes(place) or 0
+        self._most = min(_PIECE, free // _PIECES) if free > 0 else _PIECE
+        for name, part, (_, dtype) in zip(Data._fields, self._parts, self._kinds, strict=False):
+            for first in range(0, len(part), _CHECKED):
+                with np.errstate(over="ignore"):
+                    if not all_finite(part[first : first + _CHECKED].astype(dtype, copy=False)):
+                        raise InputError(_TOO_LARGE.format(name=f"{prefix}{name}", dtype=dtype))
+
+    def pieces(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
+        row = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._kinds)
+        steps = min(max(1, self._most // (row * batch_size)), max(1, self.rows // batch_size))
+        size, full = steps * batch_size, len(order) // batch_size * batch_size
+        for first in range(0, full, size):
+            rows = order[first : min(first + size, full)]
+            yield Chunk(self._put(rows, size), self._numbers(steps, batch_size), len(rows) // batch_size)
+        if len(order) > full:
+            yield Chunk(self._put(order[full:], size), self._numbers(1, len(order) - full), 1)
+
+    def _numbers(self, steps: int, batch_size: int) -> Array:
+        (batches,) = batches_of(np.arange(steps * batch_size, dtype=np.int32), batch_size, self._place)
+        return batches
+
+    def _put(self, rows: np.ndarray, size: int) -> Data:
+        """These rows, at the beginning of buffers for `size`."""
+        if size not in self._stages:
+            self._stages[size] = staging_for(self._place, [((size, *shape), dtype) for shape, dtype in self._kinds])
+
+        def fill(buffers: list[np.ndarray]) -> None:
+            for part, buffer in zip(self._parts, buffers, strict=True):
+                with np.errstate(over="ignore"):
+                    np.copyto(buffer[: len(rows)], part[rows], casting="unsafe")
+
+        x, y, *weight = self._stages[size].put(fill)
+        return Data(x, y, weight[0] if weight else None)

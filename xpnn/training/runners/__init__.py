@@ -1,0 +1,1 @@
+"""How each array library runs training steps."""

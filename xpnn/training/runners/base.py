@@ -1,0 +1,123 @@
+"""What a runner is, what all of them share, and the plain one, which takes a step operation by operation.
+
+A runner owns the state that is handed to it. `batches` is an integer array (steps, batch) on the device; a run has two
+shapes of it, full batches and the remainder, so that nothing is compiled or captured more than twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from xpnn.arrays import random, tree
+from xpnn.arrays.matmul import matmul_precision
+from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.tree import Tree
+from xpnn.devices.place import Place, to_numpy, to_place
+from xpnn.errors import InputError
+from xpnn.nn.protocols import Layer, Params
+from xpnn.training.step import Data, EvaluationStep, State, Step, Totals
+
+
+class Job(NamedTuple):
+    """What a runner is made for: the steps, of a model with floats of `dtype`, and their products' precision."""
+
+    place: Place
+    dtype: str
+    model: Layer
+    training: Step
+    evaluation: EvaluationStep
+    precision: str = "fp32"
+
+
+class Runner(Protocol):
+    """What runs steps on one library's arrays."""
+
+    chunk: int  # steps between two looks at the clock and at the signals
+
+    def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
+        """The state after the steps start … stop − 1 of `batches`. The state passed in is used up."""
+
+    def rehearse(self, state: State, data: Data, rows: Array) -> None:
+        """One step on a copy of the state, for the memory that it takes."""
+
+    def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
+        """The totals after all of `batches`."""
+
+    def predict(self, params: Params, x: Array) -> Array:
+        """The model's output for x, in inference."""
+
+    def write(self, state: State, **fields: Tree) -> State:
+        """The state with these fields replaced by host values (see `upload`), of the same dtypes and shapes."""
+
+
+def upload(host: Tree, place: Place, dtype: str) -> Tree:
+    """Host values as state: floats in `dtype`, uint32 words in the library's lanes; every array is a copy.
+
+    Raises InputError for a number that `dtype` cannot hold.
+    """
+
+    def put(x: np.ndarray) -> Array:
+        x = np.asarray(x)
+        if x.dtype == np.uint32:
+            return to_place(random.lanes(x, place.library), place)
+        if x.dtype.kind != "f":
+            return to_place(x, place)
+        with np.errstate(over="ignore"):
+            y = x.astype(dtype)
+        if np.isinf(y).any() and np.isfinite(x).all():
+            raise InputError(
+                f"the model, the loss or lr_scale holds the number {np.abs(x).max():g}, too large for {dtype}: scale "
+                "the features, or train in float64"
+            )
+        return to_place(y, place)
+
+    return tree.map(put, host)
+
+
+def download(device: Tree) -> Tree:
+    """The same tree on the host, as NumPy; waits for the device."""
+    return tree.map(to_numpy, device)
+
+
+def batches_of(order: np.ndarray, batch_size: int, place: Place) -> list[Array]:
+    """The row numbers on the device: full batches (steps, batch_size), and what remains (1, rest), if anything."""
+    full = len(order) // batch_size * batch_size
+    parts = (order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1))
+    return [to_place(part, place) for part in parts if part.size]
+
+
+def copied(arrays: Tree) -> Tree:
+    """The same on the device, in other memory."""
+    return tree.map(lambda x: array_namespace(x).asarray(x, copy=True), arrays)
+
+
+def written(state: State, fields: dict[str, Tree], job: Job) -> State:
+    return state._replace(**{name: upload(x, job.place, job.dtype) for name, x in fields.items()})
+
+
+def compute_scope(place: Place, precision: str = "fp32") -> contextlib.AbstractContextManager[Any]:
+    """How steps are computed there: products in this precision; torch records no tape; NumPy does not warn of overflow,
+    because `Totals` reports what is not finite; JAX multiplies in true float32 where nobody says otherwise, as its
+    default on a GPU is TF32 (jax-ml/jax#18934).
+    """
+    if precision != "fp32":
+        both = contextlib.ExitStack()
+        both.enter_context(compute_scope(place))
+        both.enter_context(matmul_precision(precision))
+        return both
+    match place.library:
+        case "torch":
+            import torch
+
+            return torch.no_grad()
+        case "jax":
+            import jax
+
+            return jax.default_matmul_precision("highest")
+        case "numpy" | "strict":
+            return np.errstate(all="ignore")
+        case _:
+            return contextlib.nullcontext()
