@@ -107,7 +107,8 @@ class RandomDistortion:
         """The sources of an affine map for each image, both (batch, height, width)."""
         batch, height, width = x.shape
         # 24 bits of a word become k · 2⁻²³ − 1, exact in every dtype.
-        words = random.bits(key, (5, batch, 1, 1))
+        first, whole = key.share or (0, batch)  # the rows are on the second axis: those of the whole batch are drawn
+        words = random.bits(key, (5, whole, 1, 1), per_row=False)[:, first : first + batch, ...]
         angle, magnify, slant, right, down = (
             xp.astype((words[i, ...] >> 8) & 0xFFFFFF, x.dtype) * 2.0**-23 - 1 for i in range(5)
         )
