@@ -25,7 +25,7 @@ from xpnn.optim.muon import muon_step
 from xpnn.optim.nadam import nadam_step
 from xpnn.optim.sgd import sgd_step
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
-from xpnn.training.step import ema_update, update_totals
+from xpnn.training.totals import ema_update, update_totals
 
 
 class AcceleratedCase(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from xpnn.arrays import random
 from xpnn.arrays.matmul import matmul
@@ -42,6 +42,8 @@ class RandomDistortion:
     is a pair, and rounded to pixels); d is that of its ElasticTransform with twice the alpha, but that noise outside
     the image is 0. Raises InputError for other shapes and for integers. Source: Simard, Steinkraus and Platt 2003.
     """
+
+    accepts_integers: ClassVar[bool] = False
 
     degrees: float = 0.0
     translate: float = 0.0
