@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xpnn import deprecated
+
 
 class XpnnError(Exception):
     """The root of every error that xpnn raises on purpose."""
@@ -33,3 +35,6 @@ class NonFiniteError(XpnnError, ArithmeticError):
 
 class CheckFailedError(XpnnError, AssertionError):
     """A layer, a loss or an optimizer does not compute what it should; the message says what, and where."""
+
+
+deprecated.attach(__name__)

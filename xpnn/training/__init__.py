@@ -1,5 +1,6 @@
 """The loop: one step, how each library runs it, and the trainer that users see."""
 
+from xpnn import deprecated
 from xpnn.training.callbacks.base import AtEnd, AtStart
 from xpnn.training.callbacks.early_stopping import EarlyStopping
 from xpnn.training.callbacks.loggers import CSVLogger, JSONLLogger, LearningRateLogger
@@ -40,3 +41,5 @@ __all__ = [
     "load_model",
     "save_model",
 ]
+
+deprecated.attach(__name__)

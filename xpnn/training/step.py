@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from xpnn import deprecated
 from xpnn.arrays import random, tree
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
@@ -270,3 +271,6 @@ def result(totals: Tree, metrics: Sequence[Metric]) -> dict[str, Any]:
     for metric, sums in zip(metrics, totals.metrics, strict=True):
         logs[metric.name] = metric.result(sums)
     return logs
+
+
+deprecated.attach(__name__)

@@ -1,5 +1,6 @@
 """Metrics: sums that are kept on the device, and read once an epoch."""
 
+from xpnn import deprecated
 from xpnn.training.metrics.accuracy import Accuracy, ErrorRate, TopKAccuracy
 from xpnn.training.metrics.base import Metric
 from xpnn.training.metrics.confusion import ConfusionMatrix, F1Score, Precision, Recall
@@ -17,3 +18,5 @@ __all__ = [
     "Recall",
     "TopKAccuracy",
 ]
+
+deprecated.attach(__name__)
