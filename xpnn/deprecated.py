@@ -40,18 +40,10 @@ MODULES = {
     },
     **{
         f"xpnn.nn.{name}": f"xpnn.nn.layers.{name}"
-        for name in (
-            "activations",
-            "augmentation",
-            "containers",
-            "dropout",
-            "embedding",
-            "linear",
-            "normalization",
-            "preprocessing",
-            "softmax",
-        )
+        for name in ("activations", "augmentation", "containers", "dropout", "embedding", "linear", "softmax")
     },
+    "xpnn.nn.normalization": "xpnn.nn.layers.normalization",
+    "xpnn.nn.preprocessing": "xpnn.nn.layers.preprocessing",
     "xpnn.nn.cross_entropy": "xpnn.nn.losses.cross_entropy",
     "xpnn.nn.dense": "xpnn.nn.fused",
     "xpnn.nn.reduction": "xpnn.nn.losses.reduction",
