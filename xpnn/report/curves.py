@@ -184,8 +184,6 @@ def _name_lines(figure: Figure, runs: dict[str, list[Logs]]) -> None:
     columns = max(1, min(len(names), 130 // (max(map(len, names)) + 8)))  # a line has room for 130 characters
     figure.set_figheight(HEIGHT + 0.27 * (math.ceil(len(names) / columns) - 1))  # the panels keep their height
     legend = figure.legend(handles, [""] * len(names), loc="outside lower center", ncols=columns)
-    for text, name in zip(
-        legend.get_texts(), names, strict=True
-    ):  # as plain text, even with $ or _
+    for text, name in zip(legend.get_texts(), names, strict=True):  # as plain text, even with $ or _
         text.set_parse_math(False)
         text.set_text(name)
