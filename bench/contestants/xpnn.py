@@ -1,4 +1,4 @@
-"""xpnn: through Trainer.fit, and its bare steps without the Trainer around them."""
+"""xpnn: Trainer.fit, and the bare steps without the Trainer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xpnn.training.step import empty_totals
 
 
 class Stopwatch:
-    """A callback that knows when the first epoch began and the last one ended."""
+    """A callback that measures the time from the start of the first epoch to the end of the last one."""
 
     def on_train_begin(self, trainer: object) -> None:
         self.began = time.perf_counter()
@@ -31,8 +31,8 @@ class Stopwatch:
 
 
 def trainer_of(row: Row, *first: nn.Layer, precision: str = "fp32") -> Trainer:
-    """The row's network behind these first layers."""
-    warnings.filterwarnings("error", message=".*not as a CUDA graph")  # who is measured as a graph has to be one
+    """Return a trainer for the row's network, preceded by the layers `first`."""
+    warnings.filterwarnings("error", message=".*not as a CUDA graph")  # eager steps must not count as a graph
     optimizer = optim.Adam(lr=row.lr) if row.optimizer == "adam" else optim.SGD(lr=row.lr)
     layers = nn.MLP(row.sizes[0], row.sizes[-1], row.sizes[1:-1], dropout=row.dropout).layers
     more: dict[str, Any] = {} if precision == "fp32" else {"precision": precision}
@@ -40,7 +40,7 @@ def trainer_of(row: Row, *first: nn.Layer, precision: str = "fp32") -> Trainer:
 
 
 class Contestant:
-    """The ways are "" for Trainer.fit, as a user calls it, and "bare" for the steps that its runner takes."""
+    """The way "" is Trainer.fit, as a user calls it; "bare" is the steps of its runner."""
 
     def __init__(
         self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, library: str, device: str = "cpu",
@@ -59,12 +59,12 @@ class Contestant:
         return watch.seconds
 
     def bare(self, epochs: int) -> float:
-        """The trainer's own runner and state, so that the same compiled step runs."""
+        """Use the runner and the state of the trainer, so that the same compiled step runs."""
         order = np.random.default_rng(0).permutation(len(self.y)).astype(np.int32)
         trainer, data = self.trainer, self.trainer._enter(self.x, self.y).data
         with current(self.place):
             (batches,) = batches_of(order, self.batch, self.place)
-            download(trainer.state.totals)  # waits for the device
+            download(trainer.state.totals)  # synchronizes
             start = time.perf_counter()
             for _ in range(epochs):
                 for first in range(0, batches.shape[0], trainer._runner.chunk):
@@ -73,7 +73,7 @@ class Contestant:
             return time.perf_counter() - start
 
     def losses(self, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-        """Step by step by the trainer's own runner; on the data as it lies there, which a recording is bound to."""
+        """Take single steps with the runner of the trainer, on the same buffers, to which a captured graph refers."""
         trainer, data, found = self.trainer, self.trainer._enter(self.x, self.y).data, []
         with current(self.place):
             (rows,) = batches_of(np.arange(len(self.y), dtype=np.int32), self.batch, self.place)
