@@ -23,6 +23,7 @@ from cases import draw
 from conftest import assert_close, make_backend
 from kernel_cases import ACCELERATED, AcceleratedCase
 from test_kernels import outcome
+from test_random import DRAWING, SHARES, check_parts
 
 from xpnn import nn
 from xpnn.arrays import random
@@ -148,7 +149,7 @@ def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], execut
 
 
 def test_every_kernel_is_known_by_its_types() -> None:
-    assert launching.signatures()["kept"] == ("word *", "word *", "word *", "size", "word", "byte *")
+    assert launching.signatures()["dropout_mask"] == (*["word *"] * 3, "word", "size", "word", "byte *")
     assert launching.signatures()["sgd"] == ("leaves", "size", "REAL *", "REAL", "REAL", "int")
     assert len(launching.signatures()) == launching.source().count("\nKERNEL ")
 
@@ -177,6 +178,13 @@ def _as(value: Any, dtype: str) -> Any:
         made = [_as(item, dtype) for item in value]
         return value._make(made) if hasattr(value, "_make") else type(value)(made)
     return value.astype(dtype) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+
+
+@pytest.mark.usefixtures("on_numpy")
+@pytest.mark.parametrize(("rows", "sizes"), SHARES)
+@pytest.mark.parametrize("name", DRAWING)
+def test_the_loops_draw_a_part_as_in_the_whole_batch(name: str, rows: int, sizes: tuple[int, ...]) -> None:
+    check_parts(name, rows, sizes, make_backend("numpy"))
 
 
 @pytest.mark.usefixtures("on_numpy")
@@ -371,18 +379,20 @@ def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.Monke
     from xpnn.kernels.torch import threefry as torch_threefry
 
     source = (
-        torch_threefry.SOURCE + 'extern "C" int one(int i, int a, int b, int s, int t) { return kept(i, a, b, s, t); }'
+        torch_threefry.SOURCE
+        + 'extern "C" int one(int i, int a, int b, int s, int t, int o) { return dropout_mask(i, a, b, s, t, o); }'
     )
     (tmp_path / "kept.cpp").write_text(source)
     subprocess.run([compiler, "-shared", "-fPIC", tmp_path / "kept.cpp", "-o", tmp_path / "kept.so"], check=True)
     one = ctypes.CDLL(str(tmp_path / "kept.so")).one
 
-    def create(source: str, threshold: int) -> Any:
+    def create(source: str, threshold: int, start: int) -> Any:
         jiterator._CodeParser(source)  # torch's own look at it
-        assert threshold == 0
+        assert threshold == start == 0
 
-        def run(numbers: Any, k0: Any, k1: Any, step: Any, *, threshold: int) -> Any:
-            words = (int(k0), int(k1), int(step), threshold)
+        def run(numbers: Any, k0: Any, k1: Any, step: Any, *, threshold: int, start: int) -> Any:
+            assert -(2**31) <= start < 2**31
+            words = (int(k0), int(k1), int(step), threshold, start)
             return torch.tensor([one(int(i), *words) for i in numbers], dtype=torch.int32)
 
         return run
@@ -393,9 +403,11 @@ def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.Monke
     try:
         assert torch_threefry.works(torch.device("cpu"))
         words = [torch.tensor([word], dtype=torch.int32) for word in (5, -77, 2**31 - 1)]
-        wanted = random.dropout_mask.reference(*words, 501, round(0.4 * 2**24))
-        assert torch.equal(torch_threefry.kept(*words, 501, round(0.4 * 2**24)), wanted)
-        assert 0 < int(wanted.sum()) < 501
+        for first in (0, 2, 2**32 + 4):
+            drawn = (*words, 501, round(0.4 * 2**24), first)
+            wanted = random.dropout_mask.reference(*drawn)
+            assert torch.equal(torch_threefry.dropout_mask(*drawn), wanted)
+            assert 0 < int(wanted.sum()) < 501
     finally:
         torch_threefry._compiled.cache_clear()
         torch_threefry.works.cache_clear()

@@ -14,7 +14,7 @@ from xpnn import nn
 from xpnn.arrays import random, tree
 from xpnn.devices.place import to_numpy
 from xpnn.nn.layers.activations import ACTIVATIONS
-from xpnn.training import step
+from xpnn.training import totals as step
 
 KEY = random.key(0, "init")
 LOG2 = math.log(2)
@@ -167,5 +167,5 @@ def test_a_slow_average_follows_exactly_in_float32(backend: Backend) -> None:
     """1 − decay by subtraction would be off by 3e-3 of itself at a decay of 0.99999."""
     averages, weights = (backend.tree((np.full(2, value),), "float32") for value in (0.0, 1.0))
     for taken, share in ((0.0, 0.9), (90.0, 0.09), (3e6, 1e-5)):
-        got = step._averaged(averages, weights, 0.99999, backend.array(np.asarray([taken], "int32")))
+        got = step.averaged(averages, weights, 0.99999, backend.array(np.asarray([taken], "int32")))
         np.testing.assert_allclose(to_numpy(got[0]), share, rtol=4 * eps("float32"))

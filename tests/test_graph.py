@@ -21,8 +21,7 @@ from xpnn import optim
 from xpnn.arrays import tree
 from xpnn.devices.buffers import address_of
 from xpnn.devices.place import Place, find_place
-from xpnn.training import Trainer
-from xpnn.training import trainer as training
+from xpnn.training import Trainer, engine
 from xpnn.training.runners import capture
 from xpnn.training.runners.capture import CupyGraphs, EagerReplay
 from xpnn.training.runners.cuda_graph import CudaGraphRunner
@@ -33,11 +32,11 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """From here on NumPy's steps are recorded by this recorder."""
 
     def switch(recorder: Any) -> None:
-        def make(job: Any, optimizer: Any) -> Any:
+        def make(job: Any) -> Any:
             return CudaGraphRunner(job, recorder)
 
-        monkeypatch.setattr(training, "make_runner", make)
-        monkeypatch.setattr(CudaGraphRunner, "chunk", 20)  # so that some begin in the midst of an epoch
+        monkeypatch.setattr(engine, "make_runner", make)
+        monkeypatch.setattr(CudaGraphRunner, "steps_per_call", 20)  # so that some begin in the midst of an epoch
 
     return switch
 
@@ -346,13 +345,13 @@ def test_who_cannot_record_lets_its_memory_go(monkeypatch: pytest.MonkeyPatch, c
     """Before the plain steps, which may need it."""
     made: list[Any] = []
 
-    def make(job: Any, optimizer: Any) -> Any:
+    def make(job: Any) -> Any:
         recorder = CupyGraphs(GPU)
         monkeypatch.setattr(recorder, "record", lambda work: 1 // 0)
         made.append(weakref.ref(recorder))
         return CudaGraphRunner(job, recorder)
 
-    monkeypatch.setattr(training, "make_runner", make)
+    monkeypatch.setattr(engine, "make_runner", make)
     with pytest.warns(UserWarning, match="not as a CUDA graph: ZeroDivisionError"):
         trainer().fit(X, Y)
     monkeypatch.undo()

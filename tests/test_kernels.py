@@ -57,7 +57,7 @@ def brought(value: Any, backend: Backend) -> Any:
     """The same arguments on the backend: arrays, in lists and tuples, are brought there; all else stays."""
     if isinstance(value, Key):
         words = [backend.array(lanes(word, backend.library)) for word in (*value.words, value.step)]
-        return Key((words[0], words[1]), words[2], value.path)
+        return Key((words[0], words[1]), words[2], value.path, value.share)
     if isinstance(value, list):
         return [brought(item, backend) for item in value]
     if isinstance(value, tuple):

@@ -190,7 +190,7 @@ def test_a_replay_takes_nothing_from_the_host(
     """Two epochs of full batches and a remainder: what a plain run gives, bit for bit; a step in so few launches."""
 
     def run(kind: Any) -> Any:
-        monkeypatch.setattr("xpnn.training.trainer.make_runner", lambda job, optimizer: kind(job, device))
+        monkeypatch.setattr("xpnn.training.engine.make_runner", lambda job: kind(job, device))
         one = Trainer(nn.Sequential(*layers), nn.CrossEntropyLoss(), optimizer, **options)
         one.fit(X, Y, epochs=2, batch_size=7)
         records = [{name: value for name, value in record.items() if name != "seconds"} for record in one.history]

@@ -121,12 +121,10 @@ NAMES = {
     },
     "xpnn.training.finite": {"CURE": "xpnn.training.checks.nonfinite.HINT"},
     "xpnn.training.graph": {"GraphRunner": "xpnn.training.runners.cuda_graph.CudaGraphRunner"},
+    "xpnn.training.inputs": {"stays_whole": "xpnn.training.checks.inputs.stays_integer"},
     "xpnn.training.jitted": {"JaxRunner": "xpnn.training.runners.jax_jit.JaxJitRunner"},
     "xpnn.training.lent": {"TorchOnCpuRunner": "xpnn.training.runners.torch_via_numpy.TorchViaNumpyRunner"},
-    "xpnn.training.metrics": {
-        "RECORD": "xpnn.training.metrics.base.RESERVED_NAMES",
-        "check_metrics": "xpnn.training.metrics.base.check_metrics",
-    },
+    "xpnn.training.metrics": {"RECORD": "xpnn.training.metrics.base.RESERVED_NAMES"},
     "xpnn.training.plain": {
         "PlainRunner": "xpnn.training.runners.eager.EagerRunner",
         "computing": "xpnn.training.runners.base.compute_scope",
@@ -139,8 +137,14 @@ NAMES = {
         "short_of_memory": "xpnn.training.checks.batch_memory.memory_facts",
     },
     "xpnn.training.step": {
-        "booked": "xpnn.training.step.update_totals",
-        "follow": "xpnn.training.step.ema_update",
+        "Step": "xpnn.training.step.TrainingStep",
+        "booked": "xpnn.training.totals.update_totals",
+        "empty_totals": "xpnn.training.state.empty_totals",
+        "evaluation_step": "xpnn.training.step.EvaluationStep",
+        "first_state": "xpnn.training.state.first_state",
+        "follow": "xpnn.training.totals.ema_update",
+        "result": "xpnn.training.totals.epoch_logs",
+        "training_step": "xpnn.training.step.TrainingStep",
     },
 }
 

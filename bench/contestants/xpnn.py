@@ -14,7 +14,7 @@ from xpnn import Trainer, nn, optim
 from xpnn.devices.place import current, find_place, to_place
 from xpnn.nn.layers.linear import LinearParams
 from xpnn.training.runners.base import batches_of, download
-from xpnn.training.step import empty_totals
+from xpnn.training.state import empty_totals
 
 
 class Stopwatch:
@@ -67,8 +67,8 @@ class Contestant:
             download(trainer.state.totals)  # synchronizes
             start = time.perf_counter()
             for _ in range(epochs):
-                for first in range(0, batches.shape[0], trainer._runner.chunk):
-                    self._take(data, batches, first, min(first + trainer._runner.chunk, batches.shape[0]))
+                for first in range(0, batches.shape[0], trainer._runner.steps_per_call):
+                    self._take(data, batches, first, min(first + trainer._runner.steps_per_call, batches.shape[0]))
             download(trainer.state.totals)
             return time.perf_counter() - start
 

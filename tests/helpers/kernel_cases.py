@@ -25,7 +25,7 @@ from xpnn.optim.muon import muon_step
 from xpnn.optim.nadam import nadam_step
 from xpnn.optim.sgd import sgd_step
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
-from xpnn.training.step import ema_update, update_totals
+from xpnn.training.totals import ema_update, update_totals
 
 
 class AcceleratedCase(NamedTuple):
@@ -42,6 +42,7 @@ def _leaves(name: str) -> list[np.ndarray]:
 
 
 _KEY = random.key(3, "dropout")
+_SHARE, _SHARE_ODD = _KEY._replace(share=(2, 9)), _KEY._replace(share=(3, 9))
 _RATE, _COUNT, _ONE, _TWO = (np.asarray(x) for x in (0.1, 3.0, 0.1, 0.01))
 _BLOCK = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))
 
@@ -56,6 +57,12 @@ _ACTIVATIONS = {
     "elu_2": nn.ELU(2.0),
     "softplus_3": nn.Softplus(3.0),
 }
+
+
+def _dense_arguments(activation: Any) -> tuple[Any, ...]:
+    layers = (nn.Linear(5, 4), activation, nn.Dropout(0.4))
+    return 12 * draw("x", 6, 5), (params_of(layers[0]), (), ()), layers
+
 
 _LOGITS, _LABELS = 3 * draw("z", 6, 5), np.array([4, 0, 0, 2, 4, 1], np.int32)
 _PLAIN, _NONE = nn.CrossEntropyLoss(), ClassWeights(None)
@@ -127,8 +134,13 @@ ACCELERATED = [
         {"donate": False},
     ),
     AcceleratedCase("words", random.words, (*_KEY.words, _KEY.step, 70_001)),
-    AcceleratedCase("kept", random.dropout_mask, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
-    AcceleratedCase("kept-none", random.dropout_mask, (*_KEY.words, _KEY.step, 3, 2**24)),
+    AcceleratedCase("words-from", random.words, (*_KEY.words, _KEY.step, 70_001, 70_002)),
+    AcceleratedCase("words-from-odd", random.words, (*_KEY.words, _KEY.step, 8, 7)),
+    AcceleratedCase("words-from-far", random.words, (*_KEY.words, _KEY.step, 8, 2**33 - 4)),  # the counter wraps
+    AcceleratedCase("dropout-mask", random.dropout_mask, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
+    AcceleratedCase("dropout-mask-none", random.dropout_mask, (*_KEY.words, _KEY.step, 3, 2**24)),
+    AcceleratedCase("dropout-mask-from", random.dropout_mask, (*_KEY.words, _KEY.step, 101, 2**22, 2**32 + 6)),
+    AcceleratedCase("dropout-mask-from-odd", random.dropout_mask, (*_KEY.words, _KEY.step, 101, 2**22, 33)),
     AcceleratedCase("booked", update_totals, (*_BOOKS, np.asarray(2.5), 32, _RATE, False)),
     AcceleratedCase("booked-sum", update_totals, (*_BOOKS, np.asarray(np.nan), 32, _RATE, True)),
     AcceleratedCase("booked-infinite", update_totals, (*_BOOKS, np.asarray(-np.inf), 32, _RATE, False)),
@@ -187,17 +199,7 @@ ACCELERATED = [
     AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
     AcceleratedCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),
     *(
-        AcceleratedCase(
-            f"dense-{name}",
-            dense,
-            (
-                12 * draw("x", 6, 5),
-                (params_of(nn.Linear(5, 4)), (), ()),
-                (nn.Linear(5, 4), layer, nn.Dropout(0.4)),
-                _KEY,
-                3,
-            ),
-        )
+        AcceleratedCase(f"dense-{name}", dense, (*_dense_arguments(layer), _KEY, 3))
         for name, layer in _ACTIVATIONS.items()
     ),
     *(
@@ -207,6 +209,13 @@ ACCELERATED = [
     AcceleratedCase("activation-dropout", dense, (draw("x", 6, 5), ((), ()), _BLOCK[1:], _KEY, 3)),
     AcceleratedCase("activation-cube", dense, (draw("x", 6, 3, 2), ((), ()), _BLOCK[1:], _KEY, 3)),
     AcceleratedCase("dropout-alone", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _KEY, 3)),
+    *(
+        AcceleratedCase(f"dense-share-{name}", dense, (*_dense_arguments(layer), _SHARE, 3))
+        for name, layer in _ACTIVATIONS.items()
+    ),
+    AcceleratedCase("dropout-share", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _SHARE, 3)),
+    AcceleratedCase("dropout-share-odd", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _SHARE_ODD, 3)),
+    AcceleratedCase("activation-share-odd", dense, (draw("x", 6, 5), ((), ()), _BLOCK[1:], _SHARE_ODD, 3)),
     AcceleratedCase(
         "dense-dropout", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), ()), (_BLOCK[0], _BLOCK[2]), _KEY, 3)
     ),

@@ -57,13 +57,13 @@ FUNCTION REAL derivative(REAL x, int kind, REAL a) {
 
 /* y = dropout(f(x + bias)), n numbers in rows of `columns`; y may be x. held, unless null: what `derivative` takes.
    Dropped where the 24 bits are below the threshold, 0 for never; else times scale. path: what of the key is known
-   beforehand. */
+   beforehand. start: the block of words from which the first two numbers are drawn. */
 KERNEL dense_forward(const REAL *x, const REAL *bias, REAL *y, REAL *held, size n, size columns, int kind, REAL a,
-                     const word *k0, const word *k1, word path0, word path1, const word *step, word threshold,
-                     REAL scale) {
+                     const word *k0, const word *k1, word path0, word path1, const word *step, word start,
+                     word threshold, REAL scale) {
     EACH(pair, (n + 1) / 2) {
         block_words drawn = {0, 0};
-        if (threshold) drawn = threefry(*k0 ^ path0, *k1 ^ path1, (word)pair, *step);
+        if (threshold) drawn = threefry(*k0 ^ path0, *k1 ^ path1, start + (word)pair, *step);
         for (size i = 2 * pair; i < n && i < 2 * pair + 2; ++i) {
             REAL z = bias ? x[i] + bias[i % columns] : x[i];
             REAL v = activate(z, kind, a);
@@ -75,10 +75,11 @@ KERNEL dense_forward(const REAL *x, const REAL *bias, REAL *y, REAL *held, size 
 
 /* dz from dy. For ReLU held is y itself, above 0 where something came through; its bits are not drawn again. */
 KERNEL dense_backward(const REAL *dy, const REAL *held, REAL *dz, size n, int kind, REAL a, const word *k0,
-                      const word *k1, word path0, word path1, const word *step, word threshold, REAL scale) {
+                      const word *k1, word path0, word path1, const word *step, word start, word threshold,
+                      REAL scale) {
     EACH(pair, (n + 1) / 2) {
         block_words drawn = {0, 0};
-        if (threshold && kind != RELU) drawn = threefry(*k0 ^ path0, *k1 ^ path1, (word)pair, *step);
+        if (threshold && kind != RELU) drawn = threefry(*k0 ^ path0, *k1 ^ path1, start + (word)pair, *step);
         for (size i = 2 * pair; i < n && i < 2 * pair + 2; ++i) {
             REAL d = dy[i] * (threshold ? scale : 1);
             if (threshold && kind != RELU && (i % 2 ? drawn.b : drawn.a) >> 8 < threshold) d = 0;

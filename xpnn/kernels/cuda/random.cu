@@ -22,19 +22,19 @@ FUNCTION block_words threefry(word k0, word k1, word i, word step) {
     return x;
 }
 
-/* Words 2i and 2i + 1 of each block i, n of them in all. */
-KERNEL words(const word *k0, const word *k1, const word *step, size n, word *y) {
+/* The two words of each block from number `start` on, n of them in all. */
+KERNEL words(const word *k0, const word *k1, const word *step, word start, size n, word *y) {
     EACH(i, (n + 1) / 2) {
-        block_words x = threefry(*k0, *k1, (word)i, *step);
+        block_words x = threefry(*k0, *k1, start + (word)i, *step);
         y[2 * i] = x.a;
         if (2 * i + 1 < n) y[2 * i + 1] = x.b;
     }
 }
 
 /* Whether the upper 24 bits of each word reach the threshold. */
-KERNEL kept(const word *k0, const word *k1, const word *step, size n, word threshold, byte *y) {
+KERNEL dropout_mask(const word *k0, const word *k1, const word *step, word start, size n, word threshold, byte *y) {
     EACH(i, (n + 1) / 2) {
-        block_words x = threefry(*k0, *k1, (word)i, *step);
+        block_words x = threefry(*k0, *k1, start + (word)i, *step);
         y[2 * i] = x.a >> 8 >= threshold;
         if (2 * i + 1 < n) y[2 * i + 1] = x.b >> 8 >= threshold;
     }

@@ -85,8 +85,11 @@ def _dense_forward(x: Any, params: Any, layers: Any, key: Key | None, first: int
     mask: tuple[Any, ...] = ()
     if key is not None and drops:
         threshold, scale = _dropping(dropout)
+        start, is_odd = divmod(key.first_word(y.shape), 2)
+        if is_odd:
+            return NotImplemented
         path = random.path_words(key.child(first + len(layers) - 1))
-        mask = (*key.words, *path, key.step)
+        mask = (*key.words, *path, key.step, start % 2**32)
     # ReLU's output tells where something came through; the other activations are told what came in
     held = y if kind[0] == _RELU else xp.empty_like(y)
     words, size = mask or NO_MASK, y.size

@@ -22,7 +22,7 @@ from xpnn.kernels.cupy.cublaslt import BIAS, BIAS_RELU, NOTHING, RELU, SUMS, Add
 from xpnn.kernels.cupy.launch import launch
 
 _DTYPES = ("float32", "float64")
-NO_MASK = (None, None, 0, 0, None)  # for fused.cu
+NO_MASK = (None, None, 0, 0, None, 0)  # for fused.cu
 _ALIGNED = 256  # bytes: more than any algorithm asks for
 
 

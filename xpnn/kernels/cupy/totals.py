@@ -9,7 +9,7 @@ from xpnn.arrays.namespace import array_namespace
 from xpnn.kernels.cupy.launch import C_NAMES, launch
 from xpnn.kernels.cupy.optimizers import is_flat, tables
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
-from xpnn.training.step import ema_update, update_totals
+from xpnn.training.totals import ema_update, update_totals
 
 _LEAST, _CLASSES, _ROWS = 8, 256, 2**16  # rows that a thread goes through; and the most of both that are taken
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
-from xpnn.training.step import update_totals
+from xpnn.training.totals import update_totals
 
 
 @update_totals.kernel("numpy")

@@ -216,18 +216,20 @@ def _scaled(x: Tensor, factor: Tensor) -> Any:
 
 
 @random.words.kernel("torch")
-def _words(k0: Tensor, k1: Tensor, step: Tensor, n: int) -> Any:
+def _words(k0: Tensor, k1: Tensor, step: Tensor, n: int, first: int = 0) -> Any:
     """NumPy's, in memory that both share."""
     if not k0.is_cpu:
         return NotImplemented
-    return torch.from_numpy(random.words(*_as_numpy(k0, k1, step), n).view(np.int32))
+    return torch.from_numpy(random.words(*_as_numpy(k0, k1, step), n, first).view(np.int32))
 
 
 @random.dropout_mask.kernel("torch")
-def _kept(k0: Tensor, k1: Tensor, step: Tensor, n: int, threshold: int) -> Any:
+def _dropout_mask(k0: Tensor, k1: Tensor, step: Tensor, n: int, threshold: int, first: int = 0) -> Any:
     if k0.is_cpu:
-        return torch.from_numpy(random.dropout_mask(*_as_numpy(k0, k1, step), n, threshold))
-    return threefry.kept(k0, k1, step, n, threshold) if threefry.works(k0.device) else NotImplemented
+        return torch.from_numpy(random.dropout_mask(*_as_numpy(k0, k1, step), n, threshold, first))
+    if first % 2 or not threefry.works(k0.device):
+        return NotImplemented
+    return threefry.dropout_mask(k0, k1, step, n, threshold, first)
 
 
 def _as_numpy(*lanes: Tensor) -> list[np.ndarray]:

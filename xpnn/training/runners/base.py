@@ -7,7 +7,8 @@ shapes of it, full batches and the remainder, so that nothing is compiled or cap
 from __future__ import annotations
 
 import contextlib
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -18,7 +19,10 @@ from xpnn.arrays.tree import Tree
 from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
-from xpnn.training.step import Data, EvaluationStep, State, Step, Totals
+from xpnn.training.state import Data, State, Totals
+
+Step: TypeAlias = Callable[[State, Data, Array], State]
+Evaluation: TypeAlias = Callable[[Params, Params, Totals, Data, Array], Totals]
 
 
 class Job(NamedTuple):
@@ -28,19 +32,20 @@ class Job(NamedTuple):
     dtype: str
     model: Layer
     training: Step
-    evaluation: EvaluationStep
+    evaluation: Evaluation
     precision: str = "fp32"
+    on_numpy: bool = False  # whether the optimizer was seen to compute on NumPy's arrays too
 
 
 class Runner(Protocol):
     """What runs steps on one library's arrays."""
 
-    chunk: int  # steps between two looks at the clock and at the signals
+    steps_per_call: int  # steps between two looks at the clock and at the signals
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         """The state after the steps start … stop − 1 of `batches`. The state passed in is used up."""
 
-    def rehearse(self, state: State, data: Data, rows: Array) -> None:
+    def try_step(self, state: State, data: Data, rows: Array) -> None:
         """One step on a copy of the state, for the memory that it takes."""
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:

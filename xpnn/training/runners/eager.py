@@ -8,7 +8,7 @@ from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.nn.protocols import Params
 from xpnn.training.runners.base import Job, compute_scope, copied, written
-from xpnn.training.step import Data, State, Totals
+from xpnn.training.state import Data, State, Totals
 
 
 def _keep_what_is_freed() -> None:
@@ -24,7 +24,7 @@ def _keep_what_is_freed() -> None:
 class EagerRunner:
     """One step after the other, operation by operation: NumPy, array-api-strict, torch, CuPy."""
 
-    chunk = 1
+    steps_per_call = 1
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -37,7 +37,7 @@ class EagerRunner:
                 state = self._job.training(state, data, batches[i, :])
         return state
 
-    def rehearse(self, state: State, data: Data, rows: Array) -> None:
+    def try_step(self, state: State, data: Data, rows: Array) -> None:
         with compute_scope(self._job.place, self._job.precision):
             self._job.training(copied(state), data, rows)
 

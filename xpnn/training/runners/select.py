@@ -11,11 +11,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 from xpnn.arrays.namespace import Array
 from xpnn.devices.place import Place, find_place, place_of
-from xpnn.optim import Optimizer
 from xpnn.training.runners.base import Job, Runner
 from xpnn.training.runners.cuda_graph import CudaGraphRunner
 from xpnn.training.runners.eager import EagerRunner
@@ -23,25 +21,15 @@ from xpnn.training.runners.jax_jit import JaxJitRunner
 from xpnn.training.runners.torch_via_numpy import TorchViaNumpyRunner
 
 
-def make_runner(job: Job, optimizer: Optimizer) -> Runner:
-    """The runner for the library of the job's place; the optimizer is the one in its steps."""
+def make_runner(job: Job) -> Runner:
+    """The runner for the library of the job's place."""
     place = job.place
     kind: Callable[..., Runner] = JaxJitRunner if place.library == "jax" else EagerRunner
-    if (place.library, place.name) == ("torch", "cpu") and _is_ours(optimizer):
+    if (place.library, place.name) == ("torch", "cpu") and job.on_numpy:
         kind = TorchViaNumpyRunner
     if place.library in ("cupy", "torch") and place.is_gpu and os.environ.get("XPNN_GRAPH") != "0":
         kind = CudaGraphRunner
     return kind(job)
-
-
-def _is_ours(part: Any) -> bool:
-    """Whether an optimizer and its schedule are xpnn's: others may name the library whose arrays they are for.
-
-    A layer, loss or metric of a user's own may not: the trainer has rehearsed it on the host.
-    """
-    if type(part).__module__.startswith("xpnn."):
-        return all(map(_is_ours, vars(part).values()))
-    return all(map(_is_ours, part)) if type(part) in (tuple, list) else isinstance(part, (type(None), int, float, str))
 
 
 def place_for(x: Array, device: str | Place | None) -> Place:
