@@ -1,11 +1,11 @@
-"""A training loop of your own: forward and backward, your code between, and the update. Any library's arrays will do."""
+"""A custom training loop, with access to the gradients before each update. Run: python examples/own_loop.py"""
 
 from xpnn import nn, optim
 from xpnn.data import load
 from xpnn.training import Accuracy, Data, TrainingStep, begin_epoch, epoch_batches, initial_state, read_logs
 
 digits = load("digits")
-data = Data(digits.x_train.reshape(-1, 64) / 16, digits.y_train)  # NumPy here; CuPy, torch or JAX arrays work alike
+data = Data(digits.x_train.reshape(-1, 64) / 16, digits.y_train)  # NumPy here; or CuPy, torch or JAX
 model = nn.MLP(64, 10, (128,), dropout=0.2)
 step = TrainingStep(model, nn.CrossEntropyLoss(), optim.Adam(lr=1e-3), metrics=[Accuracy()])
 
@@ -15,5 +15,5 @@ for epoch in range(10):
     state = begin_epoch(step, state, epoch, steps=len(batches))
     for rows in batches:
         grads, sums = step.gradients(state, data, rows)
-        state = step.apply(state, grads, sums)  # both at once: step(state, data, rows), which jax.jit(step) compiles
+        state = step.apply(state, grads, sums)  # both halves: step(state, data, rows), or jax.jit(step)
     print(epoch + 1, read_logs(step, state))

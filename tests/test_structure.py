@@ -18,6 +18,7 @@ from xpnn import nn, optim, training
 ROOT = Path(xpnn.__file__).parent
 #: A room may import only from rooms on lower floors, and from itself. The public face and `python -m` stand outside.
 FLOORS = [
+    {"deprecated"},
     {"errors", "version"},
     {"config", "validation"},
     {"arrays"},

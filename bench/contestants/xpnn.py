@@ -42,7 +42,7 @@ def trainer_of(row: Row, *first: nn.Layer, precision: str = "fp32") -> Trainer:
 
 
 class Contestant:
-    """The ways are "" for Trainer.fit, as a user calls it, and "bare" for the steps alone, in a loop of one's own."""
+    """The way "" is Trainer.fit, as a user calls it; "bare" is the training steps alone, in a custom loop."""
 
     def __init__(
         self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, library: str, device: str = "cpu",
@@ -72,7 +72,7 @@ class Contestant:
         order = np.random.default_rng(0).permutation(len(self.y)).astype(np.int32)
         with current(self.place):
             (batches,) = batches_of(order, self.batch, self.place)
-            self.engine.totals()  # waits for the device
+            self.engine.totals()  # synchronizes
             start = time.perf_counter()
             for _ in range(epochs):
                 for first in range(0, batches.shape[0], self.engine.runner.steps_per_call):
@@ -81,7 +81,7 @@ class Contestant:
             return time.perf_counter() - start
 
     def losses(self, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-        """Step by step; on the data as it lies there, to which a recording is bound."""
+        """Take single steps, on the same buffers, to which a captured graph refers."""
         found = []
         with current(self.place):
             (rows,) = batches_of(np.arange(len(self.y), dtype=np.int32), self.batch, self.place)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xpnn import deprecated
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.errors import InputError
@@ -266,3 +267,6 @@ _TAIL = (
         1.0,
     ),
 )
+
+
+deprecated.attach(__name__)

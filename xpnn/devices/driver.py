@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from xpnn.deprecated import renamed_attribute
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -19,6 +21,8 @@ class Stage:
     ok: bool | None  # None: not tried, because an earlier one failed
     detail: str  # what was found, or why it failed: one line
     hint: str = ""  # what the user can do; only when it failed
+
+    cure = renamed_attribute("xpnn.devices.driver.Stage", "cure", "hint")
 
 
 class Facts(NamedTuple):

@@ -1,5 +1,6 @@
 """The mathematics: layers, losses and initializers; each formula with its forward and its hand-derived backward."""
 
+from xpnn import deprecated
 from xpnn.arrays.random import Key as Key
 from xpnn.arrays.tree import Carried as Carried
 from xpnn.nn.initializers import Constant, Initializer, Orthogonal, TruncatedNormal, VarianceScaling, Zeros
@@ -60,3 +61,5 @@ __all__ = [
     "VarianceScaling",
     "Zeros",
 ]
+
+deprecated.attach(__name__)

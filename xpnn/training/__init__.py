@@ -1,5 +1,6 @@
 """The training loop: one step, how each library executes it, and the trainer that users see."""
 
+from xpnn import deprecated
 from xpnn.training.callbacks import (
     AtEnd,
     AtStart,
@@ -65,3 +66,5 @@ __all__ = [
     "read_logs",
     "save_model",
 ]
+
+deprecated.attach(__name__)

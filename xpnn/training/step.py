@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from xpnn import deprecated
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
@@ -254,3 +255,6 @@ def _derive(step: Any) -> None:
     object.__setattr__(step, "_is_sum", (step.reduction or traits.reduction(step.loss)) == "sum")
     object.__setattr__(step, "_gathers", traits.gathers_rows(step.model))
     object.__setattr__(step, "_counting", traits.counting(step.loss))
+
+
+deprecated.attach(__name__)

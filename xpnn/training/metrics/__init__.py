@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from xpnn import deprecated
 from xpnn.nn.protocols import Loss
 from xpnn.nn.traits import default_metrics
 from xpnn.training.metrics.accuracy import Accuracy, ErrorRate, TopKAccuracy
@@ -34,3 +35,5 @@ __all__ = [
     "Recall",
     "TopKAccuracy",
 ]
+
+deprecated.attach(__name__)
