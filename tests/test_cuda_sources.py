@@ -35,7 +35,7 @@ from xpnn.kernels.cupy import launch as launching
 from xpnn.kernels.cupy import matmul as cupy_matmul
 from xpnn.nn.fused import dense
 from xpnn.nn.layers.linear import LinearParams
-from xpnn.optim.clipping import shortened
+from xpnn.optim.clipping import clip_by_global_norm
 
 COMPILER = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
 C_TYPES = {"size": ctypes.c_longlong, "int": ctypes.c_int, "word": ctypes.c_uint32}
@@ -203,7 +203,7 @@ def test_the_norm_is_over_all_leaves() -> None:
         grads = [draw(str(i), 40, 50) * (i + 1) for i in range(count)]
         norm = float(np.sqrt(sum((g * g).sum() for g in grads)))
         wanted = [g * (2.0 / (norm + 1e-6)) for g in grads]
-        for got, by_hand in zip(shortened(grads, 2.0, donate=True), wanted, strict=True):
+        for got, by_hand in zip(clip_by_global_norm(grads, 2.0, donate=True), wanted, strict=True):
             assert_close(got, by_hand, ulps=512)
 
 

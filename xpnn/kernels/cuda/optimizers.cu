@@ -97,7 +97,7 @@ KERNEL squares(GIVEN const leaves all, size n, const REAL *largest, size many, R
     }
 }
 
-KERNEL shorten(GIVEN const leaves all, size n, const REAL *largest, size many, const REAL *total, REAL max_norm) {
+KERNEL clip(GIVEN const leaves all, size n, const REAL *largest, size many, const REAL *total, REAL max_norm) {
     REAL wanted = max_norm / (unit_of(largest, many) * sqrt(*total) + (REAL)1e-6), factor = wanted > 1 ? 1 : wanted;
     EACH(i, n) {
         int j = leaf_of(&all, i);

@@ -22,8 +22,8 @@ from xpnn.nn.layers import activations as nn
 from xpnn.nn.layers.linear import LinearParams
 from xpnn.nn.layers.preprocessing import scaled
 from xpnn.nn.losses.cross_entropy import cross_entropy
-from xpnn.optim.adam import adam_step
-from xpnn.optim.sgd import sgd_step
+from xpnn.optim.adam import AdamSettings, adam_step
+from xpnn.optim.sgd import SGDSettings, sgd_step
 
 Tensor: TypeAlias = torch.Tensor
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
@@ -242,16 +242,14 @@ def _sgd_step(
     grads: list[Tensor],
     velocity: list[Tensor],
     lr: Tensor,
-    momentum: float,
-    weight_decay: float,
-    nesterov: bool,
+    settings: SGDSettings,
     *,
     donate: bool,
 ) -> Any:
     if not donate or not _fusible(params, grads, velocity):
         return NotImplemented
-    settings = {"weight_decay": weight_decay, "momentum": momentum, "dampening": 0.0, "nesterov": nesterov}
-    torch._fused_sgd_(params, grads, velocity, lr=lr, **settings, maximize=False, is_first_step=False)
+    options = {**settings._asdict(), "dampening": 0.0, "maximize": False, "is_first_step": False}
+    torch._fused_sgd_(params, grads, velocity, lr=lr, **options)
     return params, velocity
 
 
@@ -264,20 +262,17 @@ def _adam_step(
     v_max: list[Tensor],
     lr: Tensor,
     count: Tensor,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
+    settings: AdamSettings,
     *,
     donate: bool,
 ) -> Any:
     if not donate or not _fusible(params, grads, m, v, v_max):
         return NotImplemented
     count = count.to(torch.float32)  # torch keeps it so, whatever the parameters are
-    update = torch._fused_adamw_ if decoupled else torch._fused_adam_
-    settings = {"beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "amsgrad": bool(v_max)}
-    update(params, grads, m, v, v_max, [count] * len(params), lr=lr, **settings, maximize=False)
+    options = settings._asdict()
+    update = torch._fused_adamw_ if options.pop("decoupled") else torch._fused_adam_
+    steps = [count] * len(params)
+    update(params, grads, m, v, v_max, steps, lr=lr, **options, amsgrad=bool(v_max), maximize=False)
     return params, m, v, v_max
 
 
