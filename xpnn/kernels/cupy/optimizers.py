@@ -9,13 +9,13 @@ import numpy as np
 
 from xpnn.arrays.namespace import array_namespace
 from xpnn.devices.buffers import address_of, overwrite
-from xpnn.kernels.cupy.fused import column_sums
 from xpnn.kernels.cupy.launch import C_NAMES, LEAF_TABLE, LEAVES, launch
+from xpnn.kernels.cupy.reductions import column_sums
 from xpnn.optim.adam import AdamSettings, adam_step
 from xpnn.optim.clipping import clip_by_global_norm
 from xpnn.optim.sgd import SGDSettings, sgd_step
 
-_PARTS, _PARTS_OF_PARTS = 4096, 64  # of a norm, each by a thread; and how many of those one thread goes through
+_PARTS, _PARTS_OF_PARTS = 4096, 64  # of a norm, each by one thread; and how many of them one thread goes through
 
 
 @sgd_step.kernel("cupy")
@@ -95,7 +95,7 @@ def _is_words(x: Any) -> bool:
 
 
 def is_flat(*groups: list[Any]) -> bool:
-    """Whether all arrays are of one dtype that the kernels have, and lie in one piece."""
+    """Whether all arrays are contiguous and of one dtype that the kernels have."""
     kind = groups[0][0].dtype
     return kind.name in C_NAMES and all(
         leaf.dtype == kind and leaf.flags.c_contiguous for group in groups for leaf in group
@@ -103,7 +103,7 @@ def is_flat(*groups: list[Any]) -> bool:
 
 
 def tables(**groups: list[Any]) -> Any:
-    """(`leaves` of optimizers.cu, how many numbers) for every 32 leaves."""
+    """(`leaves` of optimizers.cu, number of elements) for every 32 leaves."""
     count = len(groups["p"])
     for first in range(0, count, LEAVES):
         table, end = np.zeros((), LEAF_TABLE), 0
