@@ -14,7 +14,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 from problem import X, Y
-from test_cuda_sources import Executed, executed, loops, on_numpy  # noqa: F401 - fixtures
+from test_cuda_sources import Executed, executed, loops, modules_that_launch, on_numpy  # noqa: F401 - fixtures
 
 from xpnn import nn, optim
 from xpnn.arrays import tree
@@ -153,7 +153,7 @@ def device(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: Executed) 
 
         monkeypatch.setattr(xp, name, made)
 
-    for module in (kernels.totals, kernels.fused, kernels.losses, kernels.optimizers, kernels.matmul, kernels.random):
+    for module in modules_that_launch():
         launch = module.launch
 
         def launched(*call: Any, launch: Any = launch) -> None:

@@ -1,4 +1,4 @@
-"""Random bits, and dropout's masks."""
+"""Random bits and dropout masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random bits, and dropout's masks."""
+"""Random bits and dropout masks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 from xpnn.arrays import random
 from xpnn.kernels.numpy.compiled import loops
 
-_SAVED = 8e-9  # seconds that the loop saves for each word: median on an AMD EPYC, 2026-11-21
-_PIECE = 7_500  # blocks: what the rounds read and write fits into the second cache
+_SAVED = 8e-9  # seconds that the loop saves per word: median on an AMD EPYC, 2026-11-21
+_PIECE = 7_500  # blocks; what the rounds read and write fits into the L2 cache
 
 
 @random.words.kernel("numpy")
 def _words(k0: np.ndarray, k1: np.ndarray, step: np.ndarray, n: int, first: int = 0) -> np.ndarray:
-    """`random.words` piece by piece, in place."""
+    """As `random.words`, piece by piece and in place."""
     start, skipped = np.uint32(first // 2 % 2**32), first % 2
     words = np.empty((skipped + n + 1) // 2 * 2, dtype=np.uint32)
     fast = loops(_SAVED * n)
@@ -52,6 +52,6 @@ def _dropout_mask(
     k0: np.ndarray, k1: np.ndarray, step: np.ndarray, n: int, threshold: int, first: int = 0
 ) -> np.ndarray:
     """(bits >> 8) ≥ threshold is bits ≥ threshold · 2⁸."""
-    if threshold >= 2**24:  # nothing is kept
+    if threshold >= 2**24:  # everything is dropped
         return NotImplemented
     return random.words(k0, k1, step, n, first) >= np.uint32(threshold << 8)

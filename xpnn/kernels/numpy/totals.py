@@ -1,4 +1,4 @@
-"""What a step keeps account of: on the host a number can be looked at."""
+"""Sums and counters of a training step, with Python's control flow: on the host, reading a value costs nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpnn.training.totals import update_totals
 
 
 @update_totals.kernel("numpy")
-def _booked(
+def _update_totals(
     step: np.ndarray,
     clock: Any,
     loss: Any,
