@@ -152,6 +152,8 @@ def test_the_kernels_of_a_library_are_loaded_when_its_first_array_is_seen(
 
 
 def test_kernel_modules_are_named_after_libraries() -> None:
-    from xpnn.arrays.namespace import LIBRARIES
+    from xpnn.devices.libraries import LIBRARIES
 
-    assert {module.name for module in pkgutil.iter_modules(xpnn.kernels.__path__)} <= set(LIBRARIES)
+    assert {module.name for module in pkgutil.iter_modules(xpnn.kernels.__path__)} <= {
+        entry.module for entry in LIBRARIES.values()
+    }

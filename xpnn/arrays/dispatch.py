@@ -14,10 +14,10 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import os
 from collections.abc import Callable
 from typing import Any
 
+from xpnn import config
 from xpnn.arrays.namespace import Array, library_of
 
 
@@ -101,5 +101,5 @@ _loaded: set[str] = set()
 def _load_kernels(library: str) -> None:
     """Import xpnn/kernels/<library>.py if there is one: the only import that runs up the floors."""
     _loaded.add(library)  # first, because the kernels' own module may call what it accelerates
-    if os.environ.get("XPNN_KERNELS") != "0" and importlib.util.find_spec(f"xpnn.kernels.{library}") is not None:
+    if config.get("XPNN_KERNELS") != "0" and importlib.util.find_spec(f"xpnn.kernels.{library}") is not None:
         importlib.import_module(f"xpnn.kernels.{library}")

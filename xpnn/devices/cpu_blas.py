@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from xpnn import config
 from xpnn.errors import InputError
 
 #: What OpenBLAS calls its x86-64 kernels, by their instructions: 3 AVX-512, 2 AVX2, 1 older. Others are not judged.
@@ -74,9 +75,7 @@ def choice() -> Choice:
     Only what is certain: the user's own OPENBLAS_CORETYPE stands; a CPU with AVX-512 can run the SkylakeX kernels, and
     they are what OpenBLAS itself gives to any but Intel's, whose models it tells apart more finely.
     """
-    asked, forced = os.environ.get("XPNN_BLAS_CORE", "auto"), os.environ.get("OPENBLAS_CORETYPE")
-    if asked not in ("auto", "off"):
-        raise InputError(f"XPNN_BLAS_CORE is {asked!r}; expected auto or off")
+    asked, forced = config.get("XPNN_BLAS_CORE"), os.environ.get("OPENBLAS_CORETYPE")
     if _chosen is not None:
         return _chosen
     if forced:

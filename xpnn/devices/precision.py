@@ -1,4 +1,4 @@
-"""Whether a device can multiply matrices in the precision that was asked for."""
+"""Whether a device can multiply matrices in a given precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,24 @@ _CAPABILITY = (8, 0)  # from Ampere on: NVIDIA, "CUDA C++ Programming Guide", ar
 
 
 def check_precision(precision: str, place: Place, dtype: str) -> None:
-    """Raises InputError for a precision that is none, DeviceUnavailableError for one that cannot be had there."""
+    """Check that a precision can be used on a device.
+
+    Parameters
+    ----------
+    precision : {"fp32", "tf32", "bf16"}
+        The precision of matrix products.
+    place : Place
+        Where they are computed.
+    dtype : str
+        The dtype of the arrays.
+
+    Raises
+    ------
+    InputError
+        If the precision is not known, or not for arrays of this dtype.
+    DeviceUnavailableError
+        If the device has no such products.
+    """
     one_of("precision", precision, PRECISIONS)
     if precision == "fp32":
         return
@@ -24,8 +41,7 @@ def check_precision(precision: str, place: Place, dtype: str) -> None:
         raise DeviceUnavailableError(
             f"precision {precision} needs a GPU's tensor cores, and this is the CPU{reason}; {hint}"
         )
-    index = int(place.name.partition(":")[2] or 0)
-    capability = driver.capability(index)
+    capability = driver.capability(place.index)
     if capability < _CAPABILITY:
         has = ".".join(map(str, capability))
         raise DeviceUnavailableError(f"precision {precision}: {place.name} has compute capability {has}; {hint}")
