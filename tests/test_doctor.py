@@ -16,9 +16,9 @@ import pytest
 import xpnn
 from xpnn.cli import doctor as command
 from xpnn.cli.terminal.doctor_screen import hints_of
-from xpnn.devices import cpu_blas, probe
+from xpnn.devices import cpu_blas, driver, probe
 from xpnn.devices.driver import Stage
-from xpnn.devices.libraries import library
+from xpnn.devices.libraries import LIBRARIES
 from xpnn.devices.place import Place
 
 GOOD = tuple(
@@ -43,7 +43,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return stages.get(library, (absent, *GOOD[1:3]))
 
         monkeypatch.setattr(probe, "stages", found)
-        monkeypatch.setattr(command, "gpu_names", lambda: ("Some GPU", "Another"))
+        monkeypatch.setattr(driver, "gpu_names", lambda: ("Some GPU", "Another"))
         monkeypatch.setattr(command, "_why_plainly", lambda one: "")
         monkeypatch.setattr(command, "_cpu", lambda one: (Stage("cpu", True, "right values"), ["cpu"]))
 
@@ -166,7 +166,7 @@ def test_a_library_that_breaks_at_import(monkeypatch: pytest.MonkeyPatch) -> Non
         raise AttributeError("module compiled against another NumPy\nand more")
 
     monkeypatch.setattr(command, "find_place", broken)
-    stage, devices = command._cpu(library("numpy"))
+    stage, devices = command._cpu(LIBRARIES["numpy"])
     assert (stage.ok, stage.detail) == (False, "AttributeError: module compiled against another NumPy")
     assert stage.hint and devices == []
 

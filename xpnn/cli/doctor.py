@@ -19,7 +19,7 @@ from rich.console import Console
 from xpnn import config
 from xpnn.cli.terminal.doctor_screen import show
 from xpnn.devices import cpu_blas, probe
-from xpnn.devices.driver import Stage, gpu_names, one_line
+from xpnn.devices.driver import Stage, one_line
 from xpnn.devices.libraries import LIBRARIES, Library, gpu_libraries, library
 from xpnn.devices.libraries.checks import installed_distributions
 from xpnn.devices.place import find_place
@@ -96,7 +96,7 @@ def _library(one: Library) -> dict[str, Any]:
         cpu, devices = _cpu(one)
         stages.insert(1, cpu)
     if one.gpu_kind is not None and probe.first_failure([s for s in stages if s.name != "cpu"]) is None:
-        devices += [f"{one.gpu_kind}:{i}" for i in range(len(gpu_names()))]
+        devices += [f"{one.gpu_kind}:{i}" for i in range(len(one.gpu_names()))]
     version = found[0][1] if found else None
     return {
         "name": one.name,
@@ -167,7 +167,7 @@ def _gpu() -> dict[str, Any]:
         if failure is None:
             passed_over = f", while {probe.explain(failures)}" if failures else ""
             reason = f"{library(name).title} can use it{passed_over}"
-            found = {"usable": True, "library": name, "name": gpu_names()[0], "reason": reason}
+            found = {"usable": True, "library": name, "name": library(name).gpu_names()[0], "reason": reason}
             return found | {"plainly": _why_plainly(library(name))}
         failures.append((name, failure))
     reason = probe.explain(failures)

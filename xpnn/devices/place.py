@@ -14,6 +14,7 @@ from xpnn.arrays.namespace import Array, Namespace, device_of
 from xpnn.devices import probe
 from xpnn.devices.driver import one_line
 from xpnn.devices.libraries import LIBRARIES, Library, default_library, gpu_libraries, library, library_of_array
+from xpnn.devices.libraries.names import parse_device as parse_device
 from xpnn.devices.libraries.transfers import moved
 from xpnn.devices.libraries.transfers import to_numpy as to_numpy
 from xpnn.errors import DeviceUnavailableError, InputError
@@ -93,41 +94,6 @@ def _restored(name: str, kind: str, index: int, reason: str, fell_back: bool) ->
         ) from error
 
 
-def parse_device(device: str) -> tuple[str, int]:
-    """Split the name of a device.
-
-    Parameters
-    ----------
-    device : {"auto", "cpu", "cuda", "cuda:N"}
-        The name.
-
-    Returns
-    -------
-    tuple of (str, int)
-        "auto", "cpu" or "cuda", and the index.
-
-    Raises
-    ------
-    InputError
-        If this is not such a name.
-
-    Examples
-    --------
-    >>> parse_device("cuda:1")
-    ('cuda', 1)
-    """
-    kind, colon, index = device.partition(":")
-    gpus = sorted({str(library(name).gpu_kind) for name in gpu_libraries()})
-    names = ("auto", "cpu", *gpus)
-    numbered = ", ".join((*names, *(f"{gpu}:N" for gpu in gpus)))
-    if kind == "gpu":  # nearer to "cpu" in letters only
-        raise InputError(f"device: {device!r} is not one of {numbered}; did you mean {gpus[0]!r}?")
-    one_of("device", kind, names)
-    if colon and (kind not in gpus or not index.isdecimal()):
-        raise InputError(f"device: {device!r} is not one of {numbered} (N = 0, 1, …)")
-    return kind, int(index or 0)
-
-
 def find_place(device: str = "auto", backend: str = "auto", *, fallback: bool = True) -> Place:
     """Find the place with this device and library, or the nearest one that works.
 
@@ -161,8 +127,9 @@ def find_place(device: str = "auto", backend: str = "auto", *, fallback: bool = 
     one_of("backend", backend, ("auto", *LIBRARIES))
     named = None if backend == "auto" else library(backend)
     if kind not in ("auto", "cpu") and named is not None and named.gpu_kind != kind:
+        only = "the CPU" if named.gpu_kind is None else f"the CPU and {named.gpu_kind}"
         raise InputError(
-            f"backend {backend} computes on the CPU only, but device {device} was asked for; drop one of the two"
+            f"backend {backend} computes on {only} only, but device {device} was asked for; drop one of the two"
         )
     gpu_only = named is not None and not named.runs_on_cpu
     if kind == "cpu" and gpu_only:

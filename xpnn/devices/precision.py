@@ -36,11 +36,9 @@ def check_precision(precision: str, place: Place, dtype: str) -> None:
     if dtype != "float32":
         raise InputError(f"precision {precision} is for products of float32, not of {dtype}: give dtype='float32'")
     hint = "take fp32, or a GPU of compute capability 8.0 or later"
-    if not place.is_gpu:
-        reason = f" ({place.reason})" if place.fell_back else ""
-        raise DeviceUnavailableError(
-            f"precision {precision} needs a GPU's tensor cores, and this is the CPU{reason}; {hint}"
-        )
+    if place.kind != "cuda":
+        here = place.name if place.is_gpu else f"the CPU ({place.reason})" if place.fell_back else "the CPU"
+        raise DeviceUnavailableError(f"precision {precision} needs a GPU's tensor cores, and this is {here}; {hint}")
     capability = driver.capability(place.index)
     if capability < _CAPABILITY:
         has = ".".join(map(str, capability))

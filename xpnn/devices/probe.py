@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from xpnn.devices import driver
 from xpnn.devices.driver import Stage, one_line
 from xpnn.devices.libraries import Library, gpu_libraries, library
 from xpnn.devices.libraries.checks import Refusal, installed_distributions
@@ -53,15 +52,15 @@ def _stages(name: str, index: int) -> tuple[Stage, ...]:
     one = library(name)
     if one.gpu_kind is None:
         return (Stage("installed", False, f"{name} does not compute on a GPU", f"use {', '.join(gpu_libraries())}"),)
-    found = [_try(one, "installed", lambda: _installed(one)), *driver.stages(index)]
-    for stage, check in (("import", one.import_on_gpu), ("kernel", _kernel), ("matmul", _matmul), ("graph", _graph)):
+    found = [_try(one, "installed", lambda: _installed(one)), *one.driver_stages(index)]
+    for stage, check in _CHECKS.items():
         failed = next((earlier.name for earlier in found if earlier.ok is False), None)
         if stage == "graph" and one.runner(one.gpu_kind) != "cuda_graph":
             found.append(Stage(stage, None, f"not needed: {one.title} compiles whole programs itself"))
         elif failed is not None:
             found.append(Stage(stage, None, f"not tried: {failed} failed"))
         else:
-            found.append(_try(one, stage, check if stage == "import" else functools.partial(check, one, index)))
+            found.append(_try(one, stage, functools.partial(check, one, index)))
     return tuple(found)
 
 
@@ -145,6 +144,10 @@ def _installed(one: Library) -> str:
     return ", ".join(" ".join(found) for found in installed_distributions(one.distributions)) or "found"
 
 
+def _import(one: Library, index: int) -> str:
+    return one.import_on_gpu()
+
+
 def _kernel(one: Library, index: int) -> str:
     with one.on_gpu(index) as array:
         return _same((array([0.0, 1.0, 2.0]) * 2 + 1).tolist(), [1.0, 3.0, 5.0])
@@ -166,6 +169,12 @@ def _same(got: list[Any], expected: list[Any]) -> str:
     return "right values"
 
 
+_CHECKS: dict[str, Callable[[Library, int], str]] = {
+    "import": _import,
+    "kernel": _kernel,
+    "matmul": _matmul,
+    "graph": _graph,
+}
 _HINTS = (  # a pattern in the error, and the hint; the first that matches
     (
         "insufficient.?driver|driver version is insufficient|driver .*too old",

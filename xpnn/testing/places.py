@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 
 from xpnn.devices import probe
-from xpnn.devices.driver import gpu_names
 from xpnn.devices.libraries import LIBRARIES, gpu_libraries
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import DeviceUnavailableError
@@ -26,7 +25,7 @@ def usable_places() -> list[Place]:
             with contextlib.suppress(DeviceUnavailableError):  # installed but broken: `xpnn doctor` shows the reason
                 places.append(find_place("cpu", name))
     for name in gpu_libraries():
-        for index in range(len(gpu_names())):
+        for index in range(len(LIBRARIES[name].gpu_names())):
             if probe.first_failure(probe.stages(name, index)) is None:
                 places.append(find_place(f"{LIBRARIES[name].gpu_kind}:{index}", name, fallback=False))
     return places

@@ -7,7 +7,7 @@ else in xpnn names a library.
 from __future__ import annotations
 
 from xpnn.arrays.namespace import Array, array_namespace, library_of
-from xpnn.devices.libraries.base import Library
+from xpnn.devices.libraries.base import Library as Library
 from xpnn.devices.libraries.cupy import CuPy
 from xpnn.devices.libraries.jax import Jax
 from xpnn.devices.libraries.numpy import NumPy

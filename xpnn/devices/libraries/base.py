@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from xpnn.arrays.namespace import Array, Namespace, namespace
+from xpnn.devices import driver
 
 #: The names that `Library.runner` may return; `xpnn.training.runners.select` has a class for each.
 RUNNERS = ("eager", "jax_jit", "torch_via_numpy", "cuda_graph")
@@ -153,6 +154,14 @@ class Library:
         return "eager"
 
     # -- GPUs: only for a library with `gpu_kind` ---------------------------------------------------------------------
+
+    def gpu_names(self) -> tuple[str, ...]:
+        """Return the names of the GPUs that the library may use."""
+        return driver.gpu_names()
+
+    def driver_stages(self, index: int) -> tuple[driver.Stage, ...]:
+        """Return the stages "driver" and "device" of the probe, without importing the library."""
+        return driver.stages(index)
 
     def install_hint(self) -> str:
         """Return how to install the library for the GPU of this machine."""

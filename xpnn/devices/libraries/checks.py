@@ -1,4 +1,4 @@
-"""What the classes of several libraries share: checks on a GPU, hints for installation, recording without a collector."""
+"""What the classes of several libraries share: why a check fails, hints for installation, recording."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 from xpnn.arrays.matmul import matmul
 from xpnn.devices.buffers import overwrite
 from xpnn.devices.driver import one_line
-from xpnn.devices.libraries.base import GraphRecorder as Recorder
+from xpnn.devices.libraries.base import GraphRecorder
 from xpnn.devices.place import Place, current, to_numpy
 from xpnn.training.runners.base import compute_scope
 
@@ -27,7 +27,7 @@ class EagerReplay:
         return contextlib.nullcontext()
 
 
-def recorder_for(place: Place) -> Recorder:
+def recorder_for(place: Place) -> GraphRecorder:
     """Return the graph recorder of a place.
 
     Parameters
