@@ -108,7 +108,7 @@ for dtype in ("int64", "int32", "uint8"):
 
 def test_a_step_on_integers_never_waits_for_the_device() -> None:
     strict = pytest.importorskip("array_api_strict")
-    place = Place("strict", strict.Device("device1"), "device1")
+    place = Place("strict", strict.Device("device1"), "cpu", 1)
     loss, optimizer, network = nn.CrossEntropyLoss(), optim.Adam(), model(padding=1)
     state = upload(first_state(network, loss, (), 0), place, "float32")
     state = state._replace(optimizer=optimizer.init(tree.trained(state.params)))

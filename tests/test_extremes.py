@@ -34,7 +34,7 @@ def slopes(layer: Any, x: np.ndarray, backend: Backend, dtype: str = "float32") 
 
 def key_on(backend: Backend) -> random.Key:
     words = random.key(0, "dropout")
-    return tree.map(lambda x: backend.array(random.lanes(x, backend.library)), words)
+    return tree.map(lambda x: backend.array(random.lanes(x, backend.place.lib.lane_dtype)), words)
 
 
 # The row is (s, −s, 0). Each loss with its target, and its value and gradient as formulas in s.

@@ -77,7 +77,7 @@ def test_pieces_are_the_rows_in_their_order(little: None) -> None:
 
 
 def test_what_there_is_room_for_lies_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, data, dtypes = Place("numpy", "elsewhere", "cuda:0"), Data(X, Y, None), ("float32", None, None)
+    place, data, dtypes = Place("numpy", "elsewhere", "cuda", 0), Data(X, Y, None), ("float32", None, None)
     monkeypatch.setattr(data_feed, "to_place", lambda x, *place, **how: x.astype(how["dtype"] or x.dtype))
     monkeypatch.setattr(data_feed, "give_back", lambda place: None)
     for free, kind in ((None, Resident), (40 * ROW / 0.7 + 1, Resident), (40 * ROW / 0.7 - 1, Streamed)):
@@ -254,7 +254,7 @@ def test_the_largest_batch_that_fits_is_named(monkeypatch: pytest.MonkeyPatch, m
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 2048)
     tried: list[int] = []
     with pytest.raises(DeviceMemoryError) as raised:
-        ensure_batch_fits(Place("numpy", "cpu", "cuda:1"), limited(most, tried), 1000)
+        ensure_batch_fits(Place("numpy", "cpu", "cuda", 1), limited(most, tried), 1000)
     text = str(raised.value)
     assert text.startswith("cuda:1 has too little memory for batches of 1000 rows: 1000 bytes more were needed")
     assert "2 KiB are free" in text and "\n" not in text
@@ -271,10 +271,10 @@ def test_what_is_free_again_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
     most = [10]
     monkeypatch.setattr(batch_memory, "give_back", lambda place: most.__setitem__(0, 1000))
-    ensure_batch_fits(Place("numpy", "cpu", "cuda:0"), lambda rows: limited(most[0], tried)(rows), 1000)
+    ensure_batch_fits(Place("numpy", "cpu", "cuda", 0), lambda rows: limited(most[0], tried)(rows), 1000)
     assert tried == [1000, 1000]
     with pytest.raises(ZeroDivisionError):
-        ensure_batch_fits(Place("numpy", "cpu", "cuda:0"), lambda rows: 1 // 0, 1000)
+        ensure_batch_fits(Place("numpy", "cpu", "cuda", 0), lambda rows: 1 // 0, 1000)
 
 
 def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,9 +294,9 @@ def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: seen.append(len(alive)) or 100)
     with pytest.raises(DeviceMemoryError, match="batches of 3 rows fit"):
-        ensure_batch_fits(Place("numpy", "cpu", "cuda:0"), step, 16)
+        ensure_batch_fits(Place("numpy", "cpu", "cuda", 0), step, 16)
     try:
-        with batch_memory.device_scope(Place("numpy", "cpu", "cuda:0")):
+        with batch_memory.device_scope(Place("numpy", "cpu", "cuda", 0)):
             step(16)
     except DeviceMemoryError as error:
         assert "take smaller batches" in str(error) and not alive
@@ -306,7 +306,7 @@ def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_step_is_tried_before_the_first_on_a_gpu(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """And leaves nothing behind: the state is as it was."""
     runs = []
-    for name in ("cpu", "cuda:0"):
+    for kind in ("cpu", "cuda"):
         run = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(1e-2), device=backend.place, ema=0.9)
         run.predict(X)
         place = run._engine.place
@@ -317,9 +317,9 @@ def test_a_step_is_tried_before_the_first_on_a_gpu(backend: Backend, monkeypatch
             tried.append(step(size))
 
         monkeypatch.setattr("xpnn.training.engine.ensure_batch_fits", make)
-        run._engine.place = Place(place.library, place.device, name)
+        run._engine.place = Place(place.library, place.device, kind)
         run.fit(X, Y, batch_size=16, epochs=2)
-        assert len(tried) == (name != "cpu")
+        assert len(tried) == (kind != "cpu")
         runs.append(nn_leaves(run))
     assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
 
@@ -334,7 +334,7 @@ def test_a_batch_too_large_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(EagerRunner, "try_step", try_step)
     run = trainer()
     run.predict(X)
-    run._engine.place = Place("numpy", "cpu", "cuda:0")
+    run._engine.place = Place("numpy", "cpu", "cuda", 0)
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 100)
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: None)
     with pytest.raises(DeviceMemoryError, match="batches of 11 rows fit"):
@@ -344,7 +344,7 @@ def test_a_batch_too_large_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
 
 def test_memory_that_runs_out_later_is_one_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 3 * 2**20)
-    gpu, host = Place("numpy", "cpu", "cuda:0"), find_place("cpu", "numpy")
+    gpu, host = Place("numpy", "cpu", "cuda", 0), find_place("cpu", "numpy")
     told = "cuda:0 ran out of memory: 1 GiB more were needed, 3 MiB are free; take smaller batches"
     with pytest.raises(DeviceMemoryError, match=told), batch_memory.device_scope(gpu):
         raise MemoryError("Unable to allocate 1.00 GiB for an array")

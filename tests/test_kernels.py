@@ -152,6 +152,9 @@ def test_the_kernels_of_a_library_are_loaded_when_its_first_array_is_seen(
 
 
 def test_kernel_modules_are_named_after_libraries() -> None:
-    from xpnn.arrays.namespace import LIBRARIES
+    from xpnn.devices.libraries import LIBRARIES
 
-    assert {module.name for module in pkgutil.iter_modules(xpnn.kernels.__path__)} <= {*LIBRARIES, "common"}
+    assert {module.name for module in pkgutil.iter_modules(xpnn.kernels.__path__)} <= {
+        "common",
+        *(entry.module for entry in LIBRARIES.values()),
+    }

@@ -477,7 +477,7 @@ def test_a_batch_too_large_is_told_and_the_one_that_is_named_trains(monkeypatch:
     model, tried = nn.MLP(64, 10, (4096,)), Trainer(nn.Linear(64, 10), nn.CrossEntropyLoss(), optim.SGD(), device=place)
     tried.fit(x, y, batch_size=64)  # what is allocated once, is
     if REHEARSED:
-        place = Place("numpy", "cpu", "cuda:0")
+        place = Place("numpy", "cpu", "cuda", 0)
         refuse_more_than(1000, monkeypatch)
     with at_most(place, 128 * 2**20):
         with pytest.raises(DeviceMemoryError) as raised:

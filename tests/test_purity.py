@@ -106,7 +106,7 @@ def test_a_training_step_never_waits_for_the_device(optimizer: optim.Optimizer, 
     strict = pytest.importorskip("array_api_strict")
     from xpnn.devices.place import Place
 
-    place = Place("strict", strict.Device("device1"), "device1")
+    place = Place("strict", strict.Device("device1"), "cpu", 1)
     loss: nn.Loss = nn.CrossEntropyLoss() if labels else nn.MSELoss()
     metrics = (Accuracy(),)
     model = network()
@@ -131,7 +131,7 @@ def test_a_metric_never_waits_for_the_device(case: MetricCase, weighted: bool) -
     strict = pytest.importorskip("array_api_strict")
     from xpnn.devices.place import Place
 
-    place = Place("strict", strict.Device("device1"), "device1")
+    place = Place("strict", strict.Device("device1"), "cpu", 1)
     weight = np.ones(41) if weighted else None
     sums, *batch = upload((case.metric.init(), case.prediction, case.target, weight), place, "float32")
     with sync_guard():

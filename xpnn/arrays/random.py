@@ -59,9 +59,9 @@ def key(seed: int, purpose: str) -> Key:
     return Key((k0, k1), np.zeros(1, dtype=np.uint32))
 
 
-def lanes(words: np.ndarray, library: str) -> np.ndarray:
-    """The same 32 bits in the integer type that `library` can compute with; `words` are `uint32`, on the host."""
-    return words.view(np.int32) if library == "torch" else words
+def lanes(words: np.ndarray, dtype: str) -> np.ndarray:
+    """The same 32 bits in the integer dtype in which a library computes them; `words` are `uint32`, on the host."""
+    return words.view(dtype)
 
 
 def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from xpnn import config
 from xpnn.data.files import read_idx
 from xpnn.errors import DataFormatError, DownloadError, InputError
 
@@ -70,7 +71,7 @@ def read(data_dir: Path | None, progress: Progress | None = None) -> tuple[list[
                 "or omit data_dir to download them"
             )
         return [read_idx(found[name], sha256) for name, sha256 in FILES.items()], folder
-    if named := os.environ.get("XPNN_DATA_DIR"):
+    if named := config.get("XPNN_DATA_DIR"):
         folder, found = locate(Path(named))
         if len(found) == len(FILES):
             return [read_idx(found[name], sha256) for name, sha256 in FILES.items()], folder
@@ -122,7 +123,7 @@ def _cached(path: Path | None, folder: Path, name: str, progress: Progress | Non
             return _download(url, folder, name, progress)
         except (OSError, ValueError) as error:  # whatever the error, try the next mirror
             reasons.append(f"  {url}: {_reason(error)}")
-    named = os.environ.get("XPNN_DATA_DIR")
+    named = config.get("XPNN_DATA_DIR")
     raise DownloadError(
         f"{name}.gz could not be downloaded:\n"
         + "\n".join(reasons)

@@ -157,10 +157,8 @@ def choose_place(device: str, backend: str, fallback: bool, precision: str) -> P
     place = find_place(device, backend, fallback=fallback)
     if place.fell_back:
         print_stderr(f"{place.reason}. The CPU does the work, with {place.library}.")
-    if place.library == "jax" and precision == "fp64":
-        import jax
-
-        jax.config.update("jax_enable_x64", True)
+    if precision == "fp64":
+        place.lib.enable_float64()
     dtype, products = PRECISIONS[precision]
     check_precision(products, place, dtype)
     return place

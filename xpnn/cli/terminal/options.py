@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
+from xpnn.devices.libraries import LIBRARIES
 from xpnn.errors import InputError
 
 Run = Annotated[Path, typer.Argument(help="A folder that train --output wrote.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute.")]
 Backend = Annotated[
-    str, typer.Option(metavar="auto|numpy|cupy|torch|jax|strict", help="The array library to compute with.")
+    str, typer.Option(metavar="|".join(("auto", *LIBRARIES)), help="The array library to compute with.")
 ]
 NoFallback = Annotated[bool, typer.Option("--no-fallback", help="Fail where the GPU asked for is missing.")]
 DataDir = Annotated[str | None, typer.Option(help="Folder with the MNIST files.")]

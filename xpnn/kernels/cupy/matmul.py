@@ -6,12 +6,12 @@ A factor that is rounded to bfloat16 is an array of its bits, as uint16; `factor
 from __future__ import annotations
 
 import functools
-import os
 import warnings
 from typing import Any
 
 import numpy as np
 
+from xpnn import config
 from xpnn.arrays.matmul import current_precision, matmul
 from xpnn.arrays.namespace import array_namespace
 from xpnn.devices.buffers import address_of
@@ -130,7 +130,7 @@ def _works(device: int, dtype: str, compute: int, epilogue: int) -> bool:
 
     Tried on whole numbers so small that no precision rounds them.
     """
-    if os.environ.get("XPNN_LT") == "0":
+    if config.get("XPNN_LT") == "0":
         return False
     try:
         return _tried(dtype, compute, epilogue)

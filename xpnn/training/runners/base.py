@@ -67,7 +67,7 @@ def upload(host: Tree, place: Place, dtype: str) -> Tree:
     def put(x: np.ndarray) -> Array:
         x = np.asarray(x)
         if x.dtype == np.uint32:
-            return to_place(random.lanes(x, place.library), place)
+            return to_place(random.lanes(x, place.lib.lane_dtype), place)
         if x.dtype.kind != "f":
             return to_place(x, place)
         with np.errstate(over="ignore"):
@@ -104,25 +104,24 @@ def written(state: State, fields: dict[str, Tree], job: Job) -> State:
 
 
 def compute_scope(place: Place, precision: str = "fp32") -> contextlib.AbstractContextManager[Any]:
-    """How steps are computed there: products in this precision; torch records no tape; NumPy does not warn of overflow,
-    because `Totals` reports what is not finite; JAX multiplies in true float32 where nobody says otherwise, as its
-    default on a GPU is TF32 (jax-ml/jax#18934).
+    """Return the context in which steps are computed.
+
+    Parameters
+    ----------
+    place : Place
+        Where they are computed.
+    precision : str, default "fp32"
+        The precision of matrix products.
+
+    Returns
+    -------
+    context manager
+        It sets what the library needs: no tape (torch), no warnings of overflow (NumPy: `Totals` reports what is not
+        finite), products in true float32 (JAX).
     """
-    if precision != "fp32":
-        both = contextlib.ExitStack()
-        both.enter_context(compute_scope(place))
-        both.enter_context(matmul_precision(precision))
-        return both
-    match place.library:
-        case "torch":
-            import torch
-
-            return torch.no_grad()
-        case "jax":
-            import jax
-
-            return jax.default_matmul_precision("highest")
-        case "numpy" | "strict":
-            return np.errstate(all="ignore")
-        case _:
-            return contextlib.nullcontext()
+    if precision == "fp32":
+        return place.lib.compute_scope()
+    both = contextlib.ExitStack()
+    both.enter_context(place.lib.compute_scope())
+    both.enter_context(matmul_precision(precision))
+    return both

@@ -17,9 +17,10 @@ from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
 from xpnn.devices.buffers import memory_fingerprint, overwrite
 from xpnn.devices.driver import one_line
+from xpnn.devices.libraries.base import GraphRecorder as Recorder
 from xpnn.devices.place import Place, to_numpy
 from xpnn.training.runners.base import Job, Step, compute_scope, copied
-from xpnn.training.runners.capture import Recorder, recorder_for
+from xpnn.training.runners.capture import recorder_for
 from xpnn.training.runners.eager import EagerRunner
 from xpnn.training.state import Data, State
 

@@ -30,7 +30,7 @@ class TorchViaNumpyRunner(EagerRunner):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        self._numpy = EagerRunner(job._replace(place=find_place("cpu", "numpy")))
+        self._numpy = EagerRunner(job._replace(place=find_place("cpu")))
         self._pools = threadpoolctl.ThreadpoolController().select(user_api="blas")
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
