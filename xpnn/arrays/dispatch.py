@@ -15,7 +15,8 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from xpnn.arrays.namespace import Array, library_of
@@ -93,6 +94,18 @@ def _library(first: Array | list[Array]) -> str:
     if library not in _loaded:
         _load_kernels(library)
     return library
+
+
+@contextmanager
+def reference_only() -> Iterator[None]:
+    """Inside, only the reference code runs, as with XPNN_KERNELS=0; this holds for all threads."""
+    global _library
+    before = _library
+    _library = lambda first: ""  # noqa: E731  # no kernel is registered under this name
+    try:
+        yield
+    finally:
+        _library = before
 
 
 _loaded: set[str] = set()

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from xpnn.cli import check, doctor, evaluate, plot, predict, reproduce, train
+from xpnn.cli import check, doctor, evaluate, explain, plot, predict, reproduce, train
 from xpnn.cli.terminal.console import close_quietly, print_stderr
 from xpnn.cli.terminal.options import with_option_names
 from xpnn.devices import cpu_blas
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 for command in (train.train, evaluate.evaluate, predict.predict, plot.plot, check.check, doctor.doctor):
     app.command()(command)
+app.command("explain")(explain.explain_step)
 app.command("recipes")(reproduce.list_recipes)
 app.command()(reproduce.reproduce)
 

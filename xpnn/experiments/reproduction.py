@@ -23,7 +23,7 @@ def reproduce(
     data_dir: str | None = None,
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
-    hooks: Hooks = Hooks(),  # noqa: B008 (frozen)
+    hooks: Hooks = Hooks(),
     on_seed: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train a recipe, one network for each of its seeds, and compare with what is published.

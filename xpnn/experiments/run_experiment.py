@@ -101,7 +101,7 @@ def run(
     backend: str = "auto",
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
-    hooks: Hooks = Hooks(),  # noqa: B008 (frozen)
+    hooks: Hooks = Hooks(),
 ) -> RunResult:
     """Build an experiment from its settings, train it, save it and test it: what `xpnn train` does.
 

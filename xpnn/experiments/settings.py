@@ -46,20 +46,21 @@ _SCHEDULES = ("constant", "step", "exponential", "inverse-time", "polynomial", "
 class Settings:
     """All that decides an experiment but the device: data, network, loss, optimizer, epochs and seed.
 
-        A setting is the option of `xpnn train` with the same name and ``_`` for ``-``. None means a default that depends on
-        the data or on other settings, see `complete`. `recipe` only records a name: `from_recipe` reads the recipe.
+    A setting is the option of `xpnn train` with the same name and ``_`` for ``-``. None means a default that depends
+    on the data or on other settings, see `complete`. `recipe` only records a name: `from_recipe` reads the recipe.
 
     {parameters}
-        Raises
-        ------
-        InputError
-            If a value is not allowed, or two settings contradict each other.
 
-        Examples
-        --------
-        >>> from xpnn.experiments import Settings
-        >>> Settings(hidden="32,16", optimizer="sgd", lr=0.1).complete(rows=1000).batch_size
-        32
+    Raises
+    ------
+    InputError
+        If a value is not allowed, or two settings contradict each other.
+
+    Examples
+    --------
+    >>> from xpnn.experiments import Settings
+    >>> Settings(hidden="32,16", optimizer="sgd", lr=0.1).complete(rows=1000).batch_size
+    32
     """
 
     dataset: str = option("digits", "digits, mnist, xor, or a .csv file with a header row.", is_argument=True)
@@ -92,7 +93,7 @@ class Settings:
     lr: float | None = option(None, "Learning rate. [default: the optimizer's own]", range=options.POSITIVE)
     momentum: float | None = option(None, "Momentum of sgd, rmsprop and muon. [default: 0.9 for sgd]")
     betas: str | None = option(
-        None, "Decay rates of the averages of adam, adamw, nadam and lion, as 0.9,0.999. [default: the optimizer's own]"
+        None, "Decay rates of adam, adamw, nadam and lion, as 0.9,0.999. [default: the optimizer's own]"
     )
     weight_decay: float | None = option(None, "Weight decay. [default: the optimizer's own]")
     clip_norm: float | None = option(None, "Largest norm of the gradient.", range=options.POSITIVE)
@@ -198,7 +199,7 @@ class Settings:
 
 
 Settings.__doc__ = (Settings.__doc__ or "").replace(
-    "{parameters}\n", parameters_section(Settings, Settings.__annotations__)
+    "    {parameters}\n", parameters_section(Settings, Settings.__annotations__)
 )
 
 

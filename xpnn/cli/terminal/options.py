@@ -8,7 +8,7 @@ import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,11 +41,9 @@ def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
     generated = []
     for name, described in options_of(Settings).items():
         kind = typer.Argument if described.is_argument else typer.Option
-        annotation = Annotated[types[name], kind(metavar=described.metavar, help=described.help)]
         default = Settings.__dataclass_fields__[name].default
-        generated.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        )
+        info = kind(default, metavar=described.metavar, help=described.help)
+        generated.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=types[name]))
     parameters = [first, *generated, *(parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own)]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
