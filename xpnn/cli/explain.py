@@ -129,7 +129,7 @@ def _print(console: Console, found: Explanation, steps: tuple[Step, ...], *, in_
     update = f"parameter -= {found.lr:g} · gradient"
     print_line(console, f"The loss is {found.loss:.4f}, and {found.loss_after:.4f} after the update {update}.")
     stop = next((step for step in steps if step.name == "Linear"), steps[0]).forward_source
-    print_line(console, "To step through this code in a debugger (n: next line, s: step into, p NAME: print):")
+    print_line(console, "To step through it in a debugger (n: next line, s: step into, p NAME: print):")
     command = f'XPNN_KERNELS=0 python -m pdb -c "b {stop.file}:{stop.body}" -c c -m xpnn train --epochs 1'
     console.print(Text(command, "bold"), soft_wrap=True)  # one line, so that it can be copied
 
@@ -146,7 +146,7 @@ def _print_step(console: Console, step: Step) -> None:
         formulas.add_row("", Text(str(source), "dim"))
     _print_indented(console, formulas)
     table = make_table()
-    room = min(90, console.width - 40)
+    room = min(90, console.width - 41)
     for title, width in (("array", 11), ("shape", 9), ("first values", room), ("error", 7)):
         table.add_column(title, min_width=width, no_wrap=True)
     for name, array in step.arrays.items():
@@ -189,7 +189,7 @@ def _beside(gradient: Gradient) -> Table:
 
 
 def _print_indented(console: Console, part: Table | Text) -> None:
-    console.print(Padding(part, (0, 0, 0, 2)))
+    console.print(Padding(part, (0, 0, 0, 2), expand=False))
 
 
 def _values(array: np.ndarray, room: int) -> str:

@@ -87,8 +87,9 @@ def parameters_section(settings: Any, types: dict[str, str]) -> str:
     lines = ["    Parameters", "    ----------"]
     for field in dataclasses.fields(settings):
         described: Option = field.metadata[_KEY]
-        choices = "{" + ", ".join(map(repr, described.choices)) + "}" if described.choices else types[field.name]
-        lines += [f"    {field.name} : {choices}, default {field.default!r}", f"        {described.help}"]
+        shown = described.metavar == "|".join(described.choices)  # a long list of choices has another metavar
+        kind = "{" + ", ".join(map(repr, described.choices)) + "}" if shown else types[field.name]
+        lines += [f"    {field.name} : {kind}, default {field.default!r}", f"        {described.help}"]
     return "\n".join(lines) + "\n"
 
 

@@ -15,6 +15,8 @@ from xpnn.experiments.run_experiment import Hooks
 from xpnn.experiments.settings import Settings
 from xpnn.training.trainer import Callback, Progress
 
+_NO_HOOKS = Hooks()
+
 
 def reproduce(
     recipe: Recipe,
@@ -23,7 +25,7 @@ def reproduce(
     data_dir: str | None = None,
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
-    hooks: Hooks = Hooks(),
+    hooks: Hooks = _NO_HOOKS,
     on_seed: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train a recipe, one network for each of its seeds, and compare with what is published.

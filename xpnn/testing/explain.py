@@ -42,8 +42,12 @@ class Source(NamedTuple):
         return f"{self.file}:{self.first}-{self.last}"
 
     def read(self) -> list[str]:
-        """The lines themselves."""
-        return (ROOT / self.file).read_text(encoding="utf-8").splitlines()[self.first - 1 : self.last]
+        """The lines themselves; [] for code without a file."""
+        return (
+            []
+            if not self.first
+            else (ROOT / self.file).read_text(encoding="utf-8").splitlines()[self.first - 1 : self.last]
+        )
 
 
 class Gradient(NamedTuple):
@@ -85,7 +89,7 @@ class Step:
     forward_source, backward_source : Source
         Where the code that ran stands.
     arrays : dict of str to ndarray
-        "x", the parameters (of the loss: "target"), "y" and "dy".
+        "x", the parameters by name, "y" and "dy"; of the loss "prediction", "target" and "loss".
     gradients : tuple of Gradient
         "dx" and those of the parameters.
     """
@@ -162,8 +166,8 @@ def explain(
     >>> from xpnn.testing.explain import explain
     >>> model = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
     >>> explanation = explain(model, nn.CrossEntropyLoss(), np.ones((4, 3)), np.array([0, 1, 0, 1]))
-    >>> [(step.name, step.arrays["y"].shape) for step in explanation.steps]
-    [('Linear', (4, 2)), ('Tanh', (4, 2)), ('CrossEntropyLoss', ())]
+    >>> [(step.name, step.arrays["y"].shape) for step in explanation.steps[:-1]]
+    [('Linear', (4, 2)), ('Tanh', (4, 2))]
     >>> explanation.steps[0].forward_formula, explanation.ok
     ('y = x @ weight + bias', True)
     """
@@ -192,7 +196,7 @@ def _explain(
     dy = loss.backward(constants, kept)
     last = len(layers)
     dprediction = _compare("dprediction", dy, partial(loss_from, last, params), inputs[-1])
-    arrays = {"prediction": inputs[-1], "target": target, "y": np.asarray(value)}
+    arrays = {"prediction": inputs[-1], "target": target, "loss": np.asarray(value)}
     steps = [_step(last, loss, arrays, (dprediction,))]
     new_params = list(params)
     for i in reversed(range(last)):
@@ -287,8 +291,11 @@ def _source(method: Callable[..., Any], half: int) -> Source:
         if isinstance(found, DispatchedPair):
             function = inspect.unwrap(found.reference[half])
             break
-    lines, first = inspect.getsourcelines(function)
+    try:
+        lines, first = inspect.getsourcelines(function)
+    except OSError:  # written in an interactive session
+        return Source("<no file>", 0, 0, 0)
     path = Path(inspect.getfile(function)).resolve()
     file = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
-    body = min(line for *_, line in function.__code__.co_lines() if line is not None and line > first)
-    return Source(file, first, first + len(lines) - 1, body)
+    below = [line for *_, line in function.__code__.co_lines() if line is not None and line > first]
+    return Source(file, first, first + len(lines) - 1, min(below, default=first))
