@@ -144,7 +144,7 @@ def test_a_saved_run_evaluates_and_predicts(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", digits.x_test[:5])
     assert saved.predict(tmp_path / "x.npy").labels == labels[:5]
     assert saved.samples().which == "held back from training" and len(saved.samples().labels) == 360
-    with pytest.raises(InputError, match="does not contain a run: it has no model.safetensors"):
+    with pytest.raises(InputError, match="does not contain a run: it has no model"):
         SavedRun.open(tmp_path)
 
 
@@ -177,9 +177,9 @@ def test_every_setting_is_an_option_with_its_help_and_default(
 
 
 def test_a_message_names_settings_in_python_and_options_on_the_command_line(run_command: Any) -> None:
-    with pytest.raises(InputError, match="^`batch_size`: -1 is not a whole number of at least 1, or 0 for all rows$"):
+    with pytest.raises(InputError, match=r"^`batch_size`: -1 is not a whole number of at least 1, or 0 for all rows$"):
         Settings(batch_size=-1)
-    with pytest.raises(InputError, match="^`label_smoothing` belongs to `loss` cross-entropy$"):
+    with pytest.raises(InputError, match=r"^`label_smoothing` belongs to `loss` cross-entropy$"):
         Settings(loss="mse", label_smoothing=0.1)
     text = "`label_smoothing` belongs to `loss` x, `output` and `other` stay"
     assert with_option_names(text) == "--label-smoothing belongs to --loss x, --output and `other` stay"

@@ -20,7 +20,8 @@ import xpnn
 from xpnn import nn, optim
 from xpnn.arrays import dispatch, random, tree
 from xpnn.data import load
-from xpnn.testing.explain import Explanation, explain, formula_of
+from xpnn.testing.explain import Explanation, explain
+from xpnn.testing.sources import formula_of
 
 ROOT = Path(xpnn.__file__).parents[1]
 DIGITS = load("digits")

@@ -13,35 +13,27 @@ from rich.table import Table
 from rich.text import Text
 
 from xpnn.cli.terminal.console import make_console, make_table, marks, print_line
-from xpnn.cli.terminal.options import Debug, Json
+from xpnn.cli.terminal.options import Debug, Json, takes_settings
 from xpnn.data.datasets import load
 from xpnn.errors import InputError
 from xpnn.experiments import Settings, factory
-from xpnn.nn.layers.activations import ACTIVATIONS
-from xpnn.nn.layers.containers import NORMS
-from xpnn.testing.explain import ROOT, Explanation, Gradient, Source, Step, explain
+from xpnn.testing.explain import Explanation, Gradient, Step, explain
 from xpnn.testing.report import GRADIENT
+from xpnn.testing.sources import ROOT, Source
 from xpnn.training.history import to_json
 from xpnn.version import __version__
 
 _ROWS = 4  # samples in the batch
 
 
+@takes_settings("hidden", "activation", "norm", "dropout", "seed", hidden="16", dropout="0")
 def explain_step(
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, as 32,16; '' for none.")] = "16",
-    activation: Annotated[
-        str, typer.Option(metavar="|".join(ACTIVATIONS), help="Activation of the hidden layers.")
-    ] = "relu",
-    norm: Annotated[
-        str, typer.Option(metavar="|".join(("none", *NORMS)), help="Normalization before each activation.")
-    ] = "none",
-    dropout: Annotated[str, typer.Option(help="Probability of dropping after each hidden layer.")] = "0",
-    seed: Annotated[int, typer.Option(help="Decides initial weights and dropout.")] = 0,
     layer: Annotated[
         str | None, typer.Option(metavar="N|NAME", help="Show one layer in detail, by number or by name.")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
+    **values: Any,
 ) -> None:
     """Show one training step, layer by layer.
 
@@ -49,11 +41,11 @@ def explain_step(
     finite differences beside the gradients. The reference code runs, as with XPNN_KERNELS=0; the file and the lines of
     each forward and backward are shown, so that you can read them, or step through them in a debugger.
     """
-    settings = Settings(hidden=hidden, activation=activation, norm=norm, dropout=dropout, seed=seed)
+    settings = Settings(**values)
     data = load("digits")
     front = factory.front(settings, data, data.x_train)
     model = factory.network(settings, data.x_train[0].size, len(data.classes), front)
-    found = explain(model, factory.loss(settings), data.x_train[:_ROWS], data.y_train[:_ROWS], seed=seed)
+    found = explain(model, factory.loss(settings), data.x_train[:_ROWS], data.y_train[:_ROWS], seed=settings.seed)
     steps = found.steps if layer is None else _chosen(found.steps, layer)
     if as_json:
         print(json.dumps(to_json(_facts(found, steps, in_detail=layer is not None))))
@@ -146,7 +138,7 @@ def _print_step(console: Console, step: Step) -> None:
         formulas.add_row("", Text(str(source), "dim"))
     _print_indented(console, formulas)
     table = make_table()
-    room = min(90, console.width - 41)
+    room = max(10, min(90, console.width - 41))
     for title, width in (("array", 11), ("shape", 9), ("first values", room), ("error", 7)):
         table.add_column(title, min_width=width, no_wrap=True)
     for name, array in step.arrays.items():

@@ -45,7 +45,7 @@ def reproduce(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only the results.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Train recipes, and compare the published figures with the measured ones.
+    """Train recipes and compare with the published figures.
 
     The exit status is 1 if a figure is not met.
     """

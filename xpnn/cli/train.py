@@ -21,7 +21,7 @@ from xpnn.experiments import Experiment, Hooks, Settings, factory, recipes, run
 from xpnn.training.history import to_json
 
 
-@takes_settings
+@takes_settings()
 def train(
     context: typer.Context,
     device: Device = "auto",

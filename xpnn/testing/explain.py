@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import xpnn
 from xpnn import nn
 from xpnn.arrays import random, tree
-from xpnn.arrays.dispatch import DispatchedPair, reference_only
+from xpnn.arrays.dispatch import reference_only
 from xpnn.arrays.tree import Tree
 from xpnn.testing.deviation_measures import differences
 from xpnn.testing.report import GRADIENT
+from xpnn.testing.sources import Source, configuration_of, formula_of, source_of
 
 ENTRIES = 200  # of each array that are compared with finite differences
-ROOT = Path(xpnn.__file__).parents[1]
-
-
-class Source(NamedTuple):
-    """Where a method stands.
-
-    file : str, relative to the folder that contains the package xpnn
-    first, last : int, its lines
-    body : int, the first line that runs when it is called: a debugger can stop there
-    """
-
-    file: str
-    first: int
-    last: int
-    body: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.first}-{self.last}"
-
-    def read(self) -> list[str]:
-        """The lines themselves; [] for code without a file."""
-        return (
-            []
-            if not self.first
-            else (ROOT / self.file).read_text(encoding="utf-8").splitlines()[self.first - 1 : self.last]
-        )
 
 
 class Gradient(NamedTuple):
@@ -239,63 +210,11 @@ def _step(i: int, part: Any, arrays: dict[str, np.ndarray], gradients: tuple[Gra
     return Step(
         i + 1,
         kind.__name__,
-        _configuration(part),
+        configuration_of(part),
         formula_of(inspect.getdoc(kind) or ""),
         formula_of(inspect.getdoc(kind.backward) or ""),
-        _source(kind.forward, 0),
-        _source(kind.backward, 1),
+        source_of(kind.forward, 0),
+        source_of(kind.backward, 1),
         arrays,
         gradients,
     )
-
-
-def _configuration(part: Any) -> str:
-    if not dataclasses.is_dataclass(part):
-        return repr(part)
-    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.repr}
-    defaults = {field.name: field.default for field in dataclasses.fields(part)}
-    changed = [f"{name}={value!r}" for name, value in values.items() if value != defaults[name]]
-    return f"{type(part).__name__}({', '.join(changed)})"
-
-
-#: Of a formula: y, y_j, y(p), y[i]; dx, dweight, ∂ℓ/∂z (not dy); the loss ℓ, ℓ_n.
-_LEFT_SIDES = (
-    r"(?<!\w)y(?:_\w+|\(\w\)|\[[^\]]*\])?",
-    r"(?<!\S)(?:d(?!y\b)|∂)\S*",
-    r"(?<!\w)ℓ(?:_\w+)?",  # noqa: RUF001
-)
-
-
-def formula_of(docstring: str) -> str:
-    """The first formula of a docstring, "y = …" if there is one; without a formula, its first sentence.
-
-    Examples
-    --------
-    >>> formula_of("Affine map y = x @ weight + bias, with x (batch, in_features).")
-    'y = x @ weight + bias'
-    """
-    head = " ".join(docstring.partition("\n\n")[0].split()).rstrip(".")
-    lines = [line for line in docstring.splitlines() if not line.lstrip().startswith((">>>", "..."))]
-    for left in _LEFT_SIDES:
-        for text in (head, *lines):
-            if found := re.search(f"{left} = .*", text):
-                return re.split(r"; (?!d)|\. |, with ", found[0])[0].rstrip(".")
-    return re.split("; see ", head)[0]
-
-
-def _source(method: Callable[..., Any], half: int) -> Source:
-    """Where the code of `method` stands; of a method that only calls a pair, where the pair's reference stands."""
-    function = inspect.unwrap(method)
-    for name in function.__code__.co_names:
-        found = function.__globals__.get(name)
-        if isinstance(found, DispatchedPair):
-            function = inspect.unwrap(found.reference[half])
-            break
-    try:
-        lines, first = inspect.getsourcelines(function)
-    except OSError:  # written in an interactive session
-        return Source("<no file>", 0, 0, 0)
-    path = Path(inspect.getfile(function)).resolve()
-    file = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
-    below = [line for *_, line in function.__code__.co_lines() if line is not None and line > first]
-    return Source(file, first, first + len(lines) - 1, min(below, default=first))

@@ -8,7 +8,7 @@ import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -24,30 +24,40 @@ Backend = Annotated[
     str, typer.Option(metavar="auto|numpy|cupy|torch|jax|strict", help="The array library to compute with.")
 ]
 NoFallback = Annotated[bool, typer.Option("--no-fallback", help="Fail if the requested GPU cannot be used.")]
-DataDir = Annotated[str | None, typer.Option(help="Folder with the MNIST files.")]
+DataDir = Annotated[str | None, typer.Option(help=options_of(Settings)["data_dir"].help)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
-def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for each field of `Settings`; it receives their values as keyword arguments.
+Command: TypeAlias = Callable[..., None]
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
-    They come after the context and before the command's own options. Typer reads them from the signature that is set
-    here, as if they were written in the function's parameters.
+
+def takes_settings(*names: str, **defaults: object) -> Callable[[Command], Command]:
+    """Give a command one option for each of these fields of `Settings`, or for all; it gets them as keyword arguments.
+
+    They come before the command's own options. Typer reads them from the signature that is set here, as if they were
+    written in the function's parameters. `defaults` replace the defaults of `Settings`.
     """
-    first, *own = inspect.signature(command, eval_str=True).parameters.values()
-    own = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
-    types = typing.get_type_hints(Settings)
-    generated = []
-    for name, described in options_of(Settings).items():
-        kind = typer.Argument if described.is_argument else typer.Option
-        default = Settings.__dataclass_fields__[name].default
-        info = kind(default, metavar=described.metavar, help=described.help)
-        generated.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=types[name]))
-    parameters = [first, *generated, *(parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own)]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
+
+    def decorate(command: Command) -> Command:
+        types = typing.get_type_hints(Settings)
+        generated = []
+        for name, described in options_of(Settings).items():
+            if names and name not in names:
+                continue
+            kind = typer.Argument if described.is_argument else typer.Option
+            default = defaults.get(name, Settings.__dataclass_fields__[name].default)
+            info = kind(default, metavar=described.metavar, help=described.help)
+            generated.append(inspect.Parameter(name, _KEYWORD, default=info, annotation=types[name]))
+        written = inspect.signature(command, eval_str=True).parameters.values()
+        own = [parameter for parameter in written if parameter.kind is not parameter.VAR_KEYWORD]
+        parameters = [*generated, *(parameter.replace(kind=_KEYWORD) for parameter in own)]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command
+
+    return decorate
 
 
 _SETTING = re.compile(r"`([a-z_]+)`")
