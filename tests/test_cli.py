@@ -229,7 +229,7 @@ def test_the_run_folder(run: Any, result: Any, tmp_path: Path) -> None:
         assert status == 0 and json.loads(out)["accuracy"] == facts["test_accuracy"]
 
     status, _, err = run("train", *FAST, "--output", folder)
-    assert status == 2 and "already holds a run" in err
+    assert status == 2 and "already contains a run" in err
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-8])
     status, _, err = run("evaluate", folder)
     assert status == 2 and "not a whole safetensors file" in err
@@ -250,7 +250,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cuda_without_a_gpu_falls_back_with_one_line(run: Any, no_gpu: None) -> None:
     status, out, err = run("train", *FAST, "--device", "cuda", "--quiet")
     assert status == 0 and "test accuracy" in out
-    assert err == f"xpnn: no GPU can be used: {WITHOUT_GPU}. The CPU does the work, with numpy.\n"
+    assert err == f"xpnn: no GPU can be used: {WITHOUT_GPU}. Using the CPU, with numpy.\n"
     status, out, err = run("train", *FAST, "--device", "cuda:1", "--json", "--quiet")
     facts = json.loads(out)
     assert (facts["backend"], facts["device"]) == ("numpy", "cpu") and WITHOUT_GPU in facts["device_reason"]
@@ -276,7 +276,7 @@ WRONG = [
     (("train", "--backend", "nump"), "did you mean 'numpy'"),
     (("train", "--device", "gpu"), "device: 'gpu' is not one of auto, cpu, cuda"),
     (("train", "--precision", "fp16"), "did you mean 'fp"),
-    (("train", "--precision", "bf17"), "'bf17' is not one of fp64, fp32, tf32, bf16"),
+    (("train", "--precision", "bf17"), "'bf17' is not one of fp32, tf32, bf16, fp64"),
     (("train", "digit"), "did you mean 'digits'"),
     (("train", "nowhere.csv"), "nowhere.csv"),
     (("train", "--epoch", "3"), "--epochs"),
@@ -286,7 +286,7 @@ WRONG = [
     (("train", "--lr", "0"), "--lr: 0.0 is not a number above 0"),
     (("train", "--lr", "nan"), "--lr: nan"),
     (("train", "--hidden", "a,b"), "--hidden: 'a,b' is not a list of whole numbers"),
-    (("train", "--hidden", "16,0"), "holds a width that is not in 1"),
+    (("train", "--hidden", "16,0"), "contains a width that is not in 1"),
     (("train", "--dropout", "1.0"), "p is 1.0"),
     (("train", "--dropout", "0.1,0.2,0.3"), "3 dropout rates for 2 hidden layers"),
     (("train", "--momentum", "0.9"), "--momentum belongs to --optimizer sgd"),
@@ -297,8 +297,8 @@ WRONG = [
     (("train", "--data-dir", "x"), "data_dir"),
     (("train", "mnist", "--data-dir", "/nowhere"), "/nowhere"),
     (("train", "--output", "/proc/nowhere"), "cannot write the --output folder '/proc/nowhere'"),
-    (("evaluate", "nowhere"), "'nowhere' holds no run"),
-    (("predict", "nowhere", "x.csv"), "'nowhere' holds no run"),
+    (("evaluate", "nowhere"), "'nowhere' does not contain a run"),
+    (("predict", "nowhere", "x.csv"), "'nowhere' does not contain a run"),
     (("predict", "nowhere"), "Missing argument 'file'"),
     (("trian",), "trian"),
 ]
@@ -394,7 +394,7 @@ def test_a_table_that_changed_since_is_not_taken_for_the_same(
     swapped = [",".join((kind, large, small)) for kind, small, large in (line.split(",") for line in lines)]
     table.write_text("\n".join(swapped) + "\n")
     status, _, err = run("evaluate", tmp_path / "run")
-    assert status == 2 and "is not the file of the training any more" in err
+    assert status == 2 and "has changed since the training" in err
     (tmp_path / "copy.csv").write_text(table.read_text())
     assert run("evaluate", tmp_path / "run", tmp_path / "copy.csv")[0] == 0
 

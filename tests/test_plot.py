@@ -92,10 +92,10 @@ def test_what_is_no_run_is_refused(run: Any, make_run: Any, tmp_path: Path) -> N
     (tmp_path / "empty").mkdir()
     for folder in ("nowhere", "empty"):
         status, out, err = run("plot", make_run(f"run of {folder}"), tmp_path / folder)
-        assert (status, out) == (2, "") and f"{folder}' holds no run" in err and len(err.splitlines()) == 1
+        assert (status, out) == (2, "") and f"{folder}' does not contain a run" in err and len(err.splitlines()) == 1
     assert not (tmp_path / "runs.png").exists()
     status, _, err = run("plot", make_run("young", []))
-    assert status == 2 and "no whole epoch yet" in err
+    assert status == 2 and "no epoch of this run has ended yet" in err
     for line in ("nonsense", "[1]", '{"epoch": "x"}'):
         (tmp_path / "young" / "history.jsonl").write_text(f'{{"epoch": 1, "loss": 1}}\n{line}\n')
         status, _, err = run("plot", tmp_path / "young")
@@ -115,7 +115,7 @@ def test_a_file_that_exists_is_not_written_over(run: Any, make_run: Any, tmp_pat
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "samples.png").write_text("mine")
     status, _, err = run("train", *FAST, "--output", tmp_path / "new", "--plot")
-    assert status == 2 and "already holds samples.png" in err
+    assert status == 2 and "already contains samples.png" in err
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["samples.png"]
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from xpnn import config
@@ -148,6 +149,18 @@ def _library(first: Array | list[Array]) -> str:
     if library not in _loaded:
         _load_kernels(library)
     return library
+
+
+@contextmanager
+def reference_only() -> Iterator[None]:
+    """Inside, only the reference code runs, as with XPNN_KERNELS=0; this holds for all threads."""
+    global _library
+    before = _library
+    _library = lambda first: ""  # noqa: E731  # no kernel is registered under this name
+    try:
+        yield
+    finally:
+        _library = before
 
 
 _loaded: set[str] = set()

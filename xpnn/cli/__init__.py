@@ -1,4 +1,4 @@
-"""The command `xpnn`: one file a subcommand. Its first act is to choose the BLAS kernels, before NumPy is imported."""
+"""The command `xpnn`: one file a subcommand. It chooses the BLAS kernels before NumPy is imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from xpnn.devices import cpu_blas
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status."""
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        As after the name of the command; None for those of the process.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
     cpu_blas.choose()
     from xpnn.cli.app import run
 

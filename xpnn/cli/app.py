@@ -1,4 +1,4 @@
-"""Where the subcommands meet, and every error becomes one line and an exit status.
+"""The subcommands together; every error becomes one line and an exit status.
 
 0 done; 1 the work failed; 2 usage or input; 3 device; 128 + n stopped by signal n (130: Ctrl-C, 143: SIGTERM).
 """
@@ -14,8 +14,9 @@ from typing import Any
 import typer
 
 from xpnn import config
-from xpnn.cli import check, doctor, evaluate, plot, predict, reproduce, train
+from xpnn.cli import check, doctor, evaluate, explain, plot, predict, reproduce, train
 from xpnn.cli.terminal.console import close_quietly, print_stderr
+from xpnn.cli.terminal.options import with_option_names
 from xpnn.errors import DeviceMemoryError, DeviceUnavailableError, InputError, XpnnError
 from xpnn.version import __version__
 
@@ -24,11 +25,12 @@ app = typer.Typer(
     help="One neural network, any array: train on NumPy, CuPy, PyTorch or JAX.",
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # it would take "[default: …]" for markup
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # it would read "[default: …]" as markup
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for command in (train.train, evaluate.evaluate, predict.predict, plot.plot, check.check, doctor.doctor):
     app.command()(command)
+app.command("explain")(explain.explain_step)
 app.command("recipes")(reproduce.list_recipes)
 app.command()(reproduce.reproduce)
 
@@ -47,7 +49,7 @@ def _options(
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status."""
+    """Run the command line and return the exit status."""
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     with warnings.catch_warnings():
         warnings.showwarning = _one_line
@@ -57,9 +59,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
             status = int(app(arguments, standalone_mode=False) or 0)
             sys.stdout.flush()
             return status
-        except BrokenPipeError:  # whoever read our output has enough, as in `| head`
+        except BrokenPipeError:  # the reader of our output has gone, as in `| head`
             close_quietly()
-            return 1  # as typer has it where it meets the closed pipe itself
+            return 1  # as typer does when it meets the closed pipe itself
         except Exception as error:
             if "--debug" in arguments and not isinstance(error, typer.TyperException):
                 traceback.print_exc()
@@ -68,14 +70,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    print_stderr(f"warning: {message}")
+    print_stderr(f"warning: {with_option_names(str(message))}")
 
 
 def _describe(error: Exception) -> str:
     if isinstance(error, typer.TyperException):
         text = f"{error.format_message()} (see xpnn --help)"
     elif isinstance(error, (XpnnError, OSError)):
-        text = str(error)
+        text = with_option_names(str(error))
     elif isinstance(error, MemoryError):
         text = f"not enough memory: {error}; try a smaller --batch-size or --hidden"
     else:

@@ -1,4 +1,4 @@
-"""xpnn check: does this machine compute what the formulas say?"""
+"""xpnn check: does this machine compute what the formulas state?"""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import json
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.progress import Progress
-from rich.table import Table
 from rich.text import Text
 
-from xpnn.cli.terminal.console import make_console, print_line, print_stderr
+from xpnn.cli.terminal.console import make_console, make_table, marks, print_line, print_stderr
 from xpnn.cli.terminal.options import Debug, Json
 from xpnn.devices.libraries import LIBRARIES
 from xpnn.testing import PlaceReport, Report
@@ -24,14 +22,14 @@ from xpnn.version import __version__
 
 
 def check(
-    only: Annotated[list[str] | None, typer.Option(help="A layer, loss or optimizer; may be repeated.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A layer, loss or optimizer; can be repeated.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Check that this machine computes what the formulas say.
+    """Check that this machine computes what the formulas state.
 
-    Every layer, loss and optimizer, on every library and device here, against NumPy's float64 and finite differences.
-    Exit status 1 where anything is out of tolerance.
+    Every layer, loss and optimizer, on every library and device of this machine, against NumPy's float64 and finite
+    differences. The exit status is 1 if anything is out of tolerance.
     """
     for library in LIBRARIES.values():
         with contextlib.suppress(Exception):  # absent or broken: `xpnn doctor` shows the reason
@@ -75,10 +73,9 @@ def _facts(names: list[str], reports: list[Report]) -> dict[str, object]:
 
 def _show(names: list[str], reports: list[Report]) -> None:
     console = make_console()
-    utf = console.encoding.lower().startswith("utf")
-    yes, no = ("✓", "✗") if utf else ("+", "x")
+    yes, no = marks(console)
     places = [label(place) for place in usable_places()]
-    table = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+    table = make_table()
     for title in ("", "gradient", "bits", "run", *places):
         table.add_column(title, no_wrap=True, justify="left" if title == "" else "right")
     for name, report in zip(names, reports, strict=True):
@@ -108,5 +105,5 @@ def _show(names: list[str], reports: list[Report]) -> None:
 
 
 def _worst(found: PlaceReport | None) -> str:
-    """The larger deviation of the two dtypes; "" where there is none."""
+    """The larger deviation of the two dtypes; "" if there is none."""
     return f"{max(found.ulps.values()):.1f}" if found is not None and found.ulps else ""

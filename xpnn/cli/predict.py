@@ -5,18 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
-from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Run, check_output
-from xpnn.data.datasets import read_features
-from xpnn.experiments import factory
+from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Run, check_output, choose_place
+from xpnn.experiments import SavedRun
 from xpnn.experiments.run_folder import SCHEMA_VERSION
-from xpnn.experiments.saved_run import SavedRun
 from xpnn.training.saving.atomic_write import write_whole
 
 
@@ -32,21 +28,16 @@ def predict(
 ) -> None:
     """Classify the rows of a file with a saved network.
 
-    The class of each row, and how probable it is.
+    Prints the class of each row, and its probability.
     """
-    saved, model, params = SavedRun.open(run)
+    saved = SavedRun.open(run)
     if output is not None:
         check_output(output)
-    shape = saved.input_shape
-    x = read_features(file, saved.features, math.prod(shape)).reshape(-1, *shape)
-    trainer, _ = saved.trainer(model, params, device, backend, not no_fallback)
-    probabilities = factory.probabilities(saved.settings, trainer.predict(x))
-    best = np.argmax(probabilities, axis=1)
-    rows = [
-        (i, saved.classes[label], round(float(p[label]), 6))
-        for i, (label, p) in enumerate(zip(best, probabilities, strict=True))
-    ]
-    score = "probability" if factory.gives_probabilities(saved.settings, len(saved.classes)) else "score"
+    samples = saved.read(file)
+    place = choose_place(device, backend, not no_fallback, saved.precision)
+    labels, scores, are_probabilities = saved.predict(samples, place)
+    rows = [(i, label, round(float(row.max()), 6)) for i, (label, row) in enumerate(zip(labels, scores, strict=True))]
+    score = "probability" if are_probabilities else "score"
     if as_json:
         facts = {
             "schema_version": SCHEMA_VERSION,

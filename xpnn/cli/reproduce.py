@@ -1,32 +1,27 @@
-"""xpnn recipes and xpnn reproduce: published networks, trained again, and what came of it."""
+"""xpnn recipes and xpnn reproduce: published networks, trained again."""
 
 from __future__ import annotations
 
 import json
-import statistics
-import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
-from xpnn.cli.terminal.console import make_console, pluralize, print_line, print_stderr
-from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback
+from xpnn.cli.terminal.console import make_console, make_table, marks, pluralize, print_line, print_stderr
+from xpnn.cli.terminal.downloads import DownloadDisplay
+from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, choose_place
 from xpnn.cli.terminal.progress import EpochDisplay
 from xpnn.cli.terminal.stopping import Stopping
 from xpnn.devices.place import Place
-from xpnn.experiments import factory, recipes
-from xpnn.experiments.recipes import Published, Recipe
-from xpnn.experiments.run import Experiment, prepare
-from xpnn.experiments.settings import Settings, choose_place
+from xpnn.experiments import Experiment, Hooks, Recipe, recipes
+from xpnn.experiments import reproduce as train_recipe
 from xpnn.training.history import to_json
 from xpnn.version import __version__
 
 
 def list_recipes(as_json: Json = False, debug: Debug = False) -> None:
-    """List the recipes, with the figures to meet."""
+    """List the recipes and the figures to meet."""
     found = [recipes.read(name) for name in recipes.names()]
     if as_json:
         rows = [asdict(recipe) for recipe in found]
@@ -37,7 +32,7 @@ def list_recipes(as_json: Json = False, debug: Debug = False) -> None:
         print_line(console, recipe.name)
         print_line(console, f"    {recipe.title}")
         for figure in recipe.published:
-            print_line(console, f"    {_words(figure.measure)}: {figure.said}")
+            print_line(console, f"    {_spaced(figure.measure)}: {figure.said}")
 
 
 def reproduce(
@@ -47,12 +42,12 @@ def reproduce(
     no_fallback: NoFallback = False,
     data_dir: DataDir = None,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the results.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only the results.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Train recipes: published against measured.
+    """Train recipes and compare with the published figures.
 
-    Exit status 1 where a figure is not met.
+    The exit status is 1 if a figure is not met.
     """
     chosen = [recipes.read(name) for name in names or recipes.names()]
     precisions = {recipe.train.get("precision", "fp32") for recipe in chosen}
@@ -63,12 +58,11 @@ def reproduce(
             if not quiet:
                 print_line(make_console(stderr=True), f"{recipe.name}: {recipe.title}")
             results += _train(recipe, place, data_dir, quiet, stopping)
-            if stopping.signal is not None:
+            if stopping.is_interrupted():
                 break
-    if stopping.signal is not None:
-        print_stderr(
-            f"stopped by a signal; {pluralize(len({row['recipe'] for row in results}), 'recipe')} of {len(chosen)} done"
-        )
+    if stopping.is_interrupted():
+        done = len({row["recipe"] for row in results})
+        print_stderr(f"stopped by a signal; {pluralize(done, 'recipe')} of {len(chosen)} done")
     if as_json:
         facts = {"schema_version": 1, "version": __version__, "backend": place.library, "device": place.name}
         print(json.dumps(to_json({**facts, "results": results})))
@@ -78,69 +72,44 @@ def reproduce(
 
 
 def _train(recipe: Recipe, place: Place, data_dir: str | None, quiet: bool, stopping: Stopping) -> list[dict[str, Any]]:
-    """One result for each published figure; of several seeds, each trains a network of its own."""
-    folder = data_dir if recipe.train["dataset"] == "mnist" else None
-    settings = Settings(**recipe.train, data_dir=folder)
-    factory.check(settings)
-    figures: list[dict[str, float]] = []
-    start = time.perf_counter()
-    for seed in range(recipe.seeds):
-        experiment = prepare(replace(settings, seed=seed), place, quiet=quiet)
-        if stopping.signal is not None:  # since the last training
-            break
+    console = make_console(stderr=True)
+    display = EpochDisplay(console, quiet=quiet or recipe.seeds > 1)
+
+    def on_start(experiment: Experiment) -> None:
+        downloads.stop()
+        display.stop()
         stopping.training(experiment.trainer)
-        quietly = quiet or recipe.seeds > 1
-        with EpochDisplay(experiment.epochs, len(experiment.rows), make_console(stderr=True), quiet=quietly) as display:
-            experiment.fit([display], display.step)
-        if stopping.signal is not None:
-            break
-        figures.append(_figures(experiment))
-        if recipe.seeds > 1 and not quiet and (seed + 1) % 10 == 0:
-            print_line(make_console(stderr=True), f"{seed + 1} of {recipe.seeds} seeds done")
-    if len(figures) < recipe.seeds:
-        return []
-    return [_result(recipe, figure, figures, time.perf_counter() - start) for figure in recipe.published]
+        display.start(experiment)
 
+    def on_seed(done: int) -> None:
+        if recipe.seeds > 1 and not quiet and done % 10 == 0:
+            print_line(console, f"{done} of {recipe.seeds} seeds done")
 
-def _figures(experiment: Experiment) -> dict[str, float]:
-    measured = {f"test_{name}": value for name, value in experiment.test().items()}
-    measured |= {f"train_{name}": value for name, value in experiment.figures_of_training().items()}
-    for part in ("train", "test"):
-        measured[f"{part}_error"] = 100 * (1 - measured[f"{part}_accuracy"])
-    return measured
-
-
-def _result(recipe: Recipe, figure: Published, figures: list[dict[str, float]], seconds: float) -> dict[str, Any]:
-    values = [measured[figure.measure] for measured in figures]
-    reached = sum(map(figure.is_met, values))
-    return {
-        "recipe": recipe.name,
-        "measure": figure.measure,
-        "published": figure.said,
-        "at_least": figure.at_least,
-        "at_most": figure.at_most,
-        "measured": statistics.median(values),
-        "seeds": len(values),
-        "seeds_that_met": reached,
-        "met": reached > 0,
-        "seconds": seconds,
-    }
+    with display, DownloadDisplay(quiet=quiet) as downloads:
+        hooks = Hooks(on_start=on_start, is_interrupted=stopping.is_interrupted, download_progress=downloads)
+        return train_recipe(
+            recipe,
+            place,
+            data_dir=data_dir,
+            callbacks=[display],
+            progress=display.step,
+            hooks=hooks,
+            on_seed=on_seed,
+        )
 
 
 def _show(results: list[dict[str, Any]], place: Place) -> None:
-    console = make_console()
-    utf = console.encoding.lower().startswith("utf")
-    yes, no = ("✓", "✗") if utf else ("+", "x")
-    table = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+    console, table = make_console(), make_table()
+    right, wrong = marks(console)
     for title in ("recipe", "", "published", "measured", "", "seconds"):
         table.add_column(title, justify="right" if title == "seconds" else "left")
     for row in results:
         table.add_row(
             row["recipe"],
-            _words(row["measure"]),
+            _spaced(row["measure"]),
             row["published"],
             _measured(row),
-            yes if row["met"] else no,
+            right if row["met"] else wrong,
             f"{row['seconds']:.0f}",
         )
     console.print(table)
@@ -148,7 +117,7 @@ def _show(results: list[dict[str, Any]], place: Place) -> None:
     print_line(console, f"{met} of {pluralize(len(results), 'figure')} met, on {place.name} with {place.library}.")
 
 
-def _words(measure: str) -> str:
+def _spaced(measure: str) -> str:
     """ "train accuracy" """
     return measure.replace("_", " ")
 

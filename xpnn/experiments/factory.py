@@ -1,4 +1,4 @@
-"""From the settings of `xpnn train` to the parts of an experiment: network, loss, targets, optimizer, schedule."""
+"""From the settings to the parts of an experiment: network, loss, targets, optimizer, schedule."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 from xpnn import nn, optim
 from xpnn.data.datasets import Dataset
 from xpnn.errors import InputError
-from xpnn.experiments.settings import OPTIMIZERS, Settings, default_lr, numbers
+from xpnn.experiments.options import parse_numbers
+from xpnn.experiments.settings import OPTIMIZERS_BY_NAME, Settings, default_lr
 from xpnn.validation import one_of
 
-_OF = {"momentum": ("sgd", "rmsprop", "muon"), "betas": ("adam", "adamw", "nadam", "lion")}  # who has such a setting
+#: Settings that only some optimizers have.
+_OPTIMIZERS_WITH = {"momentum": ("sgd", "rmsprop", "muon"), "betas": ("adam", "adamw", "nadam", "lion")}
 
 
 def check(settings: Settings) -> None:
@@ -21,34 +23,34 @@ def check(settings: Settings) -> None:
     loss(settings)
     network(settings, 1, 2, ())
     if settings.augment:
-        distort(settings.augment)
+        distortion(settings.augment)
 
 
 def optimizer(settings: Settings, epochs: int) -> optim.Optimizer:
     """The optimizer, with its schedule over `epochs` and its clipping. Raises InputError."""
-    options: dict[str, Any] = {"lr": schedule(settings, epochs)}
-    for name, having in _OF.items():
-        if getattr(settings, name) is not None and settings.optimizer not in having:
-            raise InputError(
-                f"--{name} belongs to --optimizer {', '.join(having)}; {settings.optimizer} has none to set"
-            )
+    arguments: dict[str, Any] = {"lr": schedule(settings, epochs)}
+    for name, optimizers in _OPTIMIZERS_WITH.items():
+        if getattr(settings, name) is not None and settings.optimizer not in optimizers:
+            raise InputError(f"`{name}` belongs to `optimizer` {', '.join(optimizers)}; {settings.optimizer} has none")
     if settings.optimizer == "sgd" or settings.momentum is not None:
-        options["momentum"] = 0.9 if settings.momentum is None else settings.momentum
+        arguments["momentum"] = 0.9 if settings.momentum is None else settings.momentum
     if settings.betas is not None:
-        options["betas"] = tuple(numbers("--betas", settings.betas, float))
+        arguments["betas"] = tuple(parse_numbers("betas", settings.betas, float))
     if settings.weight_decay is not None:
-        options["weight_decay"] = settings.weight_decay
-    made = OPTIMIZERS[settings.optimizer](**options)
+        arguments["weight_decay"] = settings.weight_decay
+    made = OPTIMIZERS_BY_NAME[settings.optimizer](**arguments)
     return made if settings.clip_norm is None else optim.ClipGradNorm(made, settings.clip_norm)
 
 
 def schedule(settings: Settings, epochs: int) -> float | optim.Schedule:
-    """The learning rate over `epochs`; --decay is what the schedule has of one. Raises InputError."""
+    """The learning rate over `epochs`; `decay` is the schedule's own parameter. Raises InputError."""
     lr, decay = settings.lr or default_lr(settings.optimizer), settings.decay
     if settings.warmup >= epochs:
-        raise InputError(f"--warmup {settings.warmup:g}: there are {epochs} epochs; give more, or warm up less")
+        raise InputError(
+            f"`warmup` {settings.warmup:g}: there are {epochs} epochs; use more epochs, or a shorter warmup"
+        )
     if decay is not None and settings.schedule in ("constant", "cosine", "one-cycle"):
-        raise InputError(f"--decay: the schedule {settings.schedule} has none to set")
+        raise InputError(f"`decay`: the schedule {settings.schedule} has none")
     if settings.schedule == "one-cycle":
         return optim.OneCycleLR(lr, epochs, settings.warmup / epochs or 0.3)
     length = epochs - settings.warmup
@@ -68,9 +70,9 @@ def schedule(settings: Settings, epochs: int) -> float | optim.Schedule:
 
 
 def network(settings: Settings, features: int, classes: int, front: tuple[nn.Layer, ...]) -> nn.Sequential:
-    """The network, with the layers in front that turn raw data into its input. Raises InputError."""
-    hidden = numbers("--hidden", settings.hidden, int)
-    dropout = numbers("--dropout", settings.dropout, float)
+    """The network, with the layers `front` before it that turn raw data into its input. Raises InputError."""
+    hidden = parse_numbers("hidden", settings.hidden, int)
+    dropout = parse_numbers("dropout", settings.dropout, float)
     rates = dropout * len(hidden) if len(dropout) == 1 else dropout
     outputs = 1 if has_one_output(settings, classes) else classes
     mlp = nn.MLP(
@@ -87,20 +89,23 @@ def network(settings: Settings, features: int, classes: int, front: tuple[nn.Lay
 
 
 def has_one_output(settings: Settings, classes: int) -> bool:
-    """Whether one sigmoid tells the second of two classes from the first."""
+    """Whether the network has one output, the probability of the second of two classes."""
     return settings.output_activation == "sigmoid" and classes == 2
 
 
 def front(settings: Settings, data: Dataset, x_train: np.ndarray) -> tuple[nn.Layer, ...]:
-    """Images are scaled to 0 … 1, distorted if asked, and flattened; a table is standardised by columns, or scaled."""
+    """The layers before the network.
+
+    Images are scaled to 0 … 1, distorted if `augment` is set, and flattened; the columns of a table are standardized,
+    or scaled by `scale`. Raises InputError.
+    """
     scale = settings.scale or data.scale
-    images = data.x_train.ndim == 3
-    if settings.augment and not images:
-        raise InputError(f"--augment distorts images; {data.name} has none")
+    if settings.augment and data.x_train.ndim != 3:
+        raise InputError(f"`augment` distorts images; {data.name} has none")
     if scale is None:
         return (nn.Standardize.fit(x_train),)
-    distortion = (distort(settings.augment),) if settings.augment else ()
-    return nn.Scale(scale), *distortion, nn.Flatten()  # of a table too, so that pixels in columns train alike
+    distort = (distortion(settings.augment),) if settings.augment else ()
+    return nn.Scale(scale), *distort, nn.Flatten()  # of a table too, so that pixels in columns train alike
 
 
 def loss(settings: Settings) -> nn.Loss:
@@ -111,7 +116,7 @@ def loss(settings: Settings) -> nn.Loss:
 
 
 def targets(settings: Settings, labels: np.ndarray, classes: int) -> np.ndarray:
-    """What the loss compares with: the labels; for the squared error one column a class, or one of 0 and 1."""
+    """The target of the loss: the labels; for mse one-hot rows, or one column of 0 and 1."""
     if settings.loss != "mse":
         return labels
     if has_one_output(settings, classes):
@@ -120,30 +125,28 @@ def targets(settings: Settings, labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def probabilities(settings: Settings, outputs: np.ndarray) -> np.ndarray:
-    """The network's outputs as (rows, classes) probabilities, or, without an activation, scores."""
+    """The network's outputs as (rows, classes) probabilities; without an output activation, as scores."""
     if settings.loss == "cross-entropy":
         return nn.Softmax().forward((), outputs)[0]
     return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
 
 
 def gives_probabilities(settings: Settings, classes: int) -> bool:
-    """Whether a row of `probabilities` adds up to 1."""
+    """Whether each row of `probabilities` adds up to 1."""
     scores = settings.loss == "mse" and settings.output_activation != "softmax"
     return not scores or has_one_output(settings, classes)
 
 
-def distort(text: str) -> nn.Layer:
-    """RandomDistortion from "degrees=10,alpha=8,…". Raises InputError."""
-    fields: dict[str, Any] = {}
+def distortion(text: str) -> nn.RandomDistortion:
+    """The layer of "degrees=10,alpha=8,…". Raises InputError."""
+    values = {}
     for part in text.split(","):
         name, _, value = part.partition("=")
-        fields[one_of("--augment", name.strip(), nn.RandomDistortion.__dataclass_fields__)] = value
-    values = {}
-    for name, value in fields.items():
-        given = numbers("--augment", value, float)
-        if len(given) != 1:
-            raise InputError(f"--augment: {name} needs a number, as {name}=10")
-        values[name] = given[0]
+        name = one_of("`augment`", name.strip(), nn.RandomDistortion.__dataclass_fields__)
+        numbers = parse_numbers("augment", value, float)
+        if len(numbers) != 1:
+            raise InputError(f"`augment`: {name} needs a number, as {name}=10")
+        values[name] = numbers[0]
     if "scale" in values:  # a share to either side
         values["scale"] = (1 - values["scale"], 1 + values["scale"])
     return nn.RandomDistortion(**values)

@@ -1,4 +1,7 @@
-"""The settings of `xpnn train`, checked; what is built from them is in `xpnn.experiments.factory`."""
+"""The settings of an experiment, each written once; `xpnn.experiments.factory` builds the parts from them.
+
+Messages put the name of a setting between backticks: `batch_size`. The command shows it as its option, --batch-size.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn import optim
-from xpnn.cli.terminal.console import print_stderr
 from xpnn.data.datasets import is_table
-from xpnn.devices.place import Place, find_place
-from xpnn.devices.precision import check_precision
 from xpnn.errors import InputError
+from xpnn.experiments import options, recipes
+from xpnn.experiments.options import check_options, option, parameters_section, parse_numbers
 from xpnn.nn.initializers import INITIALIZERS
 from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.containers import NORMS
-from xpnn.validation import one_of
 
-#: By the name that --precision takes: the dtype, and the precision of its products.
-PRECISIONS = {
-    "fp64": ("float64", "fp32"),
+#: (dtype, precision of the matrix products) by the value of `precision`.
+NUMBER_FORMATS = {
     "fp32": ("float32", "fp32"),
     "tf32": ("float32", "tf32"),
     "bf16": ("float32", "bf16"),
+    "fp64": ("float64", "fp32"),
 }
-#: By the name that --optimizer takes.
-OPTIMIZERS: dict[str, Any] = {
+#: By the value of `optimizer`.
+OPTIMIZERS_BY_NAME: dict[str, Any] = {
     "adam": optim.Adam,
     "adamw": optim.AdamW,
     "nadam": optim.NAdam,
@@ -38,141 +39,170 @@ OPTIMIZERS: dict[str, Any] = {
     "rmsprop": optim.RMSprop,
     "adagrad": optim.Adagrad,
 }
-LOSSES = ("cross-entropy", "mse")
-SCHEDULES = ("constant", "step", "exponential", "inverse-time", "polynomial", "cosine", "one-cycle")
-OUTPUTS = ("none", "sigmoid", "softmax")
+_SCHEDULES = ("constant", "step", "exponential", "inverse-time", "polynomial", "cosine", "one-cycle")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What was asked for, as `xpnn train` takes it; None where the default depends on the data (see `complete`)."""
+    """All that decides an experiment but the device: data, network, loss, optimizer, epochs and seed.
 
-    recipe: str | None = None
-    dataset: str = "digits"
-    data_dir: str | None = None
-    target: str | None = None
-    test_fraction: float | None = None
-    validation_fraction: float = 0.1
-    scale: float | None = None
-    augment: str = ""
-    hidden: str = "256,128"
-    activation: str = "relu"
-    output_activation: str = "none"
-    norm: str = "none"
-    weight_init: str | None = None
-    dropout: str = "0.3"
-    loss: str = "cross-entropy"
-    reduction: str = "mean"
-    label_smoothing: float = 0.0
-    optimizer: str = "adam"
-    lr: float | None = None
-    momentum: float | None = None
-    betas: str | None = None
-    weight_decay: float | None = None
-    clip_norm: float | None = None
-    schedule: str = "constant"
-    decay: float | None = None
-    warmup: float = 0.0
-    ema: float | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    patience: int | None = None
-    seed: int = 0
-    precision: str = "fp32"
+    A setting is the option of `xpnn train` with the same name and ``_`` for ``-``. None means a default that depends
+    on the data or on other settings, see `complete`. `recipe` only records a name: `from_recipe` reads the recipe.
+
+    {parameters}
+
+    Raises
+    ------
+    InputError
+        If a value is not allowed, or two settings contradict each other.
+
+    Examples
+    --------
+    >>> from xpnn.experiments import Settings
+    >>> Settings(hidden="32,16", optimizer="sgd", lr=0.1).complete(rows=1000).batch_size
+    32
+    """
+
+    dataset: str = option("digits", "digits, mnist, xor, or a .csv file with a header row.", is_argument=True)
+    recipe: str | None = option(None, "Start from a recipe (see xpnn recipes).")
+    hidden: str = option("256,128", "Widths of the hidden layers, as 256,128; '' for none.")
+    activation: str = option("relu", "Activation of the hidden layers.", choices=ACTIVATIONS)
+    output_activation: str = option(
+        "none",
+        "Activation of the last layer; cross-entropy includes a softmax.",
+        choices=("none", "sigmoid", "softmax"),
+    )
+    norm: str = option("none", "Normalization before each activation.", choices=("none", *NORMS))
+    weight_init: str | None = option(
+        None,
+        "he_normal, glorot_uniform, … [default: by activation]",
+        choices=INITIALIZERS,
+        metavar="NAME",
+    )
+    dropout: str = option("0.3", "Probability of dropping; one for all hidden layers, or one for each.")
+    scale: float | None = option(
+        None,
+        "Factor for the features. [default: images to 0…1; tables are standardized]",
+        range=options.POSITIVE,
+    )
+    augment: str = option("", "Distort training images: degrees=10,translate=0.05,alpha=8,…", metavar="NAME=X,…")
+    loss: str = option("cross-entropy", "The loss.", choices=("cross-entropy", "mse"))
+    reduction: str = option("mean", "Reduction of the loss over a batch.", choices=("mean", "sum"))
+    label_smoothing: float = option(0.0, "Share of each label that is spread over all classes.")
+    optimizer: str = option("adam", "The optimizer.", choices=OPTIMIZERS_BY_NAME)
+    lr: float | None = option(None, "Learning rate. [default: the optimizer's own]", range=options.POSITIVE)
+    momentum: float | None = option(None, "Momentum of sgd, rmsprop and muon. [default: 0.9 for sgd]")
+    betas: str | None = option(
+        None, "Decay rates of adam, adamw, nadam and lion, as 0.9,0.999. [default: the optimizer's own]"
+    )
+    weight_decay: float | None = option(None, "Weight decay. [default: the optimizer's own]")
+    clip_norm: float | None = option(None, "Largest norm of the gradient.", range=options.POSITIVE)
+    schedule: str = option("constant", "Schedule of the learning rate, over all epochs.", choices=_SCHEDULES)
+    decay: float | None = option(
+        None, "Parameter of the schedule step (factor), exponential, inverse-time (per epoch) or polynomial (power)."
+    )
+    warmup: float = option(
+        0.0, "Epochs in which the learning rate rises. [one-cycle: 0.3 of all]", range=options.NOT_NEGATIVE
+    )
+    ema: float | None = option(None, "Decay of a moving average of the weights, as 0.999.", range=options.DECAY)
+    epochs: int | None = option(
+        None, "Passes over the data. [default: for 2,500 steps, at least 15]", range=options.COUNT
+    )
+    batch_size: int | None = option(
+        None, "Rows in a step; 0 for all. [default: 32 below 10,000 rows, else 128]", range=options.ROWS
+    )
+    patience: int | None = option(
+        None, "Stop after this many epochs without a better val_loss; keep the best weights.", range=options.COUNT_OR_0
+    )
+    validation_fraction: float = option(
+        0.1, "Share of the training rows that is kept for validation; 0 for none.", range=options.FRACTION
+    )
+    seed: int = option(0, "Decides initial weights, batches, dropout and splits.", range=options.SEED)
+    data_dir: str | None = option(None, "Folder with the MNIST files.")
+    target: str | None = option(None, "CSV column of the classes. [default: label, target, class or y]")
+    test_fraction: float | None = option(
+        None, "Share of the CSV rows that is kept for the test. [default: 0.2]", range=options.POSITIVE_FRACTION
+    )
+    precision: str = option(
+        "fp32", "Precision; tf32 and bf16 are of matrix products, on a GPU.", choices=NUMBER_FORMATS
+    )
 
     def __post_init__(self) -> None:
-        one_of("--optimizer", self.optimizer, OPTIMIZERS)
-        one_of("--schedule", self.schedule, SCHEDULES)
-        one_of("--activation", self.activation, ACTIVATIONS)
-        one_of("--output-activation", self.output_activation, OUTPUTS)
-        one_of("--norm", self.norm, ("none", *NORMS))
-        one_of("--loss", self.loss, LOSSES)
-        one_of("--reduction", self.reduction, ("mean", "sum"))
-        if self.weight_init is not None:
-            one_of("--weight-init", self.weight_init, INITIALIZERS)
-        one_of("--precision", self.precision, PRECISIONS)
-        self._check_loss()
-        self._check_numbers()
-
-    def _check_loss(self) -> None:
+        check_options(self)
         if self.loss == "cross-entropy" and self.output_activation != "none":
             raise InputError(
-                f"--output-activation {self.output_activation}: cross-entropy holds its own softmax; "
-                "leave it out, or take --loss mse"
+                f"`output_activation` {self.output_activation}: cross-entropy includes its own softmax; "
+                "leave it out, or use `loss` mse"
             )
         if self.loss == "mse" and self.label_smoothing:
-            raise InputError("--label-smoothing belongs to --loss cross-entropy")
-
-    def _check_numbers(self) -> None:
-        for name, fits, wanted in (
-            ("lr", lambda v: 0 < v < math.inf, "a number above 0"),
-            ("scale", lambda v: 0 < v < math.inf, "a number above 0"),
-            ("clip_norm", lambda v: 0 < v < math.inf, "a number above 0"),
-            ("ema", lambda v: 0 <= v < 1, "in 0 <= ema < 1"),
-            ("warmup", lambda v: 0 <= v < math.inf, "a number of at least 0"),
-            ("epochs", lambda v: v >= 1, "a whole number of at least 1"),
-            ("batch_size", lambda v: v >= 0, "a whole number of at least 1, or 0 for all rows"),
-            ("patience", lambda v: v >= 0, "a whole number of at least 0"),
-            ("validation_fraction", lambda v: 0 <= v < 1, "in 0 <= fraction < 1"),
-            ("seed", lambda v: 0 <= v < 2**64, "an integer from 0 to 2**64 - 1"),
-            ("test_fraction", lambda v: 0 < v < 1, "in 0 < fraction < 1"),
-        ):
-            value = getattr(self, name)
-            if value is not None and not fits(value):
-                raise InputError(f"--{name.replace('_', '-')}: {value!r} is not {wanted}")
-        if not all(1 <= width <= 1_000_000 for width in numbers("--hidden", self.hidden, int)):
-            raise InputError(f"--hidden: {self.hidden!r} holds a width that is not in 1 … 1,000,000")
+            raise InputError("`label_smoothing` belongs to `loss` cross-entropy")
+        if not all(1 <= width <= 1_000_000 for width in parse_numbers("hidden", self.hidden, int)):
+            raise InputError(f"`hidden`: {self.hidden!r} contains a width that is not in 1 … 1,000,000")
         if self.patience is not None and not self.validation_fraction:
-            raise InputError("--patience watches the validation loss; leave --validation-fraction above 0")
+            raise InputError("`patience` watches the validation loss; leave `validation_fraction` above 0")
+
+    @classmethod
+    def from_recipe(cls, name: str, **changes: Any) -> Settings:
+        """The settings of a recipe, with changes.
+
+        Parameters
+        ----------
+        name : str
+            One of `recipes.names`.
+        **changes
+            Settings that replace those of the recipe.
+
+        Returns
+        -------
+        Settings
+
+        Examples
+        --------
+        >>> Settings.from_recipe("tiny-relu", dataset="digits", epochs=20).hidden
+        '10'
+        """
+        return cls(**{**recipes.read(name).train, **changes, "recipe": name})
 
     def complete(self, rows: int) -> Settings:
-        """The settings with the defaults for `rows` rows of training data filled in.
+        """Fill in the defaults that depend on the number of training rows.
 
-        Batches of 32 below 10,000 rows, else 128; epochs for 2,500 steps, at least 15.
+        Parameters
+        ----------
+        rows : int
+            Rows to train on.
+
+        Returns
+        -------
+        Settings
+            With batches of 32 rows below 10,000 rows, else of 128; with epochs for 2,500 steps, at least 15; and with
+            the optimizer's own learning rate, each where the setting is None.
         """
         if self.batch_size is not None and self.batch_size > rows:
             warnings.warn(
-                f"--batch-size {self.batch_size} is larger than the data; using {rows}, all rows", stacklevel=2
+                f"`batch_size` {self.batch_size} is larger than the data; using {rows}, all rows", stacklevel=2
             )
         wanted = rows if self.batch_size == 0 else self.batch_size or (32 if rows < 10_000 else 128)
         batch_size = min(wanted, rows)
-        lr = self.lr or default_lr(self.optimizer)
         return dataclasses.replace(
             self,
             batch_size=batch_size,
             epochs=self.epochs or max(round(2_500 / math.ceil(rows / batch_size)), 15),
-            lr=lr,
+            lr=self.lr or default_lr(self.optimizer),
             momentum=0.9 if self.optimizer == "sgd" and self.momentum is None else self.momentum,
         )
 
     def with_absolute_paths(self) -> Settings:
-        """The settings as a saved run keeps them: it may be evaluated from another folder."""
+        """The same settings with absolute paths, so that a saved run can be evaluated from another folder."""
         data_dir = None if self.data_dir is None else os.path.abspath(self.data_dir)
         dataset = os.path.abspath(self.dataset) if is_table(self.dataset) else self.dataset
         return dataclasses.replace(self, data_dir=data_dir, dataset=dataset)
 
 
-def choose_place(device: str, backend: str, fallback: bool, precision: str) -> Place:
-    """The device to use; says on standard error where it is not the one asked for."""
-    place = find_place(device, backend, fallback=fallback)
-    if place.fell_back:
-        print_stderr(f"{place.reason}. The CPU does the work, with {place.library}.")
-    if precision == "fp64":
-        place.lib.enable_float64()
-    dtype, products = PRECISIONS[precision]
-    check_precision(products, place, dtype)
-    return place
+Settings.__doc__ = (Settings.__doc__ or "").replace(
+    "    {parameters}\n", parameters_section(Settings, Settings.__annotations__)
+)
 
 
 def default_lr(optimizer: str) -> float:
-    """The learning rate where none is given: the optimizer's own."""
-    return OPTIMIZERS[optimizer]().lr
-
-
-def numbers(option: str, text: str, kind: type) -> list[Any]:
-    """The numbers between the commas. Raises InputError."""
-    try:
-        return [kind(part) for part in text.split(",")] if text.strip() else []
-    except ValueError:
-        what = "whole numbers" if kind is int else "numbers"
-        raise InputError(f"{option}: {text!r} is not a list of {what} with commas between them") from None
+    """The optimizer's own learning rate."""
+    return OPTIMIZERS_BY_NAME[optimizer]().lr

@@ -1,4 +1,8 @@
-"""The mathematics: layers, losses and initializers; each formula with its forward and its hand-derived backward."""
+"""The mathematics: layers, losses and initializers; each formula with its forward and its hand-derived backward.
+
+On NumPy, CuPy and torch, compiled or hand-written kernels (`xpnn.kernels`) run in place of many of these lines. With
+XPNN_KERNELS=0 the lines themselves run, and `xpnn explain` shows what they compute.
+"""
 
 from xpnn import deprecated
 from xpnn.arrays.random import Key as Key

@@ -1,1 +1,1 @@
-"""What the subcommands share: printing, progress, signals and options."""
+"""What the subcommands share: text, progress, signals and options."""

@@ -1,11 +1,13 @@
-"""Words for people: on a terminal wrapped at words, in a file whole lines; and a reader who has gone stops nothing."""
+"""Text for people: wrapped at words on a terminal, whole lines in a file; a closed pipe never stops the work."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -15,8 +17,18 @@ def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     return console
 
 
+def make_table() -> Table:
+    """A table with a line below its header, and no other."""
+    return Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+
+
+def marks(console: Console) -> tuple[str, str]:
+    """The signs for right and wrong, in what the console can write."""
+    return ("✓", "✗") if console.encoding.lower().startswith("utf") else ("+", "x")
+
+
 def print_line(console: Console, text: str) -> None:
-    """Print a line. Where nobody can read it any more, be quiet from now on: the work goes on."""
+    """Print a line. If its reader has gone, print nothing from now on: the work continues."""
     try:
         console.print(text)
     except (OSError, SystemExit):  # rich turns a broken pipe into SystemExit
@@ -24,12 +36,12 @@ def print_line(console: Console, text: str) -> None:
 
 
 def print_stderr(text: str) -> None:
-    """Say something on standard error, as the command."""
+    """Print a line on standard error, after the name of the command."""
     print_line(make_console(stderr=True), f"xpnn: {text}")
 
 
 def escaped(text: str) -> str:
-    """A name from outside, with what would steer the terminal made visible."""
+    """A name from outside, with control characters made visible."""
     return text if text.isprintable() else ascii(text)
 
 
@@ -39,7 +51,7 @@ def pluralize(n: int, thing: str) -> str:
 
 
 def readable_numbers(logs: dict[str, Any]) -> str:
-    """The losses and accuracies of a record, for people; nothing else, and no list (a confusion matrix)."""
+    """The losses and accuracies of a record; nothing else, and no list (a confusion matrix)."""
     parts = []
     for name, value in logs.items():
         if isinstance(value, list):
@@ -52,5 +64,5 @@ def readable_numbers(logs: dict[str, Any]) -> str:
 
 
 def close_quietly() -> None:
-    """Point standard output nowhere: the interpreter's last flush shall not complain of a reader who has gone."""
+    """Point standard output nowhere, so that the interpreter's last flush does not fail on a closed pipe."""
     sys.stdout = open("/dev/null" if sys.platform != "win32" else "nul", "w")  # noqa: SIM115

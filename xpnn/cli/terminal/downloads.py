@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 
-@contextmanager
-def download_progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A function (file name, bytes so far, bytes in all or 0) that draws on standard error once it is called."""
-    console = Console(stderr=True, quiet=quiet)
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console
-    )
-    tasks: dict[str, TaskID] = {}
+class DownloadDisplay:
+    """A function (file name, bytes so far, bytes in all or 0) that draws on standard error; use it as a context."""
 
-    def show(name: str, done: int, total: int) -> None:
-        if name not in tasks:
-            if not tasks:
-                bar.start()
-            tasks[name] = bar.add_task(f"downloading {name}")
-        bar.update(tasks[name], completed=done, total=total or None)
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=Console(stderr=True, quiet=quiet),
+        )
+        self._tasks: dict[str, TaskID] = {}
 
-    try:
-        yield show
-    finally:
-        if tasks:  # stopping a bar that never began would print an empty line
-            bar.stop()
+    def __call__(self, name: str, done: int, total: int) -> None:
+        if name not in self._tasks:
+            self._bar.start()
+            self._tasks[name] = self._bar.add_task(f"downloading {name}")
+        self._bar.update(self._tasks[name], completed=done, total=total or None)
+
+    def stop(self) -> None:
+        """The downloads have ended; another live display may begin."""
+        if self._bar.live.is_started:  # stopping a bar that was never started would print an empty line
+            self._bar.stop()
+
+    def __enter__(self) -> DownloadDisplay:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop()

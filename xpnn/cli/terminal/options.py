@@ -1,29 +1,93 @@
-"""The options that several subcommands share."""
+"""The options that several subcommands share, and those that are generated from the settings of an experiment."""
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
+import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
+from xpnn.cli.terminal.console import print_stderr
 from xpnn.devices.libraries import LIBRARIES
+from xpnn.devices.place import Place, find_place
 from xpnn.errors import InputError
+from xpnn.experiments.options import options_of
+from xpnn.experiments.settings import Settings
 
 Run = Annotated[Path, typer.Argument(help="A folder that train --output wrote.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute.")]
 Backend = Annotated[
     str, typer.Option(metavar="|".join(("auto", *LIBRARIES)), help="The array library to compute with.")
 ]
-NoFallback = Annotated[bool, typer.Option("--no-fallback", help="Fail where the GPU asked for is missing.")]
-DataDir = Annotated[str | None, typer.Option(help="Folder with the MNIST files.")]
+NoFallback = Annotated[bool, typer.Option("--no-fallback", help="Fail if the requested GPU cannot be used.")]
+DataDir = Annotated[str | None, typer.Option(help=options_of(Settings)["data_dir"].help)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
+Command: TypeAlias = Callable[..., None]
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def takes_settings(*names: str, **defaults: object) -> Callable[[Command], Command]:
+    """Give a command one option for each of these fields of `Settings`, or for all; it gets them as keyword arguments.
+
+    They come before the command's own options. Typer reads them from the signature that is set here, as if they were
+    written in the function's parameters. `defaults` replace the defaults of `Settings`.
+    """
+
+    def decorate(command: Command) -> Command:
+        types = typing.get_type_hints(Settings)
+        generated = []
+        for name, described in options_of(Settings).items():
+            if names and name not in names:
+                continue
+            kind = typer.Argument if described.is_argument else typer.Option
+            default = defaults.get(name, Settings.__dataclass_fields__[name].default)
+            info = kind(default, metavar=described.metavar, help=described.help)
+            generated.append(inspect.Parameter(name, _KEYWORD, default=info, annotation=types[name]))
+        written = inspect.signature(command, eval_str=True).parameters.values()
+        own = [parameter for parameter in written if parameter.kind is not parameter.VAR_KEYWORD]
+        parameters = [*generated, *(parameter.replace(kind=_KEYWORD) for parameter in own)]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command
+
+    return decorate
+
+
+_SETTING = re.compile(r"`([a-z_]+)`")
+
+
+def with_option_names(message: str) -> str:
+    """A message of the library with its settings as options: `batch_size` becomes --batch-size."""
+
+    def replace(found: re.Match[str]) -> str:
+        known = found[1] == "output" or found[1] in Settings.__dataclass_fields__
+        return f"--{found[1].replace('_', '-')}" if known else found[0]
+
+    return _SETTING.sub(replace, message)
+
+
+def choose_place(device: str, backend: str, fallback: bool, precision: str) -> Place:
+    """The device to use; prints a line if it is not the one that was requested."""
+    place = find_place(device, backend, fallback=fallback)
+    if place.fell_back:
+        print_stderr(f"{place.reason}. Using the CPU, with {place.library}.")
+    if place.library == "jax" and precision == "fp64":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)  # the library never changes this setting of the process
+    return place
+
+
 def check_output(output: Path) -> None:
-    """Raise InputError, before the work, where the file cannot be written without harm."""
+    """Raise InputError, before the work, if the file exists or cannot be written."""
     if output.exists() or output.is_symlink():
         raise InputError(f"--output: {str(output)!r} exists already; name another file, or delete it")
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):

@@ -1,4 +1,4 @@
-"""What SIGINT, SIGTERM and SIGHUP do to a run: never lose what is trained, never leave half a folder."""
+"""What SIGINT, SIGTERM and SIGHUP do to a run: the trained model is kept, and no folder is left half written."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from xpnn.training import Trainer
 
 
 class Stopping:
-    """Use as a context around the whole run.
+    """A context around a whole run that handles signals.
 
-    Before the training a signal ends the program. During it the first one ends the training after the present step,
-    and a second one the program. From then on signals wait until the model is saved.
+    Before the training, a signal ends the program. During the training, the first signal ends the training after the
+    current step, and a second one ends the program. After the training, signals wait until the model is saved.
     """
 
     def __init__(self) -> None:
@@ -25,6 +25,10 @@ class Stopping:
     def status(self) -> int:
         """The exit status: 0, or 128 + the signal."""
         return 0 if self.signal is None else 128 + self.signal
+
+    def is_interrupted(self) -> bool:
+        """Whether a signal has ended the training."""
+        return self.signal is not None
 
     def training(self, trainer: Trainer) -> None:
         """The training begins."""

@@ -1,0 +1,200 @@
+"""One experiment: its data, network and trainer, built from settings."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from xpnn import nn
+from xpnn.arrays import random, tree
+from xpnn.data.datasets import Dataset, load
+from xpnn.data.splits import stratified_split
+from xpnn.devices.place import Place, find_place
+from xpnn.devices.precision import check_precision
+from xpnn.devices.threads import one_thread_if_small
+from xpnn.errors import InputError
+from xpnn.experiments import factory
+from xpnn.experiments.settings import NUMBER_FORMATS, Settings
+from xpnn.training import Accuracy, EarlyStopping, History, Trainer
+from xpnn.training.trainer import Callback, Progress
+
+DownloadProgress: TypeAlias = Callable[[str, int, int], None]  # (file name, bytes so far, bytes in all or 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """Data, network and trainer of one experiment, ready to train; made by `prepare`.
+
+    Parameters
+    ----------
+    settings : Settings
+        Completed: see `Settings.complete`.
+    place : Place
+        Where it runs.
+    data : Dataset
+        All of the data.
+    train_rows, validation_rows : ndarray
+        Indices into the training part of the data.
+    model : nn.Sequential
+        The network, with the layers in front that scale the data.
+    trainer : Trainer
+        Trains `model`.
+    """
+
+    settings: Settings
+    place: Place
+    data: Dataset
+    train_rows: np.ndarray
+    validation_rows: np.ndarray
+    model: nn.Sequential
+    trainer: Trainer
+
+    @property
+    def epochs(self) -> int:
+        """Epochs to train."""
+        return self.settings.epochs or 1
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained parameters of the network."""
+        return sum(leaf.size for leaf in tree.leaves(tree.trained(self.trainer.snapshot())))
+
+    def fit(self, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> tuple[History, float]:
+        """Train the network.
+
+        Parameters
+        ----------
+        callbacks : sequence of callables
+            Called after each epoch: see `Trainer.fit`.
+        progress : callable, optional
+            Called between steps as ``progress(rows done, rows of this epoch)``.
+
+        Returns
+        -------
+        history : History
+            One record per epoch.
+        seconds : float
+            How long it took.
+        """
+        data, settings = self.data, self.settings
+        batch_size = settings.batch_size or len(self.train_rows)
+        kept = self.validation_rows
+        validation = self._with_targets(data.x_train[kept], data.y_train[kept]) if len(kept) else None
+        stopping = [] if settings.patience is None else [EarlyStopping(patience=settings.patience)]
+        start = time.perf_counter()
+        with one_thread_if_small(self.place, batch_size, self.n_parameters):
+            history = self.trainer.fit(
+                *self._with_targets(data.x_train[self.train_rows], data.y_train[self.train_rows]),
+                epochs=self.epochs,
+                batch_size=batch_size,
+                validation_data=validation,
+                callbacks=[*callbacks, *stopping],
+                progress=progress,
+            )
+        return history, time.perf_counter() - start
+
+    def evaluate_test(self) -> dict[str, Any]:
+        """Loss and accuracy on the test part of the data."""
+        return self.trainer.evaluate(*self._with_targets(self.data.x_test, self.data.y_test))
+
+    def evaluate_train(self) -> dict[str, Any]:
+        """Loss and accuracy on the training rows, without dropout and distortion."""
+        x, labels = self.data.x_train[self.train_rows], self.data.y_train[self.train_rows]
+        return self.trainer.evaluate(*self._with_targets(x, labels))
+
+    def _with_targets(self, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return x, factory.targets(self.settings, labels, len(self.data.classes))
+
+
+def prepare(
+    settings: Settings, place: Place | None = None, *, download_progress: DownloadProgress | None = None
+) -> Experiment:
+    """Load the data and build the network and its trainer.
+
+    Parameters
+    ----------
+    settings : Settings
+        What to build.
+    place : Place, optional
+        Where to run; None for NumPy on the CPU.
+    download_progress : callable, optional
+        Called as ``download_progress(file name, bytes so far, bytes in all or 0)`` during a download.
+
+    Returns
+    -------
+    Experiment
+
+    Raises
+    ------
+    InputError
+        If settings do not go together, or do not suit the data.
+    DataFormatError, DownloadError
+        If the data cannot be read.
+    DeviceUnavailableError
+        If the precision is not available on the device.
+
+    Examples
+    --------
+    >>> from xpnn.experiments import Settings, prepare
+    >>> experiment = prepare(Settings(dataset="xor", hidden="2", dropout="0", validation_fraction=0))
+    >>> experiment.n_parameters
+    12
+    """
+    place = find_place("cpu", "numpy") if place is None else place
+    factory.check(settings)
+    dtype, products = NUMBER_FORMATS[settings.precision]
+    check_precision(products, place, dtype)
+    data = load(
+        settings.dataset,
+        data_dir=settings.data_dir,
+        target=settings.target,
+        test_fraction=settings.test_fraction,
+        seed=settings.seed,
+        progress=download_progress,
+    )
+    train_rows, validation_rows = _split(data, settings)
+    settings = settings.complete(len(train_rows))
+    if settings.patience is not None and not len(validation_rows):
+        raise InputError("`patience` watches the validation loss, but there are too few rows to validate on")
+    x, y = data.x_train[train_rows], data.y_train[train_rows]
+    _warn_of_absent_classes(data, y)
+    front = factory.front(settings, data, x)
+    model = factory.network(settings, math.prod(x.shape[1:]), len(data.classes), front)
+    return Experiment(settings, place, data, train_rows, validation_rows, model, trainer_of(settings, model, place))
+
+
+def trainer_of(settings: Settings, model: nn.Layer, place: Place) -> Trainer:
+    """The trainer of `model` on `place`."""
+    dtype, precision = NUMBER_FORMATS[settings.precision]
+    return Trainer(
+        model,
+        factory.loss(settings),
+        factory.optimizer(settings, settings.epochs or 1),
+        seed=settings.seed,
+        device=place,
+        dtype=dtype,
+        precision=precision,
+        metrics=[Accuracy(threshold=0.5 if settings.output_activation == "sigmoid" else 0.0)],
+        ema=settings.ema,
+    )
+
+
+def _split(data: Dataset, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """(rows to train on, rows to validate on) of the training part; too few rows for the fraction: none to validate."""
+    y, fraction = data.y_train, settings.validation_fraction
+    if round(fraction * len(y)) == 0:
+        fraction = 0.0
+    return stratified_split(y, fraction, random.key(settings.seed, "validation split"))
+
+
+def _warn_of_absent_classes(data: Dataset, y: np.ndarray) -> None:
+    absent = sorted(set(range(len(data.classes))) - set(y.tolist()))
+    if absent:
+        names = ", ".join(repr(data.classes[i]) for i in absent[:8])
+        warnings.warn(f"no training row has the class {names}: it cannot be learned", stacklevel=2)

@@ -1,0 +1,214 @@
+"""A whole experiment in one call: build, train, save and test."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xpnn.devices.place import Place, find_place
+from xpnn.experiments import factory
+from xpnn.experiments.experiment import DownloadProgress, Experiment, prepare
+from xpnn.experiments.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
+from xpnn.experiments.saved_run import SavedRun, sha256_of
+from xpnn.experiments.settings import Settings
+from xpnn.training import JSONLLogger, Trainer
+from xpnn.training.history import Logs
+from xpnn.training.trainer import Callback, Progress
+from xpnn.version import __version__
+
+#: The keys of a record in `RunResult.history`; the values of the validation are None without one.
+HISTORY_KEYS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds")
+
+
+def _ignore(*_: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Functions that `run` calls; by default they do nothing.
+
+    Parameters
+    ----------
+    on_start : callable
+        Called as ``on_start(experiment)`` when data and network are ready, before the training.
+    on_trained : callable
+        Called as ``on_trained(experiment)`` after the training, before the model is saved.
+    is_interrupted : callable
+        Called as ``is_interrupted()`` after the training. True if ``experiment.trainer.stop()`` was called from
+        outside, as by a signal: the status is then "interrupted", not "finished".
+    download_progress : callable
+        Called as ``download_progress(file name, bytes so far, bytes in all or 0)`` during a download.
+    """
+
+    on_start: Callable[[Experiment], None] = _ignore
+    on_trained: Callable[[Experiment], None] = _ignore
+    is_interrupted: Callable[[], bool] = lambda: False
+    download_progress: DownloadProgress = _ignore
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What `run` returns.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Data, network and trainer.
+    facts : dict
+        What run.json contains, ready for JSON: settings under "options", "history", "test_loss", "test_accuracy", …
+    """
+
+    experiment: Experiment
+    facts: dict[str, Any]
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, completed."""
+        return self.experiment.settings
+
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer, with the trained network."""
+        return self.experiment.trainer
+
+    @property
+    def history(self) -> list[Logs]:
+        """One record per epoch."""
+        return self.facts["history"]
+
+    @property
+    def test_loss(self) -> float:
+        """The loss on the test part of the data."""
+        return self.facts["test_loss"]
+
+    @property
+    def test_accuracy(self) -> float:
+        """The accuracy on the test part of the data."""
+        return self.facts["test_accuracy"]
+
+    def __repr__(self) -> str:
+        return f"RunResult({len(self.history)} epochs, test_accuracy={self.test_accuracy:.4f})"
+
+
+def run(
+    settings: Settings,
+    *,
+    output: str | Path | None = None,
+    device: str | Place = "auto",
+    backend: str = "auto",
+    callbacks: Sequence[Callback] = (),
+    progress: Progress | None = None,
+    hooks: Hooks = Hooks(),
+) -> RunResult:
+    """Build an experiment from its settings, train it, save it and test it: what `xpnn train` does.
+
+    Parameters
+    ----------
+    settings : Settings
+        The experiment.
+    output : str or Path, optional
+        A new folder for the model, its history and run.json; None saves nothing.
+    device : str or Place
+        "auto", "cpu", "cuda", "cuda:N", or a place from `xpnn.find_place`.
+    backend : str
+        The array library: "auto", "numpy", "cupy", "torch", "jax" or "strict"; unused if `device` is a Place.
+    callbacks : sequence of callables
+        Called after each epoch: see `Trainer.fit`.
+    progress : callable, optional
+        Called between steps as ``progress(rows done, rows of this epoch)``.
+    hooks : Hooks
+        Functions that are called at other moments.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    InputError
+        If settings do not go together or do not suit the data, or `output` cannot be written.
+    DataFormatError, DownloadError
+        If the data cannot be read.
+    DeviceUnavailableError
+        If the library is not installed, or the precision is not available on the device.
+    NonFiniteError
+        If the loss becomes NaN or infinite. As after any error during the training, run.json then contains the error.
+
+    Examples
+    --------
+    >>> from xpnn.experiments import Settings, run
+    >>> result = run(Settings(dataset="digits", hidden="32", epochs=15), device="cpu")
+    >>> result.test_accuracy > 0.9
+    True
+    """
+    factory.check(settings)
+    place = device if isinstance(device, Place) else find_place(device, backend)
+    if not isinstance(device, Place) and place.fell_back:
+        warnings.warn(f"{place.reason}; using the CPU with {place.library}", stacklevel=2)
+    folder = None if output is None else RunFolder(Path(output))
+    facts: dict[str, Any] = {}
+    try:
+        experiment = prepare(settings, place, download_progress=hooks.download_progress)
+        facts |= _facts_before(experiment)
+        hooks.on_start(experiment)
+        facts |= _train(experiment, folder, callbacks, progress, hooks)
+    except BaseException as error:
+        if folder is not None:
+            folder.record_failure(facts, error)
+        raise
+    if folder is not None:
+        folder.write_run(facts)
+    return RunResult(experiment, facts)
+
+
+def _facts_before(experiment: Experiment) -> dict[str, Any]:
+    settings, place = experiment.settings, experiment.place
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "version": __version__,
+        "status": "running",
+        "dataset": settings.dataset,
+        "backend": place.library,
+        "device": place.name,
+        "device_reason": place.reason,
+        "precision": settings.precision,
+        "seed": settings.seed,
+        "n_parameters": experiment.n_parameters,
+        "options": asdict(settings),
+    }
+
+
+def _train(
+    experiment: Experiment,
+    folder: RunFolder | None,
+    callbacks: Sequence[Callback],
+    progress: Progress | None,
+    hooks: Hooks,
+) -> dict[str, Any]:
+    """Train, save and test; the facts of the results."""
+    settings, data = experiment.settings, experiment.data
+    digest = sha256_of(settings.dataset)  # before the training, during which the file may change
+    loggers = [] if folder is None else [JSONLLogger(folder.path / HISTORY)]
+    history, seconds = experiment.fit([*loggers, *callbacks], progress)
+    hooks.on_trained(experiment)
+    if folder is not None:
+        shape = data.x_train.shape[1:]
+        params = experiment.trainer.snapshot()
+        saved = SavedRun(
+            settings.with_absolute_paths(), data.classes, data.features, shape, digest, experiment.model, params
+        )
+        saved.save(folder.path)
+    tested = experiment.evaluate_test()
+    return {
+        "status": "interrupted" if hooks.is_interrupted() else "finished",
+        "epochs": len(history),
+        "history": [{name: record.get(name) for name in HISTORY_KEYS} for record in history],
+        "test_loss": tested["loss"],
+        "test_accuracy": tested["accuracy"],
+        "seconds": seconds,
+        "samples_per_second": len(history) * len(experiment.train_rows) / seconds,
+        "output": None if folder is None else str(folder.path),
+    }
