@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,34 @@ def pytest_report_header() -> str:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", _rows(), indirect=True)
+
+
+#: What JAX starts with; the matrix, `xpnn check` and float64 runs of the command switch it on.
+JAX_X64 = os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "yes", "on", "y", "t")
+
+
+@pytest.fixture(autouse=True)
+def _process_state() -> Iterator[None]:
+    """Restore after each test what is global to the process, so that tests pass in any order.
+
+    JAX's 64 bits, the environment, the working directory, NumPy's error state, torch's default dtype and threads.
+    """
+    environment, folder, errors = dict(os.environ), os.getcwd(), np.geterr()
+    torch = sys.modules.get("torch")
+    torch_state = None if torch is None else (torch.get_default_dtype(), torch.get_num_threads())
+    yield
+    if os.environ != environment:
+        os.environ.clear()
+        os.environ.update(environment)
+    os.chdir(folder)
+    np.seterr(**errors)
+    if torch is not None and torch_state is not None:
+        torch.set_default_dtype(torch_state[0])
+        if torch.get_num_threads() != torch_state[1]:
+            torch.set_num_threads(torch_state[1])
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.config.jax_enable_x64 != JAX_X64:
+        jax.config.update("jax_enable_x64", JAX_X64)
 
 
 @pytest.fixture

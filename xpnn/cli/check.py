@@ -36,9 +36,9 @@ def check(
         import jax
 
         jax.config.update("jax_enable_x64", True)
-    from xpnn.testing.cases import CHECKS
+    from xpnn.testing.cases import CHECKS, SHORT_LIST
 
-    names = [one_of("--only", name, CHECKS) for name in only or ()] or list(CHECKS)
+    names = [one_of("--only", name, CHECKS) for name in only or ()] or list(SHORT_LIST)
     console = make_console(stderr=True)
     reports, stopped = [], False
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
