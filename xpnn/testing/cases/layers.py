@@ -7,7 +7,7 @@ import numpy as np
 from xpnn import nn
 from xpnn.testing.cases.rows import LayerCase, draw
 
-_X, _X5, _IMAGES = draw("x", 4, 6), draw("x", 4, 5), draw("x", 3, 2, 4)
+_X, _X5, _IMAGES = draw("x", 4, 6), draw("x", 4, 5), draw("x", 4, 2, 4)
 
 _TABLE = np.array([[0, 3], [6, 3], [1, 1], [5, 0]], np.int32)
 
@@ -38,7 +38,7 @@ LAYERS: dict[str, LayerCase] = {
     "Residual": LayerCase(nn.Residual(nn.Sequential(nn.Linear(5, 5), nn.Tanh())), _X5),
     "Embedding": LayerCase(nn.Embedding(7, 3), _TABLE),
     "Embedding: one column": LayerCase(nn.Embedding(7, 3), np.array([2, 0, 6, 2, 2])),
-    "RandomDistortion": LayerCase(nn.RandomDistortion(40, 0.2, (0.7, 1.3), 30, alpha=3, sigma=1.5), draw("x", 3, 5, 6)),
+    "RandomDistortion": LayerCase(nn.RandomDistortion(40, 0.2, (0.7, 1.3), 30, alpha=3, sigma=1.5), draw("x", 4, 5, 6)),
     "Dropout": LayerCase(nn.Dropout(0.4), draw("x", 6, 7)),
     "Sequential": LayerCase(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), _X5),
     "Sequential: Linear, ReLU": LayerCase(nn.Sequential(nn.Linear(5, 4), nn.ReLU()), 2 * draw("x", 6, 5)),
@@ -55,7 +55,7 @@ LAYERS: dict[str, LayerCase] = {
         np.array([[[3], [255]], [[4], [3]]], np.uint8),
     ),
     "Sequential: preprocessed": LayerCase(
-        nn.Sequential(nn.Flatten(), nn.Scale(0.5), *nn.MLP(6, 2, (4,)).layers), draw("x", 5, 2, 3)
+        nn.Sequential(nn.Flatten(), nn.Scale(0.5), *nn.MLP(6, 2, (4,)).layers), draw("x", 6, 2, 3)
     ),
     "MLP": LayerCase(nn.MLP(5, 3, (6, 4), dropout=(0.5, 0.2)), draw("x", 8, 5)),
     "MLP: tanh": LayerCase(nn.MLP(5, 3, (4,), activation="tanh"), _X5),
