@@ -145,11 +145,12 @@ def optimizer_subject(optimizer: optim.Optimizer) -> Subject:
         first = run(*read_only(inputs))
         if not _same(run(*read_only(inputs)), first):
             yield "update gives other parameters for the same arguments: is there state outside of them?"
-        optimizer.update(*read_only((params, grads[0], optimizer.init(params))), inputs[2])
-        own = tree.map(np.array, (params, grads[0], optimizer.init(params)))  # may be written to, and must not be
-        before = tree.map(np.array, own)
-        optimizer.update(*own, inputs[2])
-        if not _same(own, before):
+        given = (params, grads[0], optimizer.init(params), inputs[2])
+        step: Callable[..., Any] = optimizer.update
+        step(*read_only(given))
+        writable = tree.map(np.array, given)
+        step(*writable)
+        if not _same(writable, given):
             yield "update writes into its arguments without donate=True"
 
     def trainer(place: Place, dtype: str) -> Trainer:

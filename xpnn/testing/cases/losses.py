@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xpnn import nn
+from xpnn.nn.losses.reduction import Reduction
 from xpnn.testing.cases.rows import LossCase, draw
 
 CLASS_WEIGHT = (0.5, 2.0, 1.0)
@@ -17,7 +18,7 @@ _Z6, _WEIGHT6 = draw("z", 6, 3), np.array([1.0, 0.5, 0.0, 2.0, 1.5, 3.0])
 _SOME_IGNORED = np.array([2, -100, 1, 2, 0, -100], np.int32)
 
 
-def _every_option(reduction: str) -> LossCase:
+def _every_option(reduction: Reduction) -> LossCase:
     return LossCase(
         nn.CrossEntropyLoss(CLASS_WEIGHT, 0.1, -100, reduction=reduction), _Z6, _SOME_IGNORED, _WEIGHT6
     )  # fmt: skip

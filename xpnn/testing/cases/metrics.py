@@ -16,6 +16,8 @@ _LOGIT, _BINARY = _LOGITS[:, :1], (_LOGITS[:, :1] + draw("binary noise", 41, 1) 
 _Z, _T = draw("numbers", 41, 3), draw("numbers", 41, 3) + 0.5 * draw("number noise", 41, 3)
 _FAR = np.array([1e6, -2e5, 3e4])
 
+_AVERAGES: tuple[confusion.Average, ...] = ("macro", "micro", "weighted")
+
 METRICS: dict[str, MetricCase] = {
     "Accuracy": MetricCase(metrics.Accuracy(), _LOGITS, _LABELS),
     "Accuracy: probabilities": MetricCase(metrics.Accuracy(), _LOGITS, _PROBABILITIES),
@@ -28,7 +30,7 @@ METRICS: dict[str, MetricCase] = {
     **{
         f"{kind.__name__}{'' if average == 'macro' else ': ' + average}": MetricCase(kind(5, average), _LOGITS, _LABELS)
         for kind in (confusion.Precision, confusion.Recall, confusion.F1Score)
-        for average in confusion.AVERAGES
+        for average in _AVERAGES
     },
     "F1Score: probabilities": MetricCase(confusion.F1Score(5), _LOGITS, _PROBABILITIES),
     "F1Score: binary": MetricCase(confusion.F1Score(2), _LOGIT, _BINARY),
