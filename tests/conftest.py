@@ -6,6 +6,7 @@ that is installed is tested (CuPy only when named), and the header says which ar
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -133,9 +134,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 JAX_X64 = os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "yes", "on", "y", "t")
 
 
-@pytest.fixture(autouse=True)
-def _process_state() -> Iterator[None]:
-    """Restore after each test what is global to the process, so that tests pass in any order.
+@contextlib.contextmanager
+def process_state() -> Iterator[None]:
+    """Restore at the end what is global to the process.
 
     JAX's 64 bits, the environment, the working directory, NumPy's error state, torch's default dtype and threads.
     """
@@ -155,6 +156,13 @@ def _process_state() -> Iterator[None]:
     jax = sys.modules.get("jax")
     if jax is not None and jax.config.jax_enable_x64 != JAX_X64:
         jax.config.update("jax_enable_x64", JAX_X64)
+
+
+@pytest.fixture(autouse=True)
+def _process_state() -> Iterator[None]:
+    """So that tests pass in any order."""
+    with process_state():
+        yield
 
 
 @pytest.fixture
