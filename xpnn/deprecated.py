@@ -26,10 +26,11 @@ MODULES = {
     "xpnn.arrays.products": "xpnn.arrays.matmul",
     **{
         f"xpnn.arrays.{name}": f"xpnn.devices.{name}"
-        for name in ("buffers", "driver", "gpu_checks", "memory", "probe", "staging")
+        for name in ("buffers", "driver", "memory", "probe", "staging")
     },
+    "xpnn.arrays.gpu_checks": "xpnn.devices.libraries.checks",
     "xpnn.cli.building": "xpnn.experiments.factory",
-    "xpnn.cli.experiment": "xpnn.experiments.run",
+    "xpnn.cli.experiment": "xpnn.experiments.experiment",
     "xpnn.cli.run_folder": "xpnn.experiments.run_folder",
     "xpnn.cli.saved": "xpnn.experiments.saved_run",
     "xpnn.cli.settings": "xpnn.experiments.settings",
@@ -88,7 +89,6 @@ NAMES = {
     },
     "xpnn.arrays.buffers": {"identity": "xpnn.devices.buffers.memory_fingerprint"},
     "xpnn.arrays.device": {"place": "xpnn.devices.place.to_place"},
-    "xpnn.arrays.gpu_checks": {"cure_for": "xpnn.devices.gpu_checks.hint_for"},
     "xpnn.arrays.products": {
         "check_precision": "xpnn.devices.precision.check_precision",
         "multiplying_in": "xpnn.arrays.matmul.matmul_precision",
