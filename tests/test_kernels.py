@@ -39,7 +39,7 @@ def test_a_kernel_stands_in_for_its_library_and_may_decline(backend: Backend) ->
 
     calls = []
 
-    @double.kernel(backend.library)
+    @double.kernel(backend.place.lib.module)
     def _(x: Any, *, scale: int = 1) -> Any:
         calls.append(scale)
         return NotImplemented if scale > 1 else x * 3
@@ -56,14 +56,14 @@ def test_a_kernel_stands_in_for_its_library_and_may_decline(backend: Backend) ->
 def brought(value: Any, backend: Backend) -> Any:
     """The same arguments on the backend: arrays, in lists and tuples, are brought there; all else stays."""
     if isinstance(value, Key):
-        words = [backend.array(lanes(word, backend.library)) for word in (*value.words, value.step)]
+        words = [backend.array(lanes(word, backend.place.lib.lane_dtype)) for word in (*value.words, value.step)]
         return Key((words[0], words[1]), words[2], value.path)
     if isinstance(value, list):
         return [brought(item, backend) for item in value]
     if isinstance(value, tuple):
         return getattr(value, "_make", tuple)([brought(item, backend) for item in value])
     if isinstance(value, np.ndarray):
-        return backend.array(lanes(value, backend.library) if value.dtype == np.uint32 else value)
+        return backend.array(lanes(value, backend.place.lib.lane_dtype) if value.dtype == np.uint32 else value)
     return value
 
 

@@ -25,7 +25,7 @@ VECTORS = [
 
 
 def word(backend: Backend, *values: int) -> object:
-    return backend.array(lanes(np.array(values, dtype=np.uint32), backend.library))
+    return backend.array(lanes(np.array(values, dtype=np.uint32), backend.place.lib.lane_dtype))
 
 
 def bits_of(x: object) -> np.ndarray:
