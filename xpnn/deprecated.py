@@ -24,10 +24,7 @@ MODULES = {
     "xpnn.arrays.blas": "xpnn.devices.cpu_blas",
     "xpnn.arrays.device": "xpnn.devices.place",
     "xpnn.arrays.products": "xpnn.arrays.matmul",
-    **{
-        f"xpnn.arrays.{name}": f"xpnn.devices.{name}"
-        for name in ("buffers", "driver", "memory", "probe", "staging")
-    },
+    **{f"xpnn.arrays.{name}": f"xpnn.devices.{name}" for name in ("buffers", "driver", "memory", "probe", "staging")},
     "xpnn.arrays.gpu_checks": "xpnn.devices.libraries.checks",
     "xpnn.cli.building": "xpnn.experiments.factory",
     "xpnn.cli.experiment": "xpnn.experiments.experiment",
