@@ -1,4 +1,4 @@
-"""Test accuracy and time of `xpnn train` with its defaults, over several seeds: python -m bench.accuracy"""
+"""Test accuracy and time of `xpnn train` with default options and several seeds: python -m bench.accuracy"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.report import write
 
 
 def train(*arguments: str) -> dict[str, Any]:
-    """One run of the command in a process of its own; `wall` is from process start to its end."""
+    """Run the command in its own process. `wall` is the time from the start of the process to its end."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "xpnn", "train", *arguments, "--json", "--quiet"]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -23,14 +23,14 @@ def train(*arguments: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", help="folder with the MNIST files; without it, digits alone")
+    parser.add_argument("--data-dir", help="folder with the MNIST files; without it, only digits")
     data_dir = parser.parse_args().data_dir
     sets: list[tuple[str, list[str], int]] = [("digits", [], 5)]
     if data_dir:
         sets.append(("mnist", ["--data-dir", data_dir], 3))
 
     lines = [
-        "| data | seeds | epochs | median test accuracy | least | median seconds, process start to end |",
+        "| data | seeds | epochs | median test accuracy | minimum | median seconds, process start to end |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     rows = []

@@ -1,6 +1,6 @@
-"""What a device does at best, measured: matrix products, a copy, and kernels that wait for each other inside a graph.
+"""The best performance of a device: large matrix products, a large copy, and dependent kernels in a graph.
 
-With PyTorch, or with CuPy where there is no PyTorch, which then has no bf16.
+Measured with PyTorch if it is installed, otherwise with CuPy, which has no bf16.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NODES = 200
 
 
 class Torch:
-    """device: "cuda" or, to rehearse, "cpu", where the chain is no graph."""
+    """device: "cuda", or "cpu" for a dry run, in which the chain is not a graph."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -71,7 +71,7 @@ class CuPy:
 
         kinds = {"fp32": linalg.COMPUTE_TYPE_FP32, "tf32": linalg.COMPUTE_TYPE_TF32}
         if precision not in kinds:
-            raise ValueError(f"no {precision}")
+            raise ValueError(f"precision {precision} is not supported")
         linalg.set_compute_type("float32", kinds[precision])
         a, b = (self.cupy.random.random((n, n), dtype="float32") for _ in range(2))
         out = self.cupy.empty_like(a)
@@ -95,7 +95,7 @@ class CuPy:
 
 
 def ceilings(device: str, precisions: list[str]) -> dict[str, Any]:
-    """flops: operations a second by precision; bandwidth: bytes read or written a second; node: seconds."""
+    """flops: operations per second, by precision; bandwidth: bytes read or written per second; node: seconds."""
     there = (Torch if importlib.util.find_spec("torch") else CuPy)(device)
     n, count, nodes = (8192, 2**30, NODES) if device == "cuda" else (256, 2**22, 20)
     flops: dict[str, float] = {}
@@ -111,7 +111,7 @@ def ceilings(device: str, precisions: list[str]) -> dict[str, Any]:
 
 
 def seconds(work: Callable[[], Any], wait: Callable[[], None], least: float = 0.03) -> float:
-    """Of one call of many, the median of seven times that last at least so long each."""
+    """Seconds per call: the median of seven measurements, each of which takes at least `least` seconds."""
     for _ in range(3):
         work()
     calls = 1
@@ -132,12 +132,12 @@ def seconds(work: Callable[[], Any], wait: Callable[[], None], least: float = 0.
 
 
 def reference_losses(row: Row, device: str) -> list[float]:
-    """The reference's losses, on the GPU by the first library there that has float64."""
+    """The losses of the reference, computed on the GPU by the first library there that has float64."""
     return reference.losses(row, first_weights(row), check_batches(row), place=_with_float64(device))
 
 
 def _with_float64(device: str) -> Place | None:
     for library in ("cupy", "torch") if device == "cuda" else ():
-        with suppress(Exception):  # whatever it is, the next one may do
+        with suppress(Exception):  # whatever the error, try the next library
             return find_place(device, library, fallback=False)
     return None

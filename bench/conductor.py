@@ -1,6 +1,7 @@
-"""The parent's side of `bench.worker`: one process for each contestant, of which one at a time works.
+"""The parent of `bench.worker`: one process for each contestant, of which only one runs at a time.
 
-No library's threads disturb another's, because each lives in a process of its own, and the others sleep in a read.
+The threads of the libraries do not disturb each other, because each library has its own process and the others are
+blocked in a read.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ _KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 class WorkerError(Exception):
-    """The contestant could not do what it was asked; one line says why."""
+    """A contestant failed; the message is one line with the reason."""
 
 
 def environment(threads: int, blas: str, extra: dict[str, str]) -> dict[str, str]:
-    """For a worker: as many threads for all libraries; with blas "best", nothing holds OpenBLAS to a choice."""
+    """Return the environment of a worker: as many threads for each library; with blas "best", OpenBLAS chooses."""
     given = {name: value for name, value in os.environ.items() if blas == "as-is" or name not in _KERNELS}
     given |= {f"{name}_NUM_THREADS": str(threads) for name in _THREADS}
-    return given | {"NPROC": str(threads), **extra}  # NPROC: of XLA
+    return given | {"NPROC": str(threads), **extra}  # XLA reads NPROC
 
 
 class Worker:
-    """One contestant's process. Each question is a method of `bench.worker.Worker`.
+    """The process of one contestant. Each request is a method of `bench.worker.Worker`.
 
-    took: seconds that each kind of question has taken so far
+    took: total seconds of each kind of request
     """
 
     def __init__(self, name: str, entry: Entry, *, threads: int, blas: str) -> None:
@@ -50,27 +51,27 @@ class Worker:
         self.took: defaultdict[str, float] = defaultdict(float)
 
     def ask(self, do: str, *, timeout: float = 600, **question: Any) -> dict[str, Any]:
-        """The answer. Raises WorkerError where there is an error instead, or none within `timeout` seconds."""
+        """Return the response. Raises WorkerError for an error, or if there is no response within `timeout` seconds."""
         self.send(do, **question)
         return self.receive(timeout)
 
     def send(self, do: str, **question: Any) -> None:
-        """Ask, and do not wait: `receive` gets the answer, which has to be fetched before the next question."""
+        """Send a request without waiting. Call `receive` for the response before the next request."""
         process = self._running()
         assert process.stdin is not None
         self._asked, self._began = do, time.perf_counter()
-        with contextlib.suppress(BrokenPipeError):  # then it has ended, and the answer is empty
+        with contextlib.suppress(BrokenPipeError):  # the process has ended, so the response is empty
             process.stdin.write(json.dumps({"do": do, **question}) + "\n")
             process.stdin.flush()
 
     def receive(self, timeout: float) -> dict[str, Any]:
-        """The answer to what was sent; raises as `ask` does. `timeout` counts from the question."""
+        """Return the response to the request; raises as `ask`. `timeout` counts from the request."""
         assert self._process is not None and self._process.stdout is not None
         left = max(0.0, self._began + timeout - time.perf_counter())
         if not select.select([self._process.stdout], [], [], left)[0]:
             self.took[self._asked] += timeout
             self.close()
-            raise WorkerError(f"gave no answer within {timeout:g} s")
+            raise WorkerError(f"no answer within {timeout:g} s")
         line = self._process.stdout.readline()
         if not line:
             words = self._last_words()
@@ -83,7 +84,7 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """End the process and what it started."""
+        """Kill the process and its children."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -93,7 +94,7 @@ class Worker:
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
-            self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+            self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process runs
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bench.worker", json.dumps(asdict(self.entry))],
                 env=self._environment,
@@ -101,9 +102,9 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 text=True,
-                start_new_session=True,  # so that `close` reaches its children too, and Ctrl-C only the parent
+                start_new_session=True,  # so that `close` also kills its children, and Ctrl-C reaches only the parent
             )
-            if self.threads < usable_cores() and hasattr(os, "sched_setaffinity"):  # a pool that heeds no variable
+            if self.threads < usable_cores() and hasattr(os, "sched_setaffinity"):  # some pools ignore the variables
                 cores = sorted(os.sched_getaffinity(0))[: self.threads]
                 os.sched_setaffinity(self._process.pid, cores)
         return self._process
@@ -111,4 +112,4 @@ class Worker:
     def _last_words(self) -> str:
         self._log.seek(0)
         lines = [line for line in self._log.read().splitlines() if line.strip()]
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "no output"

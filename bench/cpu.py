@@ -1,8 +1,8 @@
-"""Training steps on the CPU, xpnn beside its peers: python -m bench.cpu
+"""Training steps on the CPU, xpnn compared with other libraries: python -m bench.cpu
 
-All contestants train the same networks from the same weights, which is checked first. Each lives in a process of its
-own; they are asked in turn for a short burst of whole epochs, round after round, so that whatever changes on the
-machine meanwhile meets them all. Exit status 1 where one of them trains another network.
+All contestants train the same networks from the same weights, which is checked first. Each runs in its own process.
+They take turns, round after round, in short bursts of whole epochs, so that changes in the speed of the machine affect
+all of them. The exit status is 1 if a contestant trains a different network.
 """
 
 from __future__ import annotations
@@ -69,17 +69,17 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", metavar="NETWORK", help="as 784-10-10; all by default")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants; all that are installed by default")
+    parser.add_argument("--rows", nargs="+", metavar="NETWORK", help="for example 784-10-10; all by default")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants; by default all that are installed")
     parser.add_argument("--rounds", type=int, help="7 by default")
     parser.add_argument("--quick", action="store_true", help="two rounds of short bursts, without torch.compile")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="for all alike; by default all cores")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="of each contestant; by default all cores")
     parser.add_argument("--blas", choices=("best", "as-is"), default="best", help="best: without OPENBLAS_CORETYPE")
-    parser.add_argument("--burst", type=float, default=0.3, help="seconds; at least an epoch is run")
+    parser.add_argument("--burst", type=float, default=0.3, help="seconds per turn; at least one epoch is run")
     parser.add_argument("--pause", type=float, default=0.05, help="seconds before each burst")
     parser.add_argument("--budget", type=float, default=120.0, help="seconds a contestant may take to build a network")
-    parser.add_argument("--output", metavar="FOLDER", help="for the results; by default bench/results, and nothing is "
-                        "written where --quick, --rows or --only leave something out")  # fmt: skip
+    parser.add_argument("--output", metavar="FOLDER", help="for the results; by default bench/results, or none "
+                        "with --quick, --rows or --only")  # fmt: skip
     return parser.parse_args()
 
 

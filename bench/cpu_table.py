@@ -1,4 +1,4 @@
-"""The figures of `bench.cpu` from its samples, and the Markdown that shows them."""
+"""The statistics of `bench.cpu`, and their Markdown tables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bench.samples import Samples, fastest, quartiles, ratio, times, us
 
 
 def figures(samples: Samples) -> dict[str, Any]:
-    """Of one row: medians, quartiles and ratios. A ratio is the median over the rounds: both were timed side by side.
+    """Medians, quartiles and ratios of one row. A ratio is the median of the ratios of the rounds.
 
-    The peer is the one with the smallest median. trainer: what Trainer.fit takes more than its bare steps.
+    The peer is the one with the smallest median. trainer: the overhead of Trainer.fit over its bare steps.
     """
     peer = fastest(samples, [name for name in samples if ENTRIES[name].is_peer])
     found: dict[str, Any] = {"peer": peer, "contestants": {}}
@@ -33,11 +33,11 @@ def figures(samples: Samples) -> dict[str, Any]:
 
 
 def row_table(row: Row, found: dict[str, Any], left_out: dict[str, str]) -> list[str]:
-    """One row's contestants, the fastest first; who is left out, and why."""
+    """Table of one row: the contestants, fastest first, then those left out, with the reason."""
     lines = [
         f"**{row.title}**",
         "",
-        "| contestant | µs a step, median | quartiles | times the fastest peer | times the products | Trainer's own |",
+        "| contestant | µs per step, median | quartiles | ratio to fastest peer | to products | Trainer overhead |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, figure in sorted(found["contestants"].items(), key=lambda item: item[1]["median"]):
@@ -55,11 +55,11 @@ def who_table(
     entries: Mapping[str, Entry],
     differences: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> list[str]:
-    """Who the contestants are, and how far their losses were from the reference's at most, in a column for each kind.
+    """Table of the contestants, with the largest deviation of their losses from the reference, by kind.
 
-    differences: kind -> row -> contestant -> relative
+    differences: kind -> row -> contestant -> relative difference
     """
-    titles = ["contestant", "what it is", "versions", "pools (threads)", *differences]
+    titles = ["contestant", "description", "versions", "thread pools (threads)", *differences]
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
     for name, answer in who.items():
         cells = [name, entries[name].does, answer["versions"], ", ".join(answer.get("pools", ()))]
@@ -71,7 +71,7 @@ def who_table(
 
 
 def tolerance_line(tolerance: float, precision: str = "") -> str:
-    """What the check allows."""
+    """Return the tolerance of the check, as a sentence."""
     what = f", in {precision}" if precision else ""
-    apart = f"at most {tolerance:g} apart, relatively"
-    return f"Losses of 20 steps without dropout{what}, against float64 by hand: {apart}."
+    apart = f"relative difference at most {tolerance:g}"
+    return f"Losses of 20 steps without dropout{what}, compared with the reference in float64: {apart}."

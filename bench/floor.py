@@ -1,16 +1,16 @@
-"""The least time that a training step could take on a GPU, from what the GPU does at best.
+"""A lower bound for the time of a training step on a GPU, from the best performance of the GPU.
 
-A step is arithmetic, traffic and kernels that wait for each other:
+A step consists of arithmetic, memory traffic and kernels that depend on each other:
 
 operations  those of the matrix products
-bytes       the batch read; hidden activations written, and read again; weights, and Adam's moments, read and written
-kernels     the gather; a product for each layer forward, for each weight's gradient, and for each dx but the first;
-            cross-entropy; a mask for each dropout; one update (SGD's can be part of the gradients' products)
+bytes       batch read; hidden activations written and read; weights, and the moments of Adam, read and written
+kernels     gather; one product per layer forward, per weight gradient, and per dx except the first; cross-entropy; one
+            mask per dropout; one update (that of SGD can be part of the gradients' products)
 
-floor = max(operations / rate of large products, bytes / bandwidth of a large copy) + kernels · time of a graph's node
+floor = max(operations / rate of large products, bytes / bandwidth of a large copy) + kernels · time of a graph node
 
-Nobody reaches it: small products do not run at the rate of large ones. It may be passed where what is counted as
-bytes stays in the GPU's cache, or where one kernel does the work of several.
+The floor is not reached, because small products do not run at the rate of large ones. A step can be faster if the
+memory traffic stays in the cache of the GPU, or if one kernel does the work of several.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def operations(row: Row) -> int:
 
 
 def traffic(row: Row, precision: str) -> int:
-    """Bytes; in bf16 activations may have two each."""
+    """Bytes; in bf16, an activation can have two bytes."""
     weights = sum(a * b + b for a, b in pairwise(row.sizes))
     hidden = row.batch * sum(row.sizes[1:-1])
     kept = 3 if row.optimizer == "adam" else 1  # with the two moments
@@ -40,7 +40,7 @@ def kernels(row: Row) -> int:
 
 
 def floor(row: Row, precision: str, ceilings: dict[str, Any]) -> dict[str, Any] | None:
-    """Seconds, and what they are made of; None where the rate of products in this precision is not known."""
+    """Return the seconds and their components; None if the rate of products in this precision is unknown."""
     if precision not in ceilings["flops"]:
         return None
     arithmetic = operations(row) / ceilings["flops"][precision]

@@ -1,8 +1,9 @@
-"""Training steps on a CUDA GPU, xpnn beside PyTorch and JAX: python -m bench.gpu
+"""Training steps on a CUDA GPU, xpnn compared with PyTorch and JAX: python -m bench.gpu
 
-All contestants train the same networks from the same weights, which is checked first. Each lives in a process of its
-own; they build together and are then asked in turn for short bursts of whole epochs, round after round. Who fails is
-left out, with the reason. Exit status 1 where one of them trains another network, 3 where there is no GPU.
+All contestants train the same networks from the same weights, which is checked first. Each runs in its own process.
+They build at the same time, then take turns, round after round, in short bursts of whole epochs. A contestant that
+fails is left out, and the reason is reported. The exit status is 1 if a contestant trains a different network, and 3 if
+there is no GPU.
 """
 
 from __future__ import annotations
@@ -71,16 +72,16 @@ def main() -> int:
             for row in rows:
                 title, start = f"{row.title}, {precision}", time.perf_counter()
                 if start - began > asked.deadline:
-                    report.add({}, [f"**{title}**: not begun within {asked.deadline:g} s", ""])
+                    report.add({}, [f"**{title}**: not started within {asked.deadline:g} s", ""])
                     continue
                 try:
                     wanted = judge.ask("reference", row=asdict(row), device=asked.device, timeout=120)["losses"]
                 except WorkerError as error:
                     judge.close()
-                    report.add({}, [f"**{title}**: no reference to compare with: {error}", ""])
+                    report.add({}, [f"**{title}**: the reference could not be computed: {error}", ""])
                     continue
                 left_out = missing | {
-                    name: f"its builds have taken more than {asked.allowance:g} s"
+                    name: f"building took more than {asked.allowance:g} s in total"
                     for name in AUTOTUNED
                     if name in workers and workers[name].took["losses"] + workers[name].took["build"] > asked.allowance
                 }
@@ -97,25 +98,25 @@ def main() -> int:
     columns = {f"differ in {precision} by": by_row for precision, by_row in differences.items()}
     report.add({"differences": differences}, [*lines, *who_table(who, entries, columns)])
     if not any(apart for by_row in differences.values() for apart in by_row.values()):
-        print("nobody could be measured: the tables say why", file=sys.stderr)
+        print("no contestant could be measured; see the tables for the reasons", file=sys.stderr)
         return 1
     return max([complain(by_row, TOLERANCES[precision]) for precision, by_row in differences.items()], default=0)
 
 
 def at_best(judge: Worker, asked: argparse.Namespace, report: Report) -> dict[str, Any]:
-    """The ceilings, which are reported too; without rates where they cannot be measured."""
+    """Measure and report the ceilings; without rates if they cannot be measured."""
     try:
         found = judge.ask("ceilings", device=asked.device, precisions=asked.precision or list(TOLERANCES), timeout=120)
     except WorkerError as error:
         judge.close()
-        report.add({"ceilings": str(error)}, [f"What the GPU does at best could not be measured: {error}", ""])
+        report.add({"ceilings": str(error)}, [f"The best performance of the GPU could not be measured: {error}", ""])
         return {"flops": {}}
     report.add({"ceilings": found}, gpu_table.ceilings_table(found))
     return found
 
 
 class Report:
-    """What is known so far: printed, and written to the files, as it comes."""
+    """The results so far: printed and written to the files as soon as they are known."""
 
     def __init__(self, folder: Path | None, here: str) -> None:
         self.folder, self.here = folder, here
@@ -135,9 +136,9 @@ def compared(
     row: Row, precision: str, wanted: list[float], workers: dict[str, Worker], left_out: dict[str, str],
     asked: argparse.Namespace,
 ) -> tuple[dict[str, float], Samples]:  # fmt: skip
-    """How far each is from the reference, and its times; who fails is put into `left_out`.
+    """Return each contestant's difference from the reference, and its times; add those that fail to `left_out`.
 
-    For whom the memory does not suffice beside the others, tries again alone.
+    A contestant that runs out of memory next to the others is tried again on its own.
     """
     how = {"device": asked.device, "precision": precision, "timeout": asked.budget, "together": not asked.one_by_one}
     differences: dict[str, float] = {}
@@ -158,7 +159,7 @@ def compared(
 
 
 def images(row: Row, asked: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """Seconds in an epoch of 60,000 images of bytes, for the report; or why there are none."""
+    """Return the seconds of an epoch of 60,000 images of bytes for the report, or the reason why there are none."""
     worker = Worker("images", images_entry(asked.device), threads=usable_cores(), blas="best")
     found: dict[str, list[float] | str] = {}
     try:
@@ -178,15 +179,15 @@ def images(row: Row, asked: argparse.Namespace) -> tuple[dict[str, Any], list[st
 
 
 def rehearsed(row: Row) -> Row:
-    """A row so small that a CPU goes through all of it in moments."""
+    """Return a row that is small enough for a dry run on a CPU."""
     sizes = (24, *(8 + width // 32 for width in row.sizes[1:-1]), row.sizes[-1])
     return replace(row, sizes=sizes, batch=min(row.batch, 16), steps=min(row.steps, 18))
 
 
 def here(is_rehearsal: bool) -> str:
-    """The machine in words."""
+    """Describe the machine."""
     if is_rehearsal:
-        return f"a rehearsal of small networks, with NumPy in place of CuPy, that measures nothing; {machine()}"
+        return f"a dry run of small networks with NumPy instead of CuPy, which measures nothing; {machine()}"
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader", "--id=0"]
     gpu = driver.gpu_names()[0]
     if shutil.which(query[0]):
@@ -199,22 +200,22 @@ def here(is_rehearsal: bool) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", metavar="NETWORK", help="as 784-10-10; all by default")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants; all that are installed by default")
+    parser.add_argument("--rows", nargs="+", metavar="NETWORK", help="for example 784-10-10; all by default")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants; by default all that are installed")
     parser.add_argument("--precision", nargs="+", choices=tuple(TOLERANCES), help="of products; all by default")
     parser.add_argument("--rounds", type=int, help="5 by default")
     parser.add_argument("--quick", action="store_true", help="two rounds, without torch.compile")
-    parser.add_argument("--burst", type=float, default=0.04, help="seconds; at least an epoch is run")
+    parser.add_argument("--burst", type=float, default=0.04, help="seconds per turn; at least one epoch is run")
     parser.add_argument("--budget", type=float, default=90.0, help="seconds a contestant may take to build a network")
-    parser.add_argument("--allowance", type=float, default=120.0, help="seconds that a contestant that autotunes may "
-                        "build in all; then it is left out of what follows")  # fmt: skip
-    parser.add_argument("--one-by-one", action="store_true", help="build so, instead of together: takes several times "
-                        "as long, but who tunes itself by measuring then has the GPU to itself")  # fmt: skip
+    parser.add_argument("--allowance", type=float, default=120.0, help="seconds of building in total for a "
+                        "contestant that autotunes; then it is left out")  # fmt: skip
+    parser.add_argument("--one-by-one", action="store_true", help="build one contestant at a time: takes several times "
+                        "as long, but one that autotunes has the GPU to itself")  # fmt: skip
     # An estimate for one H100: 40 s to start, and for each of 18 tables 10 to 15 s to build and 10 s to measure; 480 s.
-    parser.add_argument("--deadline", type=float, default=450.0, help="seconds after which no other network is begun")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a rehearsal of small networks")
-    parser.add_argument("--output", metavar="FOLDER", help="for the results; by default bench/results, and nothing is "
-                        "written where --quick, --rows, --only or --precision leave something out")  # fmt: skip
+    parser.add_argument("--deadline", type=float, default=450.0, help="seconds after which no network is started")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run of small networks")
+    parser.add_argument("--output", metavar="FOLDER", help="for the results; by default bench/results, or none "
+                        "with --quick, --rows, --only or --precision")  # fmt: skip
     return parser.parse_args()
 
 

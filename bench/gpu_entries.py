@@ -1,4 +1,4 @@
-"""Who is measured by `bench.gpu`."""
+"""The contestants of `bench.gpu`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.contestants import Entry
 
-_JAX = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # or it takes three quarters of the memory that all share
+_JAX = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # otherwise it takes three quarters of the shared memory
 _COMPILER = {"TORCHINDUCTOR_COMPILE_THREADS": "8"}
 
 EAGER = ("torch",)
@@ -16,18 +16,18 @@ AUTOTUNED = ("torch-max-autotune", "torch-graph-autotuned")
 
 
 def entries(device: str = "cuda") -> dict[str, Entry]:
-    """All of them; to rehearse on the CPU, NumPy stands in for CuPy."""
+    """Return all contestants; in a dry run on the CPU, NumPy takes the place of CuPy."""
     cupy, *needs = ("cupy", "cupy") if device == "cuda" else ("numpy",)
     return {
         "xpnn-cupy-plain": _xpnn(cupy, "xpnn on CuPy, reference operations", *needs, XPNN_KERNELS="0", XPNN_GRAPH="0"),
-        "xpnn-cupy-kernels": _xpnn(cupy, "xpnn on CuPy with its kernels, not as a graph", *needs, XPNN_GRAPH="0"),
-        "xpnn-cupy-graph": _xpnn(cupy, "xpnn on CuPy as it comes: its kernels, as a CUDA graph", *needs),
+        "xpnn-cupy-kernels": _xpnn(cupy, "xpnn on CuPy with its kernels, without a graph", *needs, XPNN_GRAPH="0"),
+        "xpnn-cupy-graph": _xpnn(cupy, "xpnn on CuPy with default settings: its kernels, in a CUDA graph", *needs),
         "xpnn-cupy-tuned": _xpnn(
-            cupy, "the same, with the fastest of cublasLt's algorithms for each product", *needs, XPNN_TUNE="1"
+            cupy, "the same, with the fastest algorithm of cublasLt for each product", *needs, XPNN_TUNE="1"
         ),
-        "xpnn-torch": _xpnn("torch", "xpnn on torch's tensors: its kernels, as a CUDA graph", "torch"),
-        "xpnn-jax": _xpnn("jax", "xpnn on JAX's arrays", "jax", **_JAX),
-        "torch": _torch("eager, the optimizer as it comes", fused=None),
+        "xpnn-torch": _xpnn("torch", "xpnn on torch tensors: its kernels, in a CUDA graph", "torch"),
+        "xpnn-jax": _xpnn("jax", "xpnn on JAX arrays", "jax", **_JAX),
+        "torch": _torch("eager, default optimizer", fused=None),
         "torch-fused": _torch("eager, fused optimizer", fused=True),
         "torch-reduce-overhead": _torch(
             "torch.compile(mode='reduce-overhead') of gather, model and loss; fused optimizer",
@@ -39,18 +39,18 @@ def entries(device: str = "cuda") -> dict[str, Entry]:
             fused=True,
             mode="max-autotune",
         ),
-        "torch-graph": _graph("up to 16 whole steps captured by hand as one CUDA graph; fused, capturable optimizer"),
+        "torch-graph": _graph("up to 16 whole steps captured manually in one CUDA graph; fused, capturable optimizer"),
         "torch-graph-compiled": _graph("the same, with gather, model and loss compiled", mode="default"),
         "torch-graph-autotuned": _graph(
             "the same, compiled with mode='max-autotune-no-cudagraphs'", mode="max-autotune-no-cudagraphs"
         ),
-        "jax-optax": _jax("a step under jax.jit, its state donated, one call a batch; optax"),
-        "jax-scan": _jax("the same, an epoch's steps in one jax.lax.scan", scan=True),
+        "jax-optax": _jax("a step under jax.jit with donated state, one call per batch; optax"),
+        "jax-scan": _jax("the same, with the steps of an epoch in one jax.lax.scan", scan=True),
     }
 
 
 def images_entry(device: str = "cuda") -> Entry:
-    """xpnn-cupy-graph on images of bytes; to rehearse, on few."""
+    """Return xpnn-cupy-graph on images of bytes; on few of them in a dry run."""
     if device == "cuda":
         return Entry("images", ("cupy",), "", is_peer=False, settings={"library": "cupy"})
     return Entry("images", (), "", is_peer=False, settings={"library": "numpy", "images": 300})

@@ -1,4 +1,4 @@
-"""The figures of `bench.gpu` from its samples, and the Markdown that shows them."""
+"""The statistics of `bench.gpu`, and their Markdown tables."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ WAYS = ("", "bare")
 
 
 def figures(samples: Samples, floor: dict[str, Any] | None) -> dict[str, Any]:
-    """Of one row in one precision. A ratio is the median over the rounds, to the fastest of PyTorch's that way.
+    """Statistics of one row in one precision. A ratio is the median over the rounds, to the fastest of PyTorch's.
 
-    to_floor: of the bare steps' median
+    to_floor: ratio of the median of the bare steps to the floor
     """
     best = {kind: {way: fastest(samples, names, way) for way in WAYS} for kind, names in PEERS.items()}
     found: dict[str, Any] = {"best": best, "floor": floor, "contestants": {}}
@@ -38,12 +38,12 @@ def _to(samples: Samples, name: str, other: str | None, way: str) -> float | Non
 
 
 def row_table(row: Row, precision: str, found: dict[str, Any], left_out: Mapping[str, str]) -> list[str]:
-    """One row's contestants, the fastest first; who is left out, and why; the floor."""
+    """Table of one row: the contestants, fastest first; those left out, with the reason; the floor."""
     lines = [
         f"**{row.title}, {precision}**",
         "",
-        "| contestant | µs a step | bare | times torch eager | times its best compiled | times its best captured "
-        "| times the floor |",
+        "| contestant | µs per step | bare | ratio to torch eager | to its best compiled | to its best captured "
+        "| to the floor |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, figure in sorted(found["contestants"].items(), key=lambda item: item[1]["median"][""]):
@@ -55,26 +55,26 @@ def row_table(row: Row, precision: str, found: dict[str, Any], left_out: Mapping
 
 
 def floor_line(floor: dict[str, Any] | None) -> str:
-    """What the floor is made of."""
+    """Return the components of the floor, as a sentence."""
     if floor is None:
-        return "The floor is not known."
+        return "The floor is unknown."
     arithmetic = f"{us(floor['arithmetic'])} µs ({floor['operations'] / 1e9:,.2f} GFLOP)"
     moving = f"{us(floor['moving'])} µs ({floor['bytes'] / 1e6:,.1f} MB)"
     waiting = f"{us(floor['waiting'])} µs for {floor['kernels']} kernels"
-    return f"Floor: {us(floor['seconds'])} µs = the larger of {arithmetic} and {moving}, and {waiting}."
+    return f"Floor: {us(floor['seconds'])} µs = the larger of {arithmetic} and {moving}, plus {waiting}."
 
 
 def ceilings_table(ceilings: dict[str, Any]) -> list[str]:
-    """What the GPU does at best."""
-    lines = [f"Measured with {ceilings['with']}:", "", "| at best | |", "| --- | --- |"]
+    """Table of the best performance of the GPU."""
+    lines = [f"Measured with {ceilings['with']}:", "", "| operation | best performance |", "| --- | --- |"]
     lines += [f"| large matrix products, {precision} | {rate / 1e12:,.1f} TFLOP/s |"
               for precision, rate in ceilings["flops"].items()]  # fmt: skip
-    lines.append(f"| a large copy, read and written | {ceilings['bandwidth'] / 1e12:,.2f} TB/s |")
-    return [*lines, f"| a kernel that waits for another, in a graph | {ceilings['node'] * 1e6:.2f} µs |", ""]
+    lines.append(f"| large copy, bytes read and written | {ceilings['bandwidth'] / 1e12:,.2f} TB/s |")
+    return [*lines, f"| dependent kernel in a graph | {ceilings['node'] * 1e6:.2f} µs |", ""]
 
 
 def images_table(row: Row, epochs: Mapping[str, Sequence[float] | str]) -> list[str]:
-    """Seconds of an epoch, or why there are none, by precision."""
+    """Table of the time of an epoch by precision, or the reason why it is missing."""
     title = f"**An epoch of 60,000 images of bytes: {row.title}; xpnn-cupy-graph, Trainer.fit**"
     lines = [title, "", "| precision | ms, median | quartiles |", "| --- | --- | --- |"]
     for precision, taken in epochs.items():
@@ -88,6 +88,6 @@ def images_table(row: Row, epochs: Mapping[str, Sequence[float] | str]) -> list[
 
 
 def _short(why: str) -> str:
-    """In one cell."""
+    """Shorten a reason to fit in one cell."""
     why = why.replace("|", "/")
     return why if len(why) <= 200 else f"{why[:199]}…"

@@ -1,4 +1,4 @@
-"""The networks that are measured, their data, and the weights that every contestant starts from."""
+"""The networks that are measured, their data, and the initial weights of all contestants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-Weights = list[tuple[np.ndarray, np.ndarray]]  # of each layer: weight (n_in, n_out) and bias (n_out,), float32
+Weights = list[tuple[np.ndarray, np.ndarray]]  # for each layer: weight (n_in, n_out) and bias (n_out,), float32
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Row:
     """One network and how it is trained: Linear → ReLU → Dropout, …, Linear, cross-entropy; all in float32.
 
     sizes      features, widths of the hidden layers, classes
-    batch      rows a step
-    steps      steps an epoch; the data set has batch · steps rows
-    optimizer  "adam" (betas 0.9 and 0.999, eps 1e-8) or "sgd" (no momentum), with the rate lr. The rates are small:
-               near convergence, time would go into numbers too small for the processor's fast path
+    batch      rows per step
+    steps      steps per epoch; the data set has batch · steps rows
+    optimizer  "adam" (betas 0.9 and 0.999, eps 1e-8) or "sgd" (no momentum), with learning rate lr. The rates are
+               small: near convergence, subnormal numbers would slow down the processor
     dropout    probability of dropping after each hidden layer
     """
 
@@ -53,11 +53,11 @@ ROWS = (
 )
 
 
-WIDE = Row((4096, 4096, 4096, 4096, 4096, 10), 8192, 2, "adam", 1e-5, (0.0,) * 4)  # for GPUs: all matrix products
+WIDE = Row((4096, 4096, 4096, 4096, 4096, 10), 8192, 2, "adam", 1e-5, (0.0,) * 4)  # for GPUs: matrix products dominate
 
 
 def rows_named(names: list[str] | None, rows: tuple[Row, ...] = ROWS) -> list[Row]:
-    """The rows called so, in their order; all for None. Raises ValueError for a name that is none."""
+    """Return the rows with these names, in their order, or all for None. Raises ValueError for unknown names."""
     known = {row.name: row for row in rows}
     for name in names or ():
         if name not in known:
@@ -66,17 +66,17 @@ def rows_named(names: list[str] | None, rows: tuple[Row, ...] = ROWS) -> list[Ro
 
 
 def row_of(fields: dict[str, Any]) -> Row:
-    """The row whose fields these are, back from JSON."""
+    """Return the row with these fields, which come from JSON."""
     known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return Row(**known)
 
 
 def data(row: Row) -> tuple[np.ndarray, np.ndarray]:
-    """x (rows, features) float32 in [0, 1), four fifths of it zero, as images of digits; y (rows,) int64 labels."""
+    """x (rows, features) float32 in [0, 1), four fifths of it zero, like images of digits; y (rows,) int64 labels."""
     return _data(row.batch * row.steps, row.sizes[0], row.sizes[-1])
 
 
-@functools.lru_cache(maxsize=1)  # asked several times for one row after the other
+@functools.lru_cache(maxsize=1)  # called several times for each row
 def _data(rows: int, features: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
     x = generator.random((rows, features), dtype=np.float32)
@@ -84,22 +84,22 @@ def _data(rows: int, features: int, classes: int) -> tuple[np.ndarray, np.ndarra
     np.maximum(x, 0, out=x)
     x *= 5
     teacher = generator.standard_normal((features, classes), dtype=np.float32)
-    return x, np.argmax(x @ (teacher - teacher.mean(axis=0)), axis=1)  # centred, for classes of about one size
+    return x, np.argmax(x @ (teacher - teacher.mean(axis=0)), axis=1)  # centred, so that the classes have similar sizes
 
 
 def check_batches(row: Row, steps: int = 20) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The batches of the check that all train the same network: the data's first rows, in order."""
+    """Return the batches for the check that all train the same network: the first rows of the data, in order."""
     x, y = data(row)
     starts = [i % row.steps * row.batch for i in range(steps)]
     return [(x[start : start + row.batch], y[start : start + row.batch]) for start in starts]
 
 
 def first_weights(row: Row) -> Weights:
-    """xpnn's initial weights for seed 0 and these sizes, dropout or not; copies."""
+    """Return copies of xpnn's initial weights for seed 0 and these sizes."""
     return [(weight.copy(), bias.copy()) for weight, bias in _first_weights(row.sizes)]
 
 
-@functools.lru_cache(maxsize=8)  # a process meets a network once for each precision; WIDE's take seconds to draw
+@functools.lru_cache(maxsize=8)  # needed once for each precision; those of WIDE take seconds to draw
 def _first_weights(sizes: tuple[int, ...]) -> Weights:
     from xpnn import nn
     from xpnn.arrays import random

@@ -1,6 +1,6 @@
-"""The same training once more, by hand and in float64: what the contestants' losses are compared with.
+"""A reference implementation of the training in float64, with which the losses of the contestants are compared.
 
-On NumPy; for networks that would take it minutes, on another library's arrays on a GPU.
+It runs on NumPy, or on a GPU with another library for networks that would take NumPy minutes.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from xpnn.arrays.namespace import Array, namespace
 from xpnn.devices.place import Place, to_numpy, to_place
 
 TOLERANCE = (
-    4e-5  # relative, of each loss: float32 changes up to 1.4e-5 in 20 steps, a rate 1 % too large at least 5.6e-5
+    4e-5  # relative, per loss: float32 changes it by up to 1.4e-5 in 20 steps, a rate 1 % too large by at least 5.6e-5
 )
-#: By the precision of the products. With factors rounded so on NumPy, tf32 changed up to 1e-4, and bf16 up to 1.2e-3
-#: (its results rounded too). A rate 1 % too large is found in fp32; here, only who trains something else altogether.
+#: By the precision of the products. With factors rounded accordingly on NumPy, tf32 changed a loss by up to 1e-4, and
+#: bf16 by up to 1.2e-3 (with rounded results, too). A rate 1 % too large is detected in fp32 only; the other tolerances
+#: detect a contestant that trains an entirely different network.
 TOLERANCES = {"fp32": TOLERANCE, "tf32": 5e-4, "bf16": 5e-3}
 
 
@@ -30,10 +31,10 @@ def losses(
     late_eps: bool = True,
     place: Place | None = None,
 ) -> list[float]:
-    """The mean cross-entropy of each batch, before its step; no dropout. Computed there, or with NumPy.
+    """Return the mean cross-entropy of each batch before its step, without dropout, computed at `place` or by NumPy.
 
     late_eps: Adam adds eps to the square root of the corrected v, as in Kingma and Ba 2015, algorithm 1; otherwise to
-    that of v itself, the form at the end of their section 2.
+    the square root of v, the form at the end of their section 2.
     """
     xp = place.xp if place else namespace("numpy")
 
@@ -59,7 +60,7 @@ def losses(
 
 
 def _loss_and_grads(xp: Any, params: list[Array], x: Array, wanted: Array) -> tuple[Array, list[Array]]:
-    """wanted: one 1 in each row, in the column of its class."""
+    """wanted: one-hot labels."""
     inputs, layers = [x], len(params) // 2
     for i in range(layers):
         z = inputs[-1] @ params[2 * i] + params[2 * i + 1]
@@ -76,7 +77,7 @@ def _loss_and_grads(xp: Any, params: list[Array], x: Array, wanted: Array) -> tu
 
 
 def difference(found: Sequence[float], wanted: Sequence[float]) -> float:
-    """The largest relative difference of two lists of losses; infinite where a loss is not finite."""
+    """Return the largest relative difference of two lists of losses; infinity if a loss is not finite."""
     if len(found) != len(wanted) or not np.all(np.isfinite(found)):
         return float("inf")
     return float(np.max(np.abs(np.subtract(found, wanted)) / np.abs(wanted)))

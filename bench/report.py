@@ -1,4 +1,4 @@
-"""What all measurements share: the machine in words, and the files they leave in bench/results/."""
+"""Shared by all benchmarks: the description of the machine, and the files in bench/results/."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def pools() -> list[str]:
-    """The BLAS and OpenMP libraries that this process has loaded, with their versions, kernels and threads."""
+    """Return the BLAS and OpenMP libraries that this process has loaded, with versions, kernels and threads."""
     import threadpoolctl
 
     found = []
@@ -28,11 +28,11 @@ def pools() -> list[str]:
 
 
 def machine(kernels: list[str] | None = None) -> str:
-    """CPU, cores, versions and BLAS kernels: those given, or those that NumPy runs on here."""
+    """Describe CPU, cores, versions and BLAS kernels: the given ones, or those that NumPy uses here."""
     import numpy as np
 
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
-    found = ", ".join(pools() if kernels is None else kernels) or "not known"
+    found = ", ".join(pools() if kernels is None else kernels) or "unknown"
     return f"{cpu_model()}, {usable_cores()} cores, {versions}, kernels (threads): {found}"
 
 
@@ -46,9 +46,9 @@ def write(
     here: str | None = None,
     say: bool = True,
 ) -> None:
-    """Print the table, and write it and the results, dated, with the machine; without a folder, only print.
+    """Print the table, and write it with the results, the date and the machine to `folder`, unless that is None.
 
-    here: the machine in words, where it is not the CPU with these kernels; say: whether to print
+    here: description of the machine, if it is not the CPU with these kernels; say: whether to print
     """
     day = datetime.date.today().isoformat()
     here = here or machine(kernels)

@@ -1,4 +1,4 @@
-"""The published networks, trained again by `xpnn reproduce`: python -m bench.reproduce --data-dir FOLDER [NAME…]"""
+"""Published networks, trained by `xpnn reproduce`: python -m bench.reproduce --data-dir FOLDER [NAME…]"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True, help="folder with the MNIST files")
     asked = parser.parse_args()
     command = [sys.executable, "-m", "xpnn", "reproduce", *asked.names, "--data-dir", asked.data_dir, "--json"]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)  # exit status 1: a figure missed
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)  # exit status 1: a result was missed
     results = json.loads(done.stdout)["results"]
     table = ["| recipe | measure | published | measured | met | seconds |", "| --- | --- | --- | --- | --- | --- |"]
     for row in results:

@@ -1,8 +1,9 @@
-"""How time and memory of a training step grow, and that memory stays as it is: python -m bench.scaling
+"""Growth of the time and the memory of a training step, and a test for memory leaks: python -m bench.scaling
 
-A step's time and the process's peak memory are measured against the batch, the width, the depth and the rows of data;
-then memory along 10,000 steps of one epoch, and along 1,000 epochs. An exponent e says that y grows as x to the power
-e. Exit status 1 where time or memory grows faster than the arithmetic and the arrays do, or memory does not stay.
+The time of a step and the peak memory of the process are measured as functions of the batch size, the width, the depth
+and the rows of data; then the memory during 10,000 steps of one epoch, and during 1,000 epochs. An exponent e means
+that y grows as x to the power e. The exit status is 1 if time grows faster than the arithmetic, if memory grows faster
+than the arrays, or if memory leaks.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from bench.report import RESULTS, write
 from bench.scaling_plot import draw
 from xpnn.devices.cpu_blas import usable_cores
 
-SLACK = 0.2  # what an exponent may be above that of the arithmetic: caches that no longer suffice
-PER_STEP, PER_EPOCH = 0.1, 1024.0  # bytes that may stay behind: an epoch leaves a record in the history
-RESIDENT = 2**20  # bytes that memory in use may grow over all: it comes in blocks
+SLACK = 0.2  # tolerance of an exponent above that of the arithmetic, for caches that become too small
+PER_STEP, PER_EPOCH = 0.1, 1024.0  # bytes that may remain: an epoch adds a record to the history
+RESIDENT = 2**20  # bytes that resident memory may grow in total: it is allocated in blocks
 
 #: Axis -> (value, sizes, batch, rows) of each point.
 AXES: dict[str, list[tuple[int, tuple[int, ...], int, int]]] = {
@@ -38,26 +39,26 @@ AXES: dict[str, list[tuple[int, tuple[int, ...], int, int]]] = {
 
 
 def multiplications(sizes: Sequence[int], batch: int) -> int:
-    """Of a step's matrix products: x @ W, x.T @ dy, and dy @ W.T for all layers but the first."""
+    """Count the multiplications of the matrix products: x @ W, x.T @ dy, and dy @ W.T except in the first layer."""
     layers = [a * b for a, b in pairwise(sizes)]
     return batch * (3 * sum(layers) - layers[0])
 
 
 def array_bytes(sizes: Sequence[int], batch: int, rows: int) -> int:
-    """Of what is there while training: weights, gradients and Adam's two moments in float32, and the host's first
-    weights in float64; the data; a batch at each layer and its gradient.
+    """Count the bytes of the arrays during training: weights, gradients and two moments in float32, initial weights on
+    the host in float64, the data, and activations of a batch at each layer with their gradients.
     """
     weights = sum(a * b + b for a, b in pairwise(sizes))
     return (4 * 4 + 8) * weights + 4 * (rows * sizes[0] + 2 * batch * sum(sizes))
 
 
 def exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """The slope of log y against log x, by least squares."""
+    """Return the slope of log y against log x, by least squares."""
     return statistics.linear_regression([math.log(x) for x in xs], [math.log(y) for y in ys]).slope
 
 
 def growth(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """Exponents over the upper half of the points, where what a step costs in any case matters least."""
+    """Return the exponents over the upper half of the points, where the constant costs of a step matter least."""
     upper = points[len(points) // 2 - 1 :]
     values = [point["value"] for point in upper]
     found: dict[str, Any] = {name: exponent(values, [point[name] for point in upper])
@@ -68,7 +69,7 @@ def growth(points: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def left_behind(run: dict[str, Any]) -> dict[str, Any]:
-    """What stays behind from the tenth sample on, in bytes. each: for each step, or each epoch where there are many."""
+    """Return the growth in bytes from the tenth sample on. each: per step, or per epoch if there are several."""
     (taken, traced), (_, resident) = (tuple(zip(*run[name][9:], strict=True)) for name in ("traced", "resident"))
     each = statistics.linear_regression(taken, traced).slope
     if many := run["epochs"] > 1:
@@ -79,24 +80,24 @@ def left_behind(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(axes: dict[str, Any], steady: dict[str, Any]) -> list[str]:
-    lines = ["| axis | time grows with exponent | the arithmetic with | memory | its arrays | as they do |",
+    lines = ["| axis | exponent of time | of the arithmetic | of memory | of the arrays | as expected |",
              "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for axis, found in axes.items():
         g = found["growth"]
         yes = "yes" if g["time_grows_as_arithmetic"] and g["memory_grows_as_arrays"] else "NO"
         lines.append(f"| {axis} | {g['seconds']:.2f} | {g['multiplications']:.2f} | {g['bytes']:.2f} | "
                      f"{g['array_bytes']:.2f} | {yes} |")  # fmt: skip
-    lines += ["", "| axis | network, batch, rows of data | µs a step | ns a million multiplications | peak MiB "
-              "| while building | arrays, MiB |", "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines += ["", "| axis | network, batch, rows of data | µs per step | ns per million multiplications | peak MiB "
+              "| peak MiB while building | arrays, MiB |", "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for axis, found in axes.items():
         for p in found["points"]:
             us, each = p["seconds"] * 1e6, p["seconds"] * 1e9 / (p["multiplications"] / 1e6)
             peak, building, arrays = (p[name] / 2**20 for name in ("bytes", "building", "array_bytes"))
             lines.append(f"| {axis} {p['value']:,} | {_short(p['sizes'])}, {p['batch']}, {p['rows']:,} | {us:,.0f} | "
                          f"{each:,.0f} | {peak:.0f} | {building:.0f} | {arrays:.0f} |")  # fmt: skip
-    lines += ["", "| memory along | grew, traced by Python | grew, resident | stays |", "| --- | --- | --- | --- |"]
+    lines += ["", "| memory during | growth, traced | growth, resident | constant |", "| --- | --- | --- | --- |"]
     for name, run in steady.items():
-        found, what = run["left_behind"], "an epoch" if run["epochs"] > 1 else "a step"
+        found, what = run["left_behind"], "per epoch" if run["epochs"] > 1 else "per step"
         traced, resident = (found["grew"][name] / 1024 for name in ("traced", "resident"))
         lines.append(f"| {name} | {traced:.1f} KiB, {found['each']:.2f} bytes {what} | {resident:.0f} KiB | "
                      f"{'yes' if found['stays'] else 'NO'} |")  # fmt: skip
@@ -105,7 +106,7 @@ def table(axes: dict[str, Any], steady: dict[str, Any]) -> list[str]:
 
 def _short(sizes: Sequence[int]) -> str:
     hidden = sizes[1:-1]
-    return f"{sizes[0]}-({hidden[0]} × {len(hidden)})-{sizes[-1]}"  # noqa: RUF001 - times
+    return f"{sizes[0]}-({hidden[0]} × {len(hidden)})-{sizes[-1]}"  # noqa: RUF001 - the sign ×
 
 
 def main() -> int:
@@ -131,11 +132,11 @@ def main() -> int:
         twice = [[ask(do="step", sizes=sizes, batch=batch, rows=rows, seconds=asked.seconds)
                   for _, sizes, batch, rows in plan] for _ in range(2)]  # fmt: skip
         for (value, sizes, batch, rows), *tries in zip(plan, *twice, strict=True):
-            point = min(tries, key=lambda found: found["seconds"])  # the other one was disturbed more
+            point = min(tries, key=lambda found: found["seconds"])  # the slower one was disturbed
             known = {"multiplications": multiplications(sizes, batch), "array_bytes": array_bytes(sizes, batch, rows)}
             points.append({"value": value, "sizes": sizes, "batch": batch, "rows": rows, **known, **point})
         axes[axis] = {"points": points, "growth": growth(points)}
-    print("memory along a run …", file=sys.stderr, flush=True)
+    print("memory during a run …", file=sys.stderr, flush=True)
     runs = {"10,000 steps of one epoch": (10_000, 1), "1,000 epochs of 10 steps": (10_000, 1_000)}
     steady: dict[str, Any] = {}
     for name, (steps, epochs) in runs.items():

@@ -1,7 +1,7 @@
-"""One measurement of `bench.scaling`, in a process of its own, whose peak memory is then its own too.
+"""One measurement of `bench.scaling`, in its own process, so that its peak memory can be measured.
 
-python -m bench.scaling_point QUESTION, where QUESTION is a JSON object with the arguments of one function below; the
-answer is a JSON object on standard output.
+python -m bench.scaling_point REQUEST, where REQUEST is a JSON object with the arguments of one of the functions below.
+The response is a JSON object on standard output.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from xpnn import Trainer, nn, optim
 from xpnn.devices.place import find_place, to_place
 from xpnn.kernels.numpy import compiled
 
-_KIB = 1 if sys.platform != "darwin" else 1024  # what ru_maxrss counts in, as parts of a KiB
-WARM, TIMED = 2, 5  # epochs: at least so many are run before the clock counts, and then counted
+_KIB = 1 if sys.platform != "darwin" else 1024  # units of ru_maxrss in a KiB
+WARM, TIMED = 2, 5  # minimum number of epochs before the measurement, and in it
 
 
 def resident() -> int:
-    """Bytes of this process in memory now; where the system does not say, the most there have been."""
+    """Return the resident bytes of this process, or its peak if the system does not report them."""
     pages = _read("/proc/self/statm").split()
     return int(pages[1]) * resource.getpagesize() if pages else peak()
 
 
 def peak() -> int:
-    """The most bytes of this process that have been in memory; on Linux since the latest `forget_peak`."""
+    """Return the peak of the resident bytes of this process; on Linux since the last `forget_peak`."""
     for line in _read("/proc/self/status").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -44,7 +44,7 @@ def peak() -> int:
 
 
 def forget_peak() -> None:
-    """Let `peak` begin again from what is in memory now, where the system can do that."""
+    """Reset `peak` to the resident bytes, if the system supports that."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -57,7 +57,7 @@ def _read(path: str) -> str:
 
 
 def load_loops() -> None:
-    """The compiled loops, now, where they are installed: they take 110 MiB, which is no run's growth."""
+    """Load the compiled loops, if installed: they take 110 MiB, which must not count as growth of a run."""
     with contextlib.suppress(ImportError):
         importlib.import_module("xpnn.kernels.numpy.loops")
         compiled.load()
@@ -73,12 +73,12 @@ def trainer_and_data(sizes: Sequence[int], rows: int, backend: str) -> tuple[Tra
 
 
 def step(sizes: Sequence[int], batch: int, rows: int, backend: str, seconds: float) -> dict[str, Any]:
-    """Seconds a step, the median over the epochs that run for about `seconds`; peaks above what a small run takes.
+    """Return the median of the seconds per step over about `seconds`, and peaks of memory above that of a small run.
 
-    bytes: while training; building: from the first weights on, whose drawing takes more for a moment.
+    bytes: peak during training; building: peak including the drawing of the weights, which needs more for a moment.
     """
     trainer, x, y = trainer_and_data((4, 4, 2), 64, backend)
-    trainer.fit(x, y, batch_size=32)  # whatever a library loads for its first step
+    trainer.fit(x, y, batch_size=32)  # loads what a library needs for its first step
     before = resident()
     trainer, x, y = trainer_and_data(sizes, rows, backend)
     trainer.fit(x, y, batch_size=batch, epochs=WARM)
@@ -93,15 +93,16 @@ def step(sizes: Sequence[int], batch: int, rows: int, backend: str, seconds: flo
 
 
 def steady(steps: int, epochs: int, backend: str, traced: bool) -> dict[str, Any]:
-    """50 samples (steps taken, bytes) along `epochs` epochs of `steps` steps in all, between steps where it is one.
+    """Return 50 samples (steps taken, bytes) during `epochs` epochs of `steps` steps in total.
 
-    The bytes are those that Python has given out, or else those in memory: tracing takes memory itself.
+    The samples are taken between epochs, or between steps if there is only one epoch. The bytes are those allocated by
+    Python if `traced`, otherwise the resident ones: tracing itself needs memory.
     """
     sizes, batch = (64, 16, 10), 32
     rows = batch * steps // epochs
     trainer, x, y = trainer_and_data(sizes, rows, backend)
     trainer.fit(x, y, batch_size=batch)
-    samples = np.zeros((50, 2), np.int64)  # of a fixed size, so as not to grow itself
+    samples = np.zeros((50, 2), np.int64)  # allocated in advance, so that it does not grow
     before, seen = trainer.steps, 0
 
     def look() -> None:

@@ -1,4 +1,4 @@
-"""What the contestants on PyTorch share: the network with its data, its optimizer, its precision, a recording."""
+"""Shared by the contestants on PyTorch: the network with its data, optimizer, precision and graph capture."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bench.networks import Row, Weights
 
 
 class Network(torch.nn.Module):
-    """forward(rows) -> the mean loss of these rows of the data, and how many answers are right.
+    """forward(rows) returns the mean loss of these rows of the data, and the number of correct predictions.
 
-    The data are buffers on the device: a CUDA graph, torch.compile's own too, reads them where they are.
+    The data are buffers of the module, because CUDA graphs, including those of torch.compile, read static addresses.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Network(torch.nn.Module):
         self.to(device)
 
     def load(self, weights: Weights) -> None:
-        """Begin with these weights."""
+        """Set the weights."""
         linears = [layer for layer in self.layers if isinstance(layer, torch.nn.Linear)]
         with torch.no_grad():
             for linear, (weight, bias) in zip(linears, weights, strict=True):
@@ -46,7 +46,7 @@ class Network(torch.nn.Module):
     def forward(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x, y = self.x.index_select(0, rows), self.y.index_select(0, rows)
         if self.is_bf16:
-            with torch.autocast(self.kind, torch.bfloat16, cache_enabled=False):  # each weight is needed once
+            with torch.autocast(self.kind, torch.bfloat16, cache_enabled=False):  # each weight is used once
                 logits = self.layers(x).float()
         else:
             logits = self.layers(x)
@@ -54,7 +54,7 @@ class Network(torch.nn.Module):
 
 
 def compiled(network: Network, mode: str | None) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-    """Its forward, under torch.compile where there is a mode. Whatever would leave a part uncompiled is an error."""
+    """Return its forward, compiled by torch.compile if there is a mode. Parts that cannot be compiled are an error."""
     if mode is None:
         return network
     torch._dynamo.config.fail_on_recompile_limit_hit = True
@@ -62,14 +62,14 @@ def compiled(network: Network, mode: str | None) -> Callable[[torch.Tensor], tup
 
 
 def optimizer(row: Row, network: Network, fused: bool | None) -> torch.optim.Optimizer:
-    """fused: as torch.optim takes it, None for its own choice."""
+    """fused: argument of torch.optim; None for its default."""
     if row.optimizer == "sgd":
         return torch.optim.SGD(network.parameters(), lr=row.lr, fused=fused)
     return torch.optim.Adam(network.parameters(), lr=row.lr, fused=fused)
 
 
 def recorded(work: Callable[[], None], device: str) -> Callable[[], None]:
-    """A function that replays `work` as a CUDA graph, after three runs of it to warm up; on the CPU, `work` itself."""
+    """Warm up `work` with three runs, and return a function that replays it as a CUDA graph; on the CPU, `work`."""
     if torch.device(device).type != "cuda":
         work()
         return work
@@ -86,5 +86,5 @@ def recorded(work: Callable[[], None], device: str) -> Callable[[], None]:
 
 
 def natural_order(row: Row, device: str) -> torch.Tensor:
-    """The rows of the data as they come, (steps, batch)."""
+    """Return the row numbers in order, (steps, batch)."""
     return torch.arange(row.steps * row.batch, device=device).view(row.steps, row.batch)

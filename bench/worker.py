@@ -1,7 +1,7 @@
-"""The process of one contestant: python -m bench.worker ENTRY. It sleeps until it is asked; see `bench.conductor`.
+"""The process of one contestant: python -m bench.worker ENTRY. It sleeps between requests; see `bench.conductor`.
 
-ENTRY is a `bench.contestants.Entry` as JSON. Questions come as JSON, one a line, on standard input; so do the answers
-on the first standard output. What libraries print goes to standard error.
+ENTRY is a `bench.contestants.Entry` as JSON. Requests are JSON, one per line, on standard input. Responses are JSON on
+the original standard output. What libraries print is redirected to standard error.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from bench.report import pools
 
 
 class Worker:
-    """Answers the questions; holds one network at a time.
+    """Handles the requests; holds one network at a time.
 
-    how: what `Contestant` is told beside its settings, as device and precision
+    how: arguments of `Contestant` in addition to its settings, such as device and precision
     """
 
     def __init__(self, entry: Entry) -> None:
@@ -35,7 +35,7 @@ class Worker:
         self._references: dict[Row, list[float]] = {}
 
     def hello(self) -> dict[str, Any]:
-        """Who is there: versions and BLAS pools, with the libraries loaded."""
+        """Load the libraries; return their versions and BLAS thread pools."""
         self.entry.load()
         names = ["numpy", *self.entry.needs] if not self.entry.module.startswith("torch") else list(self.entry.needs)
         distributions = metadata.packages_distributions()
@@ -43,7 +43,7 @@ class Worker:
         return {"versions": ", ".join(f"{name} {metadata.version(name)}" for name in found), "pools": pools()}
 
     def losses(self, row: dict[str, Any], keep: bool = False, **how: Any) -> dict[str, Any]:
-        """The losses of the check, without dropout. keep: so that `build` finds the network, if it is the same."""
+        """Return the losses of the check, without dropout. keep: keep the network for `build`, if it is the same."""
         network = row_of(row).without_dropout()
         losses = self._hold(network, how).losses(check_batches(network))
         if not keep:
@@ -51,21 +51,21 @@ class Worker:
         return {"losses": losses}
 
     def build(self, row: dict[str, Any], **how: Any) -> dict[str, Any]:
-        """Build and warm up; the ways to run, with how long an epoch of each takes."""
+        """Build and warm up; return the ways to run, with the seconds of an epoch of each."""
         ways = {}
         for name, run in self._hold(row_of(row), how).ways.items():
-            run(1)  # compiles, where there is something to compile
+            run(1)  # compiles, if necessary
             ways[name] = run(1)
         return {"ways": ways}
 
     def run(self, way: str, epochs: int) -> dict[str, Any]:
-        """Seconds in so many epochs, after one that is not counted: others have had the caches meanwhile."""
+        """Return the seconds of `epochs` epochs, after an uncounted one that brings the data into the caches."""
         assert self.built is not None
         self.built.ways[way](1)
         return {"seconds": self.built.ways[way](epochs)}
 
     def free(self) -> dict[str, Any]:
-        """Let the network go, and give back the memory that its library keeps for another one."""
+        """Release the network, and the memory that its library caches."""
         self.built = self._is = None
         gc.collect()
         if "torch._dynamo" in sys.modules:
@@ -77,13 +77,13 @@ class Worker:
         return {}
 
     def place(self, device: str) -> dict[str, Any]:
-        """Where the device is; an error where it cannot be used."""
+        """Return the name of the device; raise an error if it cannot be used."""
         from xpnn import find_place
 
         return {"place": find_place(device, fallback=False).name}
 
     def ceilings(self, device: str, precisions: list[str]) -> dict[str, Any]:
-        """What the device does at best: see `bench.ceilings`."""
+        """Return the best performance of the device: see `bench.ceilings`."""
         from bench.ceilings import ceilings
 
         found = ceilings(device, precisions)
@@ -91,7 +91,7 @@ class Worker:
         return found
 
     def reference(self, row: dict[str, Any], device: str) -> dict[str, Any]:
-        """The losses that the check wants, computed on the device where its libraries have float64."""
+        """Return the expected losses of the check, computed on the device if one of its libraries has float64."""
         from bench.ceilings import reference_losses
 
         network = row_of(row).without_dropout()
@@ -102,7 +102,7 @@ class Worker:
 
     def _hold(self, network: Row, how: dict[str, Any]) -> Contestant:
         if self.built is None or self._is != (network, how):
-            self.free()  # first: its memory goes back before new memory is taken
+            self.free()  # first, so that its memory is released before new memory is allocated
             self.built = self.entry.build(network, *data(network), first_weights(network), **how)
             self._is = network, how
         return self.built

@@ -1,4 +1,4 @@
-"""A layer, a loss, a metric and a callback of one's own: trained and checked on whatever library the data come from."""
+"""A custom layer, loss, metric and callback, which work with any array library. Run: python examples/own_parts.py"""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from xpnn.testing import check_layer, check_loss
 
 
 class GainParams(NamedTuple):
-    """gain: (features,), trained; size: (features,), the running mean of |x|, carried."""
+    """gain: (features,), trained; size: (features,), the running mean of |x|, carried but not trained."""
 
     gain: Any
     size: nn.Carried
@@ -20,7 +20,7 @@ class GainParams(NamedTuple):
 
 @dataclass(frozen=True)
 class RunningScale:
-    """y = gain · x / size, where size is the mean of |x| over the batches before this one."""
+    """y = gain · x / size, where size is the running mean of |x| over the previous batches."""
 
     features: int
 
@@ -53,7 +53,7 @@ class LogCosh:
         w = xp.ones_like(d[:, :1]) if sample_weight is None else sample_weight[:, None]
         factor = w / (xp.sum(w) * d.shape[1])
         size = xp.abs(d)
-        each = size + xp.log1p(xp.exp(-2 * size)) - math.log(2)  # log cosh d, which cannot overflow
+        each = size + xp.log1p(xp.exp(-2 * size)) - math.log(2)  # log cosh d, without overflow
         return xp.sum(factor * each), (d, factor)
 
     def backward(self, constants: Any, residuals: Any) -> Any:
@@ -78,7 +78,7 @@ class LargestError:
         return float(sums)
 
 
-def say(trainer: Trainer, logs: dict[str, Any]) -> None:
+def print_progress(trainer: Trainer, logs: dict[str, Any]) -> None:
     """A callback is a function of (trainer, logs), called after each epoch."""
     if logs["epoch"] % 10 == 0:
         print(f"epoch {logs['epoch']}: loss {logs['loss']:.4f}, largest error {logs['largest_error']:.3f}")
@@ -91,4 +91,4 @@ check_loss(LogCosh(), y[:8], y[8:16], np.arange(8.0))
 trainer = Trainer(
     nn.Sequential(RunningScale(4), nn.Linear(4, 1)), LogCosh(), optim.Adam(0.05), metrics=[LargestError()]
 )
-trainer.fit(x, y, epochs=40, callbacks=[say])
+trainer.fit(x, y, epochs=40, callbacks=[print_progress])

@@ -1,4 +1,4 @@
-"""Train a network on handwritten digits, in ten lines. Run: python examples/quickstart.py"""
+"""Train a network on handwritten digits in ten lines. Run: python examples/quickstart.py"""
 
 from xpnn import Trainer, nn, optim
 from xpnn.data import load

@@ -18,15 +18,9 @@ import pytest
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import array_namespace, device_of
+from xpnn.devices.libraries import library
 from xpnn.devices.place import Place, find_place, to_numpy, to_place
 
-PACKAGES = {
-    "numpy": "numpy",
-    "strict": "array_api_strict",
-    "torch": "torch",
-    "jax": "jax",
-    "cupy": "cupy",
-}
 ROWS = {
     "numpy": ("numpy", "numpy-readonly"),
     "strict": ("strict", "strict-device1"),
@@ -34,6 +28,7 @@ ROWS = {
     "jax": ("jax", "jax-cuda"),
     "cupy": ("cupy",),
 }
+PACKAGES = {name: library(name).module for name in ROWS}
 
 NAMED = [name for name in os.environ.get("XPNN_BACKENDS", "").split(",") if name]
 LIBRARIES = NAMED or [name for name in PACKAGES if name != "cupy"]
@@ -76,32 +71,29 @@ class Backend:
 
 
 def make_backend(row: str) -> Backend:
-    library, _, variant = row.partition("-")
-    if library == "jax":
-        import jax
-
-        jax.config.update("jax_enable_x64", True)  # the matrix is compared in float64
-    if variant == "cuda" or library == "cupy":
-        return Backend(row, find_place("cuda", library, fallback=False))
-    place = find_place("cpu", library)
+    name, _, variant = row.partition("-")
+    if importlib.util.find_spec(PACKAGES[name]) is not None:
+        library(name).enable_float64()  # the matrix is compared in float64
+    if variant == "cuda" or not library(name).runs_on_cpu:
+        return Backend(row, find_place("cuda", name, fallback=False))
+    place = find_place("cpu", name)
     if variant == "device1":
-        place = Place("strict", place.xp.Device("device1"), "device1")
+        place = Place(name, place.lib.device("cpu", 1), "cpu", 1)
     return Backend(row, place)
 
 
 def _has_gpu(row: str) -> bool:
     from xpnn.devices import probe
 
-    library = row.partition("-")[0]
-    return probe.first_failure(probe.stages(library)) is None
+    return probe.first_failure(probe.stages(row.partition("-")[0])) is None
 
 
 def _rows() -> list[Any]:
     rows = []
-    for library in LIBRARIES:
-        for row in ROWS[library]:
-            if library not in INSTALLED:
-                rows.append(pytest.param(row, marks=pytest.mark.skip(reason=f"{library} is not installed")))
+    for name in LIBRARIES:
+        for row in ROWS[name]:
+            if name not in INSTALLED:
+                rows.append(pytest.param(row, marks=pytest.mark.skip(reason=f"{name} is not installed")))
             elif not row.endswith("-cuda") or _has_gpu(row):
                 rows.append(row)
     return rows

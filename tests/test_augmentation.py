@@ -29,7 +29,7 @@ def grid(batch: int, height: int, width: int) -> Sources:
 def test_the_same_seed_distorts_alike_on_every_library(dtype: str, backend: Backend) -> None:
     x = IMAGES.astype(dtype)
     wanted, places = ALL.forward((), x, key=KEY)
-    k0, k1, step = (backend.array(random.lanes(word, backend.library)) for word in (*KEY.words, KEY.step))
+    k0, k1, step = (backend.array(random.lanes(word, backend.place.lib.lane_dtype)) for word in (*KEY.words, KEY.step))
     got, places_there = ALL.forward((), backend.array(x), key=random.Key((k0, k1), step))
     assert_close(backend.check(got, wanted), wanted)
     for one, other in zip(places_there, places, strict=True):

@@ -21,7 +21,7 @@ def by_id(case: Any) -> str:
 
 
 def key_on(backend: Backend, key: Key) -> Key:
-    k0, k1, step = (backend.array(lanes(word, backend.library)) for word in (*key.words, key.step))
+    k0, k1, step = (backend.array(lanes(word, backend.place.lib.lane_dtype)) for word in (*key.words, key.step))
     return Key((k0, k1), step)
 
 

@@ -23,18 +23,19 @@ from cases import draw
 from conftest import assert_close, make_backend
 from kernel_cases import ACCELERATED, AcceleratedCase
 from test_kernels import outcome
+from test_random import DRAWING, SHARES, check_parts
 
 from xpnn import nn
 from xpnn.arrays import random
 from xpnn.arrays.dispatch import DispatchedPair
 from xpnn.arrays.matmul import matmul, matmul_precision
 from xpnn.devices.buffers import overwrite
-from xpnn.kernels.cupy import cublaslt
+from xpnn.kernels.cupy import cublaslt, fused
 from xpnn.kernels.cupy import launch as launching
 from xpnn.kernels.cupy import matmul as cupy_matmul
 from xpnn.nn.fused import dense
 from xpnn.nn.layers.linear import LinearParams
-from xpnn.optim.clipping import shortened
+from xpnn.optim.clipping import clip_by_global_norm
 
 COMPILER = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
 C_TYPES = {"size": ctypes.c_longlong, "int": ctypes.c_int, "word": ctypes.c_uint32}
@@ -133,12 +134,21 @@ def executed() -> Executed:
     return Executed()
 
 
+def modules_that_launch() -> list[Any]:
+    """Those of `xpnn.kernels.cupy` that have imported `launch`."""
+    from xpnn.kernels import cupy
+
+    found = [module for module in vars(cupy).values() if hasattr(module, "launch") and module is not launching]
+    assert len(found) == 8
+    return found
+
+
 @pytest.fixture
 def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], executed: Executed) -> None:
     """CuPy's kernels, run by those loops, in place of NumPy's."""
     from xpnn.kernels import cupy
 
-    for module in (cupy.totals, cupy.fused, cupy.losses, cupy.optimizers, cupy.matmul, cupy.random):
+    for module in modules_that_launch():
         monkeypatch.setattr(module, "launch", loops)
     monkeypatch.setattr(cupy.matmul, "execute", executed)
     monkeypatch.setattr(cupy.matmul, "_works", lambda device, dtype, compute, epilogue: True)
@@ -148,7 +158,7 @@ def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], execut
 
 
 def test_every_kernel_is_known_by_its_types() -> None:
-    assert launching.signatures()["kept"] == ("word *", "word *", "word *", "size", "word", "byte *")
+    assert launching.signatures()["dropout_mask"] == (*["word *"] * 3, "word", "size", "word", "byte *")
     assert launching.signatures()["sgd"] == ("leaves", "size", "REAL *", "REAL", "REAL", "int")
     assert len(launching.signatures()) == launching.source().count("\nKERNEL ")
 
@@ -180,9 +190,16 @@ def _as(value: Any, dtype: str) -> Any:
 
 
 @pytest.mark.usefixtures("on_numpy")
+@pytest.mark.parametrize(("rows", "sizes"), SHARES)
+@pytest.mark.parametrize("name", DRAWING)
+def test_the_loops_draw_a_part_as_in_the_whole_batch(name: str, rows: int, sizes: tuple[int, ...]) -> None:
+    check_parts(name, rows, sizes, make_backend("numpy"))
+
+
+@pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize("rows", [1, 64, 127, 128, 129, 8191, 8193])
 def test_columns_are_summed_in_as_many_rounds_as_it_takes(rows: int) -> None:
-    from xpnn.kernels.cupy.fused import column_sums
+    from xpnn.kernels.cupy.reductions import column_sums
 
     x = draw("x", rows, 3)
     assert_close(column_sums(x), x.sum(axis=0))
@@ -195,7 +212,7 @@ def test_the_norm_is_over_all_leaves() -> None:
         grads = [draw(str(i), 40, 50) * (i + 1) for i in range(count)]
         norm = float(np.sqrt(sum((g * g).sum() for g in grads)))
         wanted = [g * (2.0 / (norm + 1e-6)) for g in grads]
-        for got, by_hand in zip(shortened(grads, 2.0, donate=True), wanted, strict=True):
+        for got, by_hand in zip(clip_by_global_norm(grads, 2.0, donate=True), wanted, strict=True):
             assert_close(got, by_hand, ulps=512)
 
 
@@ -298,9 +315,9 @@ def test_addresses_that_are_less_aligned_are_told(on_numpy: None, executed: Exec
 
 def test_a_wrong_array_is_not_handed_to_a_kernel() -> None:
     x, words = np.zeros(4), np.zeros(2, np.uint32)
-    with pytest.raises(TypeError, match=r"rounded: an array of float64, where word \* of float32 is taken"):
-        launching.arguments("rounded", "float32", (x, np.zeros(4, np.uint16), 4))
-    launching.arguments("rounded", "float32", (words, np.zeros(2, np.uint16), 2))
+    with pytest.raises(TypeError, match=r"round_to_bf16: got an array of float64; expected word \* of float32"):
+        launching.arguments("round_to_bf16", "float32", (x, np.zeros(4, np.uint16), 4))
+    launching.arguments("round_to_bf16", "float32", (words, np.zeros(2, np.uint16), 2))
 
 
 def test_cublaslt_is_handed_what_its_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,41 +385,56 @@ def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.Monke
         pytest.skip("no C++ compiler")
     from torch.cuda import jiterator
 
-    from xpnn.kernels.torch import threefry as torch_threefry
+    from xpnn.kernels.torch import random as torch_random
 
     source = (
-        torch_threefry.SOURCE + 'extern "C" int one(int i, int a, int b, int s, int t) { return kept(i, a, b, s, t); }'
+        torch_random.SOURCE
+        + 'extern "C" int one(int i, int a, int b, int s, int t, int o) { return dropout_mask(i, a, b, s, t, o); }'
     )
     (tmp_path / "kept.cpp").write_text(source)
     subprocess.run([compiler, "-shared", "-fPIC", tmp_path / "kept.cpp", "-o", tmp_path / "kept.so"], check=True)
     one = ctypes.CDLL(str(tmp_path / "kept.so")).one
 
-    def create(source: str, threshold: int) -> Any:
+    def create(source: str, threshold: int, start: int) -> Any:
         jiterator._CodeParser(source)  # torch's own look at it
-        assert threshold == 0
+        assert threshold == start == 0
 
-        def run(numbers: Any, k0: Any, k1: Any, step: Any, *, threshold: int) -> Any:
-            words = (int(k0), int(k1), int(step), threshold)
+        def run(numbers: Any, k0: Any, k1: Any, step: Any, *, threshold: int, start: int) -> Any:
+            assert -(2**31) <= start < 2**31
+            words = (int(k0), int(k1), int(step), threshold, start)
             return torch.tensor([one(int(i), *words) for i in numbers], dtype=torch.int32)
 
         return run
 
     monkeypatch.setattr(jiterator, "_create_jit_fn", create)
-    torch_threefry._compiled.cache_clear()
-    torch_threefry.works.cache_clear()
+    torch_random._compiled.cache_clear()
+    torch_random.compiles.cache_clear()
     try:
-        assert torch_threefry.works(torch.device("cpu"))
+        assert torch_random.compiles(torch.device("cpu"))
         words = [torch.tensor([word], dtype=torch.int32) for word in (5, -77, 2**31 - 1)]
-        wanted = random.dropout_mask.reference(*words, 501, round(0.4 * 2**24))
-        assert torch.equal(torch_threefry.kept(*words, 501, round(0.4 * 2**24)), wanted)
-        assert 0 < int(wanted.sum()) < 501
+        for first in (0, 2, 2**32 + 4):
+            drawn = (*words, 501, round(0.4 * 2**24), first)
+            wanted = random.dropout_mask.reference(*drawn)
+            assert torch.equal(torch_random.compiled_mask(*drawn), wanted)
+            assert 0 < int(wanted.sum()) < 501
     finally:
-        torch_threefry._compiled.cache_clear()
-        torch_threefry.works.cache_clear()
-    with pytest.warns(UserWarning, match="takes the long way"):
-        monkeypatch.setattr(torch_threefry, "_compiled", lambda: 1 / 0)
-        assert not torch_threefry.works(torch.device("cpu"))
-    torch_threefry.works.cache_clear()
+        torch_random._compiled.cache_clear()
+        torch_random.compiles.cache_clear()
+    with pytest.warns(UserWarning, match="is slower, because torch did not compile the mask"):
+        monkeypatch.setattr(torch_random, "_compiled", lambda: 1 / 0)
+        assert not torch_random.compiles(torch.device("cpu"))
+    torch_random.compiles.cache_clear()
+
+
+def test_python_and_c_number_the_activations_alike() -> None:
+    """From one table; and fused.cu has a value and a derivative for each."""
+    source = launching.source()
+    assert source.startswith("enum { IDENTITY = 0, RELU = 1, ") and source.count("enum {") == 1
+    for function in ("REAL activate(", "REAL derivative("):
+        body = source.split(function)[1].split("\n}")[0]
+        cases = [line.split(":")[0].split()[1] for line in body.splitlines() if line.strip().startswith("case ")]
+        assert ["IDENTITY", *cases] == list(launching.ACTIVATIONS)  # default: IDENTITY
+    assert {name for name, _ in fused._NAMES.values()} == set(launching.ACTIVATIONS) - {"GELU_TANH"}
 
 
 ARCHITECTURES = ("sm_70", "sm_80", "sm_90", "sm_100")

@@ -49,9 +49,9 @@ def test_split_of_nothing_is_everything() -> None:
 @pytest.mark.parametrize(
     ("n", "fraction", "telling"),
     [
-        (10, 1, "1 came"),
-        (10, -0.1, "-0.1 came"),
-        (10, float("nan"), "nan came"),
+        (10, 1, "got 1;"),
+        (10, -0.1, "got -0.1;"),
+        (10, float("nan"), "got nan;"),
         (10, 0.01, "no row is held back"),
         (10, 0.99, "no row remains"),
         (0, 0, "no row remains"),
@@ -101,11 +101,11 @@ def test_load_mnist() -> None:
         ("minst", {}, "did you mean 'mnist'"),
         ("tab\x1b[31m", {}, r"'tab\\x1b\[31m' is not one of digits, mnist, xor, FILE.csv"),
         ("gone.csv", {}, "'gone.csv' does not exist"),
-        ("digits", {"target": "y"}, "target: 'y' came, but digits has labels and a test part"),
-        ("mnist", {"test_fraction": 0.1}, "test_fraction: 0.1 came"),
-        ("digits", {"data_dir": "here"}, "data_dir: 'here' came"),
-        ("gone.csv", {"data_dir": "here"}, "data_dir: 'here' came"),
-        (__file__, {}, "learns from .csv"),
+        ("digits", {"target": "y"}, "target: got 'y', but digits already has labels and a test set"),
+        ("mnist", {"test_fraction": 0.1}, "test_fraction: got 0.1, but mnist"),
+        ("digits", {"data_dir": "here"}, "data_dir: got 'here'"),
+        ("gone.csv", {"data_dir": "here"}, "data_dir: got 'here'"),
+        (__file__, {}, "is not a .csv or .csv.gz file"),
     ],
 )
 def test_load_refuses(name: str, options: dict, telling: str) -> None:

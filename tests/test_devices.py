@@ -10,7 +10,8 @@ from conftest import Backend, assert_close
 from problem import X, Y, trainer
 
 from xpnn.arrays import tree
-from xpnn.arrays.namespace import array_namespace, device_of, library_of
+from xpnn.arrays.namespace import array_namespace, device_of
+from xpnn.devices.libraries import library_of_array
 from xpnn.devices.place import Place, find_place, to_numpy, to_place
 from xpnn.errors import DeviceUnavailableError, InputError
 
@@ -60,7 +61,7 @@ def test_what_goes_in_comes_out(backend: Backend) -> None:
     assert np.mean(np.argmax(to_numpy(outputs), axis=1) == Y) > 0.85
     assert run.evaluate(x, backend.array(Y))["accuracy"] == np.mean(np.argmax(to_numpy(outputs), axis=1) == Y)
     leaf = tree.leaves(run.state.params)[0]
-    assert library_of(leaf) == backend.library and device_of(leaf) == backend.place.device
+    assert library_of_array(leaf).name == backend.library and device_of(leaf) == backend.place.device
 
     elsewhere = run.predict(X)  # NumPy in, NumPy out, wherever the model lives
     assert isinstance(elsewhere, np.ndarray) and elsewhere.dtype == np.float32
@@ -99,7 +100,7 @@ def test_places_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = (Stage("driver", False, "no driver here", "install one"),)
     monkeypatch.setattr(probe, "stages", lambda library, index=0: missing)
     assert find_place("cpu").library == "numpy"
-    assert find_place("auto") == Place("numpy", "cpu", "cpu", "no GPU can be used: no driver here; install one")
+    assert find_place("auto") == Place("numpy", "cpu", "cpu", 0, "no GPU can be used: no driver here; install one")
     assert find_place("cuda").fell_back
     for device, backend, message in [
         ("cuda", "numpy", "computes on the CPU only"),

@@ -15,8 +15,10 @@ import pytest
 
 import xpnn
 from xpnn.cli import doctor as command
-from xpnn.devices import cpu_blas, probe
+from xpnn.cli.terminal.doctor_screen import hints_of
+from xpnn.devices import cpu_blas, driver, probe
 from xpnn.devices.driver import Stage
+from xpnn.devices.libraries import LIBRARIES
 from xpnn.devices.place import Place
 
 GOOD = tuple(
@@ -41,9 +43,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return stages.get(library, (absent, *GOOD[1:3]))
 
         monkeypatch.setattr(probe, "stages", found)
-        monkeypatch.setattr(command, "gpu_names", lambda: ("Some GPU", "Another"))
-        monkeypatch.setattr(command, "_why_plainly", lambda library: "")
-        monkeypatch.setattr(command, "_cpu", lambda name, title: (Stage("cpu", True, "right values"), ["cpu"]))
+        monkeypatch.setattr(driver, "gpu_names", lambda: ("Some GPU", "Another"))
+        monkeypatch.setattr(command, "_why_plainly", lambda one: "")
+        monkeypatch.setattr(command, "_cpu", lambda one: (Stage("cpu", True, "right values"), ["cpu"]))
 
     return make
 
@@ -122,9 +124,9 @@ def test_a_gpu_that_records_no_products(
     why = command._why_plainly
     machine(cupy=GOOD)
     command.doctor()
-    assert "CUDA graphs" not in capsys.readouterr().out
+    assert "training steps run one by one" not in capsys.readouterr().out
     monkeypatch.setattr(command, "_why_plainly", why)
-    monkeypatch.setattr(command, "find_place", lambda device, library: Place(library, None, f"{device}:0"))
+    monkeypatch.setattr(command, "find_place", lambda device, library: Place(library, None, device))
     monkeypatch.setattr(command, "why_not_recorded", lambda place: f"{place.library}: no cublasLt")
     command.doctor()
     assert "! training steps run one by one, not as CUDA graphs: cupy: no cublasLt" in capsys.readouterr().out
@@ -136,7 +138,7 @@ def test_each_hint_once(machine: Callable[..., None], capsys: pytest.CaptureFixt
     broken = failing("driver", "no driver", "install [a] driver")
     machine(cupy=broken, torch=broken, jax=failing("device", "no device", "install [a] driver"))
     facts = command.report()
-    assert command._cures(facts)["install [a] driver"] == [
+    assert hints_of(facts)["install [a] driver"] == [
         "driver (CuPy, PyTorch): no driver",
         "device (JAX): no device",
     ]
@@ -164,7 +166,7 @@ def test_a_library_that_breaks_at_import(monkeypatch: pytest.MonkeyPatch) -> Non
         raise AttributeError("module compiled against another NumPy\nand more")
 
     monkeypatch.setattr(command, "find_place", broken)
-    stage, devices = command._cpu("numpy", "NumPy")
+    stage, devices = command._cpu(LIBRARIES["numpy"])
     assert (stage.ok, stage.detail) == (False, "AttributeError: module compiled against another NumPy")
     assert stage.hint and devices == []
 
@@ -204,9 +206,9 @@ def test_the_compiled_loops(
         monkeypatch.setenv("XPNN_FAST", setting)
     else:
         monkeypatch.delenv("XPNN_FAST", raising=False)
-    monkeypatch.setattr(command, "distributions", lambda names: [("numba", version)] if version else [])
+    monkeypatch.setattr(command, "installed_distributions", lambda names: [("numba", version)] if version else [])
     out = io.StringIO()
-    command._show(command.report(), command.Console(file=out, width=80))
+    command.show(command.report(), command.Console(file=out, width=80))
     assert line in "\n".join(text.rstrip() for text in out.getvalue().splitlines()) + "\n"
 
 
@@ -214,5 +216,5 @@ def test_screen_of_a_long_blas_warning(machine: Callable[..., None], monkeypatch
     machine()
     monkeypatch.setattr(cpu_blas, "advice", lambda *_: [("slow", "set A"), ("crowded", "set B")])
     out = io.StringIO()
-    command._show(command.report(), command.Console(file=out, width=80))
+    command.show(command.report(), command.Console(file=out, width=80))
     assert "warning: slow; crowded" in out.getvalue() and "hint: set A; set B" in out.getvalue()

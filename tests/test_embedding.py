@@ -17,8 +17,9 @@ from xpnn.arrays import random, tree
 from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.errors import InputError
 from xpnn.nn.layers.embedding import add_rows
-from xpnn.training import Trainer, step
+from xpnn.training import Data, Trainer, TrainingStep
 from xpnn.training.runners.base import upload
+from xpnn.training.state import first_state
 
 WORDS = np.arange(80).reshape(40, 2) * 7 % 11 % 5
 LABELS = (WORDS.sum(axis=1) % 3).astype(np.int32)
@@ -107,13 +108,13 @@ for dtype in ("int64", "int32", "uint8"):
 
 def test_a_step_on_integers_never_waits_for_the_device() -> None:
     strict = pytest.importorskip("array_api_strict")
-    place = Place("strict", strict.Device("device1"), "device1")
+    place = Place("strict", strict.Device("device1"), "cpu", 1)
     loss, optimizer, network = nn.CrossEntropyLoss(), optim.Adam(), model(padding=1)
-    state = upload(step.first_state(network, loss, (), 0), place, "float32")
+    state = upload(first_state(network, loss, (), 0), place, "float32")
     state = state._replace(optimizer=optimizer.init(tree.trained(state.params)))
-    data = step.Data(to_place(WORDS, place), to_place(LABELS, place), None)
+    data = Data(to_place(WORDS, place), to_place(LABELS, place), None)
     with sync_guard():
-        after = step.training_step(network, loss, optimizer, ())(state, data, to_place(np.arange(8), place))
+        after = TrainingStep(network, loss, optimizer, ())(state, data, to_place(np.arange(8), place))
     assert "float32" in str(tree.leaves(after.params)[0].dtype)
 
 

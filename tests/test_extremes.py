@@ -14,7 +14,7 @@ from xpnn import nn
 from xpnn.arrays import random, tree
 from xpnn.devices.place import to_numpy
 from xpnn.nn.layers.activations import ACTIVATIONS
-from xpnn.training import step
+from xpnn.training import totals as step
 
 KEY = random.key(0, "init")
 LOG2 = math.log(2)
@@ -34,7 +34,7 @@ def slopes(layer: Any, x: np.ndarray, backend: Backend, dtype: str = "float32") 
 
 def key_on(backend: Backend) -> random.Key:
     words = random.key(0, "dropout")
-    return tree.map(lambda x: backend.array(random.lanes(x, backend.library)), words)
+    return tree.map(lambda x: backend.array(random.lanes(x, backend.place.lib.lane_dtype)), words)
 
 
 # The row is (s, −s, 0). Each loss with its target, and its value and gradient as formulas in s.
@@ -167,5 +167,5 @@ def test_a_slow_average_follows_exactly_in_float32(backend: Backend) -> None:
     """1 − decay by subtraction would be off by 3e-3 of itself at a decay of 0.99999."""
     averages, weights = (backend.tree((np.full(2, value),), "float32") for value in (0.0, 1.0))
     for taken, share in ((0.0, 0.9), (90.0, 0.09), (3e6, 1e-5)):
-        got = step._averaged(averages, weights, 0.99999, backend.array(np.asarray([taken], "int32")))
+        got = step.averaged(averages, weights, 0.99999, backend.array(np.asarray([taken], "int32")))
         np.testing.assert_allclose(to_numpy(got[0]), share, rtol=4 * eps("float32"))

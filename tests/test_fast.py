@@ -75,6 +75,9 @@ def test_the_loops_draw_the_same_words(fresh: pytest.MonkeyPatch) -> None:
         fresh.setenv("XPNN_FAST", "1")
         fresh.setattr(compiled, "_absent", False)
         assert np.array_equal(random.bits(key.child(n), (n,)), slow)
+        for first in (2, 3, n // 2):
+            part = key.child(n)._replace(share=(first, n))
+            assert np.array_equal(random.bits(part, (len(slow[first:]),)), slow[first:])
         assert compiled._loops is not None
 
 

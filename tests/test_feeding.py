@@ -22,7 +22,7 @@ from xpnn.training.checks.batch_memory import ensure_batch_fits
 from xpnn.training.data_feed import EpochOrder, Resident, Streamed, data_source
 from xpnn.training.runners.capture import EagerReplay
 from xpnn.training.runners.cuda_graph import CudaGraphRunner
-from xpnn.training.step import Data
+from xpnn.training.state import Data
 
 ROW = 6 * 4 + 4  # bytes of X in float32 and of a label
 
@@ -55,9 +55,9 @@ def test_streamed_data_give_what_resident_data_give(
     resident = trained(backend, weight)
     request.getfixturevalue("little")
     made = []
-    streamed = Streamed.pieces
+    streamed = Streamed.chunks
     request.getfixturevalue("monkeypatch").setattr(
-        Streamed, "pieces", lambda self, *what: (made.append(self), streamed(self, *what))[1]
+        Streamed, "chunks", lambda self, *what: (made.append(self), streamed(self, *what))[1]
     )
     assert trained(backend, weight) == resident
     assert made
@@ -67,7 +67,7 @@ def test_pieces_are_the_rows_in_their_order(little: None) -> None:
     feed = data_source(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
     order = np.random.default_rng(0).permutation(40)
     found, steps = [], []
-    for piece in feed.pieces(order, 7):
+    for piece in feed.chunks(order, 7):
         steps.append((piece.steps, tuple(piece.batches.shape)))
         for batch in piece.batches[: piece.steps]:
             assert piece.data.x.dtype == np.float32
@@ -77,7 +77,7 @@ def test_pieces_are_the_rows_in_their_order(little: None) -> None:
 
 
 def test_what_there_is_room_for_lies_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, data, dtypes = Place("numpy", "elsewhere", "cuda:0"), Data(X, Y, None), ("float32", None, None)
+    place, data, dtypes = Place("numpy", "elsewhere", "cuda", 0), Data(X, Y, None), ("float32", None, None)
     monkeypatch.setattr(data_feed, "to_place", lambda x, *place, **how: x.astype(how["dtype"] or x.dtype))
     monkeypatch.setattr(data_feed, "give_back", lambda place: None)
     for free, kind in ((None, Resident), (40 * ROW / 0.7 + 1, Resident), (40 * ROW / 0.7 - 1, Streamed)):
@@ -95,7 +95,7 @@ def test_what_there_is_room_for_lies_on_the_device(monkeypatch: pytest.MonkeyPat
 def test_a_piece_is_small_beside_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: 8 * 2 * 7 * ROW)
     feed = Streamed(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
-    assert [piece.steps for piece in feed.pieces(np.arange(40), 7)] == [2, 2, 1, 1]
+    assert [piece.steps for piece in feed.chunks(np.arange(40), 7)] == [2, 2, 1, 1]
 
 
 def test_values_too_large_are_found_before_they_are_streamed(little: None) -> None:
@@ -192,7 +192,7 @@ def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.Monk
         return [leaf.tobytes() for leaf in tree.leaves(one.snapshot())]
 
     plain, counting = run(), Counting()
-    monkeypatch.setattr("xpnn.training.trainer.make_runner", lambda job, optimizer: CudaGraphRunner(job, counting))
+    monkeypatch.setattr("xpnn.training.engine.make_runner", lambda job: CudaGraphRunner(job, counting))
     monkeypatch.setattr(data_feed, "staging_for", lambda place, kinds: staging.PinnedStaging(Background(), kinds))
     assert run() == plain
     assert counting.made == 3  # three steps, one, and the remainder
@@ -254,7 +254,7 @@ def test_the_largest_batch_that_fits_is_named(monkeypatch: pytest.MonkeyPatch, m
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 2048)
     tried: list[int] = []
     with pytest.raises(DeviceMemoryError) as raised:
-        ensure_batch_fits(Place("numpy", "cpu", "cuda:1"), limited(most, tried), 1000)
+        ensure_batch_fits(Place("numpy", "cpu", "cuda", 1), limited(most, tried), 1000)
     text = str(raised.value)
     assert text.startswith("cuda:1 has too little memory for batches of 1000 rows: 1000 bytes more were needed")
     assert "2 KiB are free" in text and "\n" not in text
@@ -271,10 +271,10 @@ def test_what_is_free_again_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
     most = [10]
     monkeypatch.setattr(batch_memory, "give_back", lambda place: most.__setitem__(0, 1000))
-    ensure_batch_fits(Place("numpy", "cpu", "cuda:0"), lambda rows: limited(most[0], tried)(rows), 1000)
+    ensure_batch_fits(Place("numpy", "cpu", "cuda", 0), lambda rows: limited(most[0], tried)(rows), 1000)
     assert tried == [1000, 1000]
     with pytest.raises(ZeroDivisionError):
-        ensure_batch_fits(Place("numpy", "cpu", "cuda:0"), lambda rows: 1 // 0, 1000)
+        ensure_batch_fits(Place("numpy", "cpu", "cuda", 0), lambda rows: 1 // 0, 1000)
 
 
 def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,9 +294,9 @@ def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: seen.append(len(alive)) or 100)
     with pytest.raises(DeviceMemoryError, match="batches of 3 rows fit"):
-        ensure_batch_fits(Place("numpy", "cpu", "cuda:0"), step, 16)
+        ensure_batch_fits(Place("numpy", "cpu", "cuda", 0), step, 16)
     try:
-        with batch_memory.device_scope(Place("numpy", "cpu", "cuda:0")):
+        with batch_memory.device_scope(Place("numpy", "cpu", "cuda", 0)):
             step(16)
     except DeviceMemoryError as error:
         assert "take smaller batches" in str(error) and not alive
@@ -306,20 +306,20 @@ def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_step_is_tried_before_the_first_on_a_gpu(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """And leaves nothing behind: the state is as it was."""
     runs = []
-    for name in ("cpu", "cuda:0"):
+    for kind in ("cpu", "cuda"):
         run = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(1e-2), device=backend.place, ema=0.9)
         run.predict(X)
-        place = run._place
+        place = run._engine.place
         monkeypatch.setattr(data_feed, "free_bytes", lambda place: None)
         tried: list[Any] = []
 
         def make(place: Place, step: Any, size: int, tried: list[Any] = tried) -> None:
             tried.append(step(size))
 
-        monkeypatch.setattr("xpnn.training.trainer.ensure_batch_fits", make)
-        run._place = Place(place.library, place.device, name)
+        monkeypatch.setattr("xpnn.training.engine.ensure_batch_fits", make)
+        run._engine.place = Place(place.library, place.device, kind)
         run.fit(X, Y, batch_size=16, epochs=2)
-        assert len(tried) == (name != "cpu")
+        assert len(tried) == (kind != "cpu")
         runs.append(nn_leaves(run))
     assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
 
@@ -327,14 +327,14 @@ def test_a_step_is_tried_before_the_first_on_a_gpu(backend: Backend, monkeypatch
 def test_a_batch_too_large_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from xpnn.training.runners.eager import EagerRunner
 
-    def rehearse(self: Any, state: Any, data: Any, rows: Any) -> None:
+    def try_step(self: Any, state: Any, data: Any, rows: Any) -> None:
         if len(rows) > 11:
             raise MemoryError("Out of memory allocating 5,000 bytes")
 
-    monkeypatch.setattr(EagerRunner, "rehearse", rehearse)
+    monkeypatch.setattr(EagerRunner, "try_step", try_step)
     run = trainer()
     run.predict(X)
-    run._place = Place("numpy", "cpu", "cuda:0")
+    run._engine.place = Place("numpy", "cpu", "cuda", 0)
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 100)
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: None)
     with pytest.raises(DeviceMemoryError, match="batches of 11 rows fit"):
@@ -344,7 +344,7 @@ def test_a_batch_too_large_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
 
 def test_memory_that_runs_out_later_is_one_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 3 * 2**20)
-    gpu, host = Place("numpy", "cpu", "cuda:0"), find_place("cpu", "numpy")
+    gpu, host = Place("numpy", "cpu", "cuda", 0), find_place("cpu", "numpy")
     told = "cuda:0 ran out of memory: 1 GiB more were needed, 3 MiB are free; take smaller batches"
     with pytest.raises(DeviceMemoryError, match=told), batch_memory.device_scope(gpu):
         raise MemoryError("Unable to allocate 1.00 GiB for an array")

@@ -42,7 +42,7 @@ IDX_FAULTS = {
     "rank 0": (b"\x00\x00\x08\x00" + bytes(8), "bytes 00 00 08 00"),
     "rank 5": (b"\x00\x00\x08\x05" + bytes(80), "bytes 00 00 08 05"),
     "two bytes": (b"\x00\x00", "not an idx file"),
-    "half a header": (GOOD[:9], "truncated: the header stops at byte 9 of 12"),
+    "half a header": (GOOD[:9], "truncated: the header ends at byte 9 of 12"),
     "truncated": (GOOD[:-1], "truncated at byte 311 of 312"),
     "packed truncated": (gzip.compress(GOOD[:-1]), "truncated at byte 311 of 312"),
     "trailing": (GOOD + b"\0", "holds more than 312 bytes"),

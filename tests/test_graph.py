@@ -20,11 +20,13 @@ from problem import X, Y, trainer
 from xpnn import optim
 from xpnn.arrays import tree
 from xpnn.devices.buffers import address_of
+from xpnn.devices.libraries import cupy as cupy_library
+from xpnn.devices.libraries.cupy import CupyGraphs
+from xpnn.devices.libraries.torch import TorchGraphs
 from xpnn.devices.place import Place, find_place
-from xpnn.training import Trainer
-from xpnn.training import trainer as training
+from xpnn.training import Trainer, engine
 from xpnn.training.runners import capture
-from xpnn.training.runners.capture import CupyGraphs, EagerReplay
+from xpnn.training.runners.capture import EagerReplay
 from xpnn.training.runners.cuda_graph import CudaGraphRunner
 
 
@@ -33,11 +35,11 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """From here on NumPy's steps are recorded by this recorder."""
 
     def switch(recorder: Any) -> None:
-        def make(job: Any, optimizer: Any) -> Any:
+        def make(job: Any) -> Any:
             return CudaGraphRunner(job, recorder)
 
-        monkeypatch.setattr(training, "make_runner", make)
-        monkeypatch.setattr(CudaGraphRunner, "chunk", 20)  # so that some begin in the midst of an epoch
+        monkeypatch.setattr(engine, "make_runner", make)
+        monkeypatch.setattr(CudaGraphRunner, "steps_per_call", 20)  # so that some begin in the midst of an epoch
 
     return switch
 
@@ -270,11 +272,11 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
     return fake
 
 
-GPU = Place("cupy", contextlib.nullcontext(), "cuda:0")
+GPU = Place("cupy", contextlib.nullcontext(), "cuda", 0)
 
 
 def test_a_capture_that_fails_is_ended_and_its_error_kept(cuda: Any) -> None:
-    recorder = CupyGraphs(GPU)
+    recorder = CupyGraphs(GPU.device, GPU.index)
 
     def work() -> None:
         assert not gc.isenabled()
@@ -289,7 +291,7 @@ def test_a_capture_that_fails_is_ended_and_its_error_kept(cuda: Any) -> None:
 
 
 def test_what_comes_after_a_run_waits_for_it_even_if_it_was_stopped(cuda: Any) -> None:
-    recorder = CupyGraphs(GPU)
+    recorder = CupyGraphs(GPU.device, GPU.index)
     with pytest.raises(KeyboardInterrupt), recorder.running():
         raise KeyboardInterrupt
     assert cuda.log == ["wait", "wait"]
@@ -312,7 +314,7 @@ def test_torchs_capture_that_fails_is_ended_and_its_error_kept(monkeypatch: pyte
     for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
         ended = lambda device, pool, name=name: log.append(f"{name} {device}")  # noqa: E731
         monkeypatch.setattr(torch._C, name, ended, raising=False)
-    recorder = capture.TorchGraphs(Place("torch", torch.device("cuda", 1), "cuda:1"))
+    recorder = TorchGraphs(torch.device("cuda", 1))
 
     def work() -> None:
         if in_work:
@@ -346,13 +348,13 @@ def test_who_cannot_record_lets_its_memory_go(monkeypatch: pytest.MonkeyPatch, c
     """Before the plain steps, which may need it."""
     made: list[Any] = []
 
-    def make(job: Any, optimizer: Any) -> Any:
-        recorder = CupyGraphs(GPU)
+    def make(job: Any) -> Any:
+        recorder = CupyGraphs(GPU.device, GPU.index)
         monkeypatch.setattr(recorder, "record", lambda work: 1 // 0)
         made.append(weakref.ref(recorder))
         return CudaGraphRunner(job, recorder)
 
-    monkeypatch.setattr(training, "make_runner", make)
+    monkeypatch.setattr(engine, "make_runner", make)
     with pytest.warns(UserWarning, match="not as a CUDA graph: ZeroDivisionError"):
         trainer().fit(X, Y)
     monkeypatch.undo()
@@ -368,8 +370,8 @@ def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any, monkeypatch: py
             held.add(self)
 
     cuda.Memory = Memory
-    monkeypatch.setattr(capture, "stream_ends", [lambda *which: cuda.log.append(which)])
-    recorder = CupyGraphs(GPU)
+    monkeypatch.setattr(cupy_library, "stream_ends", [lambda *which: cuda.log.append(which)])
+    recorder = CupyGraphs(GPU.device, GPU.index)
     recorder._pool.malloc(512)  # nobody keeps what it gives
     gc.collect()
     assert len(held) == 1

@@ -32,7 +32,7 @@ def test_numbers_from_numpy_do_not_widen_the_weights(make: Any, backend: Backend
 
 def test_parameters_of_another_model_are_not_loaded() -> None:
     run = trainer()
-    with pytest.raises(InputError, match="of another model"):
+    with pytest.raises(InputError, match="belong to another model"):
         run.load(Trainer(nn.Linear(6, 3), nn.CrossEntropyLoss(), optim.SGD()).snapshot())
 
 
@@ -106,7 +106,7 @@ BAD = [
     (X, broken(Y, 7), {}, r"y\[7\] is nan"),
     (X, [str(y) for y in Y], {}, "y has dtype <U1; expected real numbers; encode text first"),
     (X, np.ones((40, 2)), {}, r"y has shape \(40, 2\); expected \(40,\) labels or \(40, 3\) probabilities"),
-    (X, -np.ones((40, 3)), {}, "y holds negative numbers"),
+    (X, -np.ones((40, 3)), {}, "y holds negative values"),
     (X, Y, {"sample_weight": np.ones(39)}, r"sample_weight has shape \(39,\) for 40 rows"),
     (X, Y, {"sample_weight": -np.ones(40)}, "sample_weight: expected weights of at least 0"),
     (X, Y, {"sample_weight": np.zeros(40)}, "that are not all 0"),

@@ -56,14 +56,14 @@ def test_a_kernel_stands_in_for_its_library_and_may_decline(backend: Backend) ->
 def brought(value: Any, backend: Backend) -> Any:
     """The same arguments on the backend: arrays, in lists and tuples, are brought there; all else stays."""
     if isinstance(value, Key):
-        words = [backend.array(lanes(word, backend.library)) for word in (*value.words, value.step)]
-        return Key((words[0], words[1]), words[2], value.path)
+        words = [backend.array(lanes(word, backend.place.lib.lane_dtype)) for word in (*value.words, value.step)]
+        return Key((words[0], words[1]), words[2], value.path, value.share)
     if isinstance(value, list):
         return [brought(item, backend) for item in value]
     if isinstance(value, tuple):
         return getattr(value, "_make", tuple)([brought(item, backend) for item in value])
     if isinstance(value, np.ndarray):
-        return backend.array(lanes(value, backend.library) if value.dtype == np.uint32 else value)
+        return backend.array(lanes(value, backend.place.lib.lane_dtype) if value.dtype == np.uint32 else value)
     return value
 
 
@@ -152,6 +152,9 @@ def test_the_kernels_of_a_library_are_loaded_when_its_first_array_is_seen(
 
 
 def test_kernel_modules_are_named_after_libraries() -> None:
-    from xpnn.arrays.namespace import LIBRARIES
+    from xpnn.devices.libraries import LIBRARIES
 
-    assert {module.name for module in pkgutil.iter_modules(xpnn.kernels.__path__)} <= set(LIBRARIES)
+    assert {module.name for module in pkgutil.iter_modules(xpnn.kernels.__path__)} <= {
+        "common",
+        *(entry.module for entry in LIBRARIES.values()),
+    }

@@ -167,7 +167,7 @@ def test_replays_have_the_bits_of_plain_steps(
     name: str, dtype: str, recording: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded, plain = both_ways(lambda: trained(name, recording, dtype, epochs=3), monkeypatch)
-    assert gpu.is_recorded(recorded[0]) and isinstance(plain[0]._runner, EagerRunner)
+    assert gpu.is_recorded(recorded[0]) and isinstance(plain[0]._engine.runner, EagerRunner)
     assert not gpu.is_recorded(plain[0])
     assert recorded[1].bits == plain[1].bits
 
@@ -229,11 +229,11 @@ def steps_by_hand(run: Trainer) -> Callable[[], None]:
     """A step of its runner, on data that is there already; what is compiled, recorded and allocated once, is."""
     x, y = images()
     feed = run._enter(x, y)
-    piece = next(feed.pieces(np.arange(ROWS, dtype=np.int32), BATCH))
+    piece = next(feed.chunks(np.arange(ROWS, dtype=np.int32), BATCH))
 
     def work() -> None:
-        with batch_memory.device_scope(run._place):
-            run._state = run._runner.train(run.state, piece.data, piece.batches, 0, 1)
+        with batch_memory.device_scope(run._engine.place):
+            run._engine.state = run._engine.runner.train(run.state, piece.data, piece.batches, 0, 1)
 
     work()
     return work
@@ -477,7 +477,7 @@ def test_a_batch_too_large_is_told_and_the_one_that_is_named_trains(monkeypatch:
     model, tried = nn.MLP(64, 10, (4096,)), Trainer(nn.Linear(64, 10), nn.CrossEntropyLoss(), optim.SGD(), device=place)
     tried.fit(x, y, batch_size=64)  # what is allocated once, is
     if REHEARSED:
-        place = Place("numpy", "cpu", "cuda:0")
+        place = Place("numpy", "cpu", "cuda", 0)
         refuse_more_than(1000, monkeypatch)
     with at_most(place, 128 * 2**20):
         with pytest.raises(DeviceMemoryError) as raised:
@@ -496,11 +496,11 @@ def test_a_batch_too_large_is_told_and_the_one_that_is_named_trains(monkeypatch:
 def refuse_more_than(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on steps of more rows find no memory."""
 
-    def rehearse(self: Any, state: Any, data: Any, rows: Any) -> None:
+    def try_step(self: Any, state: Any, data: Any, rows: Any) -> None:
         if len(rows) > most:
             raise MemoryError("Out of memory allocating 5,000 bytes")
 
-    monkeypatch.setattr(EagerRunner, "rehearse", rehearse)
+    monkeypatch.setattr(EagerRunner, "try_step", try_step)
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 100)
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: None)
 

@@ -197,7 +197,7 @@ REFUSED = [
     (lambda: optim.ClipGradNorm(optim.SGD(), 0), "ClipGradNorm: max_norm = 0.0; expected 0 < max_norm < inf"),
     (lambda: optim.ClipGradNorm(optim.SGD(), math.inf), "max_norm = inf"),
     (lambda: optim.ClipGradNorm(1.0, optim.SGD()), "max_norm: SGD.* is not a number"),
-    (lambda: optim.ClipGradValue(optim.SGD, 1.0), "is no optimizer; give an instance"),
+    (lambda: optim.ClipGradValue(optim.SGD, 1.0), "is not an optimizer; pass an instance, such as"),
     (lambda: optim.ClipGradValue(optim.SGD(), math.nan), "clip_value = nan"),
 ]
 

@@ -99,7 +99,7 @@ def test_it_is_refused_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -
         trainer(precision="fp16")
     with pytest.raises(InputError, match="tf32 is for products of float32, not of float64"):
         trainer(precision="tf32", dtype="float64").fit(X, Y)
-    old, new = Place("cupy", None, "cuda:1"), Place("torch", None, "cuda:0")
+    old, new = Place("cupy", None, "cuda", 1), Place("torch", None, "cuda", 0)
     monkeypatch.setattr(precision_module.driver, "capability", lambda index: ((9, 0), (7, 5))[index])
     with pytest.raises(DeviceUnavailableError, match=r"cuda:1 has compute capability 7\.5; take fp32"):
         check_precision("tf32", old, "float32")

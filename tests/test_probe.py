@@ -20,7 +20,7 @@ import pytest
 import xpnn
 from xpnn.devices import driver, probe
 from xpnn.devices.driver import Stage
-from xpnn.devices.gpu_checks import TITLES
+from xpnn.devices.libraries import gpu_libraries
 
 NAMES = ["installed", "driver", "device", "import", "kernel", "matmul", "graph"]
 
@@ -123,7 +123,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         monkeypatch.setattr("xpnn.devices.driver._load", load)
         monkeypatch.setattr(importlib.metadata, "version", version)
-        for library in TITLES:
+        for library in gpu_libraries():
             monkeypatch.setitem(sys.modules, library, modules.get(library))  # None: cannot be found
 
     return make
@@ -171,7 +171,7 @@ def test_no_driver(machine: Callable[..., None]) -> None:
 
 def test_no_driver_and_nothing_installed(machine: Callable[..., None]) -> None:
     machine(None)
-    line = probe.explain([(library, failure(library)) for library in TITLES])
+    line = probe.explain([(library, failure(library)) for library in gpu_libraries()])
     assert line.count("driver was found") == 1 and "not installed" not in line and "update" not in line
     assert line.index("install the NVIDIA driver") < line.index('pip install "xpnn[cuda12]"')
 
@@ -231,7 +231,7 @@ def test_not_installed(machine: Callable[..., None], version: int, hint: str) ->
         "pytorch.org" in failure("torch").hint
         and f"jax[cuda{max(12, min(13, version // 1000))}]" in failure("jax").hint
     )
-    line = probe.explain([(library, failure(library)) for library in TITLES])
+    line = probe.explain([(library, failure(library)) for library in gpu_libraries()])
     assert line == f"CuPy and PyTorch and JAX are not installed; {first.hint}"
 
 
@@ -331,7 +331,7 @@ def test_jax_without_cuda(machine: Callable[..., None]) -> None:
 
 def test_explain_mixed(machine: Callable[..., None]) -> None:
     machine(Driver(), cupy=cupy(asarray=raises(RuntimeError("odd"))))
-    line = probe.explain([(library, failure(library)) for library in TITLES])
+    line = probe.explain([(library, failure(library)) for library in gpu_libraries()])
     assert line.startswith("CuPy fails at kernel: RuntimeError: odd; reinstall CuPy")
     assert line.endswith(". PyTorch and JAX are not installed")  # mending CuPy is better than installing those
     assert probe.explain([]) == "no array library was tried"
@@ -358,17 +358,17 @@ def test_warnings_stay_inside(machine: Callable[..., None]) -> None:
 
 
 def test_without_a_driver_nothing_is_imported(tmp_path: Path) -> None:
-    for library in TITLES:
+    for library in gpu_libraries():
         (tmp_path / f"{library}.py").write_text("raise SystemExit('imported')")
     code = """
 import sys
 from xpnn.devices import driver
 from xpnn.devices import probe
-from xpnn.devices.gpu_checks import TITLES
+from xpnn.devices.libraries import gpu_libraries
 def load(library): raise OSError("No such file")
 driver._load = load
-assert [probe.first_failure(probe.stages(library)).name for library in TITLES] == ["driver"] * 3
-assert not set(TITLES) & set(sys.modules)
+assert [probe.first_failure(probe.stages(library)).name for library in gpu_libraries()] == ["driver"] * 3
+assert not set(gpu_libraries()) & set(sys.modules)
 """
     path = os.pathsep.join([str(tmp_path), str(Path(xpnn.__file__).parents[1])])
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})

@@ -14,8 +14,9 @@ from conftest import Backend, assert_close
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.devices.place import to_place
-from xpnn.training import Accuracy, Trainer, step
+from xpnn.training import Accuracy, Data, EvaluationStep, Trainer, TrainingStep
 from xpnn.training.runners.base import upload
+from xpnn.training.state import first_state
 
 
 def by_id(case: Any) -> str:
@@ -105,16 +106,16 @@ def test_a_training_step_never_waits_for_the_device(optimizer: optim.Optimizer, 
     strict = pytest.importorskip("array_api_strict")
     from xpnn.devices.place import Place
 
-    place = Place("strict", strict.Device("device1"), "device1")
+    place = Place("strict", strict.Device("device1"), "cpu", 1)
     loss: nn.Loss = nn.CrossEntropyLoss() if labels else nn.MSELoss()
     metrics = (Accuracy(),)
     model = network()
-    run = step.training_step(model, loss, optimizer, metrics)
-    evaluate = step.evaluation_step(model, loss, metrics)
-    state = upload(step.first_state(model, loss, metrics, 0), place, "float32")
+    run = TrainingStep(model, loss, optimizer, metrics)
+    evaluate = EvaluationStep(model, loss, metrics)
+    state = upload(first_state(model, loss, metrics, 0), place, "float32")
     state = state._replace(optimizer=optimizer.init(tree.trained(state.params)))
     y = np.array([0, 1, 2, 1], np.int32) if labels else draw("y", 4, 3).astype("float32")
-    host = step.Data(draw("x", 4, 2, 3).astype("float32"), y, np.ones(4, "float32"))
+    host = Data(draw("x", 4, 2, 3).astype("float32"), y, np.ones(4, "float32"))
     data = tree.map(lambda x: to_place(x, place), host)
     rows = to_place(np.array([3, 0, 2], np.int32), place)
     with sync_guard():
@@ -130,7 +131,7 @@ def test_a_metric_never_waits_for_the_device(case: MetricCase, weighted: bool) -
     strict = pytest.importorskip("array_api_strict")
     from xpnn.devices.place import Place
 
-    place = Place("strict", strict.Device("device1"), "device1")
+    place = Place("strict", strict.Device("device1"), "cpu", 1)
     weight = np.ones(41) if weighted else None
     sums, *batch = upload((case.metric.init(), case.prediction, case.target, weight), place, "float32")
     with sync_guard():
@@ -187,5 +188,5 @@ def test_a_run_compiles_two_shapes_and_no_more() -> None:
     trainer.fit(x, y, epochs=3, batch_size=3)  # 66 full batches, so more than one call, and a remainder of 2
     trainer.lr_scale = 0.5
     trainer.fit(x, y, epochs=2, batch_size=3)
-    assert trainer._runner._train._cache_size() == 2
+    assert trainer._engine.runner._train._cache_size() == 2
     assert jax is not None

@@ -6,15 +6,16 @@ import statistics
 
 import numpy as np
 import pytest
-from cases import INITIALIZERS, InitializerCase
-from conftest import Backend
+from cases import INITIALIZERS, InitializerCase, draw
+from conftest import Backend, assert_close
 
 from xpnn import nn
-from xpnn.arrays import random
+from xpnn.arrays import random, tree
 from xpnn.arrays.random import Key, lanes
 from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
 from xpnn.nn import initializers
+from xpnn.nn.fused import dense
 
 #: Random123's kat_vectors for threefry2x32 with 20 rounds: key, counter, output.
 VECTORS = [
@@ -25,7 +26,7 @@ VECTORS = [
 
 
 def word(backend: Backend, *values: int) -> object:
-    return backend.array(lanes(np.array(values, dtype=np.uint32), backend.library))
+    return backend.array(lanes(np.array(values, dtype=np.uint32), backend.place.lib.lane_dtype))
 
 
 def bits_of(x: object) -> np.ndarray:
@@ -59,6 +60,113 @@ def test_bits_and_masks_are_the_same_on_every_library(backend: Backend) -> None:
         assert np.array_equal(bits_of(random.bits(there, shape)), random.bits(host, shape))
         mask = random.keep_mask(there, 0.3, shape)
         assert np.array_equal(backend.check(mask, np.zeros(shape, bool)), random.keep_mask(host, 0.3, shape))
+
+
+#: (rows of the whole batch, rows of each part): all but the last part of a batch are even.
+SHARES = [(6, (4, 2)), (7, (4, 3)), (9, (2, 6, 1)), (5, (5,))]
+
+
+def parts_of_batch(key: Key, rows: int, sizes: tuple[int, ...]) -> list[tuple[slice, Key]]:
+    """(rows, key) of each part of a batch."""
+    firsts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return [(slice(a, a + size), key._replace(share=(a, rows))) for a, size in zip(firsts, sizes, strict=True)]
+
+
+def key_on(backend: Backend, host: Key) -> Key:
+    k0, k1, step = (word(backend, int(x[0])) for x in (*host.words, host.step))
+    return host._replace(words=(k0, k1), step=step)
+
+
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "references"])
+@pytest.mark.parametrize(("rows", "sizes"), [*SHARES, (5, (3, 2)), (4, (1, 1, 2))])  # the last two: odd first words
+@pytest.mark.parametrize("features", [(), (5,), (3, 5), (4,)])
+def test_a_part_draws_its_rows_of_the_whole_batch(
+    features: tuple[int, ...],
+    rows: int,
+    sizes: tuple[int, ...],
+    kernels: bool,
+    backend: Backend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not kernels:
+        without_kernels(monkeypatch)
+    key = key_on(backend, random.key(11, "dropout").child(3)._replace(step=np.array([9], np.uint32)))
+    bits, mask = random.bits(key, (rows, *features)), random.keep_mask(key, 0.3, (rows, *features))
+    for part, share in parts_of_batch(key, rows, sizes):
+        shape = (part.stop - part.start, *features)
+        assert np.array_equal(bits_of(random.bits(share, shape)), bits_of(bits)[part])
+        assert np.array_equal(to_numpy(random.keep_mask(share, 0.3, shape)), to_numpy(mask)[part])
+        assert np.array_equal(bits_of(random.bits(share, shape, per_row=False)), bits_of(random.bits(key, shape)))
+
+
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    for op in (random.words, random.dropout_mask, dense):
+        monkeypatch.setattr(op, "kernels", {})
+
+
+#: Layers that draw. With these weights and settings all values are exact, so that products of fewer rows, which a
+#: library may add up in another order, have the same bits.
+DRAWING = {
+    "dropout": (nn.Dropout(0.4), (5,)),
+    "dropout-images": (nn.Dropout(0.4), (3, 5)),
+    "affine": (nn.RandomDistortion(translate=0.25, scale=(0.5, 1.5)), (6, 5)),
+    "relu": (nn.MLP(5, 4, (6,), dropout=0.5), (5,)),
+    "leaky": (nn.Sequential(nn.Linear(5, 3), nn.LeakyReLU(0.5), nn.Dropout(0.5)), (5,)),
+    "activation": (nn.Sequential(nn.ReLU(), nn.Dropout(0.5)), (5,)),
+    "nested": (nn.Sequential(nn.Sequential(nn.Flatten(), nn.Dropout(0.5))), (2, 3)),
+}
+
+
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "references"])
+@pytest.mark.parametrize(("rows", "sizes"), SHARES)
+@pytest.mark.parametrize("name", DRAWING)
+def test_a_part_of_a_batch_passes_through_a_layer_as_in_the_whole(
+    name: str, rows: int, sizes: tuple[int, ...], kernels: bool, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kernels:
+        without_kernels(monkeypatch)
+    check_parts(name, rows, sizes, backend)
+
+
+def check_parts(name: str, rows: int, sizes: tuple[int, ...], backend: Backend) -> None:
+    """Forward and backward of the parts give the bits of the whole batch."""
+    layer, features = DRAWING[name]
+    params = tree.map(lambda leaf: backend.array(np.round(4 * leaf), "float64"), layer.init(random.key(1, "init")))
+    x, key = np.round(8 * draw("x", rows, *features)), key_on(backend, random.key(3, "dropout"))
+    y, residuals = layer.forward(params, backend.array(x), key=key)
+    dy = np.round(8 * draw("dy", *y.shape))
+    dx, grads = layer.backward(params, residuals, backend.array(dy))
+    total = [np.zeros(leaf.shape) for leaf in tree.leaves(grads)]
+    assert not np.array_equal(to_numpy(y), to_numpy(layer.forward(params, backend.array(x))[0]))
+    for part, share in parts_of_batch(key, rows, sizes):
+        got, residuals = layer.forward(params, backend.array(x[part]), key=share)
+        assert np.array_equal(to_numpy(got), to_numpy(y)[part])
+        back, grads_part = layer.backward(params, residuals, backend.array(dy[part]))
+        assert np.array_equal(to_numpy(back), to_numpy(dx)[part])
+        total = [a + to_numpy(b) for a, b in zip(total, tree.leaves(grads_part), strict=True)]
+    for got, whole in zip(total, tree.leaves(grads), strict=True):
+        assert np.array_equal(got, to_numpy(whole))
+
+
+@pytest.mark.parametrize(("rows", "sizes"), SHARES)
+def test_a_part_of_a_batch_is_distorted_as_in_the_whole(rows: int, sizes: tuple[int, ...], backend: Backend) -> None:
+    """All of RandomDistortion: the same draws, rounded in the order in which a library adds."""
+    layer = nn.RandomDistortion(15, 0.1, (0.8, 1.2), 10, alpha=8, sigma=2)
+    x, key = draw("x", rows, 8, 6), key_on(backend, random.key(3, "dropout"))
+    y, sources = layer.forward((), backend.array(x), key=key)
+    dx, _ = layer.backward((), sources, backend.array(x))
+    for part, share in parts_of_batch(key, rows, sizes):
+        got, sources = layer.forward((), backend.array(x[part]), key=share)
+        back, _ = layer.backward((), sources, backend.array(x[part]))
+        assert_close(to_numpy(got), to_numpy(y)[part])
+        assert_close(to_numpy(back), to_numpy(dx)[part])
+
+
+def test_words_repeat_after_all_blocks(backend: Backend) -> None:
+    key = key_on(backend, random.key(3, "dropout"))
+    first = bits_of(random.words(*key.words, key.step, 9))
+    assert np.array_equal(bits_of(random.words(*key.words, key.step, 12, 2**33 - 3))[3:], first)
+    assert np.array_equal(bits_of(random.words(*key.words, key.step, 12, 2**33))[:9], first)
 
 
 def test_keys_differ_by_seed_purpose_place_and_step() -> None:

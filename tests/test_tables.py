@@ -83,7 +83,7 @@ CSV_FAULTS = {
     "text": ("a,b,y\n1,2,u\n\n3,\x1b[2Jfour,v\n", r"line 4, column 'b': '\\x1b\[2Jfour' is not a number"),
     "python's numbers": ("a,y\n1_000,u\n2,v\n", "line 2, column 'a': '1_000' is not a number"),
     "an empty cell": ("a,b,y\n1,2,u\n,4,v\n", "line 3, column 'a': the cell is empty; fill it"),
-    "decimal commas": ("a;y\n1,5;u\n", "'1,5' is not a number; write a decimal point"),
+    "decimal commas": ("a;y\n1,5;u\n", "'1,5' is not a number; use a decimal point"),
     "nan": ("a,b,y\n1,2,u\n\n1,NaN,v\n", "line 4, column 'b': nan is not a finite number"),
     "infinity": ("a,b,y\n1,2,u\n1,-inf,v\n", "line 3, column 'b': -inf is not"),
     "overflow": ("a,b,y\n1,2,u\n1e999,3,v\n", "line 3, column 'a': inf is not"),
@@ -107,11 +107,11 @@ def test_csv_faults(write: Write, kind: str) -> None:
     [
         ("a,b\n1,2\n", {}, "no column is called label, target, class, y.*'a', 'b'"),
         ("size,kind\n1,2\n", {"target": "knd"}, "target: 'knd'; its columns are 'size', 'kind'; did you mean 'kind'"),
-        ("a,y\n1,0.5\n2,1\n", {}, "line 2: the target is '0.5', so it looks like a regression target"),
+        ("a,y\n1,0.5\n2,1\n", {}, "line 2: the target is '0.5', which looks like a regression target"),
         ("a,y\n1,1\n2,inf\n", {}, "line 3: the target is 'inf'"),
         ("a,y\n1,u\n2,u\n", {}, "every row has the label 'u'"),
         ("a,y\n1,1\n2,1.0\n", {}, "every row has the label '1'"),
-        ("a,y\n1,u\n2,v\n", {"test_fraction": 1.5}, "fraction: 1.5"),
+        ("a,y\n1,u\n2,v\n", {"test_fraction": 1.5}, "fraction: got 1.5"),
         ("a,y\n1,u\n2,v\n", {"seed": -1}, "seed: -1"),
     ],
 )
@@ -203,9 +203,13 @@ def npy(array: np.ndarray, tmp_path: Path) -> bytes:
 
 
 FEATURE_FAULTS: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
-    "pickle by content": ("x.npy", lambda t: pickle.dumps([1]), "is a Python pickle; a pickle can run any program"),
+    "pickle by content": (
+        "x.npy",
+        lambda t: pickle.dumps([1]),
+        "is a Python pickle; a pickle can execute arbitrary code",
+    ),
     "pickle by name": ("x.pt", lambda t: b"PK\x03\x04", "is a Python pickle"),
-    "objects": ("x.npy", lambda t: npy(np.array([{}]), t), "holds Python objects.*never opens one"),
+    "objects": ("x.npy", lambda t: npy(np.array([{}]), t), "holds Python objects.*never loads one"),
     "complex": ("x.npy", lambda t: npy(np.ones(2, complex), t), "type complex128, expected real"),
     "text": ("x.npy", lambda t: npy(np.array(["a"]), t), "type <U1, expected real"),
     "dates": ("x.npy", lambda t: npy(np.zeros(2, "M8[s]"), t), "type datetime64"),
@@ -218,12 +222,12 @@ FEATURE_FAULTS: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
         lambda t: npy(np.ones((9, 2)), t).replace(b"(9, 2), }" + b" " * 18, b"(144115188075855872, 2), }  "),
         "damaged .npy file",
     ),
-    "packed": ("x.npy", lambda t: gzip.compress(npy(np.ones((9, 2)), t)), "is packed with gzip"),
+    "packed": ("x.npy", lambda t: gzip.compress(npy(np.ones((9, 2)), t)), "is compressed with gzip"),
     "nan": ("x.npy", lambda t: npy(np.array([[1.0, 2], [3, np.nan]]), t), r"x\[1, 1\] is nan"),
     "no rows": ("x.npy", lambda t: npy(np.ones((0, 2)), t), r"no samples \(shape \(0, 2\)\)"),
     "a page": ("x.npy", lambda t: b"<html>", "found an HTML page"),
     "empty": ("x.idx", lambda t: b"", "found an empty file"),
-    "words": ("x.txt", lambda t: b"some text", "found text; samples are read from"),
+    "words": ("x.txt", lambda t: b"some text", "found text; expected a .csv"),
     "npz": ("x.npz", lambda t: b"PK\x03\x04....", "found a zip archive"),
     "idx cut": ("x", lambda t: GOOD[:-1], "truncated at byte"),
 }

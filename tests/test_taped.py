@@ -14,7 +14,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 from problem import X, Y
-from test_cuda_sources import Executed, executed, loops, on_numpy  # noqa: F401 - fixtures
+from test_cuda_sources import Executed, executed, loops, modules_that_launch, on_numpy  # noqa: F401 - fixtures
 
 from xpnn import nn, optim
 from xpnn.arrays import tree
@@ -153,7 +153,7 @@ def device(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: Executed) 
 
         monkeypatch.setattr(xp, name, made)
 
-    for module in (kernels.totals, kernels.fused, kernels.losses, kernels.optimizers, kernels.matmul, kernels.random):
+    for module in modules_that_launch():
         launch = module.launch
 
         def launched(*call: Any, launch: Any = launch) -> None:
@@ -190,7 +190,7 @@ def test_a_replay_takes_nothing_from_the_host(
     """Two epochs of full batches and a remainder: what a plain run gives, bit for bit; a step in so few launches."""
 
     def run(kind: Any) -> Any:
-        monkeypatch.setattr("xpnn.training.trainer.make_runner", lambda job, optimizer: kind(job, device))
+        monkeypatch.setattr("xpnn.training.engine.make_runner", lambda job: kind(job, device))
         one = Trainer(nn.Sequential(*layers), nn.CrossEntropyLoss(), optimizer, **options)
         one.fit(X, Y, epochs=2, batch_size=7)
         records = [{name: value for name, value in record.items() if name != "seconds"} for record in one.history]

@@ -17,10 +17,9 @@ from threadpoolctl import ThreadpoolController
 
 from xpnn import optim
 from xpnn.arrays import tree
-from xpnn.training import Trainer
-from xpnn.training.runners import select
+from xpnn.training import Trainer, engine
+from xpnn.training.checks.shapes import computes_on_numpy
 from xpnn.training.runners.eager import EagerRunner
-from xpnn.training.runners.select import _is_ours
 from xpnn.training.runners.torch_via_numpy import TorchViaNumpyRunner
 
 torch = pytest.importorskip("torch")
@@ -45,7 +44,7 @@ def test_the_bits_are_those_of_numpy(number: int, dtype: str) -> None:
 
     wanted, y, *logs = run(np.asarray)
     got, tensor, *same = run(backend.array)
-    assert isinstance(got._runner, TorchViaNumpyRunner) and isinstance(tensor, torch.Tensor)
+    assert isinstance(got._engine.runner, TorchViaNumpyRunner) and isinstance(tensor, torch.Tensor)
     assert same == logs and np.array_equal(tensor.numpy(), y)
     for leaf, like in zip(tree.leaves(got.state), tree.leaves(wanted.state), strict=True):
         assert isinstance(leaf, torch.Tensor)
@@ -56,19 +55,20 @@ def test_the_bits_are_those_of_numpy(number: int, dtype: str) -> None:
 @pytest.mark.parametrize("number", range(COUNT))
 def test_a_network_by_torchs_own_operations(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the trainer has parts of one's own, and on a GPU."""
-    monkeypatch.setattr(select, "_is_ours", lambda part: False)
+    monkeypatch.setattr(engine, "computes_on_numpy", lambda *parts: False)
     test_random_networks.test_a_network_and_its_twin_learn_alike(number, make_backend("torch"))
 
 
 @pytest.mark.parametrize("optimizer", [optim.SGD(0.05, 0.9, 1e-3, nesterov=True), optim.Adam(1e-3)])
 def test_500_steps_by_torchs_own_operations(optimizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "_is_ours", lambda part: False)
+    monkeypatch.setattr(engine, "computes_on_numpy", lambda *parts: False)
     test_training.test_the_loss_curve_is_the_same_on_every_library_for_500_steps(optimizer, make_backend("torch"))
 
 
-def test_every_optimizer_and_schedule_of_the_catalogue_is_xpnns_own() -> None:
-    found = [_is_ours(case.optimizer) for case in cases.OPTIMIZERS]
-    found += [_is_ours(optim.SGD(case.schedule)) for case in cases.SCHEDULES]
+def test_every_optimizer_and_schedule_of_the_catalogue_computes_on_numpy() -> None:
+    params = trainer().snapshot()
+    found = [computes_on_numpy(case.optimizer, params) for case in cases.OPTIMIZERS]
+    found += [computes_on_numpy(optim.SGD(case.schedule), params) for case in cases.SCHEDULES]
     assert len(found) > 30 and all(found)
 
 
@@ -83,7 +83,21 @@ class Own(optim.SGD):
 def test_an_optimizer_or_a_schedule_of_ones_own_gets_tensors(optimizer: Any) -> None:
     run = trainer(optimizer)
     run.fit(torch.tensor(X), torch.tensor(Y))
-    assert type(run._runner) is EagerRunner
+    assert type(run._engine.runner) is EagerRunner
+
+
+class Neutral(optim.SGD):
+    """A user's own optimizer, written for any library: which module it stands in decides nothing."""
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any, *, donate: bool = False) -> Any:
+        return tree.map(lambda p, g: p - lr * g, params, grads), state
+
+
+@pytest.mark.parametrize("optimizer", [Neutral(), optim.SGD(lambda step, steps_per_epoch: 0.1 / (1 + step))])
+def test_an_optimizer_or_a_schedule_of_ones_own_for_any_library_runs_on_numpy(optimizer: Any) -> None:
+    run = trainer(optimizer)
+    run.fit(torch.tensor(X), torch.tensor(Y))
+    assert type(run._engine.runner) is TorchViaNumpyRunner
 
 
 def test_threads_are_as_many_as_torch_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +107,7 @@ def test_threads_are_as_many_as_torch_was_told(monkeypatch: pytest.MonkeyPatch) 
         return max(pool["num_threads"] for pool in pools.info())
 
     run.fit(torch.tensor(X), torch.tensor(Y))
-    monkeypatch.setattr(run._runner._numpy, "predict", lambda params, x: [found.append(threads()), x][1])
+    monkeypatch.setattr(run._engine.runner._numpy, "predict", lambda params, x: [found.append(threads()), x][1])
     before = torch.get_num_threads()
     try:
         with pools.limit(limits=2):

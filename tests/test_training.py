@@ -17,8 +17,9 @@ from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.devices.place import find_place
 from xpnn.errors import InputError, NonFiniteError
-from xpnn.nn.losses.elementwise import ELEMENTWISE_LOSSES
-from xpnn.training import History, JSONLLogger, Trainer, step
+from xpnn.nn.losses import elementwise
+from xpnn.training import Data, History, JSONLLogger, Trainer, TrainingStep
+from xpnn.training.state import first_state
 from xpnn.training.trainer import Logs
 
 
@@ -169,7 +170,11 @@ def test_regression_with_mse(backend: Backend) -> None:
     assert abs(float(bias[0]) - 4) < 0.05
 
 
-@pytest.mark.parametrize("loss", [loss() for loss in ELEMENTWISE_LOSSES], ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize(
+    "loss",
+    [getattr(elementwise, name)() for name in sorted(vars(elementwise)) if name.endswith("Loss")],
+    ids=lambda loss: type(loss).__name__,
+)
 def test_every_elementwise_loss_trains_on_a_plain_column(loss: nn.Loss) -> None:
     """A 1-D target is a column; counts and probabilities are what some of them want, and 0 or 1 suits all."""
     y = (X[:, 0] > 0).astype(np.float64)
@@ -242,10 +247,10 @@ def test_the_first_bad_step_keeps_its_rate() -> None:
     """Later steps are bad too, and may have another rate: the one that is told is the first one's."""
     loss, optimizer = nn.MSELoss(), optim.SGD(1.0)
     model = nn.Linear(6, 1)
-    run = step.training_step(model, loss, optimizer, ())
-    data = step.Data(np.full((2, 6), math.inf), np.ones((2, 1)), None)
+    run = TrainingStep(model, loss, optimizer, ())
+    data = Data(np.full((2, 6), math.inf), np.ones((2, 1)), None)
     rows = np.array([0, 1])
-    state = step.first_state(model, loss, (), 0)
+    state = first_state(model, loss, (), 0)
     state = state._replace(optimizer=optimizer.init(state.params), lr_scale=np.asarray(0.5))
     with np.errstate(all="ignore"):
         state = run(state, data, rows)

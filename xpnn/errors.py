@@ -1,35 +1,40 @@
-"""The exceptions that xpnn raises; each one is also the built-in exception that a user would expect."""
+"""The exceptions that xpnn raises. Each is also a subclass of the built-in exception that a user would expect."""
 
 from __future__ import annotations
 
+from xpnn import deprecated
+
 
 class XpnnError(Exception):
-    """The root of every error that xpnn raises on purpose."""
+    """Base class of all errors that xpnn raises."""
 
 
 class InputError(XpnnError, ValueError):
-    """An argument, an array or an option that cannot be used; the message says what came and what was wanted."""
+    """An argument, an array or an option is invalid. The message states what was given and what is expected."""
 
 
 class DataFormatError(InputError):
-    """A file whose content is not what its name, its header or its checksum promises."""
+    """The content of a file does not match its name, its header or its checksum."""
 
 
 class DownloadError(XpnnError, OSError):
-    """A file could not be had from any mirror; the message holds each address with its reason, and the way out."""
+    """A file could not be downloaded from any mirror. The message lists each address with its error, and a remedy."""
 
 
 class DeviceUnavailableError(XpnnError, RuntimeError):
-    """A device or an array library that was asked for by name cannot be used; the message holds reason and hint."""
+    """A device or an array library that was requested by name cannot be used. The message has the reason and a hint."""
 
 
 class DeviceMemoryError(XpnnError, MemoryError):
-    """A device has too little memory; the message says how much was wanted, what is free, and what would fit."""
+    """A device has too little memory. The message states how much is needed, how much is free, and what would fit."""
 
 
 class NonFiniteError(XpnnError, ArithmeticError):
-    """A loss or a weight became NaN or infinite; the message names the step and the learning rate."""
+    """A loss or a weight became NaN or infinite. The message states the step and the learning rate."""
 
 
 class CheckFailedError(XpnnError, AssertionError):
-    """A layer, a loss or an optimizer does not compute what it should; the message says what, and where."""
+    """A layer, a loss or an optimizer computes a wrong result. The message states which one, and where."""
+
+
+deprecated.attach(__name__)

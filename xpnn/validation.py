@@ -1,4 +1,4 @@
-"""Checks of single arguments; each returns the value or raises InputError."""
+"""Checks of single arguments. Each returns the valid value or raises `InputError`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,35 @@ from xpnn.errors import InputError
 
 
 def one_of(what: str, value: str, known: Iterable[str]) -> str:
-    """Return `value` if it is among `known`; otherwise raise `InputError` that offers the nearest match."""
+    """Return `value` if it is one of `known`.
+
+    Parameters
+    ----------
+    what
+        Name of the argument, for the error message.
+    value
+        Value to check.
+    known
+        Valid values.
+
+    Returns
+    -------
+    str
+        `value`, unchanged.
+
+    Raises
+    ------
+    InputError
+        If `value` is not one of `known`. The message suggests the most similar one.
+
+    Examples
+    --------
+    >>> one_of("device", "cpu", ["cpu", "cuda"])
+    'cpu'
+    >>> one_of("device", "cdua", ["cpu", "cuda"])
+    Traceback (most recent call last):
+    xpnn.errors.InputError: device: 'cdua' is not one of cpu, cuda; did you mean 'cuda'?
+    """
     names = list(known)
     if value in names:
         return value
@@ -20,21 +48,89 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
 
 
 def as_float(what: str, value: object) -> float:
-    """`value` as a Python float, which never widens the arrays it meets (a NumPy float64 does). Raises InputError."""
+    """Return a real number as a Python float.
+
+    A Python float does not change the dtype of an array in arithmetic, whereas a NumPy float64 does.
+
+    Parameters
+    ----------
+    what
+        Name of the argument, for the error message.
+    value
+        Value to check.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        If `value` is not a real number. Booleans are not accepted.
+
+    Examples
+    --------
+    >>> as_float("lr", 1)
+    1.0
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputError(f"{what}: {value!r} is not a number")
     return float(value)
 
 
 def as_count(what: str, value: object) -> int:
-    """`value` as a Python int of at least 1. Raises InputError."""
+    """Return a positive integer as a Python int.
+
+    Parameters
+    ----------
+    what
+        Name of the argument, for the error message.
+    value
+        Value to check.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    InputError
+        If `value` is not an integer of at least 1. Booleans are not accepted.
+
+    Examples
+    --------
+    >>> as_count("epochs", 3)
+    3
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise InputError(f"{what}: {value!r} is not a whole number of at least 1")
     return int(value)
 
 
 def as_nonnegative_count(what: str, value: object) -> int:
-    """`value` as a Python int of at least 0. Raises InputError."""
+    """Return a non-negative integer as a Python int.
+
+    Parameters
+    ----------
+    what
+        Name of the argument, for the error message.
+    value
+        Value to check.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    InputError
+        If `value` is not an integer of at least 0. Booleans are not accepted.
+
+    Examples
+    --------
+    >>> as_nonnegative_count("patience", 0)
+    0
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
         raise InputError(f"{what}: {value!r} is not a whole number of at least 0")
     return int(value)

@@ -1,3 +1,3 @@
-"""The version, where everything can read it without the public face."""
+"""The version of xpnn, in a module that imports nothing."""
 
 __version__ = "0.1.0"

@@ -1,13 +1,13 @@
-"""Who is measured. One contestant is one short file, with one class:
+"""The contestants: the implementations that are compared. Each is one short file with one class:
 
-    __init__(row, x, y, weights, **settings)   builds the network with these first weights, and its data
-    ways                                       {"": a function} or several: function(epochs) -> seconds in these epochs
-    losses(batches)                            takes one step on each batch, dropout or not; the loss of each before it.
-                                               The batches are the data's own rows, in order, over and over
+    __init__(row, x, y, weights, **settings)   builds the network with these initial weights, and its data
+    ways                                       {"": function} or several; function(epochs) returns seconds
+    losses(batches)                            takes one step on each batch, and returns the loss before each step; the
+                                               batches are the rows of the data in order, repeatedly
 
-An epoch draws a new order of the rows, takes row.steps steps, and ends when its work is done and the sums of the loss
-and the accuracy are known. What a call of `fit` does once, before its first epoch, is not counted. The way "bare" takes
-the same steps in one order, and waits for nothing before the end of the last epoch.
+An epoch draws a new order of the rows and takes row.steps steps. It ends when the device has finished and the sums of
+loss and accuracy are known. What `fit` does once before its first epoch is not counted. The way "bare" takes the same
+steps in a fixed order, and synchronizes only at the end of the last epoch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.networks import Row, Weights
 
 
 class Contestant(Protocol):
-    """A network that is built and ready to train."""
+    """A network that is ready to train."""
 
     ways: dict[str, Callable[[int], float]]
 
@@ -33,15 +33,15 @@ class Contestant(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """How to come by a contestant.
+    """How to build a contestant.
 
-    module    in this folder; its class `Contestant` takes `settings`
-    needs     what must be installed
-    is_peer   whether it is another library's way, and may be the fastest peer
-    dropout   whether it can drop out; where not, rows with dropout leave it out
-    late_eps  which of its two forms Adam has there: see `bench.reference`
-    slow      whether it takes its time to build: --quick leaves it out
-    does      in words, for the report
+    module    module in this folder; its class `Contestant` takes `settings`
+    needs     packages that must be installed
+    is_peer   whether it is another library, which can be the fastest peer
+    dropout   whether it supports dropout; otherwise it is left out of rows with dropout
+    late_eps  which of the two forms of Adam it uses: see `bench.reference`
+    slow      whether building takes long; --quick leaves it out
+    does      description for the report
     """
 
     module: str
@@ -55,11 +55,11 @@ class Entry:
     environment: dict[str, str] = field(default_factory=dict)
 
     def missing(self) -> list[str]:
-        """What is not installed."""
+        """Return the packages that are not installed."""
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
     def load(self) -> Any:
-        """Its module; this imports its library."""
+        """Import its module, and with it its library."""
         return importlib.import_module(f"bench.contestants.{self.module}")
 
     def build(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, **how: Any) -> Contestant:
@@ -75,15 +75,15 @@ def _thinc(does: str, **settings: bool) -> Entry:
     return Entry("thinc", ("thinc",), does, late_eps=False, settings=settings)
 
 
-_COMPILER = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # no pool of compilers that lives on beside the measurement
+_COMPILER = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # no compiler processes during the measurement
 
 ENTRIES: dict[str, Entry] = {
-    "products": Entry("products", (), "NumPy's matrix products of these shapes, and nothing else", is_peer=False),
-    "xpnn-numpy": _xpnn("numpy", "xpnn on NumPy alone", XPNN_FAST="0"),
+    "products": Entry("products", (), "only the matrix products of these shapes, by NumPy", is_peer=False),
+    "xpnn-numpy": _xpnn("numpy", "xpnn on NumPy only", XPNN_FAST="0"),
     "xpnn-numpy-fast": _xpnn("numpy", "xpnn on NumPy with the extra `fast`", "numba"),
-    "xpnn-torch": _xpnn("torch", "xpnn on torch's arrays", "torch"),
-    "xpnn-jax": _xpnn("jax", "xpnn on JAX's arrays", "jax"),
-    "torch": Entry("torch", ("torch",), "eager, the optimizer as it comes", settings={"fused": None}),
+    "xpnn-torch": _xpnn("torch", "xpnn on torch tensors", "torch"),
+    "xpnn-jax": _xpnn("jax", "xpnn on JAX arrays", "jax"),
+    "torch": Entry("torch", ("torch",), "eager, default optimizer", settings={"fused": None}),
     "torch-fused": Entry("torch", ("torch",), "eager, fused optimizer", settings={"fused": True}),
     "torch-compile": Entry(
         "torch",
@@ -93,24 +93,24 @@ ENTRIES: dict[str, Entry] = {
         settings={"fused": True, "mode": "default"},
         environment=_COMPILER,
     ),
-    "jax-optax": Entry("jax", ("jax", "optax"), "a step under jax.jit, its state donated, one call a batch; optax"),
+    "jax-optax": Entry("jax", ("jax", "optax"), "a step under jax.jit with donated state, one call per batch; optax"),
     "keras-jax": Entry(
         "keras",
         ("keras", "jax"),
-        "Model.fit under XLA, as compile() sets it; several steps an execution",
+        "Model.fit under XLA, the default of compile(); several steps per execution",
         late_eps=False,
         environment={"KERAS_BACKEND": "jax"},
     ),
     "scikit-learn": Entry(
-        "sklearn", ("sklearn",), "MLPClassifier.fit; keeps no accuracy", dropout=False, late_eps=False
+        "sklearn", ("sklearn",), "MLPClassifier.fit; computes no accuracy", dropout=False, late_eps=False
     ),
-    "thinc": _thinc("its ops as they come: BLIS, on one thread", use_blis=True),
-    "thinc-blas": _thinc("its ops with NumPy's BLAS", use_blis=False),
+    "thinc": _thinc("default ops: BLIS on one thread", use_blis=True),
+    "thinc-blas": _thinc("ops with NumPy's BLAS", use_blis=False),
 }
 
 
 def entries_named(names: list[str] | None, entries: dict[str, Entry] = ENTRIES) -> dict[str, Entry]:
-    """The contestants called so, in their order; all for None. Raises ValueError for a name that is none."""
+    """Return the contestants with these names, in their order, or all for None. Raises ValueError for unknown names."""
     for name in names or ():
         if name not in entries:
             raise ValueError(f"--only: {name!r} is not one of {', '.join(entries)}")

@@ -1,4 +1,4 @@
-"""xpnn on 60,000 images of 28 × 28 bytes, as many as MNIST has for training, in place of the row's data."""
+"""xpnn on 60,000 images of 28 × 28 bytes, the size of the MNIST training set, instead of the row's data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGES = 60_000
 
 
 class Contestant:
-    """Trainer.fit, with the bytes scaled as they are gathered, and a smaller last batch."""
+    """Trainer.fit; the bytes are scaled when a batch is gathered, and the last batch is smaller."""
 
     def __init__(
         self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, library: str, images: int = IMAGES,
@@ -33,4 +33,4 @@ class Contestant:
         return watch.seconds
 
     def losses(self, batches: Any) -> list[float]:
-        return []  # its network is checked as the others': see `xpnn`
+        return []  # the same network is checked by the contestant `xpnn`

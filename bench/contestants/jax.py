@@ -1,4 +1,4 @@
-"""JAX and optax, written by hand: one jitted step that gathers its batch on the device; its state is donated."""
+"""A training loop in JAX and optax: one jitted step that gathers its batch on the device, with donated state."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import optax
 
 from bench.networks import Row, Weights
 
-PRECISIONS = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}  # bf16: and its factors are cast
+PRECISIONS = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}  # bf16: the factors are cast, too
 
 
 class Contestant:
-    """The state is (parameters, optax's state, steps taken, Σ loss, right answers).
+    """The state is (parameters, state of optax, steps taken, Σ loss, correct predictions).
 
-    resident: the order of the rows, too, is drawn and kept on the device
-    scan:     and an epoch is one call, with its steps in a jax.lax.scan
+    resident: the order of the rows is drawn and kept on the device as well
+    scan:     an epoch is one call, with its steps in a jax.lax.scan
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Contestant:
         self.ways = {"": self.run, "bare": self.bare} if resident else {"": self.run}
 
     def order(self) -> Any:
-        """The next epoch's rows, (steps, batch)."""
+        """Return the rows of the next epoch, (steps, batch)."""
         self.epochs += 1
         if self.resident:
             return self.shuffle(np.int32(self.epochs)).reshape(self.shape)

@@ -1,4 +1,4 @@
-"""Keras on JAX: Model.fit over arrays, its fastest ordinary way, with several steps an execution."""
+"""Keras on JAX: Model.fit on arrays, its fastest standard method, with several steps per execution."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from bench.networks import Row, Weights
 
-STEPS = 16  # an execution: fewer calls from Python, and every row's epoch is whole in them or nearly so
+STEPS = 16  # per execution: fewer calls from Python, and (almost) divides the epochs of all rows
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Knows when the first epoch began and the last one ended."""
+    """Measures the time from the start of the first epoch to the end of the last one."""
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.began = time.perf_counter()
@@ -25,7 +25,7 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 class Contestant:
-    """jit_compile stays "auto", which compiles on this backend."""
+    """jit_compile is left at "auto", which compiles on this backend."""
 
     def __init__(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights) -> None:
         self.row, self.x, self.y = row, x, y

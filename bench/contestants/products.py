@@ -1,4 +1,4 @@
-"""The matrix products alone: x @ W forward, x.T @ dy and dy @ W.T backward, into buffers that exist already."""
+"""Only the matrix products: x @ W forward, x.T @ dy and dy @ W.T backward, into preallocated buffers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.networks import Row, Weights
 
 
 class Contestant:
-    """The floor under every step that NumPy takes; the first layer needs no dy @ W.T."""
+    """A lower bound for every step on NumPy. The first layer does not need dy @ W.T."""
 
     def __init__(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights) -> None:
         generator = np.random.default_rng(0)
@@ -37,4 +37,4 @@ class Contestant:
         return time.perf_counter() - start
 
     def losses(self, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-        return []  # it trains nothing
+        return []  # nothing is trained

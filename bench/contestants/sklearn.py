@@ -1,4 +1,4 @@
-"""scikit-learn: MLPClassifier.fit with its own loop over the batches, in float32 because the data is; no dropout."""
+"""scikit-learn: MLPClassifier.fit with its own loop over batches, in float32 like the data; no dropout."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bench.networks import Row, Weights
 
 
 class Contestant:
-    """It has no hook at the beginning of the first epoch: what fit does once is counted here."""
+    """There is no callback at the start of the first epoch, so what fit does once is counted."""
 
     def __init__(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights) -> None:
         if any(row.dropout):
             raise ValueError("MLPClassifier has no dropout")
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it stops after the epochs that it is asked for
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it stops after `max_iter` epochs, as intended
         self.model = MLPClassifier(
             row.sizes[1:-1],
             solver=row.optimizer,
@@ -33,10 +33,10 @@ class Contestant:
             warm_start=True,
             random_state=0,
         )
-        self.model.partial_fit(x[: row.batch], y[: row.batch], classes=np.arange(row.sizes[-1]))  # makes its arrays
+        self.model.partial_fit(x[: row.batch], y[: row.batch], classes=np.arange(row.sizes[-1]))  # allocates its arrays
         self.model.coefs_ = [weight.copy() for weight, _ in weights]
         self.model.intercepts_ = [bias.copy() for _, bias in weights]
-        del self.model._optimizer  # a new one is made for these
+        del self.model._optimizer  # a new one is created for these weights
         self.x, self.y = x, y
         self.ways = {"": self.run}
 

@@ -1,6 +1,6 @@
 """thinc: begin_update, backpropagation and finish_update for each batch.
 
-Its ops take BLIS for matrix products, on one thread, unless they are told to take NumPy's.
+By default its ops use BLIS for matrix products, on one thread; NumPy's BLAS is an option.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.networks import Row, Weights
 
 
 class Contestant:
-    """Without thinc's own clipping, weight decay and moving averages, which the others do not have."""
+    """Gradient clipping, weight decay and moving averages of thinc are off, because the others do not have them."""
 
     def __init__(self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, use_blis: bool) -> None:
         set_current_ops(NumpyOps(use_blis=use_blis))
@@ -33,7 +33,7 @@ class Contestant:
         self.ways = {"": self.run}
 
     def step(self, x: np.ndarray, y: np.ndarray) -> tuple[float, int]:
-        """Σ loss and right answers of the batch."""
+        """Return Σ loss and the number of correct predictions of the batch."""
         guess, backprop = self.model.begin_update(x)
         every = np.arange(len(y))
         loss = -np.log(guess[every, y]).sum()

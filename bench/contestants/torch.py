@@ -1,4 +1,4 @@
-"""PyTorch: tensors gathered by index (no DataLoader, which is slower), sums kept on tensors and read once an epoch."""
+"""PyTorch: batches gathered by index (a DataLoader is slower); sums are kept in tensors and read once per epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.torch_parts import Network, compiled, natural_order, optimizer
 
 
 class Contestant:
-    """fused: as torch.optim takes it. mode: of torch.compile, for gather, model and loss together."""
+    """fused: argument of torch.optim. mode: argument of torch.compile, for gather, model and loss together."""
 
     def __init__(
         self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, fused: bool | None,
@@ -27,7 +27,7 @@ class Contestant:
 
     def step(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.is_compiled:
-            torch.compiler.cudagraph_mark_step_begin()  # what a graph gave in the step before may be written over
+            torch.compiler.cudagraph_mark_step_begin()  # outputs of the previous step may be overwritten
         loss, right = self.forward(rows)
         loss.backward()
         self.optimizer.step()
@@ -35,7 +35,7 @@ class Contestant:
         return loss.detach(), right
 
     def epoch(self, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Σ loss and right answers, on the device."""
+        """Return Σ loss and the number of correct predictions, on the device."""
         total, answers = torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
         for rows in order.split(self.row.batch):
             loss, right = self.step(rows)

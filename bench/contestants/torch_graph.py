@@ -1,4 +1,4 @@
-"""PyTorch, captured by hand: whole steps, from the gather to the update, as one CUDA graph with static buffers."""
+"""PyTorch with a hand-written capture: whole steps, from gather to update, as one CUDA graph with static buffers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from bench.networks import Row, Weights
 from bench.torch_parts import Network, compiled, natural_order, recorded
 
-MOST = 16  # steps in a graph: as many as divide the epoch
+MOST = 16  # steps in a graph; the largest number up to this that divides the epoch
 
 
 class Contestant:
-    """The row numbers of so many steps are copied into a buffer, and the graph replayed; the optimizer is fused.
+    """The row numbers of several steps are copied to a buffer, then the graph is replayed. The optimizer is fused.
 
-    mode: of torch.compile, for gather, model and loss together, inside the graph
+    mode: argument of torch.compile, for gather, model and loss together, inside the graph
     """
 
     def __init__(
@@ -35,10 +35,10 @@ class Contestant:
         self.row, self.device = row, device
         self.steps = max(steps for steps in range(1, MOST + 1) if row.steps % steps == 0)
         self.rows = natural_order(row, device)[: self.steps].clone()
-        self.total = torch.zeros(self.steps, device=device)  # Σ of the graphs' first losses, of their second, …
+        self.total = torch.zeros(self.steps, device=device)  # Σ loss of the first step of each replay, of the second, …
         self.right = torch.zeros((), dtype=torch.int64, device=device)
         self.replay = recorded(self.work, device)
-        network.load(weights)  # what the warm-up has done is undone, in place
+        network.load(weights)  # undo the warm-up, in place
         for state in self.optimizer.state.values():
             for part in state.values():
                 part.zero_()
@@ -49,7 +49,7 @@ class Contestant:
             loss, right = self.forward(self.rows[step])
             loss.backward()
             self.optimizer.step()
-            self.optimizer.zero_grad()  # to None: so the next step's gradients are the graph's own memory
+            self.optimizer.zero_grad()  # sets them to None, so that new gradients are in the graph's memory
             self.total[step].add_(loss.detach())
             self.right.add_(right)
 
@@ -80,7 +80,7 @@ class Contestant:
         return time.perf_counter() - start
 
     def losses(self, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-        """By the graph that is timed, which may take a few steps more than there are batches."""
+        """Use the graph that is measured, which may take a few more steps than there are batches."""
         found: list[float] = []
         parts = natural_order(self.row, self.device).view(-1, self.steps, self.row.batch)
         while len(found) < len(batches):

@@ -13,8 +13,10 @@ from bench.networks import Row, Weights
 from xpnn import Trainer, nn, optim
 from xpnn.devices.place import current, find_place, to_place
 from xpnn.nn.layers.linear import LinearParams
-from xpnn.training.runners.base import batches_of, download
-from xpnn.training.step import empty_totals
+from xpnn.training import Data, TrainingStep
+from xpnn.training.engine import Engine
+from xpnn.training.runners.base import batches_of
+from xpnn.training.state import first_state
 
 
 class Stopwatch:
@@ -40,7 +42,7 @@ def trainer_of(row: Row, *first: nn.Layer, precision: str = "fp32") -> Trainer:
 
 
 class Contestant:
-    """The ways are "" for Trainer.fit, as a user calls it, and "bare" for the steps that its runner takes."""
+    """The way "" is Trainer.fit, as a user calls it; "bare" is the training steps alone, in a custom loop."""
 
     def __init__(
         self, row: Row, x: np.ndarray, y: np.ndarray, weights: Weights, *, library: str, device: str = "cpu",
@@ -48,9 +50,16 @@ class Contestant:
     ) -> None:  # fmt: skip
         self.trainer, pairs = trainer_of(row, precision=precision), iter(weights)
         model: Any = self.trainer.model
-        self.trainer.load(tuple(LinearParams(*next(pairs)) if isinstance(f, nn.Linear) else () for f in model.layers))
+        params = tuple(LinearParams(*next(pairs)) if isinstance(f, nn.Linear) else () for f in model.layers)
+        self.trainer.load(params)
         self.place, self.batch = find_place(device, library, fallback=False), row.batch
         self.x, self.y = (to_place(part, self.place, copy=False) for part in (x, y))
+        self.data = Data(self.x, to_place(y.astype(np.int32), self.place))
+        loss, optimizer, metrics = self.trainer.loss, self.trainer.optimizer, self.trainer.metrics
+        step = TrainingStep(model, loss, optimizer, metrics, carries=False)
+        with current(self.place):
+            host = first_state(model, loss, metrics, 0, params=params)
+            self.engine = Engine(self.place, "float32", step, host, precision)
         self.ways = {"": self.fit, "bare": self.bare}
 
     def fit(self, epochs: int) -> float:
@@ -59,30 +68,29 @@ class Contestant:
         return watch.seconds
 
     def bare(self, epochs: int) -> float:
-        """The trainer's own runner and state, so that the same compiled step runs."""
+        """Steps by the runner that a trainer uses, without the trainer."""
         order = np.random.default_rng(0).permutation(len(self.y)).astype(np.int32)
-        trainer, data = self.trainer, self.trainer._enter(self.x, self.y).data
         with current(self.place):
             (batches,) = batches_of(order, self.batch, self.place)
-            download(trainer.state.totals)  # waits for the device
+            self.engine.totals()  # synchronizes
             start = time.perf_counter()
             for _ in range(epochs):
-                for first in range(0, batches.shape[0], trainer._runner.chunk):
-                    self._take(data, batches, first, min(first + trainer._runner.chunk, batches.shape[0]))
-            download(trainer.state.totals)
+                for first in range(0, batches.shape[0], self.engine.runner.steps_per_call):
+                    self._take(batches, first, min(first + self.engine.runner.steps_per_call, batches.shape[0]))
+            self.engine.totals()
             return time.perf_counter() - start
 
     def losses(self, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-        """Step by step by the trainer's own runner; on the data as it lies there, which a recording is bound to."""
-        trainer, data, found = self.trainer, self.trainer._enter(self.x, self.y).data, []
+        """Take single steps, on the same buffers, to which a captured graph refers."""
+        found = []
         with current(self.place):
             (rows,) = batches_of(np.arange(len(self.y), dtype=np.int32), self.batch, self.place)
             for i in range(len(batches)):
-                trainer._state = trainer._runner.write(trainer.state, totals=empty_totals(trainer.metrics))
-                self._take(data, rows, i % rows.shape[0], i % rows.shape[0] + 1)
-                totals = download(trainer.state.totals)
+                self.engine.begin_epoch(0, self.batch, self.batch, 1.0)
+                self._take(rows, i % rows.shape[0], i % rows.shape[0] + 1)
+                totals = self.engine.totals()
                 found.append(float(totals.loss / totals.weight))
         return found
 
-    def _take(self, data: Any, batches: Any, first: int, last: int) -> None:
-        self.trainer._state = self.trainer._runner.train(self.trainer.state, data, batches, first, last)
+    def _take(self, batches: Any, first: int, last: int) -> None:
+        self.engine.state = self.engine.runner.train(self.engine.state, self.data, batches, first, last)

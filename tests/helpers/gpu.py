@@ -20,9 +20,7 @@ from xpnn import nn, optim
 from xpnn.arrays import tree
 from xpnn.devices import driver, probe
 from xpnn.devices.place import Place, current
-from xpnn.training import Trainer
-from xpnn.training import trainer as training
-from xpnn.training.runners import select
+from xpnn.training import Trainer, engine
 from xpnn.training.runners.base import download
 from xpnn.training.runners.capture import EagerReplay
 from xpnn.training.runners.cuda_graph import CudaGraphRunner
@@ -54,17 +52,17 @@ def has_tensor_cores(place: Place) -> bool:
     return not place.is_gpu or driver.capability(0) >= (8, 0)
 
 
-def rehearsed_runner(job: Any, optimizer: Any) -> Any:
+def rehearsed_runner(job: Any) -> Any:
     """What a GPU's runner is, on the CPU: running the work again stands in for a replay."""
     if job.place.library in ("numpy", "torch") and os.environ.get("XPNN_GRAPH") != "0":
         return CudaGraphRunner(job, EagerReplay())
-    return make_runner(job, optimizer)
+    return make_runner(job)
 
 
 def rehearse(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on runners on the CPU are as on a GPU: recorded, and torch's by its own operations."""
-    monkeypatch.setattr(select, "_is_ours", lambda part: False)
-    monkeypatch.setattr(training, "make_runner", rehearsed_runner)
+    monkeypatch.setattr(engine, "computes_on_numpy", lambda *parts: False)
+    monkeypatch.setattr(engine, "make_runner", rehearsed_runner)
 
 
 class Plan(NamedTuple):
@@ -163,7 +161,7 @@ def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
 
 def is_recorded(run: Trainer) -> bool:
     """Whether its steps were recorded, and none was refused."""
-    runner = run._runner
+    runner = run._engine.runner
     return isinstance(runner, CudaGraphRunner) and runner._recorder is not None and bool(runner._recordings)
 
 

@@ -17,15 +17,15 @@ from xpnn.nn.layers.embedding import add_rows
 from xpnn.nn.layers.linear import LinearParams
 from xpnn.nn.layers.preprocessing import gathered, scaled
 from xpnn.nn.losses.cross_entropy import ClassWeights, cross_entropy
-from xpnn.optim.adam import adam_step
-from xpnn.optim.adaptive import adagrad_step, rmsprop_step
-from xpnn.optim.clipping import shortened
-from xpnn.optim.lion import lion_step
-from xpnn.optim.muon import muon_step
-from xpnn.optim.nadam import nadam_step
-from xpnn.optim.sgd import sgd_step
+from xpnn.optim.adam import AdamSettings, adam_step
+from xpnn.optim.adaptive import AdagradSettings, RMSpropSettings, adagrad_step, rmsprop_step
+from xpnn.optim.clipping import clip_by_global_norm
+from xpnn.optim.lion import LionSettings, lion_step
+from xpnn.optim.muon import MuonSettings, muon_step
+from xpnn.optim.nadam import NAdamFactors, nadam_step
+from xpnn.optim.sgd import SGDSettings, sgd_step
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
-from xpnn.training.step import ema_update, update_totals
+from xpnn.training.totals import ema_update, update_totals
 
 
 class AcceleratedCase(NamedTuple):
@@ -42,7 +42,9 @@ def _leaves(name: str) -> list[np.ndarray]:
 
 
 _KEY = random.key(3, "dropout")
-_RATE, _COUNT, _ONE, _TWO = (np.asarray(x) for x in (0.1, 3.0, 0.1, 0.01))
+_SHARE, _SHARE_ODD = _KEY._replace(share=(2, 9)), _KEY._replace(share=(3, 9))
+_RATE, _COUNT = np.asarray(0.1), np.asarray(3.0)
+_FACTORS = NAdamFactors(np.asarray(0.1), np.asarray(0.1), np.asarray(0.01))
 _BLOCK = (nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.4))
 
 _SQUARES = [leaf**2 for leaf in _leaves("v")]
@@ -56,6 +58,12 @@ _ACTIVATIONS = {
     "elu_2": nn.ELU(2.0),
     "softplus_3": nn.Softplus(3.0),
 }
+
+
+def _dense_arguments(activation: Any) -> tuple[Any, ...]:
+    layers = (nn.Linear(5, 4), activation, nn.Dropout(0.4))
+    return 12 * draw("x", 6, 5), (params_of(layers[0]), (), ()), layers
+
 
 _LOGITS, _LABELS = 3 * draw("z", 6, 5), np.array([4, 0, 0, 2, 4, 1], np.int32)
 _PLAIN, _NONE = nn.CrossEntropyLoss(), ClassWeights(None)
@@ -71,78 +79,121 @@ ACCELERATED = [
     AcceleratedCase(
         "adam-large",
         adam_step,
-        (*([leaf] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _COUNT, 0.9, 0.99, 1e-8, 0.0, False),
+        (*([leaf] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _COUNT, AdamSettings(0.9, 0.99, 1e-8, 0.0, False)),
         {"donate": True},
     ),
     AcceleratedCase(
-        "adamw-plain", adam_step, (*_MOMENTS, [], _RATE, _COUNT, 0.9, 0.99, 1e-8, 0.1, True), {"donate": True}
+        "adamw-plain",
+        adam_step,
+        (*_MOMENTS, [], _RATE, _COUNT, AdamSettings(0.9, 0.99, 1e-8, 0.1, True)),
+        {"donate": True},
     ),
     AcceleratedCase(
         "adam-transposed",  # views that no flat view can stand for
         adam_step,
-        (*([leaf.T] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _COUNT, 0.9, 0.99, 1e-8, 0.0, False),
+        (
+            *([leaf.T] for leaf in (*_LARGE, _LARGE[2] ** 2)),
+            [],
+            _RATE,
+            _COUNT,
+            AdamSettings(0.9, 0.99, 1e-8, 0.0, False),
+        ),
         {"donate": True},
     ),
-    AcceleratedCase("sgd-large", sgd_step, (*([leaf] for leaf in _LARGE), _RATE, 0.9, 0.0, False), {"donate": True}),
     AcceleratedCase(
-        "sgd", sgd_step, (_leaves("p"), _leaves("g"), _leaves("v"), _RATE, 0.9, 0.1, True), {"donate": True}
+        "sgd-large", sgd_step, (*([leaf] for leaf in _LARGE), _RATE, SGDSettings(0.9, 0.0, False)), {"donate": True}
     ),
-    AcceleratedCase("sgd-plain", sgd_step, (_leaves("p"), _leaves("g"), [], _RATE, 0.0, 0.0, False), {"donate": False}),
-    AcceleratedCase("adam", adam_step, (*_MOMENTS, [], _RATE, _COUNT, 0.9, 0.99, 1e-8, 0.1, False), {"donate": True}),
     AcceleratedCase(
-        "adamw", adam_step, (*_MOMENTS, _SQUARES, _RATE, _COUNT, 0.9, 0.99, 1e-8, 0.1, True), {"donate": True}
+        "sgd",
+        sgd_step,
+        (_leaves("p"), _leaves("g"), _leaves("v"), _RATE, SGDSettings(0.9, 0.1, True)),
+        {"donate": True},
+    ),
+    AcceleratedCase(
+        "sgd-plain", sgd_step, (_leaves("p"), _leaves("g"), [], _RATE, SGDSettings(0.0, 0.0, False)), {"donate": False}
+    ),
+    AcceleratedCase(
+        "adam", adam_step, (*_MOMENTS, [], _RATE, _COUNT, AdamSettings(0.9, 0.99, 1e-8, 0.1, False)), {"donate": True}
+    ),
+    AcceleratedCase(
+        "adamw",
+        adam_step,
+        (*_MOMENTS, _SQUARES, _RATE, _COUNT, AdamSettings(0.9, 0.99, 1e-8, 0.1, True)),
+        {"donate": True},
     ),
     AcceleratedCase(
         "rmsprop",
         rmsprop_step,
-        (_leaves("p"), _leaves("g"), _SQUARES, _leaves("u"), _RATE, 0.9, 1e-8, 0.1, 0.9),
+        (_leaves("p"), _leaves("g"), _SQUARES, _leaves("u"), _RATE, RMSpropSettings(0.9, 1e-8, 0.1, 0.9)),
         {"donate": True},
     ),
     AcceleratedCase(
-        "adagrad", adagrad_step, (_leaves("p"), _leaves("g"), _SQUARES, _RATE, 1e-8, 0.1), {"donate": True}
+        "adagrad",
+        adagrad_step,
+        (_leaves("p"), _leaves("g"), _SQUARES, _RATE, AdagradSettings(1e-8, 0.1)),
+        {"donate": True},
     ),
     AcceleratedCase("add-rows", add_rows, (draw("dy", 6, 3), np.array([4, 0, 0, 2, 4, 0], np.int32), 5)),
     AcceleratedCase(
-        "nadam", nadam_step, (*_MOMENTS, _RATE, _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, False), {"donate": True}
+        "nadam", nadam_step, (*_MOMENTS, _RATE, _FACTORS, AdamSettings(0.9, 0.99, 1e-8, 0.1, False)), {"donate": True}
     ),
     AcceleratedCase(
         "nadam-decoupled",
         nadam_step,
-        (*_MOMENTS, _RATE, _RATE, _ONE, _TWO, 0.9, 0.99, 1e-8, 0.1, True),
+        (*_MOMENTS, _RATE, _FACTORS, AdamSettings(0.9, 0.99, 1e-8, 0.1, True)),
         {"donate": False},
     ),
     AcceleratedCase(
-        "lion", lion_step, (_leaves("p"), _leaves("g"), _leaves("m"), _RATE, 0.9, 0.99, 0.1), {"donate": True}
+        "lion",
+        lion_step,
+        (_leaves("p"), _leaves("g"), _leaves("m"), _RATE, LionSettings(0.9, 0.99, 0.1)),
+        {"donate": True},
     ),
     AcceleratedCase(
         "muon",
         muon_step,
-        (*_MATRICES, _RATE, 0.9, True, 0.1, (3.4445, -4.775, 2.0315), 1e-7, 5, "original"),
+        (*_MATRICES, _RATE, MuonSettings(0.9, True, 0.1, (3.4445, -4.775, 2.0315), 1e-7, 5, "original")),
         {"donate": True},
     ),
     AcceleratedCase(
         "muon-plain",
         muon_step,
-        (*_MATRICES, _RATE, 0.9, False, 0.0, (2.0, -1.5, 0.5), 1e-7, 2, "match_rms_adamw"),
+        (*_MATRICES, _RATE, MuonSettings(0.9, False, 0.0, (2.0, -1.5, 0.5), 1e-7, 2, "match_rms_adamw")),
         {"donate": False},
     ),
     AcceleratedCase("words", random.words, (*_KEY.words, _KEY.step, 70_001)),
-    AcceleratedCase("kept", random.dropout_mask, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
-    AcceleratedCase("kept-none", random.dropout_mask, (*_KEY.words, _KEY.step, 3, 2**24)),
-    AcceleratedCase("booked", update_totals, (*_BOOKS, np.asarray(2.5), 32, _RATE, False)),
-    AcceleratedCase("booked-sum", update_totals, (*_BOOKS, np.asarray(np.nan), 32, _RATE, True)),
-    AcceleratedCase("booked-infinite", update_totals, (*_BOOKS, np.asarray(-np.inf), 32, _RATE, False)),
-    AcceleratedCase("booked-weights", update_totals, (*_BOOKS, np.asarray(np.inf), np.asarray(7.5), _RATE, False)),
-    AcceleratedCase("booked-later", update_totals, (*_BOOKS[:4], *_BAD, np.asarray(np.nan), 3, _RATE, False)),
+    AcceleratedCase("words-from", random.words, (*_KEY.words, _KEY.step, 70_001, 70_002)),
+    AcceleratedCase("words-from-odd", random.words, (*_KEY.words, _KEY.step, 8, 7)),
+    AcceleratedCase("words-from-far", random.words, (*_KEY.words, _KEY.step, 8, 2**33 - 4)),  # the counter wraps
+    AcceleratedCase("dropout-mask", random.dropout_mask, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
+    AcceleratedCase("dropout-mask-none", random.dropout_mask, (*_KEY.words, _KEY.step, 3, 2**24)),
+    AcceleratedCase("dropout-mask-from", random.dropout_mask, (*_KEY.words, _KEY.step, 101, 2**22, 2**32 + 6)),
+    AcceleratedCase("dropout-mask-from-odd", random.dropout_mask, (*_KEY.words, _KEY.step, 101, 2**22, 33)),
+    AcceleratedCase("update-totals", update_totals, (*_BOOKS, np.asarray(2.5), 32, _RATE, False)),
+    AcceleratedCase("update-totals-sum", update_totals, (*_BOOKS, np.asarray(np.nan), 32, _RATE, True)),
+    AcceleratedCase("update-totals-infinite", update_totals, (*_BOOKS, np.asarray(-np.inf), 32, _RATE, False)),
+    AcceleratedCase(
+        "update-totals-weights", update_totals, (*_BOOKS, np.asarray(np.inf), np.asarray(7.5), _RATE, False)
+    ),
+    AcceleratedCase("update-totals-later", update_totals, (*_BOOKS[:4], *_BAD, np.asarray(np.nan), 3, _RATE, False)),
     AcceleratedCase("hits", count_hits, (_LOGITS, _LABELS, _SUMS)),
     AcceleratedCase("hits-ties", count_hits, (np.round(draw("z", 200, 3)), np.arange(200) % 4, _SUMS)),
     AcceleratedCase("hits-nan", count_hits, (_WITH_NAN, np.array([2, 1, 0, 0], np.int32), _SUMS)),
-    AcceleratedCase("shortened", shortened, (_LARGE, 1.5), {"donate": True}),
-    AcceleratedCase("shortened-not", shortened, (_leaves("g"), 1e3), {"donate": True}),
-    AcceleratedCase("shortened-huge", shortened, ([leaf * 2e19 for leaf in _leaves("g")], 1.0), {"donate": True}),
-    AcceleratedCase("shortened-zero", shortened, ([leaf * 0 for leaf in _leaves("g")], 1.0), {"donate": True}),
-    AcceleratedCase("shortened-nan", shortened, ([*_leaves("g"), np.array([1, np.nan, 2])], 1.0), {"donate": True}),
-    AcceleratedCase("shortened-many", shortened, (_leaves("g") * 20, 0.1), {"donate": False}),
+    AcceleratedCase("clip-by-global-norm", clip_by_global_norm, (_LARGE, 1.5), {"donate": True}),
+    AcceleratedCase("clip-by-global-norm-not", clip_by_global_norm, (_leaves("g"), 1e3), {"donate": True}),
+    AcceleratedCase(
+        "clip-by-global-norm-huge", clip_by_global_norm, ([leaf * 2e19 for leaf in _leaves("g")], 1.0), {"donate": True}
+    ),
+    AcceleratedCase(
+        "clip-by-global-norm-zero", clip_by_global_norm, ([leaf * 0 for leaf in _leaves("g")], 1.0), {"donate": True}
+    ),
+    AcceleratedCase(
+        "clip-by-global-norm-nan",
+        clip_by_global_norm,
+        ([*_leaves("g"), np.array([1, np.nan, 2])], 1.0),
+        {"donate": True},
+    ),
+    AcceleratedCase("clip-by-global-norm-many", clip_by_global_norm, (_leaves("g") * 20, 0.1), {"donate": False}),
     AcceleratedCase("product", matmul, (draw("x", 6, 5), draw("w", 5, 3))),
     AcceleratedCase("product-batched", matmul, (draw("x", 4, 5), draw("w", 3, 5, 2)), {"exact": True}),
     AcceleratedCase("product-bias", matmul, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),
@@ -152,8 +203,8 @@ ACCELERATED = [
         (np.arange(60, dtype=np.uint8).reshape(4, 3, 5), np.array([3, 0, 3], np.int32), np.asarray(1 / 255)),
     ),
     AcceleratedCase("gathered", gathered, (draw("x", 6, 5), np.array([5, 0], np.int32), np.asarray(0.3))),
-    AcceleratedCase("follow", ema_update, (_leaves("e"), _leaves("p"), 0.9, np.full(1, 100, np.uint32))),
-    AcceleratedCase("follow-early", ema_update, (_leaves("e"), _leaves("p"), 0.99, np.full(1, 2, np.uint32))),
+    AcceleratedCase("ema-update", ema_update, (_leaves("e"), _leaves("p"), 0.9, np.full(1, 100, np.uint32))),
+    AcceleratedCase("ema-update-early", ema_update, (_leaves("e"), _leaves("p"), 0.99, np.full(1, 2, np.uint32))),
     AcceleratedCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),
     AcceleratedCase("scaled-bytes", scaled, (np.arange(30, dtype=np.uint8).reshape(2, 3, 5), np.asarray(1 / 255))),
     AcceleratedCase("cross-entropy", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, None)),
@@ -187,17 +238,7 @@ ACCELERATED = [
     AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
     AcceleratedCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),
     *(
-        AcceleratedCase(
-            f"dense-{name}",
-            dense,
-            (
-                12 * draw("x", 6, 5),
-                (params_of(nn.Linear(5, 4)), (), ()),
-                (nn.Linear(5, 4), layer, nn.Dropout(0.4)),
-                _KEY,
-                3,
-            ),
-        )
+        AcceleratedCase(f"dense-{name}", dense, (*_dense_arguments(layer), _KEY, 3))
         for name, layer in _ACTIVATIONS.items()
     ),
     *(
@@ -207,6 +248,13 @@ ACCELERATED = [
     AcceleratedCase("activation-dropout", dense, (draw("x", 6, 5), ((), ()), _BLOCK[1:], _KEY, 3)),
     AcceleratedCase("activation-cube", dense, (draw("x", 6, 3, 2), ((), ()), _BLOCK[1:], _KEY, 3)),
     AcceleratedCase("dropout-alone", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _KEY, 3)),
+    *(
+        AcceleratedCase(f"dense-share-{name}", dense, (*_dense_arguments(layer), _SHARE, 3))
+        for name, layer in _ACTIVATIONS.items()
+    ),
+    AcceleratedCase("dropout-share", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _SHARE, 3)),
+    AcceleratedCase("dropout-share-odd", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _SHARE_ODD, 3)),
+    AcceleratedCase("activation-share-odd", dense, (draw("x", 6, 5), ((), ()), _BLOCK[1:], _SHARE_ODD, 3)),
     AcceleratedCase(
         "dense-dropout", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), ()), (_BLOCK[0], _BLOCK[2]), _KEY, 3)
     ),

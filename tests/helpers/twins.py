@@ -12,7 +12,6 @@ import torch
 from networks import Plan
 
 from xpnn import nn, optim
-from xpnn.nn.losses.cross_entropy import CLASSIFICATION_LOSSES
 
 
 class Result(NamedTuple):
@@ -144,7 +143,7 @@ def set_rate(theirs: Any, ours: Any, lr: float) -> None:
 
 def criterion(plan: Plan) -> Callable[[Any, np.ndarray], Any]:
     """(prediction, rows) -> the loss of these rows, by torch's loss of the same name and options where it has one."""
-    ours, labels = plan.loss, isinstance(plan.loss, CLASSIFICATION_LOSSES)
+    ours, labels = plan.loss, isinstance(plan.loss, (nn.CrossEntropyLoss, nn.NLLLoss))
     options = {field.name: getattr(ours, field.name) for field in dataclasses.fields(ours)}
     if labels:
         weight, ignore = options.pop("class_weight"), options.pop("ignore_index")
@@ -176,7 +175,7 @@ def criterion(plan: Plan) -> Callable[[Any, np.ndarray], Any]:
 def shares(plan: Plan) -> np.ndarray:
     """What each row counts in the mean over several batches: its weight, times that of its class."""
     share = np.ones(len(plan.y)) if plan.weight is None else plan.weight
-    if isinstance(plan.loss, CLASSIFICATION_LOSSES) and plan.y.ndim == 1:
+    if isinstance(plan.loss, (nn.CrossEntropyLoss, nn.NLLLoss)) and plan.y.ndim == 1:
         seen = plan.y != plan.loss.ignore_index
         v = np.ones(1 + plan.y.max()) if plan.loss.class_weight is None else np.asarray(plan.loss.class_weight)
         share = np.where(seen, share * v[np.where(seen, plan.y, 0)], 0.0)

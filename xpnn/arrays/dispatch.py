@@ -1,10 +1,10 @@
-"""Two ways for a faster kernel to stand in for reference code, and no third.
+"""The two ways in which a faster kernel replaces reference code; there is no third.
 
-The reference is pure standard code, always complete: it is the specification, and one test holds every kernel to it.
-`xpnn/kernels/<library>.py`, where there is one, is imported when the first array of that library arrives, and registers
+The reference is pure standard code, always complete: it is the specification, and one test compares every kernel with
+it. `xpnn/kernels/<package>`, if it exists, is imported when the first array of that library arrives, and registers
 
     @adam_step.kernel("numpy")           a function of the reference's signature, or
-    dense.kernel("numpy", Forward, Backward, residuals=Kept)      a forward/backward pair.
+    dense.kernel("numpy", forward, backward, residuals=Residuals)      a forward/backward pair.
 
 A kernel returns NotImplemented for what it does not cover, and the reference runs instead; with XPNN_KERNELS=0 always.
 """
@@ -14,16 +14,22 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from xpnn import config
 from xpnn.arrays.namespace import Array, library_of
 
 
 class Dispatched:
-    """A reference function and the kernels that may stand in for it; made by `@accelerated`."""
+    """A reference function and the kernels that may replace it; made by `@dispatched`.
+
+    Parameters
+    ----------
+    reference : callable
+        A pure function whose first argument is an array or a list of arrays.
+    """
 
     def __init__(self, reference: Callable[..., Any]) -> None:
         self.reference = reference
@@ -31,7 +37,18 @@ class Dispatched:
         functools.update_wrapper(self, reference)
 
     def kernel(self, library: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register the decorated function for arrays of `library`."""
+        """Register the decorated function for arrays of a library.
+
+        Parameters
+        ----------
+        library : str
+            The package of the library.
+
+        Returns
+        -------
+        callable
+            The decorator, which returns the function unchanged.
+        """
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
             self.kernels[library] = function
@@ -40,7 +57,7 @@ class Dispatched:
         return register
 
     def __call__(self, first: Array | list[Array], *rest: Any, **options: Any) -> Any:
-        """Run the kernel for the library of `first` (an array, or a list of them), or else the reference."""
+        """Run the kernel for the library of `first` (an array, or a list of arrays), or the reference."""
         library = _library(first)
         if library in self.kernels:
             result = self.kernels[library](first, *rest, **options)
@@ -50,16 +67,44 @@ class Dispatched:
 
 
 def dispatched(reference: Callable[..., Any]) -> Dispatched:
-    """Let kernels stand in for `reference`, a pure function whose first argument is an array or a list of arrays."""
+    """Let kernels replace a function.
+
+    Parameters
+    ----------
+    reference : callable
+        A pure function whose first argument is an array or a list of arrays.
+
+    Returns
+    -------
+    Dispatched
+        Called in the same way as `reference`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> @dispatched
+    ... def double(x):
+    ...     return 2 * x
+    >>> double(np.ones(2))
+    array([2., 2.])
+    """
     return Dispatched(reference)
 
 
 class DispatchedPair:
-    """A forward/backward pair that shares opaque residuals, so that its kernels may keep whatever they like.
+    """A forward/backward pair that shares opaque residuals, so that its kernels may keep what they need.
 
-    forward(x, …) -> (y, residuals) and backward(first, residuals, …) -> anything. Whoever made the residuals runs
-    backward: a kernel pair is known by the type of its residuals, a class of its own (a NamedTuple, so that JAX can
-    carry it).
+    Parameters
+    ----------
+    forward : callable
+        forward(x, …) -> (y, residuals).
+    backward : callable
+        backward(first, residuals, …) -> anything.
+
+    Notes
+    -----
+    The type of the residuals selects the backward function: a kernel pair has a class of its own for them (a
+    NamedTuple, so that JAX can carry it).
     """
 
     def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
@@ -70,12 +115,22 @@ class DispatchedPair:
     def kernel(
         self, library: str, forward: Callable[..., Any], backward: Callable[..., Any], *, residuals: type
     ) -> None:
-        """Register a pair for arrays of `library`; its forward returns residuals of exactly the type `residuals`."""
+        """Register a pair for arrays of a library.
+
+        Parameters
+        ----------
+        library : str
+            The package of the library.
+        forward, backward : callable
+            Functions with the signatures of the reference.
+        residuals : type
+            The exact type of the residuals that `forward` returns.
+        """
         self.kernels[library] = (forward, backward)
         self._backward_of[residuals] = backward
 
     def forward(self, x: Array, *rest: Any, **options: Any) -> tuple[Array, Any]:
-        """Run the kernel's forward for the library of `x`, or else the reference's."""
+        """Run the forward function of the kernel for the library of `x`, or that of the reference."""
         library = _library(x)
         if library in self.kernels:
             result = self.kernels[library][0](x, *rest, **options)
@@ -84,7 +139,7 @@ class DispatchedPair:
         return self.reference[0](x, *rest, **options)
 
     def backward(self, first: Any, residuals: Any, *rest: Any, **options: Any) -> Any:
-        """Run the backward that belongs to the forward which made `residuals`; `first` is mostly dy."""
+        """Run the backward function of the pair whose forward made `residuals`; `first` is usually dy."""
         backward = self._backward_of.get(type(residuals), self.reference[1])
         return backward(first, residuals, *rest, **options)
 
@@ -112,7 +167,7 @@ _loaded: set[str] = set()
 
 
 def _load_kernels(library: str) -> None:
-    """Import xpnn/kernels/<library>.py if there is one: the only import that runs up the floors."""
-    _loaded.add(library)  # first, because the kernels' own module may call what it accelerates
-    if os.environ.get("XPNN_KERNELS") != "0" and importlib.util.find_spec(f"xpnn.kernels.{library}") is not None:
+    """Import xpnn.kernels.<package> if it exists: the only import from a higher floor."""
+    _loaded.add(library)  # first, because the module of the kernels may call a function that it has a kernel for
+    if config.get("XPNN_KERNELS") != "0" and importlib.util.find_spec(f"xpnn.kernels.{library}") is not None:
         importlib.import_module(f"xpnn.kernels.{library}")

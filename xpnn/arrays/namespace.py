@@ -1,34 +1,46 @@
-"""The one door to array-api-compat: which library an array belongs to, and where it lives.
+"""The only importer of array-api-compat: which library an array belongs to, and on which device it is.
 
-No library is imported unasked. An array of a library can only exist where that library is already imported,
-so asking an array for its namespace never imports one; `namespace("torch")`, asked by name, does.
+No library is imported unless it is named. An array of a library can only exist if that library is already imported, so
+the namespace of an array never imports one; `namespace("torch")` does.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.util
 from typing import Any, TypeAlias
 
 import array_api_compat as compat
 
-from xpnn.validation import one_of
-
 Array: TypeAlias = Any  # an array of any conforming library; the standard has no common base class
-Namespace: TypeAlias = Any  # that library's functions, as the standard names them
-
-#: Every library that xpnn knows by name, and the module that speaks the standard for it.
-LIBRARIES = {
-    "numpy": "array_api_compat.numpy",
-    "cupy": "array_api_compat.cupy",
-    "torch": "array_api_compat.torch",
-    "jax": "jax.numpy",
-    "strict": "array_api_strict",
-}
-_NAMES = {module: name for name, module in LIBRARIES.items()}
+Namespace: TypeAlias = Any  # that library's functions, with the names of the standard
 
 
 def array_namespace(*arrays: Array) -> Namespace:
-    """The functions of the library that all `arrays` belong to. Raises TypeError where they belong to several."""
+    """Return the functions of the library that all `arrays` belong to.
+
+    Parameters
+    ----------
+    *arrays : array
+        One or more arrays of one library.
+
+    Returns
+    -------
+    Namespace
+        The library's functions, as the standard names them.
+
+    Raises
+    ------
+    TypeError
+        If the arrays belong to several libraries, or are not arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> array_namespace(np.ones(2)).__name__
+    'array_api_compat.numpy'
+    """
     if len(arrays) != 1:
         return compat.array_namespace(*arrays)
     found = _namespace_of_type.get(type(arrays[0]))
@@ -37,32 +49,102 @@ def array_namespace(*arrays: Array) -> Namespace:
     return found
 
 
-_namespace_of_type: dict[type, Namespace] = {}  # asked a dozen times a step: a look-up takes a tenth of the time
+_namespace_of_type: dict[type, Namespace] = {}  # needed a dozen times a step: a look-up takes a tenth of the time
 
 
-def namespace(library: str) -> Namespace:
-    """Import the library called `library` and return its functions; ImportError where it is not installed."""
-    one_of("library", library, LIBRARIES)
-    return importlib.import_module(LIBRARIES[library])
+@functools.cache
+def namespace(module: str) -> Namespace:
+    """Import a library by the name of its package or module, and return its functions.
+
+    Parameters
+    ----------
+    module : str
+        The module that follows the standard, or the package for which array-api-compat has a wrapper.
+
+    Returns
+    -------
+    Namespace
+        The wrapper of array-api-compat if there is one, otherwise the module itself.
+
+    Raises
+    ------
+    ImportError
+        If the library is not installed, or is broken.
+
+    Examples
+    --------
+    >>> namespace("numpy").__name__
+    'array_api_compat.numpy'
+    """
+    wrapper = f"{compat.__name__}.{module}"
+    try:
+        wrapped = importlib.util.find_spec(wrapper) is not None
+    except ModuleNotFoundError:  # of the parent of "jax.numpy"
+        wrapped = False
+    return importlib.import_module(wrapper if wrapped else module)
 
 
 def device_of(x: Array) -> Any:
-    """The device of `x`, in the words of its own library (None inside `jax.jit`, where it has none yet)."""
+    """Return the device object of `x`, which is of its own library's type (None inside `jax.jit`).
+
+    Parameters
+    ----------
+    x : array
+        An array of any library.
+
+    Returns
+    -------
+    object
+        The device.
+    """
     return compat.device(x)
 
 
 def is_array(x: object) -> bool:
-    """Whether `x` is an array of some library, rather than a list, a number or a table."""
+    """Return whether `x` is an array of some library, not a list, a number or a table.
+
+    Parameters
+    ----------
+    x : object
+        Anything.
+
+    Returns
+    -------
+    bool
+        True for an array.
+
+    Examples
+    --------
+    >>> is_array([1.0, 2.0])
+    False
+    """
     return compat.is_array_api_obj(x)
 
 
 def library_of(x: Array) -> str:
-    """The name of the array's library, as in `LIBRARIES`; for one not listed there, its top module's name."""
+    """Return the package of the library that an array belongs to; kernels are registered by this name.
+
+    Parameters
+    ----------
+    x : array
+        An array of any library.
+
+    Returns
+    -------
+    str
+        "numpy", "torch", …: the top module of its namespace, without the wrapper of array-api-compat.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> library_of(np.ones(2))
+    'numpy'
+    """
     name = _library_of_type.get(type(x))
     if name is None:
-        module = array_namespace(x).__name__
-        name = _library_of_type[type(x)] = _NAMES.get(module) or module.partition(".")[0]
+        module = array_namespace(x).__name__.removeprefix(f"{compat.__name__}.")
+        name = _library_of_type[type(x)] = module.partition(".")[0]
     return name
 
 
-_library_of_type: dict[type, str] = {}  # a look-up instead of array_namespace(): it is asked at every kernel call
+_library_of_type: dict[type, str] = {}  # a look-up instead of array_namespace(): needed at every call of a kernel

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xpnn import deprecated
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.errors import InputError
@@ -33,15 +34,21 @@ class Key(NamedTuple):
     words: two arrays of shape (1,) (0-d `uint32` values would become NumPy scalars, which warn where they wrap)
     step:  the second counter word, shape (1,)
     path:  the place in the model, e.g. (0, "weight")
+    share: (first row, rows of the whole batch) if draws are for a part of a batch, else None; static integers
     """
 
     words: tuple[Array, Array]
     step: Array
     path: tuple[str | int, ...] = ()
+    share: tuple[int, int] | None = None
 
     def child(self, name: str | int) -> Key:
-        """The key of the part called `name`."""
+        """The key of the part called `name`; it keeps the share."""
         return self._replace(path=(*self.path, name))
+
+    def first_word(self, shape: tuple[int, ...]) -> int:
+        """The word at which a row-by-row draw of `shape` begins, rows on the first axis: 0 without a share."""
+        return 0 if self.share is None else self.share[0] * math.prod(shape[1:])
 
 
 def key(seed: int, purpose: str) -> Key:
@@ -52,9 +59,9 @@ def key(seed: int, purpose: str) -> Key:
     return Key((k0, k1), np.zeros(1, dtype=np.uint32))
 
 
-def lanes(words: np.ndarray, library: str) -> np.ndarray:
-    """The same 32 bits in the integer type that `library` can compute with; `words` are `uint32`, on the host."""
-    return words.view(np.int32) if library == "torch" else words
+def lanes(words: np.ndarray, dtype: str) -> np.ndarray:
+    """The same 32 bits in the integer dtype in which a library computes them; `words` are `uint32`, on the host."""
+    return words.view(dtype)
 
 
 def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
@@ -74,30 +81,46 @@ def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Arr
     return x0, x1
 
 
-def bits(key: Key, shape: tuple[int, ...]) -> Array:
-    """32 random bits an element, in the lanes and on the device of the key; array of `shape`."""
+def bits(key: Key, shape: tuple[int, ...], *, per_row: bool = True) -> Array:
+    """32 random bits an element, in the lanes and on the device of the key; array of `shape`.
+
+    With `key.share` they are rows of the whole batch's draw, bit for bit. With per_row=False the first axis is not
+    that of the batch's rows, and the share is ignored.
+    """
     k0, k1 = _folded(key)
-    return array_namespace(k0).reshape(words(k0, k1, key.step, math.prod(shape)), shape)
+    first = key.first_word(shape) if per_row else 0
+    return array_namespace(k0).reshape(words(k0, k1, key.step, math.prod(shape), first), shape)
 
 
 def keep_mask(key: Key, p: float, shape: tuple[int, ...]) -> Array:
-    """True with probability 1 − p, compared as integers so that every library draws the same mask: bool of `shape`."""
+    """True with probability 1 − p, compared as integers so that every library draws the same mask: bool of `shape`.
+
+    With `key.share` the mask is that of these rows of the whole batch, bit for bit.
+    """
     k0, k1 = _folded(key)
-    return array_namespace(k0).reshape(dropout_mask(k0, k1, key.step, math.prod(shape), round(p * 2**24)), shape)
+    drawn = dropout_mask(k0, k1, key.step, math.prod(shape), round(p * 2**24), key.first_word(shape))
+    return array_namespace(k0).reshape(drawn, shape)
 
 
 @dispatched
-def dropout_mask(k0: Array, k1: Array, step: Array, n: int, threshold: int) -> Array:
-    """(bits >> 8) ≥ threshold, for each of n words: bool (n,)."""
-    return ((words(k0, k1, step, n) >> 8) & 0xFFFFFF) >= threshold
+def dropout_mask(k0: Array, k1: Array, step: Array, n: int, threshold: int, first: int = 0) -> Array:
+    """(bits >> 8) ≥ threshold, for each of n words from word `first` on: bool (n,)."""
+    return ((words(k0, k1, step, n, first) >> 8) & 0xFFFFFF) >= threshold
 
 
 @dispatched
-def words(k0: Array, k1: Array, step: Array, n: int) -> Array:
-    """Words 2i and 2i + 1 of each block i, n of them in all: (n,)."""
+def words(k0: Array, k1: Array, step: Array, n: int, first: int = 0) -> Array:
+    """Words 2i and 2i + 1 of each block i, n of them in all, from word `first` on: (n,).
+
+    The number of a block is 32 bits and wraps: words beyond 2³³ repeat the first ones.
+    """
     xp = array_namespace(k0)
-    block = xp.arange((n + 1) // 2, dtype=k0.dtype, device=device_of(k0))
-    return xp.reshape(xp.stack(threefry2x32(k0, k1, block, step), axis=1), (-1,))[:n]
+    start, skipped = divmod(first, 2)
+    block = xp.arange((skipped + n + 1) // 2, dtype=k0.dtype, device=device_of(k0))
+    if start:
+        start %= 2**32  # added in parts that fit into every lane
+        block = block + start // 2 + start // 2 + start % 2
+    return xp.reshape(xp.stack(threefry2x32(k0, k1, block, step), axis=1), (-1,))[skipped : skipped + n]
 
 
 def _folded(key: Key) -> tuple[Array, Array]:
@@ -142,7 +165,7 @@ def truncated_normal(key: Key, shape: tuple[int, ...], cut: float) -> np.ndarray
 
 def permutation(key: Key, n: int) -> np.ndarray:
     """0 … n−1 in an order drawn by `key`, by sorting 64 random bits each; int32 of shape (n,), on the host."""
-    high, low = bits(key, (2, n))
+    high, low = bits(key, (2, n), per_row=False)
     drawn = high.astype(np.uint64)
     drawn <<= np.uint64(32)
     drawn |= low
@@ -244,3 +267,6 @@ _TAIL = (
         1.0,
     ),
 )
+
+
+deprecated.attach(__name__)

@@ -13,10 +13,10 @@ from typing import Any
 
 import typer
 
+from xpnn import config
 from xpnn.cli import check, doctor, evaluate, explain, plot, predict, reproduce, train
 from xpnn.cli.terminal.console import close_quietly, print_stderr
 from xpnn.cli.terminal.options import with_option_names
-from xpnn.devices import cpu_blas
 from xpnn.errors import DeviceMemoryError, DeviceUnavailableError, InputError, XpnnError
 from xpnn.version import __version__
 
@@ -55,7 +55,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _one_line
         warnings.simplefilter("always", UserWarning)
         try:
-            cpu_blas.choice()  # again, for its warnings about XPNN_BLAS_CORE
+            config.check()  # before anything else reads a variable
             status = int(app(arguments, standalone_mode=False) or 0)
             sys.stdout.flush()
             return status

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from xpnn.cli.terminal.console import make_console, make_table, marks, print_line, print_stderr
 from xpnn.cli.terminal.options import Debug, Json
+from xpnn.devices.libraries import LIBRARIES
 from xpnn.testing import PlaceReport, Report
 from xpnn.testing.places import label, usable_places
 from xpnn.testing.report import GRADIENT, RUN, ULPS
@@ -30,10 +31,9 @@ def check(
     Every layer, loss and optimizer, on every library and device of this machine, against NumPy's float64 and finite
     differences. The exit status is 1 if anything is out of tolerance.
     """
-    with contextlib.suppress(Exception):  # absent or broken: `xpnn doctor` says why
-        import jax
-
-        jax.config.update("jax_enable_x64", True)
+    for library in LIBRARIES.values():
+        with contextlib.suppress(Exception):  # absent or broken: `xpnn doctor` shows the reason
+            library.enable_float64()
     from xpnn.testing.cases import CHECKS
 
     names = [one_of("--only", name, CHECKS) for name in only or ()] or list(CHECKS)

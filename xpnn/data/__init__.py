@@ -1,4 +1,4 @@
-"""Data sets by name, and files from outside: read with suspicion, never unpickled."""
+"""Data sets by name, and readers for files from untrusted sources. No file is ever unpickled."""
 
 from xpnn.data.datasets import Dataset, load, read_features, read_labelled
 from xpnn.data.files import read_bytes, read_idx, read_npy

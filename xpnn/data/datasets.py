@@ -1,4 +1,4 @@
-"""Data sets by name or by path. To add one, write its loader and give it a row in `_FIXED`."""
+"""Data sets by name or by path. To add one, write its loader and add a row to `_BUILT_IN`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,35 @@ import numpy as np
 
 from xpnn.arrays import random
 from xpnn.data import mnist
+from xpnn.data.columns import classes_of, encode
 from xpnn.data.files import describe, fault, read_head, read_idx, read_npy, refuse_pickle
 from xpnn.data.splits import stratified_split
-from xpnn.data.tables import Table, listed, number_of, read_csv
+from xpnn.data.tables import read_csv
 from xpnn.errors import InputError
 from xpnn.validation import one_of
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples to learn from and samples held back, as host NumPy arrays.
+    """A data set, split into a training set and a test set, as NumPy arrays on the host.
 
-    x_train, x_test: uint8 images (n, height, width), or a table (n, n_features) of float64, or of uint8 where every
-                     value in the file is an integer from 0 to 255
-    y_train, y_test: int32 class indices (n,)
-    classes:         the labels as text, in the order of the indices
-    features:        the column names of a table, () for images
-    scale:           what brings the values into 0 … 1; None for a table: standardize it
-    source:          where the samples came from, to show to the user
+    Attributes
+    ----------
+    name : str
+        Name of the data set.
+    x_train, x_test : ndarray
+        Images, uint8 of shape (n, height, width), or rows of a table, of shape (n, n_features). A table is uint8 if
+        every value in the file is an integer from 0 to 255, otherwise float64.
+    y_train, y_test : ndarray
+        Class indices, int32 of shape (n,).
+    classes : tuple of str
+        Labels, in the order of their indices.
+    features : tuple of str
+        Column names of a table; empty for images.
+    scale : float or None
+        Factor that maps the values to the range 0 … 1. None for a table, which should be standardized instead.
+    source : str
+        Where the samples came from, for display.
     """
 
     name: str
@@ -52,34 +63,63 @@ def load(
     seed: int = 0,
     progress: mnist.Progress | None = None,
 ) -> Dataset:
-    """Load the data set called `name`: "digits", "mnist", "xor", or the path of a .csv or .csv.gz file.
+    """Load a data set by name, or from a CSV file.
 
-    data_dir:      a folder that holds the MNIST files already
-    target:        the CSV column with the classes; by default label, else target, else class, else y
-    test_fraction: of the CSV rows, held back for testing, drawn under `seed` (default 0.2)
-    progress:      called with (file name, bytes so far, bytes in all or 0) during a download
+    Parameters
+    ----------
+    name
+        ``"digits"``, ``"mnist"``, ``"xor"``, or the path of a .csv or .csv.gz file.
+    data_dir
+        Folder that already holds the MNIST files. By default they are downloaded once and cached.
+    target
+        CSV column that holds the classes. By default ``label``, ``target``, ``class`` or ``y``, the first that exists.
+    test_fraction
+        Fraction of the CSV rows in the test set; 0.2 by default.
+    seed
+        Seed for the choice of the test rows of a CSV file.
+    progress
+        Function called during a download with the file name, the number of bytes received, and the total number of
+        bytes, which is 0 if unknown.
 
-    Raises InputError for what cannot be used, DataFormatError for damaged files, DownloadError without network.
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or an argument does not apply to this data set.
+    DataFormatError
+        If a file is damaged.
+    DownloadError
+        If a file can be downloaded from none of the mirrors.
+
+    Examples
+    --------
+    >>> from xpnn.data import load
+    >>> digits = load("digits")
+    >>> digits.x_train.shape, digits.x_test.shape
+    ((1437, 8, 8), (360, 8, 8))
     """
     if not is_table(name):
-        if name not in _FIXED and Path(name).is_file():
-            raise InputError(f"data: {name!r}: xpnn learns from .csv and .csv.gz files; save it as CSV with a header")
-        one_of("data", name, (*_FIXED, "FILE.csv"))
+        if name not in _BUILT_IN and Path(name).is_file():
+            raise InputError(f"data: {name!r} is not a .csv or .csv.gz file; save it as CSV with a header")
+        one_of("data", name, (*_BUILT_IN, "FILE.csv"))
         for option, value in (("target", target), ("test_fraction", test_fraction)):
             if value is not None:
                 raise InputError(
-                    f"{option}: {value!r} came, but {name} has labels and a test part of its own; "
-                    f"leave {option} out (it is for CSV files)"
+                    f"{option}: got {value!r}, but {name} already has labels and a test set; "
+                    f"omit {option}, which is for CSV files"
                 )
     if data_dir is not None and name != "mnist":
-        raise InputError(f"data_dir: {str(data_dir)!r} came, but {name!r} is not read from a folder; leave it out")
+        raise InputError(f"data_dir: got {str(data_dir)!r}, but {name!r} is not read from a folder; omit data_dir")
     if is_table(name):
         return _csv(name, target, 0.2 if test_fraction is None else test_fraction, seed)
-    return _FIXED[name](None if data_dir is None else Path(data_dir), progress)
+    return _BUILT_IN[name](None if data_dir is None else Path(data_dir), progress)
 
 
 def is_table(name: str | Path) -> bool:
-    """Whether the data set is a CSV file, by its name."""
+    """Return whether the name is that of a CSV file."""
     return str(name).lower().endswith((".csv", ".csv.gz"))
 
 
@@ -100,13 +140,13 @@ def _mnist(data_dir: Path | None, progress: mnist.Progress | None) -> Dataset:
 
 
 def _xor(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset:
-    """The four rows of the exclusive or, to train on and to test on."""
+    """The four rows of the exclusive or, which are both the training set and the test set."""
     x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.uint8), np.array([0, 1, 1, 0], dtype=np.int32)
     return Dataset("xor", x, y, x, y, ("0", "1"), ("a", "b"), 1.0, "xor")
 
 
-#: The data sets with a name of their own, whose split into training and test part is fixed.
-_FIXED: dict[str, Callable[[Path | None, mnist.Progress | None], Dataset]] = {
+#: Data sets with a name, whose split into training and test set is fixed.
+_BUILT_IN: dict[str, Callable[[Path | None, mnist.Progress | None], Dataset]] = {
     "digits": _digits,
     "mnist": _mnist,
     "xor": _xor,
@@ -115,8 +155,8 @@ _FIXED: dict[str, Callable[[Path | None, mnist.Progress | None], Dataset]] = {
 
 def _csv(path: str, target: str | None, test_fraction: float, seed: int) -> Dataset:
     table = read_csv(path, target=target)
-    classes = _classes(path, table)
-    y = _encode(path, table, classes)
+    classes = classes_of(path, table)
+    y = encode(path, table, classes)
     try:
         rest, part = stratified_split(y, test_fraction, random.key(seed, "test split"))
     except InputError as error:
@@ -128,23 +168,61 @@ def _csv(path: str, target: str | None, test_fraction: float, seed: int) -> Data
 def read_labelled(
     path: str | Path, target: str | None, features: Sequence[str], classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read every row of a CSV file for a model that is trained already: x (n, n_features), y int32 (n,).
+    """Read a labelled CSV file for the evaluation of a trained model.
 
-    features: the model's columns, found by name; () for all but the target
-    classes:  the model's labels; InputError names those in the file that are not among them
+    Parameters
+    ----------
+    path
+        CSV file, plain or gzip.
+    target
+        Column that holds the labels; see `load`.
+    features
+        Columns that the model takes, in its order. If empty, all columns except the target.
+    classes
+        Labels that the model knows, in the order of their indices.
+
+    Returns
+    -------
+    x : ndarray
+        Values, of shape (n, n_features).
+    y : ndarray
+        Class indices, int32 of shape (n,).
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or a label is not among `classes`.
+    DataFormatError
+        If the file is damaged.
     """
     table = read_csv(path, features, target)
-    return table.x, _encode(path, table, classes)
+    return table.x, encode(path, table, classes)
 
 
 def read_features(path: str | Path, features: Sequence[str], n: int) -> np.ndarray:
-    """Read samples to predict from a .csv, .npy or idx file: (rows, n), images flattened; uint8 or float64.
+    """Read unlabelled samples for prediction from a .csv, .npy or idx file.
 
-    features: the model's columns, found by name in a CSV file (others are ignored); () for a model of images, which
-              takes all columns but the one that `load` would take for the target
-    n:        how many values the model takes for a sample
+    Parameters
+    ----------
+    path
+        File to read; its type is detected from the content.
+    features
+        Columns that the model takes, in its order; other columns of a CSV file are ignored. If empty, all columns
+        except the one that `load` would use as the target.
+    n
+        Number of values per sample.
 
-    Raises InputError where the shape does not fit, DataFormatError for damaged files, NaN, infinities and pickles.
+    Returns
+    -------
+    ndarray
+        Samples of shape (rows, n), images flattened; uint8 or float64.
+
+    Raises
+    ------
+    InputError
+        If the shape does not match `n`.
+    DataFormatError
+        If the file is damaged or a pickle, or holds NaN or infinities.
     """
     refuse_pickle(path)
     head = read_head(path)
@@ -155,64 +233,14 @@ def read_features(path: str | Path, features: Sequence[str], n: int) -> np.ndarr
     elif head.startswith(b"\0\0"):
         x = read_idx(path)
     else:
-        raise fault(
-            path, f"found {describe(head) or 'text'}", "samples are read from .csv, .csv.gz, .npy and idx files"
-        )
+        raise fault(path, f"found {describe(head) or 'text'}", "expected a .csv, .csv.gz, .npy or idx file")
     shape = x.shape
     if x.ndim == 0 or x.size == 0:
         raise fault(path, f"holds no samples (shape {shape})", f"expected (rows, {n})")
     if math.prod(shape[1:]) != n and shape != (n,):  # (n,): one sample
-        raise InputError(f"{str(path)!r}: has shape {shape}; the model takes {n} values a sample: (rows, {n})")
+        raise InputError(f"{str(path)!r}: has shape {shape}; the model takes {n} values per sample: (rows, {n})")
     x = x.reshape(-1, n)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
-        raise fault(path, f"x[{row}, {column}] is {x[row, column]}", "replace it by a finite number")
+        raise fault(path, f"x[{row}, {column}] is {x[row, column]}", "replace it with a finite number")
     return x.astype(x.dtype if x.dtype == np.uint8 else np.float64, copy=False)
-
-
-def _classes(path: str | Path, table: Table) -> tuple[str, ...]:
-    """The labels as text: by value if all are integers (1.0 is 1), otherwise by letters."""
-    for text in table.texts:
-        if text.lower() in ("", "nan"):
-            found = f"line {_line(table, text)}: the label is missing ({text!r})"
-            raise fault(path, found, "fill it in or remove the row")
-    numbers = [number_of(text) for text in table.texts]
-    if None in numbers:
-        classes = sorted(table.texts)
-    else:
-        for text, number in zip(table.texts, numbers, strict=True):
-            if number is not None and not number.is_integer():
-                raise InputError(
-                    f"{str(path)!r}: line {_line(table, text)}: the target is {text!r}, so it looks like a regression "
-                    "target, a quantity; xpnn needs class labels, text or integers: name their column with target"
-                )
-        classes = sorted({_integer(text) for text in table.texts}, key=int)
-    if len(classes) < 2:
-        raise InputError(f"{str(path)!r}: every row has the label {classes[0]!r}; there must be two classes or more")
-    return tuple(classes)
-
-
-def _encode(path: str | Path, table: Table, classes: Sequence[str]) -> np.ndarray:
-    """Each row's class index, int32 (n,)."""
-    index = {label: i for i, label in enumerate(classes)}
-    known = [index.get(text, index.get(_integer(text), -1)) for text in table.texts]
-    unknown = [text for text, i in zip(table.texts, known, strict=True) if i < 0]
-    if unknown:
-        raise InputError(
-            f"{str(path)!r}: line {_line(table, unknown[0])}: the model has no class {listed(unknown)}; "
-            f"its classes are {listed(classes)}. Correct or remove those rows"
-        )
-    return np.array(known, dtype=np.int32)[table.codes]
-
-
-def _integer(text: str) -> str:
-    """An integer as classes are called: "1.0" and "01" are "1"; any other text unchanged."""
-    number = number_of(text)
-    if number is None or not number.is_integer():
-        return text
-    return str(int(text)) if text.lstrip("+-").isdigit() else str(int(number))
-
-
-def _line(table: Table, text: str) -> int:
-    """The first line with that label."""
-    return int(table.lines[np.argmax(table.codes == table.texts.index(text))])

@@ -1,7 +1,8 @@
-"""Arrays from files that someone else wrote: idx and npy.
+"""Readers for idx and .npy files from untrusted sources.
 
-What a file is is told by its content, never by its name. Nothing is allocated on a header's word alone, nothing is
-unpickled, and every fault becomes one `DataFormatError` that names the file, what was found and a hint.
+The type of a file is detected from its content, never from its name. Memory is allocated only for bytes that the file
+really holds, whatever its header declares. Nothing is unpickled. Every fault raises one `DataFormatError`, which names
+the file, what was found and a hint.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ import numpy as np
 
 from xpnn.errors import DataFormatError, InputError
 
-LIMIT = 2**31  # bytes that one file may unpack to: 40 times MNIST, and small enough for any machine that trains
+LIMIT = 2**31  # limit of the unpacked size in bytes: 40 times MNIST, and small enough for any machine that trains
 _CHUNK = 2**20
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _AGAIN = "download or copy it again"
 NO_PICKLE = (
-    "a pickle can run any program when it is opened, so xpnn never opens one; "
-    "where you trust it, convert it with numpy.save(file, array, allow_pickle=False)"
+    "a pickle can execute arbitrary code when it is loaded, so xpnn never loads one; "
+    "if you trust the file, convert it with numpy.save(file, array, allow_pickle=False)"
 )
 _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 
 def fault(path: Path | str, found: str, hint: str) -> DataFormatError:
-    """The error for one file; its name is printed escaped, since it may hold the terminal's control codes."""
+    """Return the error for a file. The file name is escaped, because it may contain terminal control codes."""
     return DataFormatError(f"{str(path)!r}: {found}; {hint}")
 
 
 def describe(head: bytes) -> str:
-    """What a file that begins with `head` is, in words; "" if it may be text."""
+    """Describe the type of a file that begins with `head`; return "" if it may be text."""
     start = head.lstrip()[:15].lower()
     if not head:
         return "an empty file"
@@ -66,9 +67,16 @@ _MAGIC = {
 
 @contextmanager
 def opened(path: Path | str) -> Iterator[BinaryIO]:
-    """The file's bytes as a stream, unpacked if it is gzip by content; what goes wrong in the `with` is renamed.
+    """Open a file as a stream of bytes, unpacked if the content is gzip.
 
-    Raises InputError for a file that cannot be opened, DataFormatError for a damaged one.
+    Errors of the stream inside the ``with`` block are raised as xpnn's own.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be opened or read.
+    DataFormatError
+        If the gzip stream is damaged.
     """
     try:
         with open(path, "rb") as raw:
@@ -80,8 +88,8 @@ def opened(path: Path | str) -> Iterator[BinaryIO]:
             with gzip.GzipFile(fileobj=raw) as unpacked:
                 yield cast(BinaryIO, unpacked)
     except EOFError:
-        raise fault(path, "truncated: the gzip stream stops before its end", _AGAIN) from None
-    except gzip.BadGzipFile as error:  # a wrong CRC or length, or bytes behind the end
+        raise fault(path, "truncated: the gzip stream ends too early", _AGAIN) from None
+    except gzip.BadGzipFile as error:  # a wrong CRC or length, or trailing bytes
         raise fault(path, f"damaged gzip file ({error})", _AGAIN) from None
     except zlib.error as error:
         raise fault(path, f"damaged gzip file ({error})", _AGAIN) from None
@@ -91,44 +99,82 @@ def opened(path: Path | str) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Path | str, limit: int = LIMIT) -> bytearray:
-    """The file's bytes, unpacked if it is gzip; DataFormatError where they are damaged or more than `limit`."""
+    """Read a whole file, unpacked if it is gzip.
+
+    Parameters
+    ----------
+    path
+        File to read.
+    limit
+        Largest number of unpacked bytes to accept.
+
+    Returns
+    -------
+    bytearray
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    DataFormatError
+        If the file is damaged, or holds more than `limit` bytes.
+    """
     data = bytearray()
-    with opened(path) as file:  # in pieces: read(limit) would allocate the whole limit for a file of ten bytes
-        while len(data) <= limit and (piece := file.read(min(_CHUNK, limit + 1 - len(data)))):
-            data += piece
+    with opened(path) as file:  # in chunks: read(limit) would allocate `limit` bytes for a file of ten bytes
+        while len(data) <= limit and (chunk := file.read(min(_CHUNK, limit + 1 - len(data)))):
+            data += chunk
     if len(data) > limit:
-        raise fault(path, f"holds more than {limit} bytes", f"trailing bytes do not belong to it: {_AGAIN}")
+        raise fault(path, f"holds more than {limit} bytes", f"it has trailing bytes: {_AGAIN}")
     return data
 
 
 def read_head(path: Path | str, size: int = 512) -> bytes:
-    """The first bytes, at most `size`, unpacked if the file is gzip."""
+    """Read the first bytes of a file, at most `size`, unpacked if the file is gzip."""
     with opened(path) as file:
         return file.read(size)
 
 
 def read_idx(path: Path | str, sha256: str | None = None) -> np.ndarray:
-    """The array in an idx file (plain or gzip), in the machine's byte order.
+    """Read the array in an idx file, plain or gzip.
 
-    sha256: if given, what the unpacked bytes must hash to (mirrors pack the same file differently)
+    Parameters
+    ----------
+    path
+        File to read.
+    sha256
+        Expected SHA-256 of the unpacked bytes, if given.
 
-    Raises DataFormatError unless the file is exactly as long as its header says. Format: Y. LeCun's MNIST page:
-    00 00, type, rank, then one big-endian uint32 a dimension, then the values.
+    Returns
+    -------
+    ndarray
+        The array, in the machine's byte order.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    DataFormatError
+        If the file is not an idx file, has another hash, or has not exactly the length that its header declares.
+
+    Notes
+    -----
+    The format is that of Y. LeCun's MNIST page: the bytes 00 00, the type, the rank, one big-endian uint32 per
+    dimension, then the values.
     """
     head = read_head(path, 20)
     kind = describe(head) if head[:2] != b"\0\0" else ""
     if kind or len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES or not 1 <= head[3] <= 4:
         found = kind or f"bytes {head[:4].hex(' ')}"
-        wanted = "an idx file begins 00 00, a type from 08 to 0e, a rank from 1 to 4"
+        wanted = "an idx file begins with 00 00, a type from 08 to 0e and a rank from 1 to 4"
         raise fault(path, f"found {found}, not an idx file", f"{wanted}; {_AGAIN}")
     rank, begin = head[3], 4 + 4 * head[3]
     if len(head) < begin:
-        raise fault(path, f"truncated: the header stops at byte {len(head)} of {begin}", _AGAIN)
+        raise fault(path, f"truncated: the header ends at byte {len(head)} of {begin}", _AGAIN)
     shape = struct.unpack(f">{rank}I", head[4:begin])
     dtype = np.dtype(_IDX_TYPES[head[2]])
     total = begin + math.prod(shape) * dtype.itemsize
     if total > LIMIT:
-        raise fault(path, f"declares shape {shape}, {total} bytes", f"at most {LIMIT} are read; {_AGAIN}")
+        raise fault(path, f"declares shape {shape}, {total} bytes", f"expected at most {LIMIT}; {_AGAIN}")
     data = read_bytes(path, total)
     if len(data) < total:
         raise fault(path, f"truncated at byte {len(data)} of {total}", _AGAIN)
@@ -138,33 +184,48 @@ def read_idx(path: Path | str, sha256: str | None = None) -> np.ndarray:
 
 
 def read_npy(path: Path | str) -> np.ndarray:
-    """The numbers in a .npy file: uint8 where it holds bytes or truth values, otherwise float64.
+    """Read the array in a .npy file.
 
-    Raises DataFormatError for damaged files and for anything but real numbers; objects would need unpickling.
+    Parameters
+    ----------
+    path
+        File to read, not compressed.
+
+    Returns
+    -------
+    ndarray
+        The array, as uint8 if the file holds uint8 or booleans, otherwise as float64.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    DataFormatError
+        If the file is damaged, or its values are not real numbers. Python objects would need unpickling.
     """
     head = read_head(path)
     if describe(head) != "a NumPy .npy file":
         raise fault(path, f"found {describe(head) or 'text'}, not a .npy file", "write it with numpy.save")
     with open(path, "rb") as file:
         if file.read(1) != b"\x93":
-            raise fault(path, "is packed with gzip", "unpack it first (gunzip)")
-    try:  # mapped, not read: a header that declares more than the file holds fails before anything is allocated
+            raise fault(path, "is compressed with gzip", "decompress it first (gunzip)")
+    try:  # memory-mapped: a header that declares more than the file holds fails before memory is allocated
         x = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, TypeError, EOFError, OverflowError, OSError, SyntaxError, TokenError) as error:
         if "Python objects" in str(error):
-            raise fault(path, "holds Python objects, that is a pickle", NO_PICKLE) from None
+            raise fault(path, "holds Python objects, which are pickled", NO_PICKLE) from None
         raise fault(path, f"damaged .npy file ({_short(error)})", _AGAIN) from None
     if x.dtype.kind not in "biuf":
-        raise fault(path, f"holds values of type {x.dtype}, expected real numbers", "convert them first")
+        raise fault(path, f"holds values of dtype {x.dtype}, expected real numbers", "convert them first")
     return np.array(x, dtype=np.uint8 if x.dtype in (np.bool_, np.uint8) else np.float64)
 
 
 def refuse_pickle(path: Path | str) -> None:
-    """Raise DataFormatError where the file is a pickle by name or by content."""
+    """Raise DataFormatError if the file is a pickle, by its name or its content."""
     if Path(path).suffix.lower() in _PICKLES or describe(read_head(path)) == "a Python pickle":
         raise fault(path, "is a Python pickle", NO_PICKLE)
 
 
 def _short(error: Exception) -> str:
-    """The first line of a message, without an advice to unpickle."""
+    """Return the first line of a message, without advice to unpickle."""
     return str(error).partition("\n")[0][:120] or type(error).__name__

@@ -1,7 +1,7 @@
-"""The MNIST files: found on this machine, or downloaded once.
+"""The MNIST files: read from a local folder, or downloaded once.
 
-Every file is verified by the SHA-256 of its unpacked bytes, each time it is read: mirrors pack the same bytes
-differently, and a file that was damaged on the disk since is found out.
+The SHA-256 of the unpacked bytes is verified each time a file is read. Mirrors compress the same bytes differently, and
+a file may be damaged on disk after the download.
 """
 
 from __future__ import annotations
@@ -14,43 +14,64 @@ from typing import TypeAlias
 
 import numpy as np
 
+from xpnn import config
 from xpnn.data.files import read_idx
 from xpnn.errors import DataFormatError, DownloadError, InputError
 
-Progress: TypeAlias = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all (0: not known)
+Progress: TypeAlias = Callable[[str, int, int], None]  # file name, bytes received, total bytes (0: unknown)
 
-#: Tried in this order, for each file.
+#: Mirrors, tried in this order for each file.
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-#: Name and SHA-256 of the unpacked bytes. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database".
+#: File name: SHA-256 of the unpacked bytes. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database".
 FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
-LARGEST = 64 * 2**20  # bytes of a download: a server that never stops sending must not fill the disk
+TIMEOUT = (10, 60)  # seconds to connect, and seconds between two chunks
+LARGEST = 64 * 2**20  # limit of a download in bytes, so that a faulty server cannot fill the disk
 
 
 def read(data_dir: Path | None, progress: Progress | None = None) -> tuple[list[np.ndarray], Path]:
-    """The four uint8 arrays in the order of `FILES`, and the folder they came from.
+    """Read the MNIST files, downloading them if necessary.
 
-    Looks in `data_dir` alone if it is given; otherwise in $XPNN_DATA_DIR, then in the user's cache, then downloads.
-    Each folder may hold the files itself or in a subfolder `mnist`. Raises InputError where `data_dir` lacks a file,
-    DataFormatError where a file of `data_dir` or $XPNN_DATA_DIR is damaged, DownloadError where no mirror helps.
+    Parameters
+    ----------
+    data_dir
+        Folder that holds the files, directly or in a subfolder ``mnist``. If None, the files are read from
+        ``$XPNN_DATA_DIR`` if it holds all of them, otherwise from the user's cache; what the cache lacks is downloaded.
+    progress
+        Function called during a download; see `xpnn.data.load`.
+
+    Returns
+    -------
+    arrays : list of ndarray
+        Four uint8 arrays, in the order of `FILES`.
+    folder : Path
+        Folder that they were read from.
+
+    Raises
+    ------
+    InputError
+        If a file is missing from `data_dir`.
+    DataFormatError
+        If a file in `data_dir` or ``$XPNN_DATA_DIR`` is damaged.
+    DownloadError
+        If a file can be downloaded from none of the mirrors.
     """
     if data_dir is not None:
         folder, found = locate(data_dir)
         if missing := [f"{name}.gz" for name in FILES if name not in found]:
             raise InputError(
                 f"data_dir: {str(data_dir)!r} lacks {', '.join(missing)}; put them there (with or without .gz), "
-                "or leave data_dir out to download them"
+                "or omit data_dir to download them"
             )
         return [read_idx(found[name], sha256) for name, sha256 in FILES.items()], folder
-    if named := os.environ.get("XPNN_DATA_DIR"):
+    if named := config.get("XPNN_DATA_DIR"):
         folder, found = locate(Path(named))
         if len(found) == len(FILES):
             return [read_idx(found[name], sha256) for name, sha256 in FILES.items()], folder
@@ -60,7 +81,7 @@ def read(data_dir: Path | None, progress: Progress | None = None) -> tuple[list[
 
 
 def locate(root: Path) -> tuple[Path, dict[str, Path]]:
-    """The folder, `root` or `root`/mnist, that holds more of the files, and where each of them is."""
+    """Return the folder, `root` or `root`/mnist, that holds more of the files, and the path of each file."""
     candidates = []
     for folder in (root.expanduser(), root.expanduser() / "mnist"):
         candidates.append((folder, {name: path for name in FILES if (path := _spelled(folder, name))}))
@@ -68,64 +89,64 @@ def locate(root: Path) -> tuple[Path, dict[str, Path]]:
 
 
 def cache() -> Path:
-    """The user's cache folder for MNIST; it need not exist."""
+    """Return the user's cache folder for MNIST, which may not exist yet."""
     import pooch
 
     return Path(pooch.os_cache("xpnn")) / "mnist"
 
 
 def _spelled(folder: Path, name: str) -> Path | None:
-    # The packed file first: it carries a checksum, and unpacking may have stopped half-way.
+    # The gzip file first: it carries a checksum, and an unpacked file may be incomplete.
     dotted = name.replace("-idx", ".idx")
     names = (f"{name}.gz", f"{dotted}.gz", name, dotted)
     return next((folder / spelled for spelled in names if (folder / spelled).is_file()), None)
 
 
 def _cached(path: Path | None, folder: Path, name: str, progress: Progress | None) -> np.ndarray:
-    """The array from the cache, or from the first mirror that serves it whole."""
+    """Return the array from the cache, or from the first mirror that serves an intact file."""
     if path is not None:
         try:
             return read_idx(path, FILES[name])
         except DataFormatError:
-            pass  # it stays where it is until a good one replaces it
+            pass  # keep the damaged file until an intact one replaces it
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DownloadError(
             f"{str(folder)!r} cannot be written ({error.strerror}), so {name}.gz cannot be downloaded; "
-            "name a folder that holds the files with --data-dir (data_dir=) or in XPNN_DATA_DIR"
+            "set --data-dir (data_dir=) or XPNN_DATA_DIR to a folder that holds the files"
         ) from error
     reasons = []
     for mirror in MIRRORS:
         url = f"{mirror}{name}.gz"
         try:
             return _download(url, folder, name, progress)
-        except (OSError, ValueError) as error:  # whatever went wrong here, the next mirror may do better
+        except (OSError, ValueError) as error:  # whatever the error, try the next mirror
             reasons.append(f"  {url}: {_reason(error)}")
-    named = os.environ.get("XPNN_DATA_DIR")
+    named = config.get("XPNN_DATA_DIR")
     raise DownloadError(
         f"{name}.gz could not be downloaded:\n"
         + "\n".join(reasons)
         + "\n"
         + (f"XPNN_DATA_DIR, {named!r}, does not hold it. " if named else "")
         + f"Put the four files ({', '.join(f'{name}.gz' for name in FILES)}) into {str(folder)!r}, "
-        "or into any folder and name it with --data-dir (data_dir=) or in XPNN_DATA_DIR"
+        "or into another folder and set --data-dir (data_dir=) or XPNN_DATA_DIR to it"
     )
 
 
 def _reason(error: BaseException) -> str:
-    """What an error says at its core: requests and urllib3 wrap it three times."""
+    """Return the message of the innermost error: requests and urllib3 wrap it three times."""
     while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), Exception):
         error = inner
     text = str(error)[:200] or type(error).__name__
-    # a server's words must not reach the terminal as control codes
+    # a server's text must not reach the terminal as control codes
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _download(url: str, folder: Path, name: str, progress: Progress | None) -> np.ndarray:
-    """Fetch, verify, then rename: under its final name the file is whole, or it is not there.
+    """Download to a temporary file, verify it and rename it, so that the final file is always complete.
 
-    Two processes may do this at once: each writes a file of its own, and the rename is atomic.
+    Several processes may do this at the same time: each writes its own temporary file, and the rename is atomic.
     """
     import pooch
 
@@ -141,13 +162,13 @@ def _download(url: str, folder: Path, name: str, progress: Progress | None) -> n
 
 
 class _Bar:
-    """What pooch wants of a progress bar: it tells `progress`, and stops a download that has no end."""
+    """The progress bar that pooch expects: calls `progress`, and stops a download that is too large."""
 
     def __init__(self, name: str, progress: Progress | None) -> None:
         self.name, self.progress, self.done, self.total = name, progress, 0, 0
 
     def update(self, size: int) -> None:
-        # pooch adds whole chunks, so the last one counts too much
+        # pooch counts whole chunks, so the last one may be counted as larger than it is
         self.done = min(self.done + size, self.total or self.done + size)
         if max(self.done, self.total) > LARGEST:
             raise DataFormatError(f"sends more than {LARGEST} bytes")
@@ -155,7 +176,7 @@ class _Bar:
             self.progress(self.name, self.done, self.total)
 
     def reset(self) -> None:
-        """pooch starts again from 0 at the end, to fill the bar; `update` fills it without."""
+        """Do nothing: pooch resets the bar at the end to fill it, but `update` has already filled it."""
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""

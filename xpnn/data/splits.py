@@ -1,4 +1,4 @@
-"""Which rows are held back for testing."""
+"""Splits of a data set into training and test rows."""
 
 from __future__ import annotations
 
@@ -9,25 +9,49 @@ from xpnn.errors import InputError
 
 
 def stratified_split(labels: np.ndarray, fraction: float, key: random.Key) -> tuple[np.ndarray, np.ndarray]:
-    """Split the rows 0 … n−1 into `rest` and `part` so that both keep each class's share.
+    """Split rows into two parts with the same proportions of the classes.
 
-    labels:   class indices, shape (n,)
-    fraction: of the rows that go to `part`, 0 ≤ fraction < 1; exactly round(fraction · n) rows do
-    key:      draws which rows of each class; the same key draws the same rows everywhere
-    returns:  rest, part: int32 row numbers, ascending
+    Parameters
+    ----------
+    labels
+        Class indices of shape (n,).
+    fraction
+        Fraction of the rows in the second part, 0 ≤ fraction < 1.
+    key
+        Random key. The same key gives the same split on every machine.
 
-    Each class gets its exact quota rounded down; the rows still missing go to the largest remainders, and among equal
-    ones to the lower class. Raises InputError for another fraction, and where `rest` or a wanted `part` would be empty.
+    Returns
+    -------
+    rest, part : ndarray
+        Row numbers of the two parts, int32, ascending. `part` has exactly ``round(fraction * n)`` rows.
+
+    Raises
+    ------
+    InputError
+        If `fraction` is out of range, if `rest` would be empty, or if `part` would be empty although `fraction` > 0.
+
+    Notes
+    -----
+    Each class contributes its exact quota to `part`, rounded down. The rows that are still missing come from the
+    classes with the largest remainders; ties go to the lower class index.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn.arrays import random
+    >>> rest, part = stratified_split(np.array([0, 0, 0, 0, 1, 1]), 0.5, random.key(0, "split"))
+    >>> len(rest), len(part), int((part >= 4).sum())
+    (3, 3, 1)
     """
     n = len(labels)
     if not 0 <= fraction < 1:
-        raise InputError(f"fraction: {fraction!r} came, a number from 0 up to (not including) 1 was wanted")
+        raise InputError(f"fraction: got {fraction!r}; expected 0 <= fraction < 1")
     size = round(fraction * n)
     if n == 0 or size == n or (fraction > 0 and size == 0):
         empty = "no row is held back" if n and size == 0 else "no row remains"
-        raise InputError(f"fraction: {fraction!r} of {n} rows is {size}, so {empty}; change it or add rows")
+        raise InputError(f"fraction: {fraction!r} of {n} rows is {size}, so {empty}; change the fraction or add rows")
     classes, counts = np.unique(labels, return_counts=True)
-    quota, remainder = np.divmod(counts * size, n)  # in integers: a remainder in floats would depend on rounding
+    quota, remainder = np.divmod(counts * size, n)  # in integers: floating-point remainders would depend on rounding
     quota[np.argsort(-remainder, kind="stable")[: size - quota.sum()]] += 1
     chosen = np.zeros(n, dtype=bool)
     for label, count, take in zip(classes, counts, quota, strict=True):

@@ -1,4 +1,4 @@
-"""Tables from CSV files: `numpy.loadtxt` reads the numbers, the lines are watched on their way to it."""
+"""Tables from CSV files: `numpy.loadtxt` parses the numbers, and a generator checks each line before it does."""
 
 from __future__ import annotations
 
@@ -17,20 +17,27 @@ import numpy as np
 from xpnn.data.files import describe, fault, opened, read_head
 from xpnn.errors import DataFormatError, InputError
 
-#: The names by which a column of classes is known; in a table of x, y and label, y is a feature.
+#: Names of a target column, in order of preference: in a table of x, y and label, y is a feature.
 TARGETS = ("label", "target", "class", "y")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
 
 
 class Table(NamedTuple):
-    """The columns of a CSV file that were asked for.
+    """The selected columns of a CSV file.
 
-    features: names of the columns of x
-    x:        (n, n_features): uint8 if every value is an integer from 0 to 255 (pixels: an eighth of the memory),
-              otherwise float64; all finite
-    texts:    the different labels in the order of their first rows; () where no target was read
-    codes:    int32 (n,): each row's place in `texts`
-    lines:    (n,): each row's line in the file, counted from 1 with the header
+    Attributes
+    ----------
+    features : tuple of str
+        Names of the columns of `x`.
+    x : ndarray
+        Values of shape (n, n_features), all finite: uint8 if every value is an integer from 0 to 255, as in images,
+        otherwise float64.
+    texts : tuple of str
+        Distinct labels, in the order of their first rows; empty if no target was read.
+    codes : ndarray
+        Index in `texts` of each row's label, int32 of shape (n,).
+    lines : ndarray
+        Line number of each row in the file, of shape (n,); the header is line 1.
     """
 
     features: tuple[str, ...]
@@ -41,14 +48,29 @@ class Table(NamedTuple):
 
 
 def read_csv(path: Path | str, features: Sequence[str] = (), target: str | None = None, labelled: bool = True) -> Table:
-    """Read a CSV file (plain or gzip, separated by comma, semicolon or tab) whose first line names the columns.
+    """Read a CSV file whose first line names the columns.
 
-    features: the columns wanted, in this order; () for all but the target
-    target:   the column of labels; by default the one called label, else target, else class, else y
-    labelled: whether the labels are read; False leaves their column out, if there is one
+    Parameters
+    ----------
+    path
+        CSV file in UTF-8, plain or gzip, separated by comma, semicolon or tab.
+    features
+        Columns to read, in this order. If empty, all columns except the target.
+    target
+        Column that holds the labels. By default ``label``, ``target``, ``class`` or ``y``, the first that exists.
+    labelled
+        Whether to read the labels. If False, their column is ignored if there is one.
 
-    Raises InputError for columns that are not there, and DataFormatError, with line and column, for anything else
-    that is not a table of finite numbers.
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    InputError
+        If a column does not exist, or the file cannot be read.
+    DataFormatError
+        If the file is not a table of finite numbers. The message names the line and the column.
     """
     for dtype in (np.uint8, np.float64):  # tables of other numbers fail as uint8 in their first lines
         try:
@@ -59,7 +81,7 @@ def read_csv(path: Path | str, features: Sequence[str] = (), target: str | None 
 
 
 class _NotBytes(Exception):
-    """Some number is not an integer from 0 to 255."""
+    """A value is not an integer from 0 to 255."""
 
 
 def _read(path: Path | str, features: Sequence[str], target: str | None, labelled: bool, dtype: type) -> Table:
@@ -99,7 +121,7 @@ def _read(path: Path | str, features: Sequence[str], target: str | None, labelle
             )
         except UnicodeDecodeError as error:
             raise fault(path, f"not UTF-8 text ({error.reason})", "save it as CSV in UTF-8") from None
-        except InputError:  # our own, raised while numpy pulled a line: InputError is a ValueError too
+        except InputError:  # xpnn's own, raised while numpy read a line: InputError is a ValueError too
             raise
         except ValueError as error:
             if dtype is np.uint8:
@@ -114,24 +136,24 @@ def _read(path: Path | str, features: Sequence[str], target: str | None, labelle
 
 
 def _header(path: Path | str, file: TextIO) -> tuple[list[str], str]:
-    """The column names and the separator, from the first line."""
+    """Return the column names and the separator, from the first line."""
     line = file.readline()
     if not line.strip():
-        raise fault(path, "the first line is empty", "begin with the names of the columns")
+        raise fault(path, "the first line is empty", "write the names of the columns there")
     bare = re.sub(r'"[^"]*"', "", line)
     separator = max(",;\t", key=bare.count)
     names = [name.strip() for name in _cells(path, line, 1, separator)]
     fractions = [name for name in names if _NUMBER.fullmatch(name) and not name.lstrip("+-").isdigit()]
-    counted = names == [str(i) for i in range(len(names))]  # how pandas names columns that have no names
+    counted = names == [str(i) for i in range(len(names))]  # the names that pandas gives to unnamed columns
     if fractions or (all(map(_NUMBER.fullmatch, names)) and not counted):
         found = f"the first row looks like data ({listed(names)})"
-        raise fault(path, found, "add a first row that names the columns")
+        raise fault(path, found, "add a header row that names the columns")
     if "" in names:
-        hint = "name it or remove it (pandas writes its row numbers so: use to_csv(..., index=False))"
+        hint = "name it or remove it (if pandas wrote its index there, use to_csv(..., index=False))"
         raise fault(path, f"column {names.index('') + 1} of {len(names)} has no name", hint)
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
-        hint = "give each column its own name (is the first row a header at all?)"
+        hint = "give each column a different name, and check that the first row is a header"
         raise fault(path, f"two columns are called {twice!r}", hint)
     return names, separator
 
@@ -143,8 +165,8 @@ def _target(path: Path | str, names: list[str], target: str | None, needed: bool
     known = [lower.index(name) for name in TARGETS if name in lower]
     if needed and not known:
         raise InputError(
-            f"{str(path)!r}: no column is called {', '.join(TARGETS)}, but the classes must be in one; "
-            f"say which with target (--target), among {listed(names)}"
+            f"{str(path)!r}: no column is called {', '.join(TARGETS)}; "
+            f"name the column that holds the classes with target (--target), one of {listed(names)}"
         )
     return known[0] if known else None
 
@@ -170,9 +192,9 @@ def _place(path: Path | str, names: list[str], name: str, what: str, missing: Se
 def _lines(
     path: Path | str, file: TextIO, separator: str, width: int, numbers: array, latest: list[str]
 ) -> Iterator[str]:
-    """Yield the lines that hold data; leave each one's number in `numbers` and its text in `latest`.
+    """Yield the lines that hold data; append each line's number to `numbers` and keep its text in `latest`.
 
-    Counts the cells too: with `usecols`, loadtxt would read a row with too many of them without a word.
+    Check the number of cells too: with `usecols`, loadtxt accepts a row with too many of them.
     """
     for number, line in enumerate(file, start=2):
         if not line.strip():
@@ -181,7 +203,7 @@ def _lines(
         latest[0] = line
         count = len(_cells(path, line, number, separator)) if '"' in line else line.count(separator) + 1
         if count != width:
-            hint = "give each line as many cells as the header has names"
+            hint = "each line needs as many cells as the header"
             raise fault(path, f"line {number} has {count} cells, the header has {width}", hint)
         yield line
 
@@ -190,46 +212,46 @@ def _cells(path: Path | str, line: str, number: int, separator: str) -> list[str
     try:
         return next(csv.reader([line], delimiter=separator, strict=True))
     except (csv.Error, StopIteration) as error:
-        raise fault(path, f"line {number}: {error}", "close each quotation mark on its own line") from None
+        raise fault(path, f"line {number}: {error}", "close each quotation mark on the line where it opens") from None
 
 
 def _not_a_number(
     path: Path | str, line: str, number: int, names: list[str], columns: list[int], separator: str, reason: str
 ) -> DataFormatError:
-    """The error for the first cell of the line that is not a number; `reason` is loadtxt's own, if there is none."""
+    """Return the error for the first cell of the line that is not a number, or with loadtxt's `reason` otherwise."""
     cells = _cells(path, line, number, separator)
     bad = next((column for column in columns if not _NUMBER.fullmatch(cells[column].strip())), None)
     if bad is None:
         return fault(path, f"line {number}: {reason!r}", "correct the line")
     cell = cells[bad].strip()
     if not cell:
-        found, hint = "the cell is empty", "fill it or remove the row"
+        found, hint = "the cell is empty", "fill it in or remove the row"
     elif separator != "," and re.fullmatch(r"[+-]?\d+,\d+", cell):
-        found, hint = f"{cell[:40]!r} is not a number", "write a decimal point instead of the comma"
+        found, hint = f"{cell[:40]!r} is not a number", "use a decimal point instead of a comma"
     else:
         found, hint = f"{cell[:40]!r} is not a number", "write a number, or remove the column"
     return fault(path, f"line {number}, column {names[bad]!r}: {found}", hint)
 
 
 def _finite_or_bytes(path: Path | str, x: np.ndarray, names: list[str], numbers: array) -> np.ndarray:
-    """x, as uint8 if "3.0" and the like are all that kept it from being read so."""
+    """Return x, as uint8 if only integers written like "3.0" prevented it from being read as such."""
     low, high = x.min(), x.max()  # NaN if any value is
     if not (np.isfinite(low) and np.isfinite(high)):
         row, column = np.argwhere(~np.isfinite(x))[0]
         found = f"line {numbers[row]}, column {names[column]!r}: {x[row, column]} is not a finite number"
-        raise fault(path, found, "fill it or remove the row")
+        raise fault(path, found, "fill it in or remove the row")
     if low >= 0 and high <= 255 and np.array_equal(small := x.astype(np.uint8), x):
         return small
     return x
 
 
 def number_of(text: str) -> float | None:
-    """The number that `text` spells, or None."""
+    """Return the number that `text` represents, or None."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
-    """The first few names, escaped, and how many more there are."""
+    """Return the first few names, escaped, and the number of the others."""
     names = list(names)
     shown = ", ".join(repr(name[:40]) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")

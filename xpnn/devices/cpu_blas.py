@@ -1,8 +1,8 @@
-"""Which kernels the matrix products on this CPU run on, and whether it could do better.
+"""Which kernels OpenBLAS uses for matrix products on this CPU, and whether faster ones exist.
 
-OpenBLAS chooses its kernels by the CPU's model, or by OPENBLAS_CORETYPE. Where either goes wrong nothing fails: every
-matrix product is merely slower. So the command names the kernels itself where that is certain to be right, before NumPy
-loads; XPNN_BLAS_CORE=off keeps it from doing so. Processes that it starts inherit the choice.
+OpenBLAS chooses its kernels by the CPU's model, or by OPENBLAS_CORETYPE. If the choice is wrong nothing fails: every
+matrix product is only slower. So the command sets the kernels before NumPy loads, if that is certain to be right;
+XPNN_BLAS_CORE=off prevents it. Processes that the command starts inherit the choice.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from xpnn import config
 from xpnn.errors import InputError
 
-#: What OpenBLAS calls its x86-64 kernels, by their instructions: 3 AVX-512, 2 AVX2, 1 older. Others are not judged.
+#: OpenBLAS's names of its x86-64 kernels, by their instructions: 3 AVX-512, 2 AVX2, 1 older. Others are not compared.
 _LEVELS = {
     **dict.fromkeys(("skylakex", "cooperlake", "sapphirerapids"), 3),
     **dict.fromkeys(("haswell", "zen"), 2),
@@ -31,13 +32,25 @@ _AVX512 = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}  # what th
 
 
 def cpu_model() -> str:
-    """The CPU's name, or at least its architecture."""
+    """Return the name of the CPU.
+
+    Returns
+    -------
+    str
+        The model, or the architecture if the system does not report a model.
+    """
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
 def best_kernels() -> str | None:
-    """The fastest of OpenBLAS's kernels that this CPU can run, "SkylakeX" or "Haswell"; None where it is not known."""
-    if "flags" in _cpuinfo():  # Linux on x86, and what the kernel leaves switched on
+    """Return the fastest of OpenBLAS's kernels that this CPU can run.
+
+    Returns
+    -------
+    {"SkylakeX", "Haswell"} or None
+        None if it is not known.
+    """
+    if "flags" in _cpuinfo():  # Linux on x86; only what the kernel has enabled
         flags = set(_cpuinfo()["flags"].split())
         wide, modern = flags >= _AVX512, flags >= {"avx2", "fma"}
     else:
@@ -50,7 +63,15 @@ def best_kernels() -> str | None:
 
 
 class Choice(NamedTuple):
-    """kernels: what OpenBLAS was told, or None if nothing; why: in words, for `xpnn doctor`."""
+    """A choice of kernels.
+
+    Parameters
+    ----------
+    kernels : str or None
+        The kernels that OpenBLAS has to use; None if it chooses by itself.
+    why : str
+        The reason, for `xpnn doctor`.
+    """
 
     kernels: str | None
     why: str
@@ -60,7 +81,7 @@ _chosen: Choice | None = None
 
 
 def choose() -> None:
-    """Name the kernels to OpenBLAS, if `choice` has one and NumPy is not loaded yet. Without effect where it raises."""
+    """Set OPENBLAS_CORETYPE, if `choice` returns kernels and NumPy is not loaded yet; do nothing if it raises."""
     global _chosen
     with contextlib.suppress(InputError):
         _chosen = choice()
@@ -69,19 +90,29 @@ def choose() -> None:
 
 
 def choice() -> Choice:
-    """What `choose` did; if it has done nothing yet, what it would do now. Raises InputError for XPNN_BLAS_CORE.
+    """Return what `choose` has done; before it is called, what it would do now.
 
-    Only what is certain: the user's own OPENBLAS_CORETYPE stands; a CPU with AVX-512 can run the SkylakeX kernels, and
-    they are what OpenBLAS itself gives to any but Intel's, whose models it tells apart more finely.
+    Returns
+    -------
+    Choice
+        The kernels and the reason.
+
+    Raises
+    ------
+    InputError
+        If XPNN_BLAS_CORE is neither "auto" nor "off".
+
+    Notes
+    -----
+    Only a certain choice is made. OPENBLAS_CORETYPE, if the user has set it, stands. A CPU with AVX-512 can run the
+    SkylakeX kernels, and OpenBLAS itself uses them for all such CPUs but those of Intel, which it distinguishes further.
     """
-    asked, forced = os.environ.get("XPNN_BLAS_CORE", "auto"), os.environ.get("OPENBLAS_CORETYPE")
-    if asked not in ("auto", "off"):
-        raise InputError(f"XPNN_BLAS_CORE is {asked!r}; expected auto or off")
+    setting, forced = config.get("XPNN_BLAS_CORE"), os.environ.get("OPENBLAS_CORETYPE")
     if _chosen is not None:
         return _chosen
     if forced:
         return Choice(None, f"OPENBLAS_CORETYPE={forced} says so")
-    if asked == "off":
+    if setting == "off":
         return Choice(None, "OpenBLAS's own choice, as XPNN_BLAS_CORE=off")
     if "numpy" in sys.modules:
         return Choice(None, "OpenBLAS's own choice, NumPy being loaded before")
@@ -94,7 +125,13 @@ def choice() -> Choice:
 
 
 def usable_cores() -> int:
-    """How many cores this process may use: its affinity, and on Linux a container's share."""
+    """Return how many cores this process may use.
+
+    Returns
+    -------
+    int
+        By its affinity and, on Linux, the quota of its container; at least 1.
+    """
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
@@ -106,7 +143,20 @@ def usable_cores() -> int:
 
 
 def advice(name: str, version: str, kernels: str, threads: int) -> list[tuple[str, str]]:
-    """(what slows matrix products down, the hint) for a BLAS as threadpoolctl describes it; empty where all is well."""
+    """Return what slows matrix products down.
+
+    Parameters
+    ----------
+    name, version, kernels : str
+        The BLAS, as threadpoolctl describes it.
+    threads : int
+        The number of its threads.
+
+    Returns
+    -------
+    list of (str, str)
+        Each problem with its hint; empty if there is none.
+    """
     found = []
     best, level = best_kernels(), _LEVELS.get(kernels.lower())
     if name == "openblas" and best and level and level < _LEVELS[best.lower()]:
@@ -138,7 +188,7 @@ def advice(name: str, version: str, kernels: str, threads: int) -> list[tuple[st
 
 @functools.cache
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's lines of /proc/cpuinfo, which is long where there are many; empty where there is none."""
+    """The lines of /proc/cpuinfo for the first processor; empty if the system has no such file."""
     try:
         with open("/proc/cpuinfo") as lines:
             pairs = [line.partition(":") for line in itertools.takewhile(str.strip, lines)]

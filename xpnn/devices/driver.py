@@ -1,4 +1,4 @@
-"""The NVIDIA driver, asked directly: a machine without one is known in a millisecond, and no library is imported."""
+"""The NVIDIA driver, called directly: a machine without it is recognized in a millisecond, without any library."""
 
 from __future__ import annotations
 
@@ -10,23 +10,51 @@ import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from xpnn.deprecated import renamed_attribute
+
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the probe."""
+    """One step of the probe.
 
-    name: str  # "installed", "driver", "device", "import", "kernel", "matmul", "graph"
-    ok: bool | None  # None: not tried, because an earlier one failed
-    detail: str  # what was found, or why it failed: one line
-    hint: str = ""  # what the user can do; only when it failed
+    Parameters
+    ----------
+    name : {"installed", "driver", "device", "import", "kernel", "matmul", "graph"}
+        Which step.
+    ok : bool or None
+        Whether it passed; None if it was not tried, because an earlier one failed.
+    detail : str
+        What was found, or why it failed: one line.
+    hint : str, default ""
+        What the user can do if it failed.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+    hint: str = ""
+
+    cure = renamed_attribute("xpnn.devices.driver.Stage", "cure", "hint")
 
 
 class Facts(NamedTuple):
-    """What the driver says of itself."""
+    """What the driver reports.
 
-    missing: tuple[str, str] | None = None  # (why it cannot be loaded, hint)
-    version: int = 0  # 1000 · major + 10 · minor of the newest CUDA that it runs
-    code: int = 0  # what cuInit answered
+    Parameters
+    ----------
+    missing : tuple of (str, str) or None
+        Why it cannot be loaded, and the hint.
+    version : int
+        1000 · major + 10 · minor of the newest CUDA that it runs.
+    code : int
+        The return code of cuInit.
+    gpus : tuple of str
+        The names of the visible GPUs.
+    """
+
+    missing: tuple[str, str] | None = None
+    version: int = 0
+    code: int = 0
     gpus: tuple[str, ...] = ()
 
 
@@ -46,7 +74,18 @@ _CUINIT = {  # other codes of cuInit: (name, hint)
 
 
 def stages(index: int = 0) -> tuple[Stage, Stage]:
-    """The stages "driver" and "device", which are the same for every library."""
+    """Run the stages "driver" and "device", which are the same for every library that uses CUDA.
+
+    Parameters
+    ----------
+    index : int, default 0
+        The number of the GPU.
+
+    Returns
+    -------
+    tuple of (Stage, Stage)
+        The two stages.
+    """
     about = facts()
     if about.missing or about.code not in (0, _NO_DEVICE):
         name, hint = _CUINIT.get(about.code, ("", "see whether nvidia-smi works; if not, reinstall the NVIDIA driver"))
@@ -70,13 +109,25 @@ def stages(index: int = 0) -> tuple[Stage, Stage]:
 
 
 def gpu_names() -> tuple[str, ...]:
-    """The names of the GPUs that the driver shows to this process."""
+    """Return the names of the GPUs that the driver shows to this process.
+
+    Returns
+    -------
+    tuple of str
+        By index; empty without a driver.
+    """
     return facts().gpus
 
 
 @functools.cache
 def facts() -> Facts:
-    """Ask the driver, once."""
+    """Load the driver and read its facts, once in a process.
+
+    Returns
+    -------
+    Facts
+        Nothing is raised: if the driver cannot be loaded, `missing` says why.
+    """
     if sys.platform == "darwin":
         return Facts(missing=("macOS has no CUDA", ""))
     library = _library()
@@ -96,7 +147,18 @@ def facts() -> Facts:
 
 
 def capability(index: int) -> tuple[int, int]:
-    """The compute capability of a GPU that `facts` has found, as (9, 0)."""
+    """Return the compute capability of a GPU.
+
+    Parameters
+    ----------
+    index : int
+        The number of a GPU that `facts` has found.
+
+    Returns
+    -------
+    tuple of (int, int)
+        As (9, 0).
+    """
     cuda, device, found = _load(_library()), ctypes.c_int(0), []
     cuda.cuDeviceGet(ctypes.byref(device), index)
     for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
@@ -122,7 +184,24 @@ def _gpu_name(cuda: Any, index: int) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The line that says most; CuPy wraps an ImportError in a page of advice, with the reason as its cause."""
+    """Return an error as one line.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any error.
+
+    Returns
+    -------
+    str
+        Its type and the first line of its text. If an ImportError has a cause, that of the cause: CuPy raises a page of
+        advice, with the reason as its cause.
+
+    Examples
+    --------
+    >>> one_line(RuntimeError("====\\nno device\\nsee the manual"))
+    'RuntimeError: no device'
+    """
     if isinstance(error, ImportError) and error.__cause__:
         error = error.__cause__
     first = next((line.strip() for line in str(error).splitlines() if re.search(r"\w", line)), "")
@@ -130,5 +209,21 @@ def one_line(error: BaseException) -> str:
 
 
 def dotted(version: int) -> str:
-    """12040 as "12.4"."""
+    """Return a version of CUDA with a dot.
+
+    Parameters
+    ----------
+    version : int
+        1000 · major + 10 · minor.
+
+    Returns
+    -------
+    str
+        Major and minor.
+
+    Examples
+    --------
+    >>> dotted(12040)
+    '12.4'
+    """
     return f"{version // 1000}.{version % 1000 // 10}"

@@ -1,4 +1,4 @@
-"""The memory of a device: how much is free, what to give back, and which errors say that there was too little."""
+"""The memory of a device: how much is free, how to release it, and which errors say that there was too little."""
 
 from __future__ import annotations
 
@@ -12,7 +12,23 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an array library raised this for want of memory: CuPy's and torch's OutOfMemoryError, and JAX's text."""
+    """Return whether an array library raised this error because memory ran out.
+
+    Parameters
+    ----------
+    error : BaseException
+        A MemoryError, or what a GPU library raises, which is known by its name and its text.
+
+    Returns
+    -------
+    bool
+        True if memory ran out.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: out of memory")), is_out_of_memory(ValueError("shape"))
+    (True, False)
+    """
     return isinstance(error, MemoryError) or bool(
         re.search(
             "out.?of.?memory|RESOURCE_EXHAUSTED|cudaErrorMemoryAllocation|ALLOC_FAILED",
@@ -23,7 +39,23 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def bytes_wanted(error: BaseException) -> int | None:
-    """How many bytes could not be had, where the error tells: "allocating 1,024 bytes", "allocate 20.00 MiB"."""
+    """Return how many bytes could not be allocated.
+
+    Parameters
+    ----------
+    error : BaseException
+        An error for which `is_out_of_memory` is true.
+
+    Returns
+    -------
+    int or None
+        None if its text does not say.
+
+    Examples
+    --------
+    >>> bytes_wanted(MemoryError("Tried to allocate 20.00 MiB"))
+    20971520
+    """
     found = re.search(r"allocat\w+ ([\d.,]+) ?(?:([kmg])i?)?b", str(error), re.IGNORECASE)
     if found is None:
         return None
@@ -31,46 +63,52 @@ def bytes_wanted(error: BaseException) -> int | None:
 
 
 def free_bytes(place: Place) -> int | None:
-    """What can still be had there; None where nobody tells: on the CPU, whose memory the system stretches."""
-    if not place.is_gpu:
-        return None
-    match place.library:
-        case "cupy":
-            import cupy
+    """Return how many bytes can still be allocated on a GPU.
 
-            with place.device:
-                pool = cupy.get_default_memory_pool()
-                free = cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
-                limit = pool.get_limit()
-                return min(free, limit - pool.used_bytes()) if limit else free
-        case "torch":
-            import torch
+    Parameters
+    ----------
+    place : Place
+        The place.
 
-            kept = torch.cuda.memory_reserved(place.device) - torch.cuda.memory_allocated(place.device)
-            return int(torch.cuda.mem_get_info(place.device)[0] + kept)
-        case _:
-            stats = place.device.memory_stats() or {}
-            return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
+    Returns
+    -------
+    int or None
+        None if the library does not know, and on the CPU, whose memory the system overcommits.
+    """
+    return place.lib.free_bytes(place.device) if place.is_gpu else None
 
 
 def give_back(place: Place) -> None:
-    """What is held and not used goes back to the device."""
+    """Return memory that is held and not used to the device; never raises.
+
+    Parameters
+    ----------
+    place : Place
+        The place.
+    """
     gc.collect()
-    with contextlib.suppress(Exception):  # after a failure: what comes next fails by itself if this was needed
-        if place.library == "cupy":
-            import cupy
-
-            with place.device:
-                cupy.get_default_memory_pool().free_all_blocks()
-                cupy.get_default_pinned_memory_pool().free_all_blocks()
-        elif place.library == "torch":
-            import torch
-
-            torch.cuda.empty_cache()
+    with contextlib.suppress(Exception):  # after a failure: if this was needed, what follows fails by itself
+        place.lib.release_memory(place.device)
 
 
 def in_words(count: int) -> str:
-    """As "1.5 GiB"."""
+    """Return a number of bytes in a unit that suits it.
+
+    Parameters
+    ----------
+    count : int
+        The number of bytes.
+
+    Returns
+    -------
+    str
+        The number with four digits and the unit.
+
+    Examples
+    --------
+    >>> in_words(3 * 2**29)
+    '1.5 GiB'
+    """
     amount = float(count)
     for unit in ("bytes", "KiB", "MiB"):
         if amount < 1024:

@@ -1,228 +1,246 @@
-"""Where arrays live: finding a usable device, and the only two functions that move data.
+"""Places: an array library and one of its devices, found by name; and moving an array to a place.
 
-In the library, everything follows its input. `find_place` is for those who ask by name ("cuda:1", "auto").
+In the library, everything follows its input. `find_place` is for a device that is given by name ("cuda:1", "auto").
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from xpnn.arrays.namespace import (
-    LIBRARIES,
-    Array,
-    Namespace,
-    device_of,
-    library_of,
-    namespace,
-)
+from xpnn.arrays.namespace import Array, Namespace, device_of
 from xpnn.devices import probe
+from xpnn.devices.driver import one_line
+from xpnn.devices.libraries import LIBRARIES, Library, default_library, gpu_libraries, library, library_of_array
+from xpnn.devices.libraries.names import parse_device as parse_device
+from xpnn.devices.libraries.transfers import moved
+from xpnn.devices.libraries.transfers import to_numpy as to_numpy
 from xpnn.errors import DeviceUnavailableError, InputError
 from xpnn.validation import one_of
-
-#: The libraries that can use a GPU, in the order in which `backend="auto"` tries them.
-GPU_LIBRARIES = ("cupy", "torch", "jax")
 
 
 @dataclass(frozen=True)
 class Place:
-    """An array library, one of its devices, and why this one was chosen."""
+    """An array library, one of its devices, and why it was chosen.
 
-    library: str  # a name in LIBRARIES
-    device: Any  # the library's own device object
-    name: str  # "cpu", "cuda:0", …
+    A place pickles and copies on every library: its device is found again by kind and index.
+
+    Parameters
+    ----------
+    library : str
+        The name of the array library, as in `--backend`.
+    device : object
+        The library's own device object.
+    kind : str, default "cpu"
+        "cpu" or "cuda".
+    index : int, default 0
+        The number of the device among those of its kind.
+    reason : str, default ""
+        Why this place was chosen.
+    fell_back : bool, default False
+        Whether a GPU was asked for and is not used.
+
+    Examples
+    --------
+    >>> place = find_place("cpu")
+    >>> place.library, place.name, place.is_gpu
+    ('numpy', 'cpu', False)
+    """
+
+    library: str
+    device: Any
+    kind: str = "cpu"
+    index: int = 0
     reason: str = ""
-    fell_back: bool = False  # a GPU was asked for and is not used
+    fell_back: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.kind.isidentifier():
+            raise InputError(f"kind: {self.kind!r} is not a kind of device; expected 'cpu' or 'cuda', without an index")
+
+    @property
+    def name(self) -> str:
+        """The name of the device: "cpu", "cuda:0", …"""
+        return self.kind if (self.kind, self.index) == ("cpu", 0) else f"{self.kind}:{self.index}"
 
     @property
     def is_gpu(self) -> bool:
-        return self.name.startswith("cuda")
+        """Whether the device is not the CPU."""
+        return self.kind != "cpu"
+
+    @property
+    def lib(self) -> Library:
+        """What is particular to the library."""
+        return library(self.library)
 
     @property
     def xp(self) -> Namespace:
         """The library's functions."""
-        return namespace(self.library)
+        return self.lib.namespace()
+
+    def __reduce__(self) -> tuple[Callable[..., Place], tuple[Any, ...]]:
+        return _restored, (self.library, self.kind, self.index, self.reason, self.fell_back)
 
 
-def parse_device(device: str) -> tuple[str, int]:
-    """("auto" | "cpu" | "cuda", index) of "auto", "cpu", "cuda" or "cuda:N". Raises InputError."""
-    kind, colon, index = device.partition(":")
-    if kind == "gpu":  # nearer to "cpu" in letters only
-        raise InputError(f"device: {device!r} is not one of auto, cpu, cuda, cuda:N; did you mean 'cuda'?")
-    one_of("device", kind, ("auto", "cpu", "cuda"))
-    if colon and (kind != "cuda" or not index.isdecimal()):
-        raise InputError(f"device: {device!r} is not one of auto, cpu, cuda, cuda:N (N = 0, 1, …)")
-    return kind, int(index or 0)
-
-
-def find_place(device: str = "auto", backend: str = "auto", *, fallback: bool = True) -> Place:
-    """The place that `device` and `backend` name, or the nearest one that works.
-
-    device:   "auto" (a GPU where one is usable), "cpu", "cuda" or "cuda:N"
-    backend:  "auto" (CuPy, then torch, then JAX on a GPU; NumPy on the CPU) or a library by name
-    fallback: without it, a GPU that was asked for and cannot be used is an error
-
-    Raises InputError where the two contradict each other, DeviceUnavailableError where a library named is not
-    installed, or a GPU named cannot be used and `fallback` is off.
-    """
-    kind, index = parse_device(device)
-    one_of("backend", backend, ("auto", *LIBRARIES))
-    if kind == "cuda" and backend in ("numpy", "strict"):
-        raise InputError(
-            f"backend {backend} computes on the CPU only, but device {device} was asked for; drop one of the two"
-        )
-    if kind == "cpu" and backend == "cupy":
-        raise InputError("backend cupy computes on a GPU only, but device cpu was asked for; drop one of the two")
-    if kind == "cpu" or backend in ("numpy", "strict"):
-        return _cpu(backend, "the CPU was asked for" if kind == "cpu" else f"{backend} computes on the CPU")
-    if backend not in ("auto", "cupy"):
-        _require(backend)  # a library named must be there, whatever its device
-
-    candidates = GPU_LIBRARIES if backend == "auto" else (backend,)
-    failures = []
-    for library in candidates:
-        failure = probe.first_failure(probe.stages(library, index))
-        if failure is None:
-            return Place(library, _cuda_device(library, index), f"cuda:{index}", f"{library} can use it")
-        failures.append((library, failure))
-
-    reason = probe.explain(failures)
-    wanted = kind == "cuda" or backend == "cupy"
-    if wanted and not fallback:
-        raise DeviceUnavailableError(f"no GPU can be used: {reason}")
-    return _cpu("auto" if backend == "cupy" else backend, f"no GPU can be used: {reason}", fell_back=wanted)
-
-
-def _cpu(backend: str, reason: str, *, fell_back: bool = False) -> Place:
-    library = "numpy" if backend == "auto" else backend
-    _require(library)
-    return Place(library, _cpu_device(library), "cpu", reason, fell_back)
-
-
-def _require(library: str) -> None:
+def _restored(name: str, kind: str, index: int, reason: str, fell_back: bool) -> Place:
+    """The place whose device is found by its kind and index: not every device object pickles."""
     try:
-        namespace(library)
-    except ImportError as error:
-        package = {"strict": "array-api-strict"}.get(library, library)
+        return Place(name, library(name).device(kind, index), kind, index, reason, fell_back)
+    except Exception as error:  # whatever a library raises that is not installed, or does not find the device
         raise DeviceUnavailableError(
-            f"backend {library}: {package} cannot be imported ({error}); install it with: pip install {package}"
+            f"{kind}:{index} with {name}, where this was saved, cannot be used here: {one_line(error)}; see xpnn doctor"
         ) from error
 
 
-def _cpu_device(library: str) -> Any:
-    """The CPU in the words of `library`."""
-    match library:
-        case "torch":
-            import torch
+def find_place(device: str = "auto", backend: str = "auto", *, fallback: bool = True) -> Place:
+    """Find the place with this device and library, or the nearest one that works.
 
-            return torch.device("cpu")
-        case "jax":
-            import jax
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "cuda:N"}, default "auto"
+        "auto" is a GPU if one is usable, otherwise the CPU.
+    backend : {"auto", "numpy", "cupy", "torch", "jax", "strict"}, default "auto"
+        "auto" is CuPy, then torch, then JAX on a GPU, and NumPy on the CPU.
+    fallback : bool, default True
+        Whether the CPU may be used if a GPU was asked for and cannot be used.
 
-            return jax.devices("cpu")[0]
-        case "strict":
-            return namespace("strict").Device("CPU_DEVICE")
-        case _:
-            return "cpu"
+    Returns
+    -------
+    Place
+        The place; its `reason` says why it was chosen.
+
+    Raises
+    ------
+    InputError
+        If `device` and `backend` contradict each other, or one of them is not known.
+    DeviceUnavailableError
+        If the library is not installed, or the GPU cannot be used and `fallback` is False.
+
+    Examples
+    --------
+    >>> find_place("cpu", "numpy").reason
+    'the CPU was asked for'
+    """
+    kind, index = parse_device(device)
+    one_of("backend", backend, ("auto", *LIBRARIES))
+    named = None if backend == "auto" else library(backend)
+    if kind not in ("auto", "cpu") and named is not None and named.gpu_kind != kind:
+        only = "the CPU" if named.gpu_kind is None else f"the CPU and {named.gpu_kind}"
+        raise InputError(
+            f"backend {backend} computes on {only} only, but device {device} was asked for; drop one of the two"
+        )
+    gpu_only = named is not None and not named.runs_on_cpu
+    if kind == "cpu" and gpu_only:
+        raise InputError(f"backend {backend} computes on a GPU only, but device cpu was asked for; drop one of the two")
+    if kind == "cpu" or (named is not None and named.gpu_kind is None):
+        return _cpu(named, "the CPU was asked for" if kind == "cpu" else f"{backend} computes on the CPU")
+    if named is not None and not gpu_only:
+        _require(named)  # a library that is named must be there, whatever its device
+
+    failures = []
+    for name in gpu_libraries() if named is None else (backend,):
+        candidate = library(name)
+        gpu = str(candidate.gpu_kind)
+        if kind not in ("auto", gpu):
+            continue
+        failure = probe.first_failure(probe.stages(name, index))
+        if failure is None:
+            return Place(name, candidate.device(gpu, index), gpu, index, f"{name} can use it")
+        failures.append((name, failure))
+
+    reason = probe.explain(failures)
+    wanted = kind != "auto" or gpu_only
+    if wanted and not fallback:
+        raise DeviceUnavailableError(f"no GPU can be used: {reason}")
+    return _cpu(None if gpu_only else named, f"no GPU can be used: {reason}", fell_back=wanted)
 
 
-def _cuda_device(library: str, index: int) -> Any:
-    """GPU number `index` in the words of `library`, which the probe has already imported and tried."""
-    match library:
-        case "cupy":
-            import cupy
+def _cpu(named: Library | None, reason: str, *, fell_back: bool = False) -> Place:
+    found = named or default_library()
+    _require(found)
+    return Place(found.name, found.device("cpu", 0), "cpu", 0, reason, fell_back)
 
-            return cupy.cuda.Device(index)
-        case "torch":
-            import torch
 
-            return torch.device("cuda", index)
-        case _:
-            import jax
-
-            return jax.devices("cuda")[index]
+def _require(named: Library) -> None:
+    try:
+        named.namespace()
+    except ImportError as error:
+        raise DeviceUnavailableError(
+            f"backend {named.name}: {named.package} cannot be imported ({error}); "
+            f"install it with: pip install {named.package}"
+        ) from error
 
 
 def place_of(x: Array) -> Place:
-    """The place where `x` lives."""
-    device = device_of(x)
-    return Place(library_of(x), device, _device_name(device), "everything follows its input")
+    """Return the place where an array is.
 
+    Parameters
+    ----------
+    x : array
+        An array of any library.
 
-def _device_name(device: Any) -> str:
-    """ "cpu", "cuda:0", …: CuPy's devices have an `id`, JAX's a `platform` and an `id`, the others print well."""
-    platform = getattr(device, "platform", "cuda" if hasattr(device, "compute_capability") else str(device))
-    if platform in ("gpu", "cuda"):
-        return f"cuda:{getattr(device, 'id', 0)}"
-    return platform
+    Returns
+    -------
+    Place
+        Its library and device.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> place_of(np.ones(2)).name
+    'cpu'
+    """
+    found, device = library_of_array(x), device_of(x)
+    return Place(found.name, device, *found.kind_and_index(device), "everything follows its input")
 
 
 def to_place(x: Array, place: Place, *, dtype: str | None = None, copy: bool = True) -> Array:
-    """`x` in `where`'s library, on `where`'s device and in `dtype` if one is named; a copy unless `copy` is off.
+    """Return an array in the library and on the device of a place; between libraries it passes through the host.
 
-    Between libraries the bytes go through the host. Raises InputError where the library has no such dtype switched on.
+    Parameters
+    ----------
+    x : array
+        An array of any library.
+    place : Place
+        Its destination.
+    dtype : str, optional
+        The dtype of the result; None keeps that of `x`, as far as the library has it.
+    copy : bool, default True
+        Whether the result is a copy even if `x` is there already, in that dtype.
+
+    Returns
+    -------
+    array
+        The array at `place`.
+
+    Raises
+    ------
+    InputError
+        If the library does not have the dtype, or has it switched off.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> to_place(np.ones(2), find_place("cpu"), dtype="float32").dtype
+    dtype('float32')
     """
     with current(place):
-        return _place(x, place, dtype, copy)
+        return moved(x, place.lib, place.device, dtype, copy)
 
 
 def current(place: Place) -> contextlib.AbstractContextManager[Any]:
-    """Makes CuPy compute on this device, which it must be told; the other libraries ask their arrays."""
-    return place.device if place.library == "cupy" else contextlib.nullcontext()
+    """Return a context in which the device of a place is the library's current one.
 
+    Parameters
+    ----------
+    place : Place
+        The place. CuPy computes on the current device; the other libraries on that of their arrays.
 
-def _place(x: Array, place: Place, dtype: str | None, copy: bool) -> Array:
-    xp = place.xp
-    if not (library_of(x) == place.library and device_of(x) == place.device):
-        host = np.ascontiguousarray(to_numpy(x)).reshape(x.shape)  # torch refuses negative strides
-        wanted = dtype or host.dtype.name
-        if place.library == "jax" and wanted in ("float64", "int64", "uint64") and not _jax_has_64_bits():
-            if dtype is not None:
-                raise InputError(
-                    f"JAX has no {dtype} unless it is switched on: jax.config.update('jax_enable_x64', True); "
-                    "or train in float32"
-                )
-            wanted = wanted.replace("64", "32")
-            if host.dtype.kind in "iu" and (host.astype(wanted) != host).any():
-                raise InputError(
-                    f"JAX has no {host.dtype} unless it is switched on, and values up to {host.max()} need it: "
-                    "jax.config.update('jax_enable_x64', True)"
-                )
-        cast = _cast(np, host, np.dtype(wanted))
-        if place.library == "jax":
-            import jax
-
-            return jax.device_put(cast, place.device)  # of a copy, as it may share memory; a fifth of asarray's time
-        return xp.asarray(cast, device=place.device, copy=True)
-    if dtype is not None and x.dtype != getattr(xp, dtype):
-        return _cast(xp, x, getattr(xp, dtype))
-    return xp.asarray(x, copy=True) if copy else x
-
-
-def _cast(xp: Namespace, x: Array, dtype: Any) -> Array:
-    with np.errstate(over="ignore"):  # a value too large becomes infinite, without a warning: whoever minds looks
-        return xp.astype(x, dtype)
-
-
-def _jax_has_64_bits() -> bool:
-    import jax
-
-    return bool(jax.config.jax_enable_x64)
-
-
-def to_numpy(x: Array) -> np.ndarray:
-    """`x` on the host, as NumPy; a device is waited for. The array may share memory with `x`: do not write to it."""
-    match library_of(x):
-        case "numpy":
-            return np.asarray(x)
-        case "cupy":
-            return x.get()
-        case "torch":
-            return x.detach().cpu().numpy()
-        case "strict":
-            return np.asarray(x.to_device(namespace("strict").Device("CPU_DEVICE")))
-        case _:
-            return np.asarray(x)
+    Returns
+    -------
+    context manager
+        It may be entered once.
+    """
+    return place.lib.current(place.device)

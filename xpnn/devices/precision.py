@@ -1,4 +1,4 @@
-"""Whether a device can multiply matrices in the precision that was asked for."""
+"""Whether a device can multiply matrices in a given precision."""
 
 from __future__ import annotations
 
@@ -12,20 +12,34 @@ _CAPABILITY = (8, 0)  # from Ampere on: NVIDIA, "CUDA C++ Programming Guide", ar
 
 
 def check_precision(precision: str, place: Place, dtype: str) -> None:
-    """Raises InputError for a precision that is none, DeviceUnavailableError for one that cannot be had there."""
+    """Check that a precision can be used on a device.
+
+    Parameters
+    ----------
+    precision : {"fp32", "tf32", "bf16"}
+        The precision of matrix products.
+    place : Place
+        Where they are computed.
+    dtype : str
+        The dtype of the arrays.
+
+    Raises
+    ------
+    InputError
+        If the precision is not known, or not for arrays of this dtype.
+    DeviceUnavailableError
+        If the device has no such products.
+    """
     one_of("precision", precision, PRECISIONS)
     if precision == "fp32":
         return
     if dtype != "float32":
         raise InputError(f"precision {precision} is for products of float32, not of {dtype}: give dtype='float32'")
     hint = "take fp32, or a GPU of compute capability 8.0 or later"
-    if not place.is_gpu:
-        reason = f" ({place.reason})" if place.fell_back else ""
-        raise DeviceUnavailableError(
-            f"precision {precision} needs a GPU's tensor cores, and this is the CPU{reason}; {hint}"
-        )
-    index = int(place.name.partition(":")[2] or 0)
-    capability = driver.capability(index)
+    if place.kind != "cuda":
+        here = place.name if place.is_gpu else f"the CPU ({place.reason})" if place.fell_back else "the CPU"
+        raise DeviceUnavailableError(f"precision {precision} needs a GPU's tensor cores, and this is {here}; {hint}")
+    capability = driver.capability(place.index)
     if capability < _CAPABILITY:
         has = ".".join(map(str, capability))
         raise DeviceUnavailableError(f"precision {precision}: {place.name} has compute capability {has}; {hint}")

@@ -1,52 +1,82 @@
-"""Whether an array library can compute on a GPU, found out in stages that keep the reason of each failure.
+"""Whether an array library can compute on a GPU: checked in stages, and the reason of each failure is kept.
 
 installed   the package is there (it is not imported)
-driver      libcuda loads and starts        } asked of the driver itself: a machine without one is found out
+driver      libcuda loads and starts        } the driver itself is called: a machine without one is recognized
 device      GPU number `index` is visible   } in a millisecond, and no library is imported in vain
 import      the library imports and finds CUDA
 kernel      a small elementwise kernel runs and gives the right values
 matmul      a small matrix product does so
-graph       a captured stream replays (where it does not, training runs uncaptured: the GPU is not ruled out)
+graph       a captured stream replays (if it does not, training runs without capture: the GPU can still be used)
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
-from xpnn.devices import driver
 from xpnn.devices.driver import Stage, one_line
-from xpnn.devices.gpu_checks import CHECKS, TITLES, Refusal, hint_for, installed
+from xpnn.devices.libraries import Library, gpu_libraries, library
+from xpnn.devices.libraries.checks import Refusal, installed_distributions
 
 
-def stages(library: str, index: int = 0) -> tuple[Stage, ...]:
-    """All stages for `library` ("cupy", "torch", "jax") on GPU number `index`; never raises, and remembers."""
-    return _stages(library, index)  # so that stages("cupy") and stages("cupy", 0) are one entry of the cache
+def stages(name: str, index: int = 0) -> tuple[Stage, ...]:
+    """Run the stages for a library on a GPU, once in a process.
+
+    Parameters
+    ----------
+    name : str
+        The library.
+    index : int, default 0
+        The number of the GPU.
+
+    Returns
+    -------
+    tuple of Stage
+        All stages in their order. Nothing is raised: a failure is part of its stage.
+
+    Examples
+    --------
+    >>> stages("numpy")[0].detail
+    'numpy does not compute on a GPU'
+    """
+    return _stages(name, index)  # so that stages("cupy") and stages("cupy", 0) are one entry of the cache
 
 
 @functools.cache
-def _stages(library: str, index: int) -> tuple[Stage, ...]:
-    if library not in TITLES:
-        return (Stage("installed", False, f"{library} does not compute on a GPU", f"use {', '.join(TITLES)}"),)
-    found = [_try(library, "installed", lambda: installed(library)), *driver.stages(index)]
-    for name in ("import", "kernel", "matmul", "graph"):
-        check = CHECKS.get((library, name)) or CHECKS.get(("any", name))
-        failed = next((stage.name for stage in found if stage.ok is False), None)
-        if check is None:
-            found.append(Stage(name, None, f"not needed: {TITLES[library]} compiles whole programs itself"))
+def _stages(name: str, index: int) -> tuple[Stage, ...]:
+    one = library(name)
+    if one.gpu_kind is None:
+        return (Stage("installed", False, f"{name} does not compute on a GPU", f"use {', '.join(gpu_libraries())}"),)
+    found = [_try(one, "installed", lambda: _installed(one)), *one.driver_stages(index)]
+    for stage, check in _CHECKS.items():
+        failed = next((earlier.name for earlier in found if earlier.ok is False), None)
+        if stage == "graph" and one.runner(one.gpu_kind) != "cuda_graph":
+            found.append(Stage(stage, None, f"not needed: {one.title} compiles whole programs itself"))
         elif failed is not None:
-            found.append(Stage(name, None, f"not tried: {failed} failed"))
+            found.append(Stage(stage, None, f"not tried: {failed} failed"))
         else:
-            found.append(_try(library, name, functools.partial(check, library, index)))
+            found.append(_try(one, stage, functools.partial(check, one, index)))
     return tuple(found)
 
 
 def first_failure(stages: Sequence[Stage]) -> Stage | None:
-    """The failure to mend first, or None where the GPU can be used.
+    """Return the failure to mend first.
 
-    A missing driver or device comes before a library that is not installed, whose hint is added to its own.
+    Parameters
+    ----------
+    stages : sequence of Stage
+        The stages of one library.
+
+    Returns
+    -------
+    Stage or None
+        None if the GPU can be used. A missing driver or device comes before a library that is not installed, whose
+        hint is appended to its own.
     """
     failed = {stage.name: stage for stage in stages if stage.ok is False and stage.name != "graph"}
     machine = failed.get("driver") or failed.get("device")
@@ -56,34 +86,120 @@ def first_failure(stages: Sequence[Stage]) -> Stage | None:
 
 
 def explain(failures: Sequence[tuple[str, Stage]]) -> str:
-    """One line on why no GPU is usable and what to do, from (library, first failure) in order of preference."""
+    """Return one line on why no GPU can be used, and what to do.
+
+    Parameters
+    ----------
+    failures : sequence of (str, Stage)
+        Each library with its first failure, in order of preference.
+
+    Returns
+    -------
+    str
+        The sentence.
+
+    Examples
+    --------
+    >>> explain([("cupy", Stage("kernel", False, "no NVRTC", "install it"))])
+    'CuPy fails at kernel: no NVRTC; install it'
+    """
     for _, stage in failures:
-        if stage.name in ("driver", "device"):  # the same for all libraries: said once
+        if stage.name in ("driver", "device"):  # the same for all libraries
             return _sentence(stage.detail, stage.hint)
     absent, parts = [], []
-    for library, stage in failures:
-        title = TITLES.get(library, library)
+    for name, stage in failures:
+        title = library(name).title
         if stage.name == "installed":
             absent.append(title)
         else:
             parts.append(f"{title} fails at {stage.name}: {_sentence(stage.detail, stage.hint)}")
     if absent:
         text = f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed"
-        preferred = failures[0][1]  # with a better library at hand, the hint of a lesser one is noise
+        preferred = failures[0][1]  # if a better library is at hand, the hint of another one is noise
         parts.append(_sentence(text, preferred.hint if preferred.name == "installed" else ""))
     return ". ".join(parts) or "no array library was tried"
 
 
-def _try(library: str, name: str, check: Callable[[], str]) -> Stage:
+def _try(one: Library, name: str, check: Callable[[], str]) -> Stage:
     try:
-        with warnings.catch_warnings():  # what a library warns of at import is not the caller's
+        with warnings.catch_warnings():  # what a library warns of at import does not concern the caller
             warnings.simplefilter("ignore")
             return Stage(name, True, check())
     except Refusal as refusal:
         return Stage(name, False, str(refusal), refusal.hint)
-    except Exception as error:  # anything may come out of a half-installed GPU stack; what it says is kept
-        return Stage(name, False, one_line(error), hint_for(library, error))
+    except Exception as error:  # a half-installed GPU stack may raise anything; its text is kept
+        return Stage(name, False, one_line(error), _hint(one, error))
 
 
 def _sentence(detail: str, hint: str) -> str:
     return f"{detail}; {hint}" if hint else detail
+
+
+# -- the checks that are the same for all libraries --------------------------------------------------------------------
+
+
+def _installed(one: Library) -> str:
+    if importlib.util.find_spec(one.module) is None:
+        raise Refusal(f"{one.title} is not installed", one.install_hint())
+    return ", ".join(" ".join(found) for found in installed_distributions(one.distributions)) or "found"
+
+
+def _import(one: Library, index: int) -> str:
+    return one.import_on_gpu()
+
+
+def _kernel(one: Library, index: int) -> str:
+    with one.on_gpu(index) as array:
+        return _same((array([0.0, 1.0, 2.0]) * 2 + 1).tolist(), [1.0, 3.0, 5.0])
+
+
+def _matmul(one: Library, index: int) -> str:
+    with one.on_gpu(index) as array:
+        x = array([[1.0, 2.0], [3.0, 4.0]])
+        return _same((x @ x).tolist(), [[7.0, 10.0], [15.0, 22.0]])
+
+
+def _graph(one: Library, index: int) -> str:
+    return _same(one.replay_on_gpu(index), [1.0, 3.0, 5.0])  # a replay must see what has changed since
+
+
+def _same(got: list[Any], expected: list[Any]) -> str:
+    if got != expected:
+        raise Refusal(f"wrong values: {got} instead of {expected}", "look for hardware errors: nvidia-smi -q -d ECC")
+    return "right values"
+
+
+_CHECKS: dict[str, Callable[[Library, int], str]] = {
+    "import": _import,
+    "kernel": _kernel,
+    "matmul": _matmul,
+    "graph": _graph,
+}
+_HINTS = (  # a pattern in the error, and the hint; the first that matches
+    (
+        "insufficient.?driver|driver version is insufficient|driver .*too old",
+        "update the NVIDIA driver, or {install}",
+    ),
+    (
+        "no.?kernel.?image|gpu-arch|invalid.?ptx",
+        "this build does not know this GPU; take a newer one: {install}",
+    ),
+    (
+        "out.?of.?memory|resource.?exhausted",
+        "free memory on the GPU: nvidia-smi lists the processes that hold it",
+    ),
+    ("devices?.?unavailable|busy or unavailable", "another process has the GPU to itself: see nvidia-smi"),
+    (r"nvrtc|cublas|cudart|cuda.headers|\.h\b|cannot open|could not find module", "{toolkit}"),
+)
+
+
+def _hint(one: Library, error: BaseException) -> str:
+    """What helps against an error that the library raised."""
+    install, names = one.install_hint(), [name for name, _ in installed_distributions(one.distributions)]
+    if len(names) > 1:
+        return f"{' and '.join(names)} overwrite each other: pip uninstall {' '.join(names)}, then {install}"
+    again = f"reinstall {one.title}: {install}"
+    for pattern, hint in _HINTS:
+        if re.search(pattern, f"{error!r} {error} {error.__cause__}", re.IGNORECASE):
+            return hint.format(install=install, toolkit=one.toolkit_hint(names) or again)
+    return again

@@ -1,9 +1,9 @@
 """How many threads a small network may use on the CPU: one.
 
 OpenBLAS's threads wait for each other actively. On small products they gain nothing, and beside any other busy process
-they stand still for each other: `xpnn train` on digits took 2.1 s with two threads and 1.9 s with one, alone on two
-cores; two of them at once took 39 s each with two threads and 1.9 s with one (AMD EPYC, OpenBLAS 0.3.31, 2026-11-20; to
-see it again: OPENBLAS_NUM_THREADS=2 xpnn train & OPENBLAS_NUM_THREADS=2 xpnn train). So do torch's.
+they delay each other: `xpnn train` on digits took 2.1 s with two threads and 1.9 s with one, alone on two cores; two of
+them at once took 39 s each with two threads and 1.9 s with one (AMD EPYC, OpenBLAS 0.3.31, 2026-11-20; to see it again:
+OPENBLAS_NUM_THREADS=2 xpnn train & OPENBLAS_NUM_THREADS=2 xpnn train). The same holds for torch's threads.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 @contextlib.contextmanager
 def one_thread_if_small(place: Place, batch_size: int, weights: int) -> Iterator[None]:
-    """Inside, a CPU library has one thread where the network is small and the user has not said otherwise."""
+    """Give a CPU library one thread if the network is small and no environment variable sets the number of threads.
+
+    Parameters
+    ----------
+    place : Place
+        Where the network is trained.
+    batch_size : int
+        The rows of a batch.
+    weights : int
+        The number of weights.
+
+    Yields
+    ------
+    None
+        The threads are as before when the context is left.
+    """
     small = batch_size * weights < SMALL and not any(name in os.environ for name in VARIABLES)
-    if not small or place.name != "cpu":
+    with place.lib.one_thread() if small and not place.is_gpu else contextlib.nullcontext():
         yield
-    elif place.library == "torch":
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
-    else:  # JAX's own pool is not BLAS's, and keeps its threads
-        import threadpoolctl
-
-        with threadpoolctl.threadpool_limits(1, user_api="blas"):
-            yield

@@ -1,6 +1,17 @@
-"""Faster stand-ins for reference functions, one module an array library; never required.
+"""Faster replacements for reference functions; optional, one package per array library.
 
-`numpy`, `cupy` or `torch` here is imported by `xpnn.arrays.dispatch` when the first array of that library is
-seen, and registers its kernels with the functions it accelerates. Each is held to its reference by
-`tests/test_kernels.py`.
+`xpnn.arrays.dispatch` imports `numpy`, `cupy`, `torch` or `jax` from here when it meets the first array of that
+library. The package registers its kernels with the functions that they replace. A kernel returns NotImplemented for
+arguments that it does not cover, and the reference runs instead. `tests/test_kernels.py` compares every kernel with its
+reference. The packages have the same file names for the same things:
+
+    fused.py          Linear → activation → Dropout, forward and backward
+    losses.py         cross-entropy
+    optimizers.py     updates of all parameters
+    random.py         random bits and dropout masks
+    preprocessing.py  bytes, scaled as they are converted
+    totals.py         sums and counters of a training step
+    matmul.py         matrix products in reduced precision
+
+`common.py` has the conditions that several libraries check, and `cuda` the sources of CuPy's kernels.
 """

@@ -4,6 +4,7 @@ On NumPy, CuPy and torch, compiled or hand-written kernels (`xpnn.kernels`) run 
 XPNN_KERNELS=0 the lines themselves run, and `xpnn explain` shows what they compute.
 """
 
+from xpnn import deprecated
 from xpnn.arrays.random import Key as Key
 from xpnn.arrays.tree import Carried as Carried
 from xpnn.nn.initializers import Constant, Initializer, Orthogonal, TruncatedNormal, VarianceScaling, Zeros
@@ -64,3 +65,5 @@ __all__ = [
     "VarianceScaling",
     "Zeros",
 ]
+
+deprecated.attach(__name__)

@@ -8,27 +8,23 @@ from typing import Any
 from xpnn.arrays.dispatch import DispatchedPair
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.random import Key
-from xpnn.nn.layers.activations import ACTIVATIONS
-from xpnn.nn.layers.dropout import Dropout
-from xpnn.nn.layers.linear import Linear
 from xpnn.nn.protocols import Layer, Params, Residuals
-
-ELEMENTWISE = tuple(ACTIVATIONS.values())
+from xpnn.nn.traits import fused_role
 
 
 def dense_length(layers: Sequence[Layer]) -> int:
     """How many of the first layers form one block: at most one of each kind, in this order."""
     length = 0
-    for kind in (Linear, ELEMENTWISE, Dropout):
-        if length < len(layers) and isinstance(layers[length], kind):
+    for role in ("linear", "activation", "dropout"):
+        if length < len(layers) and fused_role(layers[length]) == role:
             length += 1
     return length
 
 
-def parts_of(layers: Sequence[Layer]) -> tuple[Linear | None, Any, Dropout | None]:
+def parts_of(layers: Sequence[Layer]) -> tuple[Any, Any, Any]:
     """(Linear, activation, Dropout) of a block, None where it has none."""
-    linear = layers[0] if isinstance(layers[0], Linear) else None
-    dropout = layers[-1] if isinstance(layers[-1], Dropout) else None
+    linear: Any = layers[0] if fused_role(layers[0]) == "linear" else None
+    dropout: Any = layers[-1] if fused_role(layers[-1]) == "dropout" else None
     rest = layers[linear is not None : len(layers) - (dropout is not None)]
     return linear, rest[0] if rest else None, dropout
 

@@ -14,7 +14,7 @@ from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
 
 
 class AdamState(NamedTuple):
-    """count: 0-d, the steps taken; m, v: shaped as the parameters; v_max: too, or () without amsgrad."""
+    """count: 0-d, the steps taken; m, v: of the structure of the parameters; v_max: likewise, () without amsgrad."""
 
     count: Array
     m: Tree
@@ -22,16 +22,63 @@ class AdamState(NamedTuple):
     v_max: Tree
 
 
+class AdamSettings(NamedTuple):
+    """What `adam_step` takes from `Adam` (decoupled=False) or `AdamW` (decoupled=True)."""
+
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    decoupled: bool
+
+
 @dataclass(frozen=True)
 class Adam:
-    """Adam, with g' = g + weight_decay · p and step t = 1, 2, …:
+    """Adam: steps scaled by running averages of the gradient and of its square.
 
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate.
+    betas : tuple of two floats
+        Decay rates β₁, β₂ of the averages, each in [0, 1).
+    eps : float
+        Added to the denominator.
+    weight_decay : float
+        Factor of the L2 penalty that is added to the gradient. For decoupled weight decay use `AdamW`.
+    amsgrad : bool
+        If True, divide by the largest average of the squared gradient so far (Reddi et al. 2018).
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Notes
+    -----
+    At step t = 1, 2, …::
+
+        g' = g + weight_decay · p
         m ← β₁ m + (1 − β₁) g'
         v ← β₂ v + (1 − β₂) g'²
         p ← p − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps)
 
-    With amsgrad, the largest v so far stands in the last line (Reddi et al. 2018). As torch.optim.Adam. Raises
-    InputError for a value out of range. Source: Kingma and Ba 2015, algorithm 1.
+    This is ``torch.optim.Adam``.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: A method for stochastic optimization", 2015, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> optimizer = optim.Adam(lr=0.1)
+    >>> params, grads = (np.array([1.0, -2.0]),), (np.array([0.5, -8.0]),)
+    >>> state = optimizer.init(params)
+    >>> params, state = optimizer.update(params, grads, state, lr=np.asarray(0.1))
+    >>> params[0].round(6)  # the first step has length lr, whatever the size of the gradient
+    array([ 0.9, -1.9])
     """
 
     lr: float | Schedule = 1e-3
@@ -44,19 +91,49 @@ class Adam:
         _settle(self)
 
     def init(self, params: Tree) -> AdamState:
+        """Return the initial state; see `Optimizer.init`."""
         return _first(params, self.amsgrad)
 
     def update(
         self, params: Tree, grads: Tree, state: AdamState, lr: Array, *, donate: bool = False
     ) -> tuple[Tree, AdamState]:
+        """Take one step; see `Optimizer.update`."""
         return _update(self, params, grads, state, lr, False, donate)
 
 
 @dataclass(frozen=True)
 class AdamW:
-    """Adam with decoupled weight decay: before each step p ← p · (1 − lr · weight_decay), and g' = g.
+    """Adam with decoupled weight decay.
 
-    As torch.optim.AdamW. Raises InputError for a value out of range. Source: Loshchilov and Hutter 2019.
+    Parameters
+    ----------
+    lr, betas, eps, amsgrad
+        As for `Adam`.
+    weight_decay : float
+        Before each step the parameters are multiplied by 1 − lr · weight_decay.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Notes
+    -----
+    `Adam` with g' = g, preceded by ``p ← p · (1 − lr · weight_decay)``. This is ``torch.optim.AdamW``.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled weight decay regularization", 2019, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> optimizer = optim.AdamW(lr=0.1, weight_decay=0.5)
+    >>> params, grads = (np.array([1.0, -2.0]),), (np.array([0.0, 0.0]),)
+    >>> params, _ = optimizer.update(params, grads, optimizer.init(params), lr=np.asarray(0.1))
+    >>> params  # without a gradient, only the decay acts
+    (array([ 0.95, -1.9 ]),)
     """
 
     lr: float | Schedule = 1e-3
@@ -69,11 +146,13 @@ class AdamW:
         _settle(self)
 
     def init(self, params: Tree) -> AdamState:
+        """Return the initial state; see `Optimizer.init`."""
         return _first(params, self.amsgrad)
 
     def update(
         self, params: Tree, grads: Tree, state: AdamState, lr: Array, *, donate: bool = False
     ) -> tuple[Tree, AdamState]:
+        """Take one step; see `Optimizer.update`."""
         return _update(self, params, grads, state, lr, True, donate)
 
 
@@ -86,18 +165,15 @@ def adam_step(
     v_max: list[Array],
     lr: Array,
     count: Array,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
+    settings: AdamSettings,
     *,
     donate: bool,
 ) -> tuple[list[Array], list[Array], list[Array], list[Array]]:
     """One step of Adam or AdamW for all leaves -> (params, m, v, v_max).
 
-    count: 0-d, the steps with this one; decoupled: AdamW's weight decay; v_max is empty without amsgrad.
+    count: 0-d, the number of steps including this one; v_max is empty without amsgrad.
     """
+    beta1, beta2, eps, weight_decay, decoupled = settings
     xp = array_namespace(params[0])
     correction1, correction2 = one_minus_power(beta1, count), one_minus_power(beta2, count)
     if weight_decay and decoupled:
@@ -116,7 +192,7 @@ def adam_step(
 
 
 def one_minus_power(beta: float, count: Array) -> Array:
-    """1 − β^count as −expm1(count · log β): in float32 the plain difference loses digits while β^count is near 1."""
+    """1 − β^count as −expm1(count · log β): in float32 the difference loses digits while β^count is near 1."""
     if beta == 0:
         return count / count
     return -array_namespace(count).expm1(count * math.log(beta))
@@ -138,8 +214,8 @@ def _update(
     if not p:
         return params, state
     count = state.count + 1
-    settings = (*optimizer.betas, optimizer.eps, optimizer.weight_decay, decoupled)
-    new = adam_step(p, g, m, v, v_max, lr, count, *settings, donate=donate)
+    settings = AdamSettings(*optimizer.betas, optimizer.eps, optimizer.weight_decay, decoupled)
+    new = adam_step(p, g, m, v, v_max, lr, count, settings, donate=donate)
     trees = (params, state.m, state.v, state.v_max)
     params, *moments = map(tree.rebuild, trees, new, (p, m, v, v_max))
     return params, AdamState(count, *moments)

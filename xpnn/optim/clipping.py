@@ -1,4 +1,4 @@
-"""Clipping: optimizers that shorten the gradients, and hand them on to another."""
+"""Gradient clipping, by optimizers that wrap another optimizer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,38 @@ from xpnn.validation import as_float
 
 @dataclass(frozen=True)
 class ClipGradNorm:
-    """`optimizer`, fed with g · min(1, max_norm / (‖g‖₂ + 1e-6)), the norm over all gradients together.
+    """Wrap an optimizer so that the global norm of its gradients is at most max_norm.
 
-    A gradient that is NaN or infinite makes every gradient NaN, so that the run stops rather than goes astray. As
-    torch.nn.utils.clip_grad_norm_. Raises InputError unless max_norm is above 0. Source: Pascanu et al. 2013,
-    algorithm 1.
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimizer that takes the step with the clipped gradients.
+    max_norm : float
+        Upper bound of the L2 norm over all gradients together, above 0.
+
+    Raises
+    ------
+    InputError
+        If `max_norm` is not a finite number above 0, or `optimizer` is not an optimizer.
+
+    Notes
+    -----
+    ``g ← g · min(1, max_norm / (‖g‖₂ + 1e-6))``, as ``torch.nn.utils.clip_grad_norm_``. If any gradient is NaN or
+    infinite, every gradient becomes NaN, so that training stops instead of continuing with wrong weights.
+
+    References
+    ----------
+    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> optimizer = optim.ClipGradNorm(optim.SGD(lr=1.0), max_norm=1.0)
+    >>> params, grads = (np.zeros(2),), (np.array([30.0, -40.0]),)
+    >>> params, _ = optimizer.update(params, grads, optimizer.init(params), lr=np.asarray(1.0))
+    >>> params[0].round(6)
+    array([-0.6,  0.8])
     """
 
     optimizer: Optimizer
@@ -32,24 +59,55 @@ class ClipGradNorm:
 
     @property
     def lr(self) -> float | Schedule:
+        """The learning rate of the wrapped optimizer."""
         return self.optimizer.lr
 
     def init(self, params: Tree) -> Any:
+        """Return the initial state of the wrapped optimizer."""
         return self.optimizer.init(params)
 
     def update(self, params: Tree, grads: Tree, state: Any, lr: Array, *, donate: bool = False) -> tuple[Tree, Any]:
+        """Clip the gradients, and let the wrapped optimizer take one step."""
         leaves = tree.leaves(grads)
         if leaves:
-            grads = tree.rebuild(grads, shortened(leaves, self.max_norm, donate=donate))
+            grads = tree.rebuild(grads, clip_by_global_norm(leaves, self.max_norm, donate=donate))
         return self.optimizer.update(params, grads, state, lr, donate=donate)
 
 
 @dataclass(frozen=True)
 class ClipGradValue:
-    """`optimizer`, fed with min(max(g, −clip_value), clip_value), each gradient by itself.
+    """Wrap an optimizer so that every element of its gradients is between −clip_value and clip_value.
 
-    An infinite gradient becomes ±clip_value; NaN stays NaN. As torch.nn.utils.clip_grad_value_. Raises InputError
-    unless clip_value is above 0. Source: Mikolov 2012.
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimizer that takes the step with the clipped gradients.
+    clip_value : float
+        Upper bound of the magnitude, above 0.
+
+    Raises
+    ------
+    InputError
+        If `clip_value` is not a finite number above 0, or `optimizer` is not an optimizer.
+
+    Notes
+    -----
+    ``g ← min(max(g, −clip_value), clip_value)``, as ``torch.nn.utils.clip_grad_value_``. An infinite gradient becomes
+    ±clip_value; NaN stays NaN.
+
+    References
+    ----------
+    Mikolov, "Statistical language models based on neural networks", 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> optimizer = optim.ClipGradValue(optim.SGD(lr=1.0), clip_value=0.5)
+    >>> params, grads = (np.zeros(2),), (np.array([0.25, -40.0]),)
+    >>> params, _ = optimizer.update(params, grads, optimizer.init(params), lr=np.asarray(1.0))
+    >>> params
+    (array([-0.25,  0.5 ]),)
     """
 
     optimizer: Optimizer
@@ -60,12 +118,15 @@ class ClipGradValue:
 
     @property
     def lr(self) -> float | Schedule:
+        """The learning rate of the wrapped optimizer."""
         return self.optimizer.lr
 
     def init(self, params: Tree) -> Any:
+        """Return the initial state of the wrapped optimizer."""
         return self.optimizer.init(params)
 
     def update(self, params: Tree, grads: Tree, state: Any, lr: Array, *, donate: bool = False) -> tuple[Tree, Any]:
+        """Clip the gradients, and let the wrapped optimizer take one step."""
         leaves = tree.leaves(grads)
         if leaves:
             xp = array_namespace(leaves[0])
@@ -75,8 +136,8 @@ class ClipGradValue:
 
 
 @dispatched
-def shortened(grads: list[Array], max_norm: float, *, donate: bool) -> list[Array]:
-    """g · min(1, max_norm / (‖g‖₂ + 1e-6)), the norm over all of them together."""
+def clip_by_global_norm(grads: list[Array], max_norm: float, *, donate: bool) -> list[Array]:
+    """g · min(1, max_norm / (‖g‖₂ + 1e-6)) for every g, with the norm over all of them together."""
     xp = array_namespace(grads[0])
     factor = max_norm / (l2_norm(grads) + 1e-6)
     factor = xp.minimum(factor, xp.ones_like(factor))
@@ -84,9 +145,10 @@ def shortened(grads: list[Array], max_norm: float, *, donate: bool) -> list[Arra
 
 
 def l2_norm(leaves: list[Array]) -> Array:
-    """√(Σ x²) over all leaves together: 0-d, and 0 where all are 0.
+    """√(Σ x²) over all leaves together: 0-d, and 0 if all are 0.
 
-    The largest magnitude is divided out first: in float32 the square of 2e19 is infinite, and that of 1e-23 is 0.
+    The leaves are divided by the largest magnitude first: in float32 the square of 2e19 is infinite, and that of 1e-23
+    is 0.
     """
     xp = array_namespace(leaves[0])
     largest = functools.reduce(xp.maximum, [xp.max(xp.abs(x)) for x in leaves])
@@ -102,4 +164,4 @@ def _settle(clip: Any, field: str) -> None:
     if not 0 < value < float("inf"):
         raise InputError(f"{name}: {field} = {value!r}; expected 0 < {field} < inf")
     if isinstance(clip.optimizer, (str, type, int, float)):
-        raise InputError(f"{name}: {clip.optimizer!r} is no optimizer; give an instance, as optim.Adam()")
+        raise InputError(f"{name}: {clip.optimizer!r} is not an optimizer; pass an instance, such as optim.Adam()")

@@ -1,4 +1,4 @@
-"""Lion: steps of one length for every weight, by the sign of its momentum."""
+"""Lion: steps along the sign of the momentum."""
 
 from __future__ import annotations
 
@@ -14,17 +14,57 @@ from xpnn.optim.protocol import Schedule, settle, settle_betas, zeros
 
 
 class LionState(NamedTuple):
-    """m: shaped as the parameters."""
+    """m: of the structure of the parameters."""
 
     m: Tree
 
 
+class LionSettings(NamedTuple):
+    """What `lion_step` takes from `Lion`."""
+
+    beta1: float
+    beta2: float
+    weight_decay: float
+
+
 @dataclass(frozen=True)
 class Lion:
-    """p ← p · (1 − lr · weight_decay) − lr · sign(β₁ m + (1 − β₁) g),  then m ← β₂ m + (1 − β₂) g.
+    """Lion: every weight moves by lr, in the direction of the sign of an average of its gradients.
 
-    It wants an lr 3 to 10 times smaller than AdamW's, and a weight_decay as many times larger. Raises InputError for a
-    value out of range. Source: Chen et al. 2023, algorithm 2.
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate; usually 3 to 10 times smaller than AdamW's.
+    betas : tuple of two floats
+        Decay rates β₁, β₂ of the averages, each in [0, 1).
+    weight_decay : float
+        Decoupled weight decay; usually 3 to 10 times larger than AdamW's.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Notes
+    -----
+    ::
+
+        p ← p · (1 − lr · weight_decay) − lr · sign(β₁ m + (1 − β₁) g)
+        m ← β₂ m + (1 − β₂) g
+
+    References
+    ----------
+    Chen et al., "Symbolic discovery of optimization algorithms", 2023, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> optimizer = optim.Lion(lr=0.25)
+    >>> params, grads = (np.array([1.0, -2.0]),), (np.array([0.5, -8.0]),)
+    >>> params, _ = optimizer.update(params, grads, optimizer.init(params), lr=np.asarray(0.25))
+    >>> params
+    (array([ 0.75, -1.75]),)
     """
 
     lr: float | Schedule = 1e-4
@@ -36,15 +76,17 @@ class Lion:
         settle_betas(self)
 
     def init(self, params: Tree) -> LionState:
+        """Return the initial state; see `Optimizer.init`."""
         return LionState(zeros(params))
 
     def update(
         self, params: Tree, grads: Tree, state: LionState, lr: Array, *, donate: bool = False
     ) -> tuple[Tree, LionState]:
+        """Take one step; see `Optimizer.update`."""
         p, g, m = (tree.leaves(branch) for branch in (params, grads, state.m))
         if not p:
             return params, state
-        p, m = lion_step(p, g, m, lr, *self.betas, self.weight_decay, donate=donate)
+        p, m = lion_step(p, g, m, lr, LionSettings(*self.betas, self.weight_decay), donate=donate)
         return tree.rebuild(params, p), LionState(tree.rebuild(state.m, m))
 
 
@@ -54,13 +96,12 @@ def lion_step(
     grads: list[Array],
     m: list[Array],
     lr: Array,
-    beta1: float,
-    beta2: float,
-    weight_decay: float,
+    settings: LionSettings,
     *,
     donate: bool,
 ) -> tuple[list[Array], list[Array]]:
     """One step of Lion for all leaves -> (params, m)."""
+    beta1, beta2, weight_decay = settings
     xp = array_namespace(params[0])
     signs = [xp.sign(beta1 * m_ + (1 - beta1) * g) for m_, g in zip(m, grads, strict=True)]
     if weight_decay:

@@ -1,4 +1,4 @@
-"""Muon: the momentum of a matrix, made orthogonal; AdamW for all that is not a matrix."""
+"""Muon: orthogonalized momentum for matrices, and AdamW for all other parameters."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from xpnn.arrays.matmul import matmul
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError
-from xpnn.optim.adam import adam_step
+from xpnn.optim.adam import AdamSettings, adam_step
 from xpnn.optim.clipping import l2_norm
 from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
 from xpnn.validation import as_count, as_float, one_of
 
 
 class MuonState(NamedTuple):
-    """count: 0-d, the steps taken; momentum: shaped as the matrices; m, v: shaped as all else (None elsewhere)."""
+    """count: 0-d, the steps taken; momentum: for the matrices; m, v: for all other parameters; None elsewhere."""
 
     count: Array
     momentum: Tree
@@ -27,23 +27,81 @@ class MuonState(NamedTuple):
     v: Tree
 
 
+class MuonSettings(NamedTuple):
+    """What `muon_step` takes from `Muon`."""
+
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+    ns_coefficients: tuple[float, float, float]
+    eps: float
+    ns_steps: int
+    adjust_lr_fn: str
+
+
 @dataclass(frozen=True)
 class Muon:
-    """Steps along orthogonal matrices, for each weight W of two dimensions, (in, out), with gradient G:
+    """Muon: each weight matrix moves along the orthogonal matrix nearest to its momentum.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate.
+    weight_decay : float
+        Decoupled weight decay of the matrices.
+    momentum : float
+        Momentum factor of the matrices, in [0, 1).
+    nesterov : bool
+        If True, use Nesterov momentum.
+    ns_coefficients : tuple of three floats
+        Coefficients (a, b, c) of the Newton-Schulz iteration.
+    eps : float
+        Added to the norm by which the momentum is divided before the iteration.
+    ns_steps : int
+        Number of iterations, at least 1.
+    adjust_lr_fn : {"original", "match_rms_adamw"}
+        How the step is scaled by the shape of the matrix. With "match_rms_adamw", the learning rate and weight decay
+        have the magnitude that AdamW needs.
+    adamw_lr_ratio : float
+        Learning rate of the other parameters, divided by `lr`; a schedule changes both.
+    adamw_betas, adamw_eps, adamw_weight_decay
+        Settings of AdamW for the other parameters.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Notes
+    -----
+    For each weight W of two dimensions, (in, out), with gradient G::
 
         B ← momentum · B + (1 − momentum) · G
         U = momentum · B + (1 − momentum) · G with nesterov, else B
         W ← W · (1 − lr · weight_decay) − lr · scale · orthogonal(U)
 
-    orthogonal(U) is near the orthogonal matrix nearest to U: it brings every singular value above ‖U‖ / 100 to about
-    0.7 … 1.2, by ns_steps of X ← a X + (b A + c A²) X with A = X Xᵀ, from X = U / (‖U‖ + eps); (a, b, c) are the
-    ns_coefficients. adjust_lr_fn "original": scale = √max(1, out / in); "match_rms_adamw": scale = 0.2 · √max(in, out),
-    so that lr and weight_decay are as large as for AdamW.
+    orthogonal(U) applies ``X ← a X + (b A + c A²) X`` with A = X Xᵀ, ns_steps times, from X = U / (‖U‖ + eps). This
+    brings every singular value above ‖U‖ / 100 to about 0.7 … 1.2. scale is √max(1, out / in) for "original" and
+    0.2 · √max(in, out) for "match_rms_adamw".
 
-    Every matrix is taken, those of the first and the last layer too, which the source would leave to AdamW. All other
-    leaves (biases, the weights of normalizations) are AdamW's, with the learning rate lr · adamw_lr_ratio, so that a
-    schedule moves both alike. As torch.optim.Muon, computed in the dtype of the weights. Raises InputError for a value
-    out of range. Source: Jordan et al. 2024; "match_rms_adamw": Liu et al. 2025.
+    Every matrix is trained in this way, including those of the first and the last layer, which the source leaves to
+    AdamW. All other parameters (biases, the weights of normalizations) are trained by AdamW. This is
+    ``torch.optim.Muon``, computed in the dtype of the weights.
+
+    References
+    ----------
+    Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. "match_rms_adamw": Liu et al.,
+    "Muon is scalable for LLM training", 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> optimizer = optim.Muon(lr=0.1, weight_decay=0.0)
+    >>> params, grads = (np.zeros((2, 2)),), (np.diag([3.0, -4.0]),)
+    >>> params, _ = optimizer.update(params, grads, optimizer.init(params), lr=np.asarray(0.1))
+    >>> bool(abs(abs(np.diag(params[0])) - 0.1).max() < 0.04)  # both singular values of the step are about lr
+    True
     """
 
     lr: float | Schedule = 1e-3
@@ -72,25 +130,25 @@ class Muon:
         object.__setattr__(self, "ns_steps", as_count("Muon: ns_steps", self.ns_steps))
 
     def init(self, params: Tree) -> MuonState:
+        """Return the initial state; see `Optimizer.init`."""
         matrices, others = _parted(params)
         return MuonState(scalar(params, 0.0), zeros(matrices), zeros(others), zeros(others))
 
     def update(
         self, params: Tree, grads: Tree, state: MuonState, lr: Array, *, donate: bool = False
     ) -> tuple[Tree, MuonState]:
+        """Take one step; see `Optimizer.update`."""
         buffers, m, v = (tree.leaves(branch) for branch in (state.momentum, state.m, state.v))
         (matrices, others), (dmatrices, dothers) = (map(tree.leaves, _parted(branch)) for branch in (params, grads))
         count = state.count + 1 if matrices or others else state.count
         if matrices:
-            settings = (self.ns_coefficients, self.eps, self.ns_steps, self.adjust_lr_fn)
-            matrices, buffers = muon_step(
-                matrices, dmatrices, buffers, lr, self.momentum, self.nesterov, self.weight_decay, *settings,
-                donate=donate,
-            )  # fmt: skip
+            iteration = (self.ns_coefficients, self.eps, self.ns_steps, self.adjust_lr_fn)
+            settings = MuonSettings(self.momentum, self.nesterov, self.weight_decay, *iteration)
+            matrices, buffers = muon_step(matrices, dmatrices, buffers, lr, settings, donate=donate)
         if others:
-            adamw = (*self.adamw_betas, self.adamw_eps, self.adamw_weight_decay, True)
+            adamw = AdamSettings(*self.adamw_betas, self.adamw_eps, self.adamw_weight_decay, True)
             others, m, v, _ = adam_step(
-                others, dothers, m, v, [], lr * self.adamw_lr_ratio, count, *adamw, donate=donate
+                others, dothers, m, v, [], lr * self.adamw_lr_ratio, count, adamw, donate=donate
             )
         supply = {True: iter(matrices), False: iter(others)}
         params = tree.map(lambda p: next(supply[p.ndim == 2]), params)
@@ -99,7 +157,7 @@ class Muon:
 
 
 def _parted(params: Tree) -> tuple[Tree, Tree]:
-    """(the matrices, all else): two trees shaped as `params`, with None for what is in the other."""
+    """(the matrices, all other parameters): two trees of the structure of `params`, with None for the other's."""
     matrices = tree.map(lambda p: p if p.ndim == 2 else None, params)
     return matrices, tree.map(lambda p: None if p.ndim == 2 else p, params)
 
@@ -110,17 +168,12 @@ def muon_step(
     grads: list[Array],
     momentum_buffers: list[Array],
     lr: Array,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-    ns_coefficients: tuple[float, float, float],
-    eps: float,
-    ns_steps: int,
-    adjust_lr_fn: str,
+    settings: MuonSettings,
     *,
     donate: bool,
 ) -> tuple[list[Array], list[Array]]:
     """One step of Muon for all matrices -> (params, momentum_buffers)."""
+    momentum, nesterov, weight_decay, ns_coefficients, eps, ns_steps, adjust_lr_fn = settings
     pairs = zip(momentum_buffers, grads, strict=True)
     momentum_buffers = steps = [momentum * b + (1 - momentum) * g for b, g in pairs]
     if nesterov:
@@ -135,7 +188,7 @@ def muon_step(
 
 
 def orthogonal(x: Array, coefficients: tuple[float, float, float], eps: float, steps: int) -> Array:
-    """x with its singular values driven towards 1, the quicker the larger they are beside ‖x‖; of x's shape."""
+    """x with its singular values moved towards 1, faster the larger they are relative to ‖x‖; of the shape of x."""
     a, b, c = coefficients
     wide = x.shape[0] <= x.shape[1]
     x = x / (l2_norm([x]) + eps)

@@ -1,8 +1,8 @@
-"""Optimizers: (params, grads, state) -> (params, state), for all parameters at once.
+"""The interfaces `Optimizer` and `Schedule`, and helpers that the optimizers share.
 
-An optimizer is a frozen dataclass of what stays; what changes (moments, the count of steps, the learning rate) are
-arrays. Its `lr` is a number, or a schedule. `params` and `grads` are trees without `Carried` fields. An update may
-overwrite them and the state only with donate=True, which a kernel can use; the reference never writes.
+An optimizer is a frozen dataclass that holds hyperparameters. Everything that changes between steps (moments, the
+step count, the learning rate) is an array. `params` and `grads` are trees without `Carried` fields. An update may
+overwrite them and the state only with donate=True, which kernels make use of; the reference never writes.
 """
 
 from __future__ import annotations
@@ -17,37 +17,100 @@ from xpnn.validation import as_float
 
 
 class Schedule(Protocol):
-    """A learning rate that changes as training goes on: a pure function of 0-d float arrays of one dtype."""
+    """A learning rate that changes during training: a pure function of the step.
+
+    A custom schedule is any callable of this signature; it must be picklable to be saved with a trainer, so prefer a
+    frozen dataclass to a lambda.
+    """
 
     def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
-        """The learning rate of the step that comes after `step` others: 0-d, in their dtype."""
+        """Return the learning rate of a step.
+
+        Parameters
+        ----------
+        step : 0-d float array
+            Number of steps taken before this one.
+        steps_per_epoch : 0-d float array
+            Number of steps in an epoch, of the same dtype as `step`.
+
+        Returns
+        -------
+        0-d array
+            The learning rate, of the same dtype as `step`.
+        """
 
 
 class Optimizer(Protocol):
-    """What an optimizer promises: write a frozen dataclass with `lr` and these two methods.
+    """The interface of an optimizer: a frozen dataclass with `lr` and these two methods.
 
-    params and grads are nested tuples of arrays, with None where nothing is trained: `xpnn.arrays.tree.map(f, params,
-    grads)` goes through them side by side. `xpnn.testing.check_optimizer` looks whether it is right.
+    `params` and `grads` are nested tuples of arrays, with None for what is not trained;
+    ``xpnn.arrays.tree.map(f, params, grads)`` applies a function to them leaf by leaf.
+    `xpnn.testing.check_optimizer` checks a custom optimizer.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from xpnn.arrays import tree
+    >>> @dataclass(frozen=True)
+    ... class SignSGD:
+    ...     lr: float = 1e-3
+    ...
+    ...     def init(self, params):
+    ...         return ()
+    ...
+    ...     def update(self, params, grads, state, lr, *, donate=False):
+    ...         def step(p, g):
+    ...             return p - lr * array_namespace(p).sign(g)
+    ...
+    ...         return tree.map(step, params, grads), state
     """
 
     @property
     def lr(self) -> float | Schedule:
-        """The learning rate before `lr_scale`: a number, or a schedule of it."""
+        """The learning rate before it is multiplied by `lr_scale`: a number, or a schedule."""
 
     def init(self, params: Tree) -> Any:
-        """The first state; its arrays live where the parameters do, and are nobody else's."""
+        """Return the initial state for these parameters.
+
+        Parameters
+        ----------
+        params : tree of arrays
+            The parameters, on the device on which they are trained.
+
+        Returns
+        -------
+        state
+            A tree of arrays on the device of the parameters. It shares no memory with them.
+        """
 
     def update(self, params: Tree, grads: Tree, state: Any, lr: Array, *, donate: bool = False) -> tuple[Tree, Any]:
-        """(params, state) after one step with the learning rate `lr`, a 0-d array."""
+        """Take one step.
+
+        Parameters
+        ----------
+        params, grads : trees of arrays
+            The parameters and their gradients, of the same structure.
+        state
+            What `init` or the previous `update` returned.
+        lr : 0-d array
+            The learning rate of this step.
+        donate : bool
+            If True, the memory of `params`, `grads` and `state` may be reused for the result.
+
+        Returns
+        -------
+        params, state
+            The new parameters and the new state, of the structure, shapes and dtypes of the old ones.
+        """
 
 
 def learning_rate(lr: float | Schedule, step: Array, steps_per_epoch: Array) -> float | Array:
-    """`lr` itself where it is a number; a schedule's value for the step after `step` others, 0-d in their dtype."""
+    """Return `lr` if it is a number, else the value of the schedule at this step: 0-d, of the dtype of `step`."""
     return lr(step, steps_per_epoch) if callable(lr) else lr
 
 
 def settle(optimizer: Any, **limits: float) -> None:
-    """Make the named fields Python floats, and raise InputError unless each lies in [0, its limit).
+    """Convert the named fields to Python floats, and raise InputError unless each is in [0, its limit).
 
     A field `lr` that holds a schedule is left as it is.
     """
@@ -69,7 +132,7 @@ def settle(optimizer: Any, **limits: float) -> None:
 
 
 def settle_betas(optimizer: Any, field: str = "betas") -> None:
-    """Make the named field two Python floats, and raise InputError unless each lies in [0, 1)."""
+    """Convert the named field to two Python floats, and raise InputError unless both are in [0, 1)."""
     name, betas = type(optimizer).__name__, getattr(optimizer, field)
     if not isinstance(betas, (tuple, list)):
         raise InputError(f"{name}: {field} is {betas!r}; expected two numbers, 0 <= beta < 1")
@@ -80,12 +143,12 @@ def settle_betas(optimizer: Any, field: str = "betas") -> None:
 
 
 def zeros(params: Tree) -> Tree:
-    """Zeros shaped as the parameters, each an array of its own."""
+    """Return zeros of the shapes of the parameters; each leaf owns its memory."""
     return tree.map(lambda p: array_namespace(p).zeros_like(p), params)
 
 
 def scalar(params: Tree, value: float) -> Array:
-    """`value` as a 0-d array in the parameters' dtype and on their device; () where there are none."""
+    """Return `value` as a 0-d array of the parameters' dtype and on their device; () if there are no parameters."""
     leaves = tree.leaves(params)
     if not leaves:
         return ()

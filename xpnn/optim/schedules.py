@@ -1,40 +1,90 @@
-"""Learning rates that change as training goes on: pure functions of (step, steps_per_epoch), their lengths in epochs.
+"""Learning rate schedules that decay: pure functions of (step, steps_per_epoch), with lengths in epochs.
 
 After `step` steps, epoch = step / steps_per_epoch, a fraction within an epoch. Arrays are 0-d, and the learning rate
-has their dtype. Past its end, a schedule stays at its last value.
+has their dtype. After its end a schedule keeps its last value. Schedules with a warm-up or a cycle are in `cycles.py`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.errors import InputError
-from xpnn.optim.protocol import Schedule, learning_rate
 from xpnn.validation import as_float
 
 
 @dataclass(frozen=True)
 class ConstantLR:
-    """lr, from the first step to the last. Raises InputError unless 0 <= lr < inf. Source: Robbins and Monro 1951."""
+    """A constant learning rate.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, at least 0.
+
+    Raises
+    ------
+    InputError
+        If `lr` is out of range.
+
+    References
+    ----------
+    Robbins and Monro, "A stochastic approximation method", 1951.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> optim.ConstantLR(0.1)(np.asarray(250.0), np.asarray(100.0))
+    array(0.1)
+    """
 
     lr: float
 
     def __post_init__(self) -> None:
-        _settle(self, rates=("lr",))
+        settle_fields(self, rates=("lr",))
 
     def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
+        """Return the learning rate; see `Schedule`."""
         return array_namespace(step).full_like(step, self.lr)
 
 
 @dataclass(frozen=True)
 class StepLR:
-    """lr · gamma^⌊epoch / step_size⌋: multiplied by gamma after every step_size epochs.
+    """Multiply the learning rate by gamma after every step_size epochs.
 
-    As torch.optim.lr_scheduler.StepLR. Raises InputError unless 0 <= lr < inf, 0 < step_size < inf and
-    0 < gamma <= 1. Source: He et al. 2016, section 4.2.
+    Parameters
+    ----------
+    lr : float
+        First learning rate, at least 0.
+    step_size : float
+        Number of epochs between two changes, above 0.
+    gamma : float
+        Factor of each change, in (0, 1].
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Notes
+    -----
+    ``lr · gamma^⌊epoch / step_size⌋``, as ``torch.optim.lr_scheduler.StepLR``.
+
+    References
+    ----------
+    He, Zhang, Ren and Sun, "Deep residual learning for image recognition", 2016, section 4.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> schedule = optim.StepLR(0.8, step_size=2, gamma=0.5)
+    >>> [float(schedule(np.asarray(100.0 * epoch), np.asarray(100.0))) for epoch in range(5)]
+    [0.8, 0.8, 0.4, 0.4, 0.2]
     """
 
     lr: float
@@ -42,179 +92,123 @@ class StepLR:
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        _settle(self, rates=("lr",), lengths=("step_size",), factors=("gamma",))
+        settle_fields(self, rates=("lr",), lengths=("step_size",), factors=("gamma",))
 
     def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
+        """Return the learning rate of a step; see `Schedule`."""
         return self.lr * self.gamma ** (step // (self.step_size * steps_per_epoch))
 
 
 @dataclass(frozen=True)
 class ExponentialLR:
-    """lr · gamma^epoch.
+    """Exponential decay by a factor of gamma per epoch, applied at every step.
 
-    As torch.optim.lr_scheduler.ExponentialLR at whole epochs. Raises InputError unless 0 <= lr < inf and
-    0 < gamma <= 1. Source: Senior et al. 2013.
+    Parameters
+    ----------
+    lr : float
+        First learning rate, at least 0.
+    gamma : float
+        Factor per epoch, in (0, 1].
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Notes
+    -----
+    ``lr · gamma^epoch``. At whole epochs this is ``torch.optim.lr_scheduler.ExponentialLR``.
+
+    References
+    ----------
+    Senior, Heigold, Ranzato and Yang, "An empirical study of learning rates in deep neural networks for speech
+    recognition", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> schedule = optim.ExponentialLR(0.8, gamma=0.25)
+    >>> [float(schedule(np.asarray(step), np.asarray(100.0))) for step in (0.0, 50.0, 100.0)]
+    [0.8, 0.4, 0.2]
     """
 
     lr: float
     gamma: float
 
     def __post_init__(self) -> None:
-        _settle(self, rates=("lr",), factors=("gamma",))
+        settle_fields(self, rates=("lr",), factors=("gamma",))
 
     def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
+        """Return the learning rate of a step; see `Schedule`."""
         return self.lr * self.gamma ** (step / steps_per_epoch)
 
 
 @dataclass(frozen=True)
 class InverseTimeLR:
-    """lr / (1 + decay · epoch). Raises InputError unless 0 <= lr, decay < inf.
+    """Decay in inverse proportion to time.
 
-    Source: Bottou 2012.
+    Parameters
+    ----------
+    lr : float
+        First learning rate, at least 0.
+    decay : float
+        Decay per epoch, at least 0.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Notes
+    -----
+    ``lr / (1 + decay · epoch)``.
+
+    References
+    ----------
+    Bottou, "Stochastic gradient descent tricks", 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> float(optim.InverseTimeLR(0.8, decay=1.0)(np.asarray(300.0), np.asarray(100.0)))
+    0.2
     """
 
     lr: float
     decay: float
 
     def __post_init__(self) -> None:
-        _settle(self, rates=("lr", "decay"))
+        settle_fields(self, rates=("lr", "decay"))
 
     def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
+        """Return the learning rate of a step; see `Schedule`."""
         return self.lr / (1 + self.decay * (step / steps_per_epoch))
 
 
-@dataclass(frozen=True)
-class PolynomialLR:
-    """end_lr + (lr − end_lr) · (1 − epoch / total_epochs)^power, and end_lr from total_epochs on.
-
-    As torch.optim.lr_scheduler.PolynomialLR, which ends at 0, at whole epochs. Raises InputError unless
-    0 <= lr, end_lr < inf and 0 < total_epochs, power < inf. Source: Liu, Rabinovich and Berg 2016.
-    """
-
-    lr: float
-    total_epochs: float
-    power: float = 1.0
-    end_lr: float = 0.0
-
-    def __post_init__(self) -> None:
-        _settle(self, rates=("lr", "end_lr"), lengths=("total_epochs", "power"))
-
-    def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
-        done = _share(array_namespace(step), step, self.total_epochs * steps_per_epoch)
-        return _between(self.end_lr, self.lr, (1 - done) ** self.power)
+def fraction(xp: Namespace, part: Array, whole: Array) -> Array:
+    """part / whole, at most 1."""
+    quotient = part / whole
+    return xp.minimum(quotient, xp.ones_like(quotient))
 
 
-@dataclass(frozen=True)
-class CosineAnnealingLR:
-    """eta_min + ½ (lr − eta_min) · (1 + cos(π · epoch / T_max)), and eta_min from T_max on: no restart.
-
-    As torch.optim.lr_scheduler.CosineAnnealingLR at whole epochs up to T_max. Raises InputError unless
-    0 <= lr, eta_min < inf and 0 < T_max < inf. Source: Loshchilov and Hutter 2017, equation 5.
-    """
-
-    lr: float
-    T_max: float
-    eta_min: float = 0.0
-
-    def __post_init__(self) -> None:
-        _settle(self, rates=("lr", "eta_min"), lengths=("T_max",))
-
-    def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
-        xp = array_namespace(step)
-        return _between(self.eta_min, self.lr, _half_cosine(xp, _share(xp, step, self.T_max * steps_per_epoch)))
-
-
-@dataclass(frozen=True)
-class LinearWarmup:
-    """Before `lr`, a number or another schedule, a warm-up: its first value, times a factor from start_factor to 1.
-
-        epoch < epochs:  (start_factor + (1 − start_factor) · epoch / epochs) · the first value of lr
-        from there on:   lr, whose own epochs are counted from the end of the warm-up
-
-    So LinearWarmup(CosineAnnealingLR(0.1, T_max=95), epochs=5) takes 100 epochs. As LinearLR, followed by another in
-    SequentialLR, both of torch.optim.lr_scheduler, at whole epochs. Raises InputError unless 0 <= lr < inf,
-    0 < epochs < inf and 0 <= start_factor <= 1. Source: Goyal et al. 2017, section 2.2.
-    """
-
-    lr: float | Schedule
-    epochs: float
-    start_factor: float = 1 / 3
-
-    def __post_init__(self) -> None:
-        scheduled = callable(self.lr) and not isinstance(self.lr, type)
-        _settle(self, rates=() if scheduled else ("lr",), lengths=("epochs",))
-        _within(self, ("start_factor",), "0 <= {} <= 1", lambda value: 0 <= value <= 1)
-
-    def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
-        xp = array_namespace(step)
-        length = self.epochs * steps_per_epoch
-        factor = _between(self.start_factor, 1.0, _share(xp, step, length))
-        return factor * learning_rate(self.lr, xp.maximum(step - length, xp.zeros_like(step)), steps_per_epoch)
-
-
-@dataclass(frozen=True)
-class OneCycleLR:
-    """One rise and one fall, each along half a cosine, over N = total_epochs · steps_per_epoch steps:
-
-        steps 0 … pct_start · N − 1:    from max_lr / div_factor to max_lr
-        from there to step N − 1:       from max_lr to max_lr / div_factor / final_div_factor, and there it stays
-
-    So the last of the N steps has the smallest learning rate, not the one after it: as torch.optim.lr_scheduler.
-    OneCycleLR, step by step, with its cosine and two phases; momentum is left alone. Raises InputError unless
-    0 <= max_lr < inf, 0 <= pct_start < 1 and 0 < total_epochs, div_factor, final_div_factor < inf. Source: Smith and
-    Topin 2018.
-    """
-
-    max_lr: float
-    total_epochs: float
-    pct_start: float = 0.3
-    div_factor: float = 25.0
-    final_div_factor: float = 1e4
-
-    def __post_init__(self) -> None:
-        _settle(self, rates=("max_lr",), lengths=("total_epochs", "div_factor", "final_div_factor"))
-        _within(self, ("pct_start",), "0 <= {} < 1", lambda value: 0 <= value < 1)
-
-    def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
-        xp = array_namespace(step)
-        first = self.max_lr / self.div_factor
-        total = self.total_epochs * steps_per_epoch
-        peak = self.pct_start * total - 1
-        rising = _half_cosine(xp, _share(xp, step, xp.where(peak > 0, peak, xp.ones_like(peak))))
-        falling = _half_cosine(xp, _share(xp, step - peak, (1 - self.pct_start) * total))
-        return xp.where(
-            step < peak,
-            _between(self.max_lr, first, rising),
-            _between(first / self.final_div_factor, self.max_lr, falling),
-        )
-
-
-def _share(xp: Namespace, part: Array, whole: Array) -> Array:
-    """part / whole, and 1 beyond it."""
-    share = part / whole
-    return xp.minimum(share, xp.ones_like(share))
-
-
-def _half_cosine(xp: Namespace, share: Array) -> Array:
-    """½ (1 + cos(π · share)) as sin²(½ π (1 − share)): 1 at share 0, 0 at share 1, and no digits lost near there."""
-    return xp.sin(0.5 * math.pi * (1 - share)) ** 2
-
-
-def _between(low: float, high: float, share: Array) -> Array:
-    """low at share 0 and high at share 1, both exactly, and linear between."""
+def interpolate(low: float, high: float, share: Array) -> Array:
+    """Linear interpolation: exactly low at share 0, and exactly high at share 1."""
     return high * share + low * (1 - share)
 
 
-def _settle(
+def settle_fields(
     schedule: Any, *, rates: tuple[str, ...], lengths: tuple[str, ...] = (), factors: tuple[str, ...] = ()
 ) -> None:
-    """Make the named fields Python floats, and raise InputError unless each lies in its range."""
-    _within(schedule, rates, "0 <= {} < inf", lambda value: 0 <= value < math.inf)
-    _within(schedule, lengths, "0 < {} < inf", lambda value: 0 < value < math.inf)
-    _within(schedule, factors, "0 < {} <= 1", lambda value: 0 < value <= 1)
+    """Convert the named fields to Python floats, and raise InputError unless each is in its range."""
+    settle_range(schedule, rates, "0 <= {} < inf", lambda value: 0 <= value < math.inf)
+    settle_range(schedule, lengths, "0 < {} < inf", lambda value: 0 < value < math.inf)
+    settle_range(schedule, factors, "0 < {} <= 1", lambda value: 0 < value <= 1)
 
 
-def _within(schedule: Any, fields: tuple[str, ...], wanted: str, holds: Any) -> None:
+def settle_range(schedule: Any, fields: tuple[str, ...], wanted: str, holds: Callable[[float], bool]) -> None:
+    """Convert the named fields to Python floats, and raise InputError with `wanted` unless each of them holds."""
     name = type(schedule).__name__
     for field in fields:
         value = as_float(f"{name}: {field}", getattr(schedule, field))

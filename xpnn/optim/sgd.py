@@ -1,4 +1,4 @@
-"""Gradient descent."""
+"""Stochastic gradient descent."""
 
 from __future__ import annotations
 
@@ -15,17 +15,63 @@ from xpnn.optim.protocol import Schedule, settle, zeros
 
 
 class SGDState(NamedTuple):
-    """velocity: shaped as the parameters; () without momentum."""
+    """velocity: of the structure of the parameters; () without momentum."""
 
     velocity: Tree
 
 
+class SGDSettings(NamedTuple):
+    """What `sgd_step` takes from `SGD`."""
+
+    momentum: float
+    weight_decay: float
+    nesterov: bool
+
+
 @dataclass(frozen=True)
 class SGD:
-    """Gradient descent, with g' = g + weight_decay · p:  v ← momentum · v + g',  p ← p − lr · v.
+    """Stochastic gradient descent, optionally with momentum.
 
-    With nesterov the step is along g' + momentum · v. As torch.optim.SGD with dampening 0. Raises InputError for a
-    value out of range. Source: Sutskever et al. 2013.
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate.
+    momentum : float
+        Momentum factor, in [0, 1).
+    weight_decay : float
+        Factor of the L2 penalty that is added to the gradient.
+    nesterov : bool
+        If True, use Nesterov momentum.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range, or if `nesterov` is set without momentum.
+
+    Notes
+    -----
+    ::
+
+        g' = g + weight_decay · p
+        v ← momentum · v + g'
+        p ← p − lr · v                        (nesterov: p − lr · (g' + momentum · v))
+
+    This is ``torch.optim.SGD`` with ``dampening=0``.
+
+    References
+    ----------
+    Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in deep learning", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import optim
+    >>> optimizer = optim.SGD(lr=0.1, momentum=0.9)
+    >>> params, grads = (np.array([1.0, -2.0]),), (np.array([0.5, 0.5]),)
+    >>> state = optimizer.init(params)
+    >>> params, state = optimizer.update(params, grads, state, lr=np.asarray(0.1))
+    >>> params
+    (array([ 0.95, -2.05]),)
     """
 
     lr: float | Schedule = 1e-2
@@ -39,16 +85,18 @@ class SGD:
             raise InputError("SGD: nesterov needs a momentum above 0")
 
     def init(self, params: Tree) -> SGDState:
+        """Return the initial state; see `Optimizer.init`."""
         return SGDState(zeros(params) if self.momentum else ())
 
     def update(
         self, params: Tree, grads: Tree, state: SGDState, lr: Array, *, donate: bool = False
     ) -> tuple[Tree, SGDState]:
+        """Take one step; see `Optimizer.update`."""
         p, g, v = tree.leaves(params), tree.leaves(grads), tree.leaves(state.velocity)
         if not p:
             return params, state
-        settings = (self.momentum, self.weight_decay, self.nesterov)
-        new_p, new_v = sgd_step(p, g, v, lr, *settings, donate=donate)
+        settings = SGDSettings(self.momentum, self.weight_decay, self.nesterov)
+        new_p, new_v = sgd_step(p, g, v, lr, settings, donate=donate)
         return tree.rebuild(params, new_p, p), SGDState(tree.rebuild(state.velocity, new_v, v))
 
 
@@ -58,13 +106,12 @@ def sgd_step(
     grads: list[Array],
     velocity: list[Array],
     lr: Array,
-    momentum: float,
-    weight_decay: float,
-    nesterov: bool,
+    settings: SGDSettings,
     *,
     donate: bool,
 ) -> tuple[list[Array], list[Array]]:
     """One step of SGD for all leaves -> (params, velocity); without momentum, velocity is empty."""
+    momentum, weight_decay, nesterov = settings
     if weight_decay:
         grads = [g + weight_decay * p for p, g in zip(params, grads, strict=True)]
     steps = grads

@@ -1,4 +1,4 @@
-"""Pictures of a run: how its loss and error went, and what it makes of sample images; drawn by matplotlib, if asked."""
+"""Figures of a training run, drawn by matplotlib: curves of loss and error, and predictions for sample images."""
 
 from xpnn.report.curves import history_figure, plot_history
 from xpnn.report.pictures import check_drawable

@@ -1,4 +1,4 @@
-"""The history of a run, or of several over each other: loss and error against the epoch."""
+"""Curves of loss and error against the epoch, for one or several runs."""
 
 from __future__ import annotations
 
@@ -16,40 +16,71 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Seven colours that the colour-blind can tell apart (Okabe and Ito, Color Universal Design, 2008; without the yellow,
-#: which white swallows). More runs take theirs from viridis, in order.
+#: Seven colours that colour-blind readers can distinguish (Okabe and Ito, "Color Universal Design", 2008), without
+#: yellow, which is hard to see on white. More than seven runs take their colours from viridis, in order.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-#: What the lines of a run are called, by the prefix of their values in a record, and how they are drawn.
+#: Prefix of the values in a record: name and style of the line.
 LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "": ("training", {"linestyle": "-"}),
     "val_": ("validation", {"linestyle": (0, (4, 2)), "markerfacecolor": "white"}),
 }
 DOT = {"marker": "o", "markersize": 6}
-WIDTH, HEIGHT = 12.0, 5.0  # inches; 1200 by 500 pixels where the legend has one line
-DECADES = 2.0  # what spans more is drawn on a logarithmic scale
+WIDTH, HEIGHT = 12.0, 5.0  # inches; 1200 by 500 pixels if the legend has one line
+DECADES = 2.0  # a wider range of values is drawn on a logarithmic scale
 
 
 def plot_history(records_by_name: Mapping[str, Iterable[Logs]], path: str | Path) -> None:
-    """Draw `history_figure` into a .png, .svg or .pdf file. Raises InputError, OSError."""
+    """Draw the curves of loss and error, and save them to a file.
+
+    Parameters
+    ----------
+    records_by_name
+        Records of each run, by the name to display; see `history_figure`.
+    path
+        File to write; its suffix, .png, .svg or .pdf, selects the format.
+
+    Raises
+    ------
+    InputError
+        As `history_figure`, and for any other suffix.
+    OSError
+        If the file cannot be written.
+    """
     figure = history_figure(records_by_name)
     write_figure(figure, path)
 
 
 def history_figure(records_by_name: Mapping[str, Iterable[Logs]]) -> Figure:
-    """Two panels against the epoch, the loss and the error in per cent; a colour a run, the validation dashed.
+    """Draw loss and error against the epoch, in two panels.
 
-    records_by_name: the records of each run's `History`, or of its history.jsonl, by the name to show; error is
-                     100 · (1 − accuracy), or a record's own `error`, in per cent. Without either (a regression) there
-                     is one panel. None, NaN and infinities leave gaps.
+    Each run has a colour. Training curves are solid, validation curves are dashed. Missing values, NaN and infinities
+    leave gaps.
 
-    Raises InputError where there is no run, where one has no epoch, and where matplotlib is missing.
+    Parameters
+    ----------
+    records_by_name
+        Records of each run, from its `History` or its history.jsonl file, by the name to display.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        If there are no runs, if a run has no epochs, or if matplotlib is not installed.
+
+    Notes
+    -----
+    The error is the ``error`` of a record in per cent, or 100 · (1 − accuracy). If no record has either, as in
+    regression, only the panel with the loss is drawn.
     """
     runs = {name: list(records) for name, records in records_by_name.items()}
     if not runs:
-        raise InputError("there is no history to draw; name at least one run")
+        raise InputError("no history to draw; expected at least one run")
     for name, records in runs.items():
         if not records:
-            raise InputError(f"the history of {name!r} has no epoch yet, so there is nothing to draw")
+            raise InputError(f"the history of {name!r} has no epochs to draw; train for at least one epoch")
     with plain_style():
         from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -75,7 +106,7 @@ def _error(record: Logs, prefix: str) -> float:
 
 
 def _number(value: Any) -> float:
-    """`value`, or NaN for what cannot be drawn: a missing one, an infinity."""
+    """Return `value`, or NaN if it cannot be drawn because it is missing or infinite."""
     return float(value) if isinstance(value, numbers.Real) and math.isfinite(value) else math.nan
 
 
@@ -84,7 +115,7 @@ def _known(records: list[Logs], measure: Any, prefix: str) -> bool:
 
 
 def _draw(panel: Axes, label: str, runs: dict[str, list[Logs]], measure: Any) -> None:
-    """The lines of every run in one panel, and its axes."""
+    """Draw the lines of all runs in one panel, and its axes."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     values: list[float] = []
@@ -93,7 +124,7 @@ def _draw(panel: Axes, label: str, runs: dict[str, list[Logs]], measure: Any) ->
         for prefix, (_, style) in LINES.items():
             if _known(records, measure, prefix):
                 heights = [measure(record, prefix) for record in records]
-                look = {"color": colour, "linewidth": 1.8, "zorder": 3, "clip_on": False}  # whole where it runs along 0
+                look = {"color": colour, "linewidth": 1.8, "zorder": 3, "clip_on": False}  # not clipped at 0
                 panel.plot(epochs, heights, **look, **style, **_dots(heights))
                 values += [height for height in heights if math.isfinite(height)]
     first = min(records[0].get("epoch", 1) for records in runs.values())
@@ -108,7 +139,7 @@ def _draw(panel: Axes, label: str, runs: dict[str, list[Logs]], measure: Any) ->
     if above and min(values) >= 0 and math.log10(max(above) / min(above)) > DECADES:
         if min(values) > 0:
             panel.set_yscale("log")
-        else:  # linear below the smallest value above 0, so that 0 has a place
+        else:  # linear below the smallest positive value, so that 0 can be shown
             panel.set_yscale("symlog", linthresh=10 ** math.floor(math.log10(min(above))), linscale=0.5)
             panel.set_ylim(0, 1.3 * max(above))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -117,7 +148,7 @@ def _draw(panel: Axes, label: str, runs: dict[str, list[Logs]], measure: Any) ->
 
 
 def _dots(heights: list[float]) -> dict[str, Any]:
-    """A dot for each value between two gaps, where no line can be seen: so for the only epoch of a run."""
+    """Return the options for dots at values between two gaps, where no line is visible, as in a run of one epoch."""
     gaps = [True, *(math.isnan(height) for height in heights), True]
     alone = [i for i in range(len(heights)) if gaps[i] and not gaps[i + 1] and gaps[i + 2]]
     return {**DOT, "markevery": alone} if alone else {}
@@ -132,7 +163,7 @@ def _colours(n: int) -> list[Any]:
 
 
 def _name_lines(figure: Figure, runs: dict[str, list[Logs]]) -> None:
-    """The legend, under the panels, where it hides nothing: the colour of each run, what is solid, what is dashed."""
+    """Draw the legend below the panels: the colours of the runs, and the styles of training and validation."""
     from matplotlib.lines import Line2D
 
     colours = _colours(len(runs))
@@ -146,13 +177,13 @@ def _name_lines(figure: Figure, runs: dict[str, list[Logs]]) -> None:
     for prefix, (name, style) in LINES.items():
         if any(_known(records, measure, prefix) for records in runs.values() for measure in (_loss, _error)):
             entries.append((name, {"color": colour, **style, **dots}))
-    if not entries:  # a single run without one finite value
+    if not entries:  # a single run without finite values
         return
     handles = [Line2D([], [], linewidth=1.8, **look) for _, look in entries]
     names = [shortened(name, 80) for name, _ in entries]
-    columns = max(1, min(len(names), 130 // (max(map(len, names)) + 8)))  # 130 letters fit beside each other
-    figure.set_figheight(HEIGHT + 0.27 * (math.ceil(len(names) / columns) - 1))  # the panels keep theirs
+    columns = max(1, min(len(names), 130 // (max(map(len, names)) + 8)))  # a line has room for 130 characters
+    figure.set_figheight(HEIGHT + 0.27 * (math.ceil(len(names) / columns) - 1))  # the panels keep their height
     legend = figure.legend(handles, [""] * len(names), loc="outside lower center", ncols=columns)
-    for text, name in zip(legend.get_texts(), names, strict=True):  # as they stand: no mathematics, no hidden _names
+    for text, name in zip(legend.get_texts(), names, strict=True):  # as plain text, even with $ or _
         text.set_parse_math(False)
         text.set_text(name)

@@ -1,6 +1,7 @@
-"""What every picture shares: matplotlib, imported only here and only when one is drawn; its style; its file.
+"""The style of all figures, and how they are written to files.
 
-Figures are made as objects, without pyplot: no display is looked for, and no figure stays behind in a global list.
+matplotlib is imported only when a figure is drawn. Figures are created without pyplot, so that no display is needed and
+no figure stays in pyplot's global list.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from xpnn.training.saving.atomic_write import write_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: The formats, by suffix, and what to leave out of each so that the same picture is the same bytes on any day.
+#: Suffixes of the supported formats, and the metadata to omit so that the bytes do not depend on the date.
 _METADATA: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 _STYLE = {
-    "svg.hashsalt": "xpnn",  # the names of the parts of an SVG file are random without it
+    "svg.hashsalt": "xpnn",  # otherwise the identifiers in an SVG file are random
     "font.size": 12,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -36,22 +37,33 @@ DOTS_PER_INCH = 100
 
 
 def check_drawable(*paths: str | Path) -> None:
-    """Raise InputError where matplotlib cannot be imported, or where a path's suffix is none of .png, .svg and .pdf."""
+    """Check that figures can be drawn to files.
+
+    Parameters
+    ----------
+    *paths
+        Files that are to be written.
+
+    Raises
+    ------
+    InputError
+        If matplotlib cannot be imported, or if the suffix of a path is not .png, .svg or .pdf.
+    """
     for path in paths:
         _format(path)
     try:
         with _without_remarks():
             import matplotlib.figure  # noqa: F401
-    except Exception as error:  # not only ImportError: a wrong MPLBACKEND, a library that is broken
+    except Exception as error:  # not only ImportError: MPLBACKEND may be wrong, or a library broken
         raise InputError(
-            f"pictures are drawn by matplotlib, which cannot be imported ({error}); install it with: "
+            f"matplotlib is needed to draw figures and cannot be imported ({error}); install it with: "
             'pip install matplotlib, or in a clone of xpnn: pip install ".[plot]"'
         ) from error
 
 
 @contextmanager
 def plain_style() -> Iterator[None]:
-    """Inside, matplotlib has its defaults and what is ours, whatever a matplotlibrc says: one run, one picture."""
+    """Apply matplotlib's defaults and xpnn's style, so that figures do not depend on a matplotlibrc file."""
     check_drawable()
     import matplotlib
 
@@ -62,7 +74,7 @@ def plain_style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:
-    """An empty figure of width × height inches, at 100 pixels an inch."""
+    """Return an empty figure of width × height inches, at 100 pixels per inch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -72,16 +84,31 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
 
 
 def write_figure(figure: Figure, path: str | Path) -> None:
-    """Write the file, whole or not at all, in the format of its suffix. Raises InputError for another, OSError."""
+    """Write a figure to a file atomically, in the format of the file's suffix.
+
+    Parameters
+    ----------
+    figure
+        Figure to write.
+    path
+        File name that ends in .png, .svg or .pdf.
+
+    Raises
+    ------
+    InputError
+        If the suffix is not supported.
+    OSError
+        If the file cannot be written.
+    """
     suffix, content = _format(path), io.BytesIO()
     with plain_style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a sign that the font lacks is drawn as a box
+        warnings.filterwarnings("ignore", message="Glyph")  # a character that the font lacks is drawn as a box
         figure.savefig(content, format=suffix[1:], metadata=_METADATA[suffix])
     write_whole(path, content.getvalue())
 
 
 def shortened(name: str, length: int) -> str:
-    """`name`, or its two ends where it is longer than `length`."""
+    """Return `name`, with its middle replaced by … if it is longer than `length`."""
     if len(name) <= length:
         return name
     half = (length - 1) // 2
@@ -90,7 +117,7 @@ def shortened(name: str, length: int) -> str:
 
 @contextmanager
 def _without_remarks() -> Iterator[None]:
-    """Inside, matplotlib does not print what it remarks of its font cache, its folders and its fonts."""
+    """Suppress matplotlib's messages about its font cache, its folders and its fonts."""
     logger = logging.getLogger("matplotlib")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -103,5 +130,7 @@ def _without_remarks() -> Iterator[None]:
 def _format(path: str | Path) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in _METADATA:
-        raise InputError(f"{str(path)!r}: the name of a picture ends in {', '.join(_METADATA)}, which says its format")
+        raise InputError(
+            f"{str(path)!r}: the name of a figure ends in {', '.join(_METADATA)}, which selects the format"
+        )
     return suffix

@@ -1,4 +1,4 @@
-"""Sample images in a grid, each with its class and what the network took it for."""
+"""Grids of sample images with their classes and the predictions of a network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,22 @@ def plot_samples(
     *,
     classes: Sequence[str] | None = None,
 ) -> None:
-    """Draw `samples_figure` into a .png, .svg or .pdf file. Raises InputError, OSError."""
+    """Draw a grid of sample images with their predictions, and save it to a file.
+
+    Parameters
+    ----------
+    images, labels, predictions, classes
+        As for `samples_figure`.
+    path
+        File to write; its suffix, .png, .svg or .pdf, selects the format.
+
+    Raises
+    ------
+    InputError
+        As `samples_figure`, and for any other suffix.
+    OSError
+        If the file cannot be written.
+    """
     figure = samples_figure(images, labels, predictions, classes=classes)
     write_figure(figure, path)
 
@@ -36,13 +51,29 @@ def plot_samples(
 def samples_figure(
     images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, *, classes: Sequence[str] | None = None
 ) -> Figure:
-    """A grid of up to 40 images, the wrong ones first (see `choose_samples`); a wrong one is framed, red and crossed.
+    """Draw a grid of up to 40 images with their classes and predictions, misclassified images first.
 
-    images:      (n, height, width), of any range, drawn dark on light
-    labels:      (n,) class indices; predictions likewise
-    classes:     the classes' names; None: their indices
+    Misclassified images have a red frame, red text and a cross. `choose_samples` chooses the images.
 
-    Raises InputError for other shapes, for no images, and where matplotlib is missing.
+    Parameters
+    ----------
+    images
+        Images of shape (n, height, width) with values in any range; large values are drawn dark.
+    labels
+        Class indices of shape (n,).
+    predictions
+        Predicted class indices of shape (n,).
+    classes
+        Names of the classes. By default, their indices are displayed.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        If the shapes do not match, if there are no images, or if matplotlib is not installed.
     """
     images, labels, predictions = np.asarray(images), np.asarray(labels), np.asarray(predictions)
     if images.ndim != 3 or images.size == 0 or labels.shape != images.shape[:1] or predictions.shape != labels.shape:
@@ -72,9 +103,32 @@ def samples_figure(
 
 
 def choose_samples(labels: np.ndarray, predictions: np.ndarray, n: int = COLUMNS * ROWS) -> np.ndarray:
-    """The rows of n samples to show, (n,) or all: wrong ones first, but of at most half the places, then right ones.
+    """Choose samples to display, misclassified ones first.
 
-    Each kind is taken evenly from all of its rows, in their order; where one is short, the other fills up.
+    Parameters
+    ----------
+    labels
+        Class indices.
+    predictions
+        Predicted class indices, of the same shape.
+    n
+        Number of samples to choose.
+
+    Returns
+    -------
+    ndarray
+        Indices of the chosen samples: the misclassified ones, then the others. All samples if there are fewer than n.
+
+    Notes
+    -----
+    At most half of the chosen samples are misclassified, unless there are too few others. Each kind is spread evenly
+    over its samples, in their order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> choose_samples(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0]), 3)
+    array([2, 0, 1])
     """
     wrong, right = np.flatnonzero(labels != predictions), np.flatnonzero(labels == predictions)
     n_wrong = min(len(wrong), max(n // 2, n - len(right)))
@@ -99,7 +153,7 @@ def _name(label: int, classes: Sequence[str] | None) -> str:
 
 
 def _describe(panel: Axes, text: str, wrong: bool, size: int) -> None:
-    """A frame around the image and the words below it; what is wrong shows without colours too."""
+    """Draw a frame around the image and the text below it; errors are visible without colours too."""
     panel.set_axis_on()
     panel.set_xticks([])
     panel.set_yticks([])

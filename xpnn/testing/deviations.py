@@ -86,7 +86,7 @@ def _same_bits(subject: Subject, place: Place, dtypes: tuple[str, ...]) -> bool:
 
 def _run_deviation(make: Callable[[Place, str], Trainer], subject: Subject, place: Place, dtype: str) -> float:
     """The largest relative difference of a loss or a final weight over the run."""
-    reference = make(find_place("cpu", "numpy"), "float64")
+    reference = make(find_place("cpu"), "float64")
     pairs = zip(_run(make(place, dtype), subject), _run(reference, subject), strict=True)
     return max(float(np.max(np.abs(a - b), initial=0.0) / max(1.0, np.max(np.abs(b), initial=0.0))) for a, b in pairs)
 

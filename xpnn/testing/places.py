@@ -5,38 +5,59 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 
-from xpnn.arrays.namespace import LIBRARIES
 from xpnn.devices import probe
-from xpnn.devices.driver import gpu_names
-from xpnn.devices.place import GPU_LIBRARIES, Place, find_place
+from xpnn.devices.libraries import LIBRARIES, gpu_libraries
+from xpnn.devices.place import Place, find_place
 from xpnn.errors import DeviceUnavailableError
-
-_PACKAGES = {"strict": "array_api_strict"}
 
 
 def usable_places() -> list[Place]:
-    """NumPy first; then every other library on the CPU, then those that can use a GPU, GPU by GPU."""
+    """Return the places where this machine can compute.
+
+    Returns
+    -------
+    list of Place
+        NumPy first; then every other library on the CPU, then those that can use a GPU, GPU by GPU.
+    """
     places = []
-    for library in LIBRARIES:
-        if library != "cupy" and importlib.util.find_spec(_PACKAGES.get(library, library)) is not None:
-            with contextlib.suppress(DeviceUnavailableError):  # installed but broken: `xpnn doctor` says why
-                places.append(find_place("cpu", library))
-    for library in GPU_LIBRARIES:
-        for index in range(len(gpu_names())):
-            if probe.first_failure(probe.stages(library, index)) is None:
-                places.append(find_place(f"cuda:{index}", library, fallback=False))
+    for name, library in LIBRARIES.items():
+        if library.runs_on_cpu and importlib.util.find_spec(library.module) is not None:
+            with contextlib.suppress(DeviceUnavailableError):  # installed but broken: `xpnn doctor` shows the reason
+                places.append(find_place("cpu", name))
+    for name in gpu_libraries():
+        for index in range(len(LIBRARIES[name].gpu_names())):
+            if probe.first_failure(probe.stages(name, index)) is None:
+                places.append(find_place(f"{LIBRARIES[name].gpu_kind}:{index}", name, fallback=False))
     return places
 
 
 def dtypes_of(place: Place) -> tuple[str, ...]:
-    """The floats that can be computed with there, as the process stands: JAX has no float64 unless switched on."""
-    if place.library == "jax":
-        import jax
+    """Return the floating-point dtypes that can be used at a place in this process.
 
-        return ("float32", "float64") if jax.config.jax_enable_x64 else ("float32",)
-    return ("float32", "float64")
+    Parameters
+    ----------
+    place : Place
+        The place.
+
+    Returns
+    -------
+    tuple of str
+        "float32", and "float64" unless the library has it switched off, as JAX does by default.
+    """
+    return tuple(dtype for dtype in ("float32", "float64") if not place.lib.why_no_dtype(dtype))
 
 
 def label(place: Place) -> str:
-    """ "torch", or "torch cuda:0"."""
+    """Return the library and, unless it is the CPU, the device of a place.
+
+    Parameters
+    ----------
+    place : Place
+        The place.
+
+    Returns
+    -------
+    str
+        "torch", or "torch cuda:0".
+    """
     return place.library if place.name == "cpu" else f"{place.library} {place.name}"

@@ -1,17 +1,34 @@
-"""The loop: one step, how each library runs it, and the trainer that users see."""
+"""The training loop: one step, how each library executes it, and the trainer that users see."""
 
-from xpnn.training.callbacks.base import AtEnd, AtStart
-from xpnn.training.callbacks.early_stopping import EarlyStopping
-from xpnn.training.callbacks.loggers import CSVLogger, JSONLLogger, LearningRateLogger
-from xpnn.training.callbacks.model_checkpoint import ModelCheckpoint
-from xpnn.training.callbacks.reduce_lr import ReduceLROnPlateau
-from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
+from xpnn import deprecated
+from xpnn.training.callbacks import (
+    AtEnd,
+    AtStart,
+    CSVLogger,
+    EarlyStopping,
+    JSONLLogger,
+    LearningRateLogger,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    TerminateOnNaN,
+)
+from xpnn.training.functional import begin_epoch, epoch_batches, initial_state, read_logs
 from xpnn.training.history import History
-from xpnn.training.metrics.accuracy import Accuracy, ErrorRate, TopKAccuracy
-from xpnn.training.metrics.base import Metric
-from xpnn.training.metrics.confusion import ConfusionMatrix, F1Score, Precision, Recall
-from xpnn.training.metrics.regression import MeanAbsoluteError, R2Score
+from xpnn.training.metrics import (
+    Accuracy,
+    ConfusionMatrix,
+    ErrorRate,
+    F1Score,
+    MeanAbsoluteError,
+    Metric,
+    Precision,
+    R2Score,
+    Recall,
+    TopKAccuracy,
+)
 from xpnn.training.saving.model_file import load_model, save_model
+from xpnn.training.state import Data, State
+from xpnn.training.step import EvaluationStep, StepSums, TrainingStep
 from xpnn.training.trainer import Callback, Trainer
 
 __all__ = [
@@ -21,8 +38,10 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "ConfusionMatrix",
+    "Data",
     "EarlyStopping",
     "ErrorRate",
+    "EvaluationStep",
     "F1Score",
     "History",
     "JSONLLogger",
@@ -34,9 +53,18 @@ __all__ = [
     "R2Score",
     "Recall",
     "ReduceLROnPlateau",
+    "State",
+    "StepSums",
     "TerminateOnNaN",
     "TopKAccuracy",
     "Trainer",
+    "TrainingStep",
+    "begin_epoch",
+    "epoch_batches",
+    "initial_state",
     "load_model",
+    "read_logs",
     "save_model",
 ]
+
+deprecated.attach(__name__)

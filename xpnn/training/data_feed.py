@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from xpnn.arrays import random
-from xpnn.arrays.namespace import Array
+from xpnn.arrays.namespace import Array, is_array
 from xpnn.devices.memory import free_bytes, give_back, is_out_of_memory
 from xpnn.devices.place import Place, place_of, to_numpy, to_place
 from xpnn.devices.staging import Stage, staging_for
 from xpnn.errors import InputError
 from xpnn.training.checks.inputs import all_finite
 from xpnn.training.runners.base import batches_of
-from xpnn.training.step import Data
+from xpnn.training.state import Data
 
 _SHARE = 0.7  # of the free memory that a data set may take; what remains is for the steps
 _CHECKED = 2**16  # rows at a time
@@ -33,6 +33,9 @@ class Chunk(NamedTuple):
     steps: int
 
 
+Shuffle: TypeAlias = bool | Callable[[int, int], Any]  # (epoch, rows) -> indices of the rows, in order
+
+
 class EpochOrder:
     """The order of the rows in each epoch; the next can be drawn while a device computes."""
 
@@ -40,8 +43,13 @@ class EpochOrder:
         self._seed = seed
         self._ahead: tuple[int, int, np.ndarray] | None = None
 
-    def of(self, epoch: int, rows: int, shuffle: bool) -> np.ndarray:
-        """The numbers of the rows, (rows,) int32 on the host: shuffled, or as they come."""
+    def of(self, epoch: int, rows: int, shuffle: Shuffle) -> np.ndarray:
+        """Indices of the rows, int32 on the host: shuffled, in their own order, or as a function of the user gives them.
+
+        Raises InputError if that function gives anything but indices of rows.
+        """
+        if callable(shuffle):
+            return _checked_order(shuffle(epoch, rows), rows)
         if not shuffle:
             return np.arange(rows, dtype=np.int32)
         if self._ahead is None or self._ahead[:2] != (epoch, rows):
@@ -54,13 +62,24 @@ class EpochOrder:
         self._ahead = epoch, rows, random.permutation(random.key(self._seed, "shuffle").child(epoch), rows)
 
 
+def _checked_order(given: Any, rows: int) -> np.ndarray:
+    order = np.asarray(to_numpy(given) if is_array(given) else given)
+    if order.ndim != 1 or order.dtype.kind not in "iu" or not order.size:
+        raise InputError(
+            f"shuffle gave {order.dtype} of shape {order.shape}; expected a list of row indices, at least one"
+        )
+    if order.min() < 0 or order.max() >= rows:
+        raise InputError(f"shuffle gave row indices in {order.min()}…{order.max()}; expected 0…{rows - 1}")
+    return order.astype(np.int32)
+
+
 class DataSource(Protocol):
     """A data set, in whatever order is asked for."""
 
     data: Data  # where it lies: on the device, or on the host
     rows: int
 
-    def pieces(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
+    def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
         """The rows in this order, in full batches and then the remainder."""
 
 
@@ -109,7 +128,7 @@ class Resident:
     def __init__(self, data: Data, place: Place) -> None:
         self.data, self.rows, self._place = data, data.y.shape[0], place
 
-    def pieces(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
+    def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
         for batches in batches_of(order, batch_size, self._place):
             yield Chunk(self.data, batches, batches.shape[0])
 
@@ -139,7 +158,7 @@ class Streamed:
                     if not all_finite(part[first : first + _CHECKED].astype(dtype, copy=False)):
                         raise InputError(_TOO_LARGE.format(name=f"{prefix}{name}", dtype=dtype))
 
-    def pieces(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
+    def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
         row = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._kinds)
         steps = min(max(1, self._most // (row * batch_size)), max(1, self.rows // batch_size))
         size, full = steps * batch_size, len(order) // batch_size * batch_size

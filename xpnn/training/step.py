@@ -1,272 +1,260 @@
 """One training step, and one step of evaluation: pure functions of (state, data, rows).
 
-Nothing here reads a value back from the device: whatever the host wants to know is added up in `Totals`, and read
-once an epoch. How a library runs the step (plainly, compiled, captured) is the business of `xpnn.training.runners`.
+A training step has two halves, `gradients` and `apply`. Between them, the gradients of several parts of a batch can be
+added: parts that one device computes in turn (`accumulate`), or parts on several devices. Nothing here reads a value
+back from the device: what the host needs is added up in `Totals`, and read once an epoch. How a library executes the
+step (eagerly, compiled, as a CUDA graph) is decided in `xpnn.training.runners`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from xpnn.arrays import random, tree
-from xpnn.arrays.dispatch import dispatched
+from xpnn import deprecated
+from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
-from xpnn.arrays.tree import Tree
-from xpnn.nn.layers.containers import Sequential
-from xpnn.nn.layers.preprocessing import Gathered, Scale
-from xpnn.nn.losses.cross_entropy import CLASSIFICATION_LOSSES, Counts
-from xpnn.nn.losses.elementwise import ELEMENTWISE_LOSSES
+from xpnn.nn import traits
 from xpnn.nn.protocols import Layer, Loss, Params
-from xpnn.optim import Optimizer
-from xpnn.optim.protocol import learning_rate
+from xpnn.optim.protocol import Optimizer, learning_rate
 from xpnn.training.metrics.base import Metric
+from xpnn.training.state import Clock, Data, State, Totals
+from xpnn.training.totals import averaged, row_counts, row_weight, take_rows, update_metrics, update_totals
 
 
-class Data(NamedTuple):
-    """A data set on the device. x: (rows, …); y: (rows, …); sample_weight: (rows,) or None."""
+class StepSums(NamedTuple):
+    """What a step, or a part of one, adds to the totals.
 
-    x: Array
-    y: Array
-    sample_weight: Array | None
-
-
-class Totals(NamedTuple):
-    """What an epoch adds up; 0-d arrays, except for the counter's (1,).
-
-    loss:     Σ over rows of weight · loss
-    weight:   Σ of the rows' weights
-    metrics:  the sums of each metric
-    lr:       the last step's learning rate
-    bad_step: the first step, counted from 1, whose loss was not finite; 0 for none; shape (1,)
-    bad_lr:   that step's learning rate
+    Attributes
+    ----------
+    loss : array
+        The loss of the rows as the loss function gives it, a mean or a sum; after `TrainingStep.to_sum`, the sum.
+    weight : int or array
+        Σ of the rows' weights.
+    metrics : tuple
+        The sums of the metrics in this epoch, these rows included.
     """
 
     loss: Array
-    weight: Array
+    weight: int | Array
     metrics: tuple[Any, ...]
-    lr: Array
-    bad_step: Array
-    bad_lr: Array
 
 
-class Clock(NamedTuple):
-    """Time as schedules see it, 0-d; step counts from 0, and each epoch begins at epoch · steps_per_epoch."""
+@dataclass(frozen=True)
+class TrainingStep:
+    """One step of training, state ← step(state, data, rows): a pure function that pickles and can be compiled.
 
-    step: Array
-    steps_per_epoch: Array
+    Parameters
+    ----------
+    model : Layer
+    loss : Loss
+    optimizer : Optimizer
+    metrics : sequence of Metric
+        Reported beside the loss.
+    ema : float, optional
+        Decay of a moving average of the parameters.
+    accumulate : int
+        In how many parts a batch is computed, one after the other, so that it takes less memory. The result is that of
+        the whole batch to rounding, with the same dropout masks; only layers that compute statistics of the batch
+        (BatchNorm1d) see a part at a time.
+    reduction : {"mean", "sum"}, optional
+        How the loss combines its rows; None for what it states, "mean" if it states nothing.
+    carries : bool
+        False promises that no layer has `Carried` values, which saves some time in a small network.
 
-
-class State(NamedTuple):
-    """All that changes from step to step. A runner may reuse its memory: after a step, only the new state is alive."""
-
-    params: Params
-    optimizer: Any
-    ema: Any  # moving averages of the parameters; () without
-    constants: Params  # of the loss
-    key: tuple[Array, Array]  # the words of the dropout key
-    step: Array  # steps taken; shape (1,), in the key's lanes
-    clock: Clock  # for schedules
-    lr_scale: Array  # what the optimizer's lr is multiplied by
-    totals: Totals
-
-
-Step: TypeAlias = Callable[[State, Data, Array], State]
-EvaluationStep: TypeAlias = Callable[[Params, Params, Totals, Data, Array], Totals]
-
-
-def empty_totals(metrics: Sequence[Metric]) -> Totals:
-    """Nothing added up yet; NumPy arrays on the host: float64, and uint32 for the counter."""
-    zero = np.zeros(())
-    sums = tuple(metric.init() for metric in metrics)
-    return Totals(zero, zero, sums, zero, np.zeros(1, np.uint32), zero)
-
-
-def first_state(model: Layer, loss: Loss, metrics: Sequence[Metric], seed: int, ema: float | None = None) -> State:
-    """The state before the first step, without the optimizer's: NumPy arrays on the host; floats are float64."""
-    key = random.key(seed, "dropout")
-    params = model.init(random.key(seed, "init"))
-    return State(
-        params=params,
-        optimizer=(),
-        ema=() if ema is None else params,
-        constants=loss.init(),
-        key=key.words,
-        step=key.step,
-        clock=Clock(np.zeros(()), np.ones(())),
-        lr_scale=np.ones(()),
-        totals=empty_totals(metrics),
-    )
-
-
-def training_step(
-    model: Layer,
-    loss: Loss,
-    optimizer: Optimizer,
-    metrics: Sequence[Metric],
-    ema: float | None = None,
-    *,
-    carries: bool = True,
-) -> Step:
-    """The function step(state, data, rows) -> state; rows: (batch,) int32 indices on the device.
-
-    carries: off where no layer carries a value (see `tree.Carried`), which spares a small network some time.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn, optim
+    >>> from xpnn.training import Data, TrainingStep, initial_state
+    >>> x, y = np.eye(3, dtype=np.float32), np.arange(3)
+    >>> step = TrainingStep(nn.Linear(3, 3), nn.CrossEntropyLoss(), optim.SGD(0.5))
+    >>> state = initial_state(step, like=x, seed=0)
+    >>> grads, sums = step.gradients(state, Data(x, y), np.arange(3))
+    >>> state = step.apply(state, grads, sums)
+    >>> int(state.step[0])
+    1
     """
 
-    is_sum, scales = _is_sum(loss), _begins_with_scale(model)
+    model: Layer
+    loss: Loss
+    optimizer: Optimizer
+    metrics: Sequence[Metric] = ()
+    ema: float | None = None
+    accumulate: int = 1
+    reduction: str | None = None
+    carries: bool = True
+    # Derived, so that a step does not have to ask again.
+    _is_sum: bool = field(init=False, repr=False, compare=False)
+    _gathers: bool = field(init=False, repr=False, compare=False)
+    _counting: Any = field(init=False, repr=False, compare=False)
 
-    def step(state: State, data: Data, rows: Array) -> State:
-        x, y, weight = _batch(data, rows, scales)
-        key = Key(state.key, state.step)
-        prediction, residuals = model.forward(state.params, x, key=key)
-        value, kept = loss.forward(state.constants, prediction, y, weight)
-        dprediction = loss.backward(state.constants, kept)
-        _, grads = model.backward(state.params, residuals, dprediction, need_dx=False)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        _derive(self)
 
-        lr = state.lr_scale * learning_rate(optimizer.lr, *state.clock)
-        old, slopes = (tree.trained(state.params), tree.trained(grads)) if carries else (state.params, grads)
-        params, optimizer_state = optimizer.update(old, slopes, state.optimizer, lr, donate=True)
-        if carries:
+    def __call__(self, state: State, data: Data, rows: Array) -> State:
+        """The state after one step on the rows, (batch,) int32 indices on the device; `state` is used up."""
+        if self.accumulate == 1:
+            grads, sums = self.gradients(state, data, rows)
+        else:
+            state, grads, sums = self._gradients_in_parts(state, data, rows)
+        return self.apply(state, grads, sums)
+
+    def gradients(
+        self, state: State, data: Data, rows: Array, share: tuple[int, int] | None = None
+    ) -> tuple[Params, StepSums]:
+        """The first half: forward and backward.
+
+        Parameters
+        ----------
+        state : State
+        data : Data
+        rows : array of shape (batch,)
+            int32 indices on the device.
+        share : tuple (first, batch), optional
+            If these rows are a part of a batch: where they begin in it, an even number, and how many rows it has. A
+            row's dropout mask depends on its position in the whole batch.
+
+        Returns
+        -------
+        grads : Params
+            ∂loss/∂params, of the types of the parameters; a `Carried` field holds its next value.
+        sums : StepSums
+        """
+        x, y, weight = take_rows(data, rows, self._gathers)
+        key = Key(state.key, state.step) if share is None else Key(state.key, state.step, share=share)
+        prediction, residuals = self.model.forward(state.params, x, key=key)
+        value, kept = self.loss.forward(state.constants, prediction, y, weight)
+        dprediction = self.loss.backward(state.constants, kept)
+        _, grads = self.model.backward(state.params, residuals, dprediction, need_dx=False)
+        counts = row_counts(self._counting, state.constants, prediction, y, weight)
+        sums = update_metrics(self.metrics, state.totals, prediction, y, counts)
+        return grads, StepSums(value, row_weight(y, counts), sums)
+
+    def apply(self, state: State, grads: Params, sums: StepSums) -> State:
+        """The second half: the optimizer's update, and the totals. Gradients and sums are those of the whole batch."""
+        lr = state.lr_scale * learning_rate(self.optimizer.lr, *state.clock)
+        old, slopes = (tree.trained(state.params), tree.trained(grads)) if self.carries else (state.params, grads)
+        params, optimizer = self.optimizer.update(old, slopes, state.optimizer, lr, donate=True)
+        if self.carries:
             params = tree.merge(params, grads)
-        counts, before = _counts(loss, state.constants, prediction, y, weight), state.totals
-        books = (state.step, state.clock.step, before.loss, before.weight, before.bad_step, before.bad_lr)
-        now, clock, loss_sum, weight_sum, bad_step, bad_lr = update_totals(*books, value, _rows(y, counts), lr, is_sum)
-        sums = _measured(before, metrics, prediction, y, counts)
+        before = state.totals
+        counters = (state.step, state.clock.step, before.loss, before.weight, before.bad_step, before.bad_lr)
+        step, clock, loss, weight, bad_step, bad_lr = update_totals(*counters, sums.loss, sums.weight, lr, self._is_sum)
         return State(
             params=params,
-            optimizer=optimizer_state,
-            ema=state.ema if ema is None else _averaged(state.ema, params, ema, state.step),
+            optimizer=optimizer,
+            ema=state.ema if self.ema is None else averaged(state.ema, params, self.ema, state.step),
             constants=state.constants,
             key=state.key,
-            step=now,
+            step=step,
+            epoch=state.epoch,
             clock=Clock(clock, state.clock.steps_per_epoch),
             lr_scale=state.lr_scale,
-            totals=Totals(loss_sum, weight_sum, sums, lr, bad_step, bad_lr),
+            totals=Totals(loss, weight, sums.metrics, lr, bad_step, bad_lr),
         )
 
-    return step
+    def to_sum(self, grads: Params, sums: StepSums) -> tuple[Params, StepSums]:
+        """Gradients and loss of the *sum* over the rows: what can be added up over the parts of a batch."""
+        if self._is_sum:
+            return grads, sums
+        weight = float(sums.weight) if isinstance(sums.weight, int) else sums.weight
+        scaled = tree.map(lambda g: g * weight, tree.trained(grads))
+        return tree.merge(scaled, grads), sums._replace(loss=sums.loss * weight)
+
+    def from_sum(self, grads: Params, sums: StepSums) -> tuple[Params, StepSums]:
+        """Gradients and loss as the loss function gives them for the whole batch: undoes `to_sum`."""
+        if self._is_sum:
+            return grads, sums
+        weight = sums.weight
+        if isinstance(weight, int):
+            divisor: Any = float(weight)
+        else:
+            divisor = array_namespace(weight).where(weight > 0, weight, 1.0)
+        scaled = tree.map(lambda g: g / divisor, tree.trained(grads))
+        return tree.merge(scaled, grads), sums._replace(loss=sums.loss / divisor)
+
+    def _gradients_in_parts(self, state: State, data: Data, rows: Array) -> tuple[State, Params, StepSums]:
+        """`gradients` of the parts in turn, added; and the state with the last part's metrics and carried values."""
+        batch = rows.shape[0]
+        edges = part_edges(batch, self.accumulate)
+        if len(edges) == 2:
+            return state, *self.gradients(state, data, rows)
+        total: tuple[Params, StepSums] | None = None
+        for first, last in itertools.pairwise(edges):
+            part = self.to_sum(*self.gradients(state, data, rows[first:last], share=(first, batch)))
+            total = part if total is None else added(total, part)
+            state = state._replace(
+                params=tree.merge(tree.trained(state.params), part[0]),
+                totals=state.totals._replace(metrics=part[1].metrics),
+            )
+        assert total is not None
+        return state, *self.from_sum(*total)
 
 
-def evaluation_step(model: Layer, loss: Loss, metrics: Sequence[Metric]) -> EvaluationStep:
-    """The function (params, constants, totals, data, rows) -> totals, in inference: no key, nothing dropped."""
+def added(one: tuple[Params, StepSums], other: tuple[Params, StepSums]) -> tuple[Params, StepSums]:
+    """The gradients and sums of two parts together, both after `to_sum`; carried values and metrics are the other's."""
+    grads = tree.map(lambda a, b: a + b, tree.trained(one[0]), tree.trained(other[0]))
+    sums = StepSums(one[1].loss + other[1].loss, one[1].weight + other[1].weight, other[1].metrics)
+    return tree.merge(grads, other[0]), sums
 
-    is_sum, scales = _is_sum(loss), _begins_with_scale(model)
 
-    def step(params: Params, constants: Params, totals: Totals, data: Data, rows: Array) -> Totals:
-        x, y, weight = _batch(data, rows, scales)
-        prediction, _ = model.forward(params, x)
-        value, _ = loss.forward(constants, prediction, y, weight)
-        counts = _counts(loss, constants, prediction, y, weight)
-        rows = _rows(y, counts)
+def part_edges(batch: int, parts: int) -> list[int]:
+    """Where the parts of a batch begin, and its end; all begin on even rows, so there may be fewer parts than asked.
+
+    Examples
+    --------
+    >>> part_edges(10, 2), part_edges(3, 4)
+    ([0, 6, 10], [0, 2, 3])
+    """
+    size = max(2, -(-batch // parts))
+    return [*range(0, batch, size + size % 2), batch]
+
+
+@dataclass(frozen=True)
+class EvaluationStep:
+    """One step of evaluation, totals ← step(params, constants, totals, data, rows), in inference: nothing is dropped.
+
+    Parameters
+    ----------
+    model, loss, metrics, reduction
+        As for `TrainingStep`.
+    """
+
+    model: Layer
+    loss: Loss
+    metrics: Sequence[Metric] = ()
+    reduction: str | None = None
+    _is_sum: bool = field(init=False, repr=False, compare=False)
+    _gathers: bool = field(init=False, repr=False, compare=False)
+    _counting: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        _derive(self)
+
+    def __call__(self, params: Params, constants: Params, totals: Totals, data: Data, rows: Array) -> Totals:
+        x, y, sample_weight = take_rows(data, rows, self._gathers)
+        prediction, _ = self.model.forward(params, x)
+        value, _ = self.loss.forward(constants, prediction, y, sample_weight)
+        counts = row_counts(self._counting, constants, prediction, y, sample_weight)
+        weight = row_weight(y, counts)
         return totals._replace(
-            loss=totals.loss + (value if is_sum else value * rows),
-            weight=totals.weight + rows,
-            metrics=_measured(totals, metrics, prediction, y, counts),
+            loss=totals.loss + (value if self._is_sum else value * weight),
+            weight=totals.weight + weight,
+            metrics=update_metrics(self.metrics, totals, prediction, y, counts),
         )
 
-    return step
+
+def _derive(step: Any) -> None:
+    """Fill in what follows from the fields of a step."""
+    object.__setattr__(step, "_is_sum", (step.reduction or traits.reduction(step.loss)) == "sum")
+    object.__setattr__(step, "_gathers", traits.gathers_rows(step.model))
+    object.__setattr__(step, "_counting", traits.counting(step.loss))
 
 
-def _begins_with_scale(model: Layer) -> bool:
-    return isinstance(model, Sequential) and isinstance(model.layers[0], Scale)
-
-
-def _batch(data: Data, rows: Array, scales: bool) -> tuple[Any, Array, Array | None]:
-    """(x, y, weights) of these rows; for a model that scales x first, x is yet to be taken."""
-    take, weight = array_namespace(rows).take, data.sample_weight
-    x = Gathered(data.x, rows) if scales else take(data.x, rows, axis=0)
-    return x, take(data.y, rows, axis=0), None if weight is None else take(weight, rows, axis=0)
-
-
-@dispatched
-def update_totals(
-    step: Array,
-    clock: Array,
-    loss: Array,
-    weight: Array,
-    bad_step: Array,
-    bad_lr: Array,
-    value: Array,
-    rows: int | Array,
-    lr: Array,
-    is_sum: bool,
-) -> tuple[Array, ...]:
-    """The first six after a step whose loss was `value`, over so many rows.
-
-    Remembers the first step whose loss is not finite, without asking the device which it is.
-    """
-    xp = array_namespace(step)
-    first = (bad_step == 0) & ~xp.isfinite(value)  # shape (1,)
-    return (
-        step + 1,
-        clock + 1,
-        loss + (value if is_sum else value * rows),
-        weight + rows,
-        xp.where(first, step + 1, bad_step),
-        xp.where(first[0], lr, bad_lr),
-    )
-
-
-def _rows(y: Array, counts: Counts) -> int | Array:
-    """How many rows a batch counts for."""
-    return y.shape[0] if counts.share is None else array_namespace(counts.share).sum(counts.share)
-
-
-def _measured(
-    totals: Totals, metrics: Sequence[Metric], prediction: Array, y: Array, counts: Counts
-) -> tuple[Any, ...]:
-    """One more batch in the metrics' sums."""
-    sums = zip(metrics, totals.metrics, strict=True)
-    return tuple([metric.update(old, prediction, y, counts.u) for metric, old in sums])
-
-
-def _is_sum(loss: Loss) -> bool:
-    """Whether the loss is a sum over the rows already; a loss of one's own is taken for a mean."""
-    return isinstance(loss, (*CLASSIFICATION_LOSSES, *ELEMENTWISE_LOSSES)) and loss.reduction == "sum"
-
-
-def _counts(loss: Loss, constants: Params, prediction: Array, y: Array, weight: Array | None) -> Counts:
-    """How much each row counts; with a loss of one's own, its sample weight."""
-    if isinstance(loss, CLASSIFICATION_LOSSES):
-        return loss.counts(constants, prediction, y, weight)
-    return Counts(weight, weight)
-
-
-def _averaged(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
-    """The moving averages after a step; running statistics are averaged as well: those of the last weights do not
-    belong to the averaged ones. What is no float is what it is now.
-    """
-    old, new = tree.leaves(averages), tree.leaves(params)
-    floats = [array_namespace(p).isdtype(p.dtype, "real floating") for p in new]
-    pairs = [pair for pair, is_float in zip(zip(old, new, strict=True), floats, strict=True) if is_float]
-    if pairs:
-        followed = iter(ema_update(*map(list, zip(*pairs, strict=True)), decay, step))
-        new = [next(followed) if is_float else p for p, is_float in zip(new, floats, strict=True)]
-    return tree.rebuild(averages, new)
-
-
-@dispatched
-def ema_update(averages: list[Array], params: list[Array], decay: float, step: Array) -> list[Array]:
-    """e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten.
-
-    A kernel may overwrite the averages.
-    """
-    xp = array_namespace(step)
-
-    def one(e: Array, p: Array) -> Array:
-        early = 9 / (10 + xp.astype(step[0], p.dtype))  # 1 − (1 + t) / (10 + t): subtraction would lose digits
-        return e + xp.where(early > 1 - decay, early, 1 - decay) * (p - e)
-
-    return [one(e, p) for e, p in zip(averages, params, strict=True)]
-
-
-def result(totals: Tree, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """The mean loss and the metrics, from totals that are on the host."""
-    weight = float(totals.weight)
-    logs: dict[str, Any] = {"loss": float(totals.loss) / weight if weight else float("nan")}
-    for metric, sums in zip(metrics, totals.metrics, strict=True):
-        logs[metric.name] = metric.result(sums)
-    return logs
+deprecated.attach(__name__)

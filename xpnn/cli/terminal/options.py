@@ -13,6 +13,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from xpnn.cli.terminal.console import print_stderr
+from xpnn.devices.libraries import LIBRARIES
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import InputError
 from xpnn.experiments.options import options_of
@@ -21,7 +22,7 @@ from xpnn.experiments.settings import Settings
 Run = Annotated[Path, typer.Argument(help="A folder that train --output wrote.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute.")]
 Backend = Annotated[
-    str, typer.Option(metavar="auto|numpy|cupy|torch|jax|strict", help="The array library to compute with.")
+    str, typer.Option(metavar="|".join(("auto", *LIBRARIES)), help="The array library to compute with.")
 ]
 NoFallback = Annotated[bool, typer.Option("--no-fallback", help="Fail if the requested GPU cannot be used.")]
 DataDir = Annotated[str | None, typer.Option(help=options_of(Settings)["data_dir"].help)]

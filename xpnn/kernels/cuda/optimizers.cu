@@ -1,10 +1,8 @@
-/* One step for all leaves in one launch, in place. */
+/* One update of all leaves in one launch, in place. LEAVES is set by launch.py. */
 
-enum { LEAVES = 32 };
-
-/* Leaf j has the numbers from end[j − 1] to end[j]; those of the step are found by their number among all. */
+/* Leaf j has the elements end[j − 1] … end[j] − 1 of all elements. */
 typedef struct {
-    REAL *p[LEAVES], *u[LEAVES], *v[LEAVES]; /* parameters and what the optimizer keeps of each */
+    REAL *p[LEAVES], *u[LEAVES], *v[LEAVES]; /* parameters, and the optimizer's state */
     const REAL *g[LEAVES];
     size end[LEAVES];
 } leaves;
@@ -29,7 +27,7 @@ KERNEL sgd(GIVEN const leaves all, size n, const REAL *lr, REAL momentum, REAL w
     }
 }
 
-/* rest = 1 − beta, in which float32 would lose digits, as it would in 1 − beta^count without the logarithm. */
+/* rest = 1 − beta: computed in float32 it would lose digits, as would 1 − beta^count without the logarithm. */
 KERNEL adam(GIVEN const leaves all, size n, const REAL *lr, const REAL *count, REAL beta1, REAL rest1, REAL log_beta1,
             REAL beta2, REAL rest2, REAL log_beta2, REAL eps, REAL weight_decay, int decoupled) {
     REAL correction1 = -expm1(*count * log_beta1), correction2 = -expm1(*count * log_beta2);
@@ -47,7 +45,7 @@ KERNEL adam(GIVEN const leaves all, size n, const REAL *lr, const REAL *count, R
 }
 
 /* p += max(rest, 9 / (10 + step)) · (g − p): moving averages p of the parameters g. */
-KERNEL follow(GIVEN const leaves all, size n, const word *step, REAL rest) {
+KERNEL ema_update(GIVEN const leaves all, size n, const word *step, REAL rest) {
     REAL early = 9 / (10 + (REAL)*step), share = early > rest ? early : rest;
     EACH(i, n) {
         int j = leaf_of(&all, i);
@@ -56,10 +54,10 @@ KERNEL follow(GIVEN const leaves all, size n, const word *step, REAL rest) {
     }
 }
 
-/* A norm over all leaves, in so many parts that threads read side by side: part k has the numbers k, k + count, …
-   The largest magnitude is divided out first, as `l2_norm` of xpnn/optim/clipping.py does. */
+/* The norm over all leaves, in `count` parts, so that neighbouring threads read neighbouring elements: part k has the
+   elements k, k + count, … They are divided by the largest magnitude first, as in `l2_norm` of xpnn/optim/clipping.py. */
 
-FUNCTION REAL larger(REAL a, REAL b) { return b > a ? b : a; } /* NaN is left to the sum of squares */
+FUNCTION REAL larger(REAL a, REAL b) { return b > a ? b : a; } /* NaN appears in the sum of squares */
 
 FUNCTION REAL unit_of(const REAL *largest, size many) {
     REAL unit = 0;
@@ -77,7 +75,7 @@ KERNEL largest(GIVEN const leaves all, size n, REAL *parts, size count) {
     }
 }
 
-/* y[k] = the largest of the k-th `chunk` of n numbers. */
+/* y[k] = the largest of the k-th `chunk` of n elements. */
 KERNEL largest_of(const REAL *x, REAL *y, size n, size chunk) {
     EACH(k, (n + chunk - 1) / chunk) {
         y[k] = 0;
@@ -97,7 +95,7 @@ KERNEL squares(GIVEN const leaves all, size n, const REAL *largest, size many, R
     }
 }
 
-KERNEL shorten(GIVEN const leaves all, size n, const REAL *largest, size many, const REAL *total, REAL max_norm) {
+KERNEL clip(GIVEN const leaves all, size n, const REAL *largest, size many, const REAL *total, REAL max_norm) {
     REAL wanted = max_norm / (unit_of(largest, many) * sqrt(*total) + (REAL)1e-6), factor = wanted > 1 ? 1 : wanted;
     EACH(i, n) {
         int j = leaf_of(&all, i);
@@ -105,7 +103,7 @@ KERNEL shorten(GIVEN const leaves all, size n, const REAL *largest, size many, c
     }
 }
 
-/* Words from g to p, for leaves of any kind: the ends count words of 4 bytes. */
+/* Copies g to p, for leaves of any dtype: `end` counts words of 4 bytes. */
 KERNEL overwrite(GIVEN const leaves all, size n) {
     EACH(i, n) {
         int j = leaf_of(&all, i);

@@ -1,12 +1,12 @@
-/* One body for two compilers: NVRTC makes a kernel of it, a C compiler a loop over all of the kernel's threads.
+/* One source for two compilers: NVRTC makes kernels of it, a C compiler loops over all threads of a kernel.
 
-   So a kernel is a loop EACH(i, n) whose turns do not depend on each other, and has no shared memory. REAL is float or
-   double, by -DREAL=…; numbers that change from step to step are pointers, because a captured graph keeps values. */
+   A kernel is a loop EACH(i, n) with independent iterations, without shared memory. REAL is float or double, set by
+   -DREAL=…. Values that change from step to step are pointers, because a captured graph keeps scalar arguments. */
 
 #ifdef __CUDACC_RTC__
 #define KERNEL extern "C" __global__ void
 #define FUNCTION static __device__ __forceinline__
-#define GIVEN __grid_constant__ /* a struct by value: read where it came, not copied by every thread */
+#define GIVEN __grid_constant__ /* a struct by value that threads read in place instead of copying it */
 #define EACH(i, n)                                                                                                     \
     for (size i = blockIdx.x * (size)blockDim.x + threadIdx.x; i < (n); i += (size)gridDim.x * blockDim.x)
 #else

@@ -1,20 +1,20 @@
-/* What a step keeps account of, in few launches. */
+/* Sums and counters of a training step, in few launches. */
 
-/* What `booked` of xpnn/training/step.py gives: words = (step, bad_step), numbers = (clock, loss, weight, bad_lr). */
+/* `update_totals` of xpnn/training/step.py: words = (step, bad_step), values = (clock, loss, weight, bad_lr). */
 KERNEL totals(const word *step, const REAL *clock, const REAL *loss, const REAL *weight, const word *bad_step,
-             const REAL *bad_lr, const REAL *value, const REAL *lr, REAL rows, int is_sum, word *words, REAL *numbers) {
+             const REAL *bad_lr, const REAL *value, const REAL *lr, REAL rows, int is_sum, word *words, REAL *values) {
     EACH(i, 1) {
-        int is_first = *bad_step == 0 && !(*value - *value == 0); /* infinity and NaN have no difference */
+        int is_first = *bad_step == 0 && !(*value - *value == 0); /* ∞ − ∞ and NaN − NaN are NaN */
         words[0] = *step + 1;
         words[1] = is_first ? *step + 1 : *bad_step;
-        numbers[0] = *clock + 1;
-        numbers[1] = *loss + (is_sum ? *value : *value * rows);
-        numbers[2] = *weight + rows;
-        numbers[3] = is_first ? *lr : *bad_lr;
+        values[0] = *clock + 1;
+        values[1] = *loss + (is_sum ? *value : *value * rows);
+        values[2] = *weight + rows;
+        values[3] = is_first ? *lr : *bad_lr;
     }
 }
 
-/* parts[k] = how many of the k-th `chunk` rows of z have their largest number, or the first NaN, at their label. */
+/* parts[k] = how many of the k-th `chunk` rows of z have their largest element, or the first NaN, at their label. */
 KERNEL hits(const REAL *z, const int *target, REAL *parts, size rows, int classes, size chunk) {
     EACH(k, (rows + chunk - 1) / chunk) {
         int found = 0;

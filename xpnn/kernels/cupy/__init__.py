@@ -1,16 +1,12 @@
-"""Kernels for CuPy: the loops of `xpnn/kernels/cuda`, each a single launch; importing this registers them.
+"""Kernels for CuPy: the sources of `xpnn/kernels/cuda`, each a single launch.
 
-    launch.py      finds a kernel by its name and runs it
-    layers.py      dense blocks, and bytes as they are scaled
-    losses.py      cross-entropy
-    books.py       what a step keeps account of
-    random.py      random bits and masks
-    optimizers.py  updates of all parameters in one launch
-    products.py    matrix products, by cublasLt (lt.py)
+    launch.py       compiles the sources and launches a kernel by name
+    reductions.py   sums of columns
+    cublaslt.py     the binding of cublasLt, for matmul.py
 
-What is not covered here is left to the reference, operation by operation.
+Everything else is named as in the other libraries; see `xpnn.kernels`.
 """
 
-from xpnn.kernels.cupy import fused, losses, matmul, optimizers, random, totals
+from xpnn.kernels.cupy import fused, losses, matmul, optimizers, preprocessing, random, totals
 
-__all__ = ["fused", "losses", "matmul", "optimizers", "random", "totals"]
+__all__ = ["fused", "losses", "matmul", "optimizers", "preprocessing", "random", "totals"]

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import threading
 from typing import Any, NamedTuple
 
-from xpnn.devices.buffers import stream_ends
+from xpnn import config
+from xpnn.devices.libraries.cupy import stream_ends
 
 _WORKSPACE = 32 * 2**20  # bytes, as cuBLAS advises for Hopper
 _CANDIDATES = 8  # algorithms that are timed, with XPNN_TUNE=1
@@ -156,7 +156,7 @@ class Plan:
         x, w, y, _ = problem.alignments
         for attribute, bytes_ in zip(_MIN_ALIGNMENTS, (w, x, y, y), strict=True):
             _set(setter, preference, attribute, ctypes.c_uint32(bytes_))
-        wanted = _CANDIDATES if os.environ.get("XPNN_TUNE") == "1" else 1
+        wanted = _CANDIDATES if config.get("XPNN_TUNE") == "1" else 1
         results, count = (Result * wanted)(), ctypes.c_int(0)
         layouts = (self._w, self._x, self._y, self._y)
         rest = (preference, wanted, ctypes.byref(results), ctypes.byref(count))

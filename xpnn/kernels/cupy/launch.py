@@ -1,7 +1,7 @@
-"""Finds the kernels in the sources of `xpnn/kernels/cuda`, and runs them: one module a dtype, compiled when first used.
+"""Compiles the sources of `xpnn/kernels/cuda`, one module per dtype at its first use, and launches their kernels.
 
-The sources say what each kernel takes; `arguments` brings Python's values to those C types, for NVRTC's kernels on a
-GPU and, in the tests, for a C compiler's loops on the CPU.
+`arguments` converts Python values to the C types that the sources declare: for the kernels of NVRTC on a GPU, and in
+the tests for the loops of a C compiler on the CPU.
 """
 
 from __future__ import annotations
@@ -14,9 +14,27 @@ from typing import Any
 import numpy as np
 
 _FOLDER = Path(__file__).parents[1] / "cuda"
-_FILES = ("portable.h", "random.cu", "fused.cu", "cross_entropy.cu", "totals.cu", "optimizers.cu")
+_FILES = (
+    "portable.h",
+    "random.cu",
+    "fused.cu",
+    "losses.cu",
+    "matmul.cu",
+    "optimizers.cu",
+    "preprocessing.cu",
+    "reductions.cu",
+    "totals.cu",
+)
 _THREADS = 256  # a block
-LEAVES = 32  # as in optimizers.cu
+LEAVES = 32  # the most that a launch of optimizers.cu takes
+
+#: The activations of fused.cu. Their numbers there are generated from this table, by `source`.
+ACTIVATIONS = {
+    name: number
+    for number, name in enumerate(
+        ("IDENTITY", "RELU", "LEAKY_RELU", "ELU", "GELU", "GELU_TANH", "SILU", "SOFTPLUS", "SIGMOID", "TANH")
+    )
+}
 
 C_NAMES = {"float32": "float", "float64": "double"}
 _POINTED = {
@@ -33,13 +51,14 @@ LEAF_TABLE = np.dtype([(name, np.uint64, LEAVES) for name in ("p", "u", "v", "g"
 
 @functools.cache
 def source() -> str:
-    """All sources, in one."""
-    return "\n".join((_FOLDER / name).read_text() for name in _FILES)
+    """All sources in one, after the constants that Python and C share."""
+    constants = ", ".join(f"{name} = {number}" for name, number in {**ACTIVATIONS, "LEAVES": LEAVES}.items())
+    return "\n".join([f"enum {{ {constants} }};\n", *((_FOLDER / name).read_text() for name in _FILES)])
 
 
 @functools.cache
 def signatures() -> dict[str, tuple[str, ...]]:
-    """The C types that each kernel takes; one ending in * is an array."""
+    """The C types of each kernel's parameters; a type that ends in * is an array."""
     found = {}
     for name, parameters in re.findall(r"^KERNEL (\w+)\(([^)]*)\)", source(), re.MULTILINE):
         types = [
@@ -50,21 +69,21 @@ def signatures() -> dict[str, tuple[str, ...]]:
 
 
 def arguments(name: str, dtype: Any, values: tuple[Any, ...]) -> list[Any]:
-    """The values in the types that the kernel takes: arrays as they are, None as a null pointer.
+    """The values in the types of the kernel's parameters: arrays unchanged, None as a null pointer.
 
-    Raises TypeError for an array of another dtype, which a kernel would misread without a word.
+    Raises TypeError for an array of the wrong dtype, which a kernel would misread silently.
     """
-    brought: list[Any] = []
+    converted: list[Any] = []
     for kind, value in zip(signatures()[name], values, strict=True):
         if kind.endswith("*"):
             if value is not None and value.dtype not in _pointed(kind, dtype):
-                raise TypeError(f"{name}: an array of {value.dtype}, where {kind} of {np.dtype(dtype)} is taken")
-            brought.append(value)
-        elif kind == "leaves":  # CuPy hands over a NumPy array of one element by value
-            brought.append(value)
+                raise TypeError(f"{name}: got an array of {value.dtype}; expected {kind} of {np.dtype(dtype)}")
+            converted.append(value)
+        elif kind == "leaves":  # CuPy passes a NumPy array of one element by value
+            converted.append(value)
         else:
-            brought.append(_SCALARS.get(kind, np.dtype(dtype).type)(value))
-    return brought
+            converted.append(_SCALARS.get(kind, np.dtype(dtype).type)(value))
+    return converted
 
 
 def _pointed(kind: str, dtype: Any) -> tuple[Any, ...]:
@@ -73,7 +92,7 @@ def _pointed(kind: str, dtype: Any) -> tuple[Any, ...]:
 
 
 def launch(name: str, dtype: Any, threads: int, *values: Any) -> None:
-    """Run kernel `name` for REAL = dtype on the current device and stream, with about so many threads."""
+    """Launch kernel `name` for REAL = dtype on the current device and stream, with about this many threads."""
     blocks = min(-(-threads // _THREADS), 65_535)
     if blocks:
         _kernel(name, np.dtype(dtype).name)((blocks,), (_THREADS,), tuple(arguments(name, dtype, values)))

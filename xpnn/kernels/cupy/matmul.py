@@ -6,12 +6,12 @@ A factor that is rounded to bfloat16 is an array of its bits, as uint16; `factor
 from __future__ import annotations
 
 import functools
-import os
 import warnings
 from typing import Any
 
 import numpy as np
 
+from xpnn import config
 from xpnn.arrays.matmul import current_precision, matmul
 from xpnn.arrays.namespace import array_namespace
 from xpnn.devices.buffers import address_of
@@ -19,10 +19,10 @@ from xpnn.devices.driver import one_line
 from xpnn.devices.memory import is_out_of_memory
 from xpnn.kernels.cupy import cublaslt
 from xpnn.kernels.cupy.cublaslt import BIAS, BIAS_RELU, NOTHING, RELU, SUMS, Addresses, Problem
-from xpnn.kernels.cupy.launch import launch
+from xpnn.kernels.cupy.launch import ACTIVATIONS, launch
 
 _DTYPES = ("float32", "float64")
-NO_MASK = (None, None, 0, 0, None)  # for fused.cu
+NO_MASK = (None, None, 0, 0, None, 0, 0, 1.0)  # what fused.cu takes if nothing is dropped
 _ALIGNED = 256  # bytes: more than any algorithm asks for
 
 
@@ -62,7 +62,7 @@ def factor(x: Any, exact: bool = False) -> Any:
         return x
     flat = x if _order(x) == "C" else x.T
     words = array_namespace(x).empty(flat.shape, dtype="uint16")
-    launch("rounded", "float32", flat.size, flat.view("uint32"), words, flat.size)
+    launch("round_to_bf16", "float32", flat.size, flat.view("uint32"), words, flat.size)
     return words if flat is x else words.T
 
 
@@ -75,8 +75,8 @@ def affine(x: Any, w: Any, bias: Any = None, *, relu: bool = False, exact: bool 
     if y is not None:
         return y
     y = _multiplied(x, w, None, NOTHING, exact)
-    kind = 1 if relu else 0
-    launch("dense_forward", y.dtype, (y.size + 1) // 2, y, bias, y, None, y.size, y.shape[1], kind, 0, *NO_MASK, 0, 1.0)
+    rest = (y.size, y.shape[1], ACTIVATIONS["RELU" if relu else "IDENTITY"], 0, *NO_MASK)
+    launch("fused_forward", y.dtype, (y.size + 1) // 2, y, bias, y, None, *rest)
     return y
 
 
@@ -130,7 +130,7 @@ def _works(device: int, dtype: str, compute: int, epilogue: int) -> bool:
 
     Tried on whole numbers so small that no precision rounds them.
     """
-    if os.environ.get("XPNN_LT") == "0":
+    if config.get("XPNN_LT") == "0":
         return False
     try:
         return _tried(dtype, compute, epilogue)

@@ -9,13 +9,13 @@ import numpy as np
 
 from xpnn.arrays.namespace import array_namespace
 from xpnn.devices.buffers import address_of, overwrite
-from xpnn.kernels.cupy.fused import column_sums
 from xpnn.kernels.cupy.launch import C_NAMES, LEAF_TABLE, LEAVES, launch
-from xpnn.optim.adam import adam_step
-from xpnn.optim.clipping import shortened
-from xpnn.optim.sgd import sgd_step
+from xpnn.kernels.cupy.reductions import column_sums
+from xpnn.optim.adam import AdamSettings, adam_step
+from xpnn.optim.clipping import clip_by_global_norm
+from xpnn.optim.sgd import SGDSettings, sgd_step
 
-_PARTS, _PARTS_OF_PARTS = 4096, 64  # of a norm, each by a thread; and how many of those one thread goes through
+_PARTS, _PARTS_OF_PARTS = 4096, 64  # of a norm, each by one thread; and how many of them one thread goes through
 
 
 @sgd_step.kernel("cupy")
@@ -24,16 +24,14 @@ def _sgd_step(
     grads: list[Any],
     velocity: list[Any],
     lr: Any,
-    momentum: float,
-    weight_decay: float,
-    nesterov: bool,
+    settings: SGDSettings,
     *,
     donate: bool,
 ) -> Any:
     if not donate or not is_flat([lr], params, grads, velocity):
         return NotImplemented
     for table, n in tables(p=params, g=grads, u=velocity):
-        launch("sgd", params[0].dtype, n, table, n, lr, momentum, weight_decay, nesterov)
+        launch("sgd", params[0].dtype, n, table, n, lr, *settings)
     return params, velocity
 
 
@@ -46,25 +44,22 @@ def _adam_step(
     v_max: list[Any],
     lr: Any,
     count: Any,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
+    settings: AdamSettings,
     *,
     donate: bool,
 ) -> Any:
     if not donate or v_max or not is_flat([lr, count], params, grads, m, v):
         return NotImplemented
+    beta1, beta2, *rest = settings
     logs = [math.log(beta) if beta else -math.inf for beta in (beta1, beta2)]
-    settings = (beta1, 1 - beta1, logs[0], beta2, 1 - beta2, logs[1], eps, weight_decay, decoupled)
+    constants = (beta1, 1 - beta1, logs[0], beta2, 1 - beta2, logs[1], *rest)
     for table, n in tables(p=params, g=grads, u=m, v=v):
-        launch("adam", params[0].dtype, n, table, n, lr, count, *settings)
+        launch("adam", params[0].dtype, n, table, n, lr, count, *constants)
     return params, m, v, v_max
 
 
-@shortened.kernel("cupy")
-def _shortened(grads: list[Any], max_norm: float, *, donate: bool) -> Any:
+@clip_by_global_norm.kernel("cupy")
+def _clip_by_global_norm(grads: list[Any], max_norm: float, *, donate: bool) -> Any:
     """In place, in six launches for up to 32 leaves."""
     if not donate or not is_flat(grads):
         return NotImplemented
@@ -79,7 +74,7 @@ def _shortened(grads: list[Any], max_norm: float, *, donate: bool) -> Any:
         launch("squares", kind, _PARTS, table, n, unit, unit.size, part, _PARTS)
     total = column_sums(xp.reshape(sums, (-1, 1)))
     for table, n in groups:
-        launch("shorten", kind, n, table, n, unit, unit.size, total, max_norm)
+        launch("clip", kind, n, table, n, unit, unit.size, total, max_norm)
     return grads
 
 
@@ -100,7 +95,7 @@ def _is_words(x: Any) -> bool:
 
 
 def is_flat(*groups: list[Any]) -> bool:
-    """Whether all arrays are of one dtype that the kernels have, and lie in one piece."""
+    """Whether all arrays are contiguous and of one dtype that the kernels have."""
     kind = groups[0][0].dtype
     return kind.name in C_NAMES and all(
         leaf.dtype == kind and leaf.flags.c_contiguous for group in groups for leaf in group
@@ -108,7 +103,7 @@ def is_flat(*groups: list[Any]) -> bool:
 
 
 def tables(**groups: list[Any]) -> Any:
-    """(`leaves` of optimizers.cu, how many numbers) for every 32 leaves."""
+    """(`leaves` of optimizers.cu, number of elements) for every 32 leaves."""
     count = len(groups["p"])
     for first in range(0, count, LEAVES):
         table, end = np.zeros((), LEAF_TABLE), 0

@@ -1,4 +1,4 @@
-"""What a step keeps account of."""
+"""Sums and counters of a training step."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from xpnn.arrays.namespace import array_namespace
 from xpnn.kernels.cupy.launch import C_NAMES, launch
 from xpnn.kernels.cupy.optimizers import is_flat, tables
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
-from xpnn.training.step import ema_update, update_totals
+from xpnn.training.totals import ema_update, update_totals
 
-_LEAST, _CLASSES, _ROWS = 8, 256, 2**16  # rows that a thread goes through; and the most of both that are taken
+_LEAST, _CLASSES, _ROWS = 8, 256, 2**16  # the least rows of a thread, and the most classes and rows that are covered
 
 
 @update_totals.kernel("cupy")
-def _booked(
+def _update_totals(
     step: Any,
     clock: Any,
     loss: Any,
@@ -31,10 +31,10 @@ def _booked(
     if not isinstance(rows, int) or kind.name not in C_NAMES or any(x.dtype != kind for x in (value, lr)):
         return NotImplemented
     xp = array_namespace(step)
-    words, numbers = xp.empty(2, dtype=step.dtype), xp.empty(4, dtype=kind)
-    given = (step, clock, loss, weight, bad_step, bad_lr, value, lr, rows, is_sum)
-    launch("totals", kind, 1, *given, words, numbers)
-    return words[:1], numbers[0, ...], numbers[1, ...], numbers[2, ...], words[1:], numbers[3, ...]
+    words, values = xp.empty(2, dtype=step.dtype), xp.empty(4, dtype=kind)
+    arguments = (step, clock, loss, weight, bad_step, bad_lr, value, lr, rows, is_sum)
+    launch("totals", kind, 1, *arguments, words, values)
+    return words[:1], values[0, ...], values[1, ...], values[2, ...], words[1:], values[3, ...]
 
 
 @count_hits.kernel("cupy")
@@ -43,7 +43,7 @@ def _count_hits(prediction: Any, target: Any, sums: AccuracySums) -> Any:
     if classes > _CLASSES or rows > _ROWS or kind.name not in C_NAMES or sums.seen.dtype != kind:
         return NotImplemented
     xp = array_namespace(prediction)
-    chunk = max(_LEAST, math.isqrt(rows))  # for both launches alike: threads wait for their numbers
+    chunk = max(_LEAST, math.isqrt(rows))  # about the same number of iterations in both launches
     parts, new = xp.empty(-(-rows // chunk), dtype=kind), xp.empty(2, dtype=kind)
     labels = xp.ascontiguousarray(xp.astype(target, xp.int32, copy=False))
     launch("hits", kind, parts.size, xp.ascontiguousarray(prediction), labels, parts, rows, classes, chunk)
@@ -52,9 +52,9 @@ def _count_hits(prediction: Any, target: Any, sums: AccuracySums) -> Any:
 
 
 @ema_update.kernel("cupy")
-def _follow(averages: list[Any], params: list[Any], decay: float, step: Any) -> Any:
+def _ema_update(averages: list[Any], params: list[Any], decay: float, step: Any) -> Any:
     if not is_flat(averages, params):
         return NotImplemented
     for table, n in tables(p=averages, g=params):
-        launch("follow", averages[0].dtype, n, table, n, step, 1 - decay)
+        launch("ema_update", averages[0].dtype, n, table, n, step, 1 - decay)
     return averages

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import warnings
 from pathlib import Path
 from types import ModuleType
+
+from xpnn import config
 
 _WARM, _COLD = 0.1, 2.0  # seconds that must have been saved where the compiled loops lie on disk, and where they do not
 
@@ -28,7 +29,7 @@ def loops(seconds: float) -> ModuleType | None:
     global _saved
     if _loops is None and not _absent:
         _saved += seconds
-        if os.environ.get("XPNN_FAST") == "1" or (_saved > _WARM and _saved > (_WARM if _is_warm() else _COLD)):
+        if config.get("XPNN_FAST") == "1" or (_saved > _WARM and _saved > (_WARM if _is_warm() else _COLD)):
             load()
     return _loops
 
@@ -36,14 +37,14 @@ def loops(seconds: float) -> ModuleType | None:
 def load() -> None:
     """Load the loops now, where numba is installed and XPNN_FAST is not 0."""
     global _loops, _absent
-    if os.environ.get("XPNN_FAST") == "0":
+    if config.get("XPNN_FAST") == "0":
         _absent = True
         return
     try:
         _loops = importlib.import_module("xpnn.kernels.numpy.loops")
     except ImportError as error:
         _absent = True
-        if not isinstance(error, ModuleNotFoundError) or os.environ.get("XPNN_FAST") == "1":
+        if not isinstance(error, ModuleNotFoundError) or config.get("XPNN_FAST") == "1":
             warnings.warn(f"the compiled kernels are left out: {error}; pip install 'xpnn[fast]'", stacklevel=2)
 
 

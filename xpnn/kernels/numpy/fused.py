@@ -1,27 +1,33 @@
-"""Dense blocks, and bytes as they are scaled."""
+"""Linear → activation → Dropout."""
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnn.arrays import random
 from xpnn.arrays.random import Key
+from xpnn.kernels.common import block_of
 from xpnn.kernels.numpy.activations import ACTIVATIONS
 from xpnn.kernels.numpy.compiled import loops
 from xpnn.nn.fused import dense, parts_of
 from xpnn.nn.layers.activations import ReLU
 from xpnn.nn.layers.linear import LinearParams
-from xpnn.nn.layers.preprocessing import scaled
 
-# What a loop saves for each number, in seconds: medians on an AMD EPYC, 2026-11-21.
-_FORWARD, _BACKWARD, _BYTES = 0.4e-9, 0.25e-9, 0.1e-9
+# Seconds that a loop saves per element: medians on an AMD EPYC, 2026-11-21.
+_FORWARD, _BACKWARD = 0.4e-9, 0.25e-9
+
+_COVERED = frozenset({NoneType, ReLU, *ACTIVATIONS})
 
 
 class FusedResiduals(NamedTuple):
-    """x: what came in; y: what went out; inner: what the activation keeps (ReLU nothing: y > 0 tells where something
-    came through); keep: the dropout's mask (ReLU needs none, for the same reason); scale: its 1 / (1 − p), or 1.
+    """x, y: input and output of the block.
+
+    inner: what the activation keeps; None for ReLU, whose derivative is y > 0
+    keep:  the dropout mask; None for ReLU, for the same reason
+    scale: 1 / (1 − p) of Dropout, or 1
     """
 
     x: np.ndarray
@@ -31,11 +37,11 @@ class FusedResiduals(NamedTuple):
     scale: float
 
 
-def _dense_forward(x: np.ndarray, params: Any, layers: Any, key: Key | None, first: int) -> Any:
-    linear, activation, dropout = parts_of(layers)
-    is_relu = type(activation) is ReLU
-    if not is_relu and activation is not None and type(activation) not in ACTIVATIONS:
+def _forward(x: np.ndarray, params: Any, layers: Any, key: Key | None, first: int) -> Any:
+    block = block_of(x, params, layers, key, first, _COVERED)
+    if block is None:
         return NotImplemented
+    linear, activation, dropping = block
     bias = None
     if linear is None:
         if x.dtype.kind != "f":
@@ -43,14 +49,11 @@ def _dense_forward(x: np.ndarray, params: Any, layers: Any, key: Key | None, fir
         y = x.copy()
     else:
         weight, bias = params[0]
-        if x.ndim != 2 or x.shape[1] != linear.in_features or x.dtype != weight.dtype:
-            return NotImplemented
         y = x @ weight
     keep, scale = None, 1.0
-    if dropout is not None and key is not None and dropout.p:
-        keep = random.keep_mask(key.child(first + len(layers) - 1), dropout.p, y.shape)
-        scale = 1 / (1 - dropout.p)
-    if is_relu:
+    if dropping is not None:
+        keep, scale = random.keep_mask(dropping.key, dropping.p, y.shape), dropping.scale
+    if type(activation) is ReLU:
         _relu(y, bias, keep, scale)
         return y, FusedResiduals(x, y, None, None, scale)
     if bias is not None:
@@ -66,16 +69,16 @@ def _dense_forward(x: np.ndarray, params: Any, layers: Any, key: Key | None, fir
     return y, FusedResiduals(x, y, inner, keep, scale)
 
 
-def _dense_backward(dy: np.ndarray, kept: FusedResiduals, params: Any, layers: Any, need_dx: bool) -> Any:
-    """Through dropout and activation to dz, and then as Linear's."""
+def _backward(dy: np.ndarray, residuals: FusedResiduals, params: Any, layers: Any, need_dx: bool) -> Any:
+    """Through Dropout and the activation to dz, then through Linear."""
     linear, activation, _ = parts_of(layers)
     dbias = None
     if type(activation) is ReLU:
-        dz, dbias = _relu_backward(dy, kept)
+        dz, dbias = _relu_backward(dy, residuals)
     else:
-        dz = dy if kept.keep is None else _dropped(dy, kept.keep, kept.scale)
+        dz = dy if residuals.keep is None else _dropped(dy, residuals.keep, residuals.scale)
         if activation is not None:
-            dz = ACTIVATIONS[type(activation)][1](activation, kept.inner, dz)
+            dz = ACTIVATIONS[type(activation)][1](activation, residuals.inner, dz)
     if linear is None:
         return dz, ((),) * len(layers)
     weight, bias = params[0]
@@ -83,15 +86,15 @@ def _dense_backward(dy: np.ndarray, kept: FusedResiduals, params: Any, layers: A
         dbias = None
     elif dbias is None:
         dbias = np.add.reduce(dz, axis=0)
-    grads = LinearParams(kept.x.T @ dz, dbias)
+    grads = LinearParams(residuals.x.T @ dz, dbias)
     return (dz @ weight.T if need_dx else None), (grads, *((),) * (len(layers) - 1))
 
 
-dense.kernel("numpy", _dense_forward, _dense_backward, residuals=FusedResiduals)
+dense.kernel("numpy", _forward, _backward, residuals=FusedResiduals)
 
 
 def _relu(y: np.ndarray, bias: np.ndarray | None, keep: np.ndarray | None, scale: float) -> None:
-    """y ← max(y + bias, 0), where kept times `scale`, else 0."""
+    """y ← max(y + bias, 0), times `scale` where keep is True, else 0."""
     fast = loops(_FORWARD * y.size)
     if fast and y.ndim == 2 and y.flags.c_contiguous:
         bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
@@ -108,11 +111,11 @@ def _relu(y: np.ndarray, bias: np.ndarray | None, keep: np.ndarray | None, scale
         y *= scale
 
 
-def _relu_backward(dy: np.ndarray, kept: FusedResiduals) -> tuple[np.ndarray, np.ndarray | None]:
-    """dz = dy · scale where y > 0, else 0; and its sum over the batch, if that came by the way."""
-    y, scale = kept.y, kept.scale
+def _relu_backward(dy: np.ndarray, residuals: FusedResiduals) -> tuple[np.ndarray, np.ndarray | None]:
+    """dz = dy · scale where y > 0, else 0; and its sum over the batch, or None if the loop did not run."""
+    y, scale = residuals.y, residuals.scale
     fast = loops(_BACKWARD * y.size)
-    # NumPy adds the numbers of a single column in pairs
+    # NumPy adds the elements of a single column in pairs
     if fast and dy.dtype == y.dtype and dy.flags.c_contiguous and y.ndim == 2 and y.shape[1] > 1:
         dz, dbias = np.empty_like(y), np.empty(y.shape[1], y.dtype)
         fast.relu_backward(dy, y, y.dtype.type(scale), dz, dbias)
@@ -124,21 +127,7 @@ def _relu_backward(dy: np.ndarray, kept: FusedResiduals) -> tuple[np.ndarray, np
 
 
 def _dropped(x: np.ndarray, keep: np.ndarray, scale: float) -> np.ndarray:
-    """x · scale where kept, else 0."""
+    """x · scale where keep is True, else 0."""
     y = x * keep
     y *= scale
-    return y
-
-
-@scaled.kernel("numpy")
-def _scaled(x: np.ndarray, factor: Any) -> Any:
-    if x.dtype == factor.dtype:
-        return NotImplemented
-    y = np.empty(x.shape, factor.dtype)
-    fast = loops(_BYTES * x.size)
-    if fast and x.flags.c_contiguous and x.dtype == np.uint8:
-        fast.scaled(x.reshape(-1), factor[()], y.reshape(-1))
-    else:
-        np.copyto(y, x)
-        y *= factor
     return y

@@ -34,12 +34,12 @@ def _mix(x0: Any, x1: Any, r: Any) -> Any:
 
 
 @_loop
-def words(k0: Any, k1: Any, step: Any, y: Any) -> None:
-    """y[2i], y[2i + 1] = the two words of block i; y: uint32 (an even number,)."""
+def words(k0: Any, k1: Any, step: Any, start: Any, y: Any) -> None:
+    """y[2i], y[2i + 1] = the two words of block start + i; start: uint32, y: uint32 (an even number,)."""
     k2 = _U32(_U32(k0 ^ k1) ^ _PARITY)
-    first = _U32(step + k1)
+    start, first = _U32(start + k0), _U32(step + k1)
     for i in range(y.size // 2):
-        x0, x1 = _U32(_U32(i) + k0), first
+        x0, x1 = _U32(_U32(i) + start), first
         x0, x1 = _mix(x0, x1, _A0)
         x0, x1 = _mix(x0, x1, _A1)
         x0, x1 = _mix(x0, x1, _A2)

@@ -1,4 +1,4 @@
-"""Cross-entropy, for labels that all count alike."""
+"""Cross-entropy of integer labels that all count alike."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnn.kernels.common import is_plain
 from xpnn.kernels.numpy.compiled import loops
 from xpnn.nn.losses.cross_entropy import cross_entropy
 
-_SAVED = 5e-6  # seconds that a loop saves for a batch: mostly the calls themselves; AMD EPYC, 2026-11-21
+_SAVED = 5e-6  # seconds that a loop saves per batch, mostly calls: AMD EPYC, 2026-11-21
 
 
-class CrossEntropyKept(NamedTuple):
-    """e: exp(logits − their largest), (batch, classes); total: Σ_c e, (batch,); target: (batch,) labels."""
+class CrossEntropyResiduals(NamedTuple):
+    """e: exp(logits − the largest of their row), (batch, classes); total: Σ_c e, (batch,); target: (batch,) labels."""
 
     e: np.ndarray
     total: np.ndarray
     target: np.ndarray
 
 
-def _cross_entropy_forward(z: np.ndarray, loss: Any, constants: Any, target: np.ndarray, weight: Any) -> Any:
-    """The mean over rows of log Σ_c exp z_c − z_label; integer labels that all count alike."""
-    plain = target.ndim == 1 and weight is None and not (constants and constants[0] is not None)
-    if not plain or loss.label_smoothing or loss.ignore_index is not None or loss.reduction != "mean":
+def _forward(z: np.ndarray, loss: Any, constants: Any, target: np.ndarray, sample_weight: Any) -> Any:
+    """The mean over rows of log Σ_c exp z_c − z_label."""
+    if not is_plain(z, loss, constants, target, sample_weight):
         return NotImplemented
-    if z.ndim != 2 or target.dtype.kind not in "iu" or target.shape[0] != z.shape[0]:
+    if loss.reduction != "mean" or target.dtype.kind not in "iu":
         return NotImplemented
     fast = loops(_SAVED)
     if fast and z.flags.c_contiguous and target.flags.c_contiguous:
@@ -41,12 +41,12 @@ def _cross_entropy_forward(z: np.ndarray, loss: Any, constants: Any, target: np.
     e = np.exp(y, out=y)  # cannot overflow
     total = np.add.reduce(e, axis=1)
     value = np.add.reduce(np.log(total) - own) / z.dtype.type(z.shape[0])
-    return value, CrossEntropyKept(e, total, target)
+    return value, CrossEntropyResiduals(e, total, target)
 
 
-def _cross_entropy_backward(constants: Any, kept: CrossEntropyKept) -> Any:
+def _backward(constants: Any, residuals: CrossEntropyResiduals) -> Any:
     """(softmax − one-hot) / batch."""
-    e, total, target = kept
+    e, total, target = residuals
     batch = e.dtype.type(e.shape[0])
     fast = loops(_SAVED)
     if fast and target.flags.c_contiguous:
@@ -59,7 +59,7 @@ def _cross_entropy_backward(constants: Any, kept: CrossEntropyKept) -> Any:
     return d
 
 
-cross_entropy.kernel("numpy", _cross_entropy_forward, _cross_entropy_backward, residuals=CrossEntropyKept)
+cross_entropy.kernel("numpy", _forward, _backward, residuals=CrossEntropyResiduals)
 
 
 @lru_cache(maxsize=8)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from xpnn.kernels.numpy.compiled import loops
-from xpnn.optim.adam import adam_step, one_minus_power
-from xpnn.optim.adaptive import adagrad_step, rmsprop_step
-from xpnn.optim.lion import lion_step
-from xpnn.optim.nadam import nadam_step
-from xpnn.optim.sgd import sgd_step
+from xpnn.optim.adam import AdamSettings, adam_step, one_minus_power
+from xpnn.optim.adaptive import AdagradSettings, RMSpropSettings, adagrad_step, rmsprop_step
+from xpnn.optim.lion import LionSettings, lion_step
+from xpnn.optim.nadam import NAdamFactors, nadam_step
+from xpnn.optim.sgd import SGDSettings, sgd_step
 
 _PIECE = 30_000  # numbers: what an update reads and writes of a piece, in float32, fits into the second cache
 
@@ -26,23 +26,22 @@ def _sgd_step(
     grads: list[np.ndarray],
     velocity: list[np.ndarray],
     lr: Any,
-    momentum: float,
-    weight_decay: float,
-    nesterov: bool,
+    settings: SGDSettings,
     *,
     donate: bool,
 ) -> Any:
+    momentum, weight_decay, nesterov = settings
     if not donate or not _in_place(params, velocity):
         return NotImplemented
     fast = _loops_for(_SGD, params, grads, velocity)
     if fast:
         kind = params[0].dtype.type
-        settings = (kind(lr), kind(weight_decay))
+        rate, decay = kind(lr), kind(weight_decay)
         for p, g, *v in _flat(params, grads, velocity):
             if v:
-                fast.sgd_momentum(p, g, v[0], *settings, kind(momentum), nesterov)
+                fast.sgd_momentum(p, g, v[0], rate, decay, kind(momentum), nesterov)
             else:
-                fast.sgd(p, g, *settings)
+                fast.sgd(p, g, rate, decay)
         return params, velocity
     for p, g, *v in _pieces(params, grads, velocity):
         step = g + weight_decay * p if weight_decay else g
@@ -63,14 +62,11 @@ def _adam_step(
     v_max: list[np.ndarray],
     lr: Any,
     count: Any,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
+    settings: AdamSettings,
     *,
     donate: bool,
 ) -> Any:
+    beta1, beta2, eps, weight_decay, decoupled = settings
     if not donate or v_max or not _in_place(params, m, v):
         return NotImplemented
     correction2 = one_minus_power(beta2, count)
@@ -79,9 +75,9 @@ def _adam_step(
     if fast:
         kind = params[0].dtype
         numbers = (rate, correction2, beta1, beta2, 1 - beta1, 1 - beta2, eps, shrink, 0 if decoupled else weight_decay)
-        settings = np.array(numbers, kind)
+        constants = np.array(numbers, kind)
         for leaves in _flat(params, grads, m, v):
-            fast.adam(*leaves, settings)
+            fast.adam(*leaves, constants)
         return params, m, v, v_max
     for p, g, m_, v_ in _pieces(params, grads, m, v):
         if weight_decay and decoupled:
@@ -111,13 +107,11 @@ def _rmsprop_step(
     v: list[np.ndarray],
     velocity: list[np.ndarray],
     lr: Any,
-    alpha: float,
-    eps: float,
-    weight_decay: float,
-    momentum: float,
+    settings: RMSpropSettings,
     *,
     donate: bool,
 ) -> Any:
+    alpha, eps, weight_decay, momentum = settings
     numbers = (lr, alpha, 1 - alpha, eps, weight_decay, momentum)
     loop = "rmsprop_momentum" if velocity else "rmsprop"
     return _looped(loop, (params, grads, v, velocity), numbers, donate)
@@ -129,12 +123,11 @@ def _adagrad_step(
     grads: list[np.ndarray],
     total: list[np.ndarray],
     lr: Any,
-    eps: float,
-    weight_decay: float,
+    settings: AdagradSettings,
     *,
     donate: bool,
 ) -> Any:
-    return _looped("adagrad", (params, grads, total), (lr, eps, weight_decay), donate)
+    return _looped("adagrad", (params, grads, total), (lr, *settings), donate)
 
 
 @nadam_step.kernel("numpy")
@@ -144,19 +137,14 @@ def _nadam_step(
     m: list[np.ndarray],
     v: list[np.ndarray],
     lr: Any,
-    of_m: Any,
-    of_grad: Any,
-    correction2: Any,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
+    factors: NAdamFactors,
+    settings: AdamSettings,
     *,
     donate: bool,
 ) -> Any:
+    beta1, beta2, eps, weight_decay, decoupled = settings
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-    numbers = (lr, of_m, of_grad, correction2, beta1, 1 - beta1, beta2, 1 - beta2, eps, shrink, decay)
+    numbers = (lr, *factors, beta1, 1 - beta1, beta2, 1 - beta2, eps, shrink, decay)
     return _looped("nadam", (params, grads, m, v), numbers, donate)
 
 
@@ -166,12 +154,11 @@ def _lion_step(
     grads: list[np.ndarray],
     m: list[np.ndarray],
     lr: Any,
-    beta1: float,
-    beta2: float,
-    weight_decay: float,
+    settings: LionSettings,
     *,
     donate: bool,
 ) -> Any:
+    beta1, beta2, weight_decay = settings
     numbers = (lr, 1 - lr * weight_decay, beta1, 1 - beta1, beta2, 1 - beta2)
     return _looped("lion", (params, grads, m), numbers, donate)
 

@@ -1,4 +1,4 @@
-"""Random bits, and dropout's masks."""
+"""Random bits and dropout masks."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ import numpy as np
 from xpnn.arrays import random
 from xpnn.kernels.numpy.compiled import loops
 
-_SAVED = 8e-9  # seconds that the loop saves for each word: median on an AMD EPYC, 2026-11-21
-_PIECE = 7_500  # blocks: what the rounds read and write fits into the second cache
+_SAVED = 8e-9  # seconds that the loop saves per word: median on an AMD EPYC, 2026-11-21
+_PIECE = 7_500  # blocks; what the rounds read and write fits into the L2 cache
 
 
 @random.words.kernel("numpy")
-def _words(k0: np.ndarray, k1: np.ndarray, step: np.ndarray, n: int) -> np.ndarray:
-    """`random.words` piece by piece, in place."""
-    words = np.empty((n + 1) // 2 * 2, dtype=np.uint32)
+def _words(k0: np.ndarray, k1: np.ndarray, step: np.ndarray, n: int, first: int = 0) -> np.ndarray:
+    """As `random.words`, piece by piece and in place."""
+    start, skipped = np.uint32(first // 2 % 2**32), first % 2
+    words = np.empty((skipped + n + 1) // 2 * 2, dtype=np.uint32)
     fast = loops(_SAVED * n)
     if fast:
-        fast.words(k0[0], k1[0], step[0], words)
-        return words[:n]
+        fast.words(k0[0], k1[0], step[0], start, words)
+        return words[skipped : skipped + n]
     ks = (k0, k1, k0 ^ k1 ^ np.uint32(random.PARITY))
-    blocks = np.arange(words.size // 2, dtype=np.uint32)
+    blocks, offset = np.arange(words.size // 2, dtype=np.uint32), ks[0] + start
     shifted = np.empty(_PIECE, dtype=np.uint32)
-    for start in range(0, blocks.size, _PIECE):
-        x0 = blocks[start : start + _PIECE]
+    for begin in range(0, blocks.size, _PIECE):
+        x0 = blocks[begin : begin + _PIECE]
         x1 = np.full_like(x0, (step + ks[1])[0])
-        x0 += ks[0]
+        x0 += offset
         _rounds(x0, x1, ks, shifted[: x0.size])
-        stop = start + x0.size
-        words[2 * start : 2 * stop : 2] = x0
-        words[2 * start + 1 : 2 * stop : 2] = x1
-    return words[:n]
+        end = begin + x0.size
+        words[2 * begin : 2 * end : 2] = x0
+        words[2 * begin + 1 : 2 * end : 2] = x1
+    return words[skipped : skipped + n]
 
 
 def _rounds(x0: np.ndarray, x1: np.ndarray, ks: tuple[np.ndarray, ...], shifted: np.ndarray) -> None:
@@ -47,8 +48,10 @@ def _rounds(x0: np.ndarray, x1: np.ndarray, ks: tuple[np.ndarray, ...], shifted:
 
 
 @random.dropout_mask.kernel("numpy")
-def _kept(k0: np.ndarray, k1: np.ndarray, step: np.ndarray, n: int, threshold: int) -> np.ndarray:
+def _dropout_mask(
+    k0: np.ndarray, k1: np.ndarray, step: np.ndarray, n: int, threshold: int, first: int = 0
+) -> np.ndarray:
     """(bits >> 8) ≥ threshold is bits ≥ threshold · 2⁸."""
-    if threshold >= 2**24:  # nothing is kept
+    if threshold >= 2**24:  # everything is dropped
         return NotImplemented
-    return random.words(k0, k1, step, n) >= np.uint32(threshold << 8)
+    return random.words(k0, k1, step, n, first) >= np.uint32(threshold << 8)

@@ -1,4 +1,4 @@
-"""What a step keeps account of: on the host a number can be looked at."""
+"""Sums and counters of a training step, with Python's control flow: on the host, reading a value costs nothing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
-from xpnn.training.step import update_totals
+from xpnn.training.totals import update_totals
 
 
 @update_totals.kernel("numpy")
-def _booked(
+def _update_totals(
     step: np.ndarray,
     clock: Any,
     loss: Any,

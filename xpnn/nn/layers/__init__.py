@@ -1,1 +1,38 @@
-"""The layers: each formula with its forward and its hand-derived backward."""
+"""Layers. Each class documents its formula and has `forward` next to the hand-derived `backward`."""
+
+from xpnn.nn.layers.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from xpnn.nn.layers.augmentation import RandomDistortion
+from xpnn.nn.layers.containers import MLP, Residual, Sequential
+from xpnn.nn.layers.dropout import Dropout
+from xpnn.nn.layers.embedding import Embedding
+from xpnn.nn.layers.linear import Linear
+from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
+from xpnn.nn.layers.preprocessing import Flatten, Scale, Standardize
+from xpnn.nn.layers.softmax import LogSoftmax, Softmax
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "MLP",
+    "BatchNorm1d",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "Identity",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "RMSNorm",
+    "RandomDistortion",
+    "ReLU",
+    "Residual",
+    "Scale",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Standardize",
+    "Tanh",
+]

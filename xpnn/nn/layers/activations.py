@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.arrays.random import Key
@@ -16,6 +16,9 @@ from xpnn.validation import as_float, one_of
 @dataclass(frozen=True)
 class ReLU:
     """y = max(x, 0); its derivative at 0 is taken as 0."""
+
+    accepts_integers: ClassVar[bool] = False
+    fused_role: ClassVar[str] = "activation"
 
     def init(self, key: Key) -> tuple[()]:
         return ()
@@ -35,6 +38,10 @@ class ReLU:
 class Sigmoid:
     """y = σ(x) = 1 / (1 + e⁻ˣ)."""
 
+    accepts_integers: ClassVar[bool] = False
+    fused_role: ClassVar[str] = "activation"
+    preferred_init: ClassVar[str] = "glorot_uniform"
+
     def init(self, key: Key) -> tuple[()]:
         return ()
 
@@ -50,6 +57,10 @@ class Sigmoid:
 @dataclass(frozen=True)
 class Tanh:
     """y = tanh x."""
+
+    accepts_integers: ClassVar[bool] = False
+    fused_role: ClassVar[str] = "activation"
+    preferred_init: ClassVar[str] = "glorot_uniform"
 
     def init(self, key: Key) -> tuple[()]:
         return ()
@@ -67,6 +78,9 @@ class Tanh:
 class Identity:
     """y = x: a place-holder, as torch.nn.Identity."""
 
+    accepts_integers: ClassVar[bool | None] = None
+    fused_role: ClassVar[str] = "activation"
+
     def init(self, key: Key) -> tuple[()]:
         return ()
 
@@ -83,6 +97,9 @@ class Identity:
 @dataclass(frozen=True)
 class LeakyReLU:
     """y = x for x ≥ 0, negative_slope · x below. Source: Maas et al. 2013."""
+
+    accepts_integers: ClassVar[bool] = False
+    fused_role: ClassVar[str] = "activation"
 
     negative_slope: float = 0.01
 
@@ -105,6 +122,9 @@ class LeakyReLU:
 @dataclass(frozen=True)
 class ELU:
     """y = x for x > 0, alpha · (eˣ − 1) elsewhere. Source: Clevert et al. 2016."""
+
+    accepts_integers: ClassVar[bool] = False
+    fused_role: ClassVar[str] = "activation"
 
     alpha: float = 1.0
 
@@ -129,6 +149,9 @@ class ELU:
 class SiLU:
     """y = x · σ(x), with σ the sigmoid; also called swish. Source: Elfwing et al. 2017."""
 
+    accepts_integers: ClassVar[bool] = False
+    fused_role: ClassVar[str] = "activation"
+
     def init(self, key: Key) -> tuple[()]:
         return ()
 
@@ -151,6 +174,9 @@ class Softplus:
     Exact everywhere, where torch.nn.Softplus goes over to y = x above beta · x = 20 (a difference below 3e-9 / beta).
     Source: Dugas et al. 2001.
     """
+
+    accepts_integers: ClassVar[bool] = False
+    fused_role: ClassVar[str] = "activation"
 
     beta: float = 1.0
 
@@ -179,6 +205,9 @@ class GELU:
     approximate: "none", or "tanh" for y = ½ x (1 + tanh(√(2/π) · (x + 0.044715 x³))), off by at most 5e-4
     Raises InputError for another approximation. Source: Hendrycks and Gimpel 2016.
     """
+
+    accepts_integers: ClassVar[bool] = False
+    fused_role: ClassVar[str] = "activation"
 
     approximate: str = "none"
 

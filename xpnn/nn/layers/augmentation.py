@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from xpnn.arrays import random
 from xpnn.arrays.matmul import matmul
@@ -42,6 +42,8 @@ class RandomDistortion:
     is a pair, and rounded to pixels); d is that of its ElasticTransform with twice the alpha, but that noise outside
     the image is 0. Raises InputError for other shapes and for integers. Source: Simard, Steinkraus and Platt 2003.
     """
+
+    accepts_integers: ClassVar[bool] = False
 
     degrees: float = 0.0
     translate: float = 0.0
@@ -107,7 +109,8 @@ class RandomDistortion:
         """The sources of an affine map for each image, both (batch, height, width)."""
         batch, height, width = x.shape
         # 24 bits of a word become k · 2⁻²³ − 1, exact in every dtype.
-        words = random.bits(key, (5, batch, 1, 1))
+        first, whole = key.share or (0, batch)  # the rows are on the second axis: those of the whole batch are drawn
+        words = random.bits(key, (5, whole, 1, 1), per_row=False)[:, first : first + batch, ...]
         angle, magnify, slant, right, down = (
             xp.astype((words[i, ...] >> 8) & 0xFFFFFF, x.dtype) * 2.0**-23 - 1 for i in range(5)
         )

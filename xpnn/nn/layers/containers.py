@@ -5,15 +5,16 @@ from __future__ import annotations
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.random import Key
 from xpnn.errors import InputError
+from xpnn.nn import traits
 from xpnn.nn.fused import dense, dense_length
 from xpnn.nn.initializers import Initializer
-from xpnn.nn.layers.activations import ACTIVATIONS, Sigmoid, Tanh
+from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.dropout import Dropout
 from xpnn.nn.layers.linear import Linear
 from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
@@ -39,6 +40,26 @@ class Sequential:
                 raise InputError(f"Sequential: {layer.__name__} is a class; write {layer.__name__}(…)")
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "blocks", _blocks(layers))
+
+    @property
+    def accepts_integers(self) -> bool | None:
+        """What the first layer states that does not just pass its input on; None if all do."""
+        return None if self._reader is None else traits.accepts_integers(self._reader)
+
+    @property
+    def gathers_rows(self) -> bool:
+        """What the first layer states."""
+        return bool(self.layers) and traits.gathers_rows(self.layers[0])
+
+    def check_input(self, name: str, x: Array) -> None:
+        """Raise InputError if the first layer that reads the values of x cannot."""
+        if self._reader is not None:
+            traits.check_input(self._reader, name, x)
+
+    @property
+    def _reader(self) -> Layer | None:
+        """The first layer that does something with the values."""
+        return next((layer for layer in self.layers if traits.accepts_integers(layer) is not None), None)
 
     def init(self, key: Key) -> tuple[Params, ...]:
         return tuple(layer.init(key.child(i)) for i, layer in enumerate(self.layers))
@@ -98,6 +119,8 @@ class Residual:
     Raises InputError where the shapes differ. Source: He et al. 2016.
     """
 
+    accepts_integers: ClassVar[bool] = False
+
     block: Layer
 
     def init(self, key: Key) -> Params:
@@ -147,7 +170,7 @@ def MLP(
     output_activation: the same for the last layer; by default none, and its outputs are logits
     norm:        "batch", "layer" or "rms" before each activation, or None
     dropout:     probability of dropping after each hidden layer; one for all, or one each
-    bias:        whether the Linear layers have one
+    bias:        whether the Linear layers have one; a layer before "batch" never has, as the norm would cancel it
     weight_init: an initializer for all layers; by default Glorot uniform for the last layer and
                  for those that sigmoid or tanh follows, He normal elsewhere
     bias_init:   an initializer for all biases
@@ -165,9 +188,10 @@ def MLP(
     layers: list[Layer] = []
     size = in_features
     for width, follows, rate in zip(hidden_sizes, activations, rates, strict=True):
-        init = "glorot_uniform" if isinstance(follows, (Sigmoid, Tanh)) else "he_normal"
-        layers.append(Linear(size, width, bias, init if weight_init is None else weight_init, bias_init))
-        layers += [follows] if norm is None else [NORMS[norm](width), follows]
+        normalization: list[Layer] = [] if norm is None else [NORMS[norm](width)]
+        init = traits.preferred_init(follows) if weight_init is None else weight_init
+        layers.append(Linear(size, width, bias and not any(map(traits.cancels_bias, normalization)), init, bias_init))
+        layers += [*normalization, follows]
         if rate:
             layers.append(Dropout(rate))
         size = width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xpnn.arrays import random
 from xpnn.arrays.namespace import Array, array_namespace
@@ -18,6 +19,9 @@ class Dropout:
     p: probability of dropping, 0 ≤ p < 1, rounded to a multiple of 2⁻²⁴. The mask depends on the key alone, so it is
     the same on every library. Source: Srivastava et al. 2014.
     """
+
+    accepts_integers: ClassVar[bool] = False
+    fused_role: ClassVar[str] = "dropout"
 
     p: float = 0.5
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
+
+import numpy as np
 
 from xpnn.arrays import random
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.matmul import matmul
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.random import Key
+from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
 from xpnn.validation import as_count
 
@@ -32,6 +35,8 @@ class Embedding:
     called alone, the layer leaves other values to the library, and not every one raises.
     Raises InputError for an x that is not of integers, or a padding_idx that is no row.
     """
+
+    accepts_integers: ClassVar[bool] = True
 
     num_embeddings: int
     embedding_dim: int
@@ -70,6 +75,23 @@ class Embedding:
             number = xp.arange(self.num_embeddings, dtype=rows.dtype, device=device_of(rows))
             dweight = xp.where(number[:, None] == self.padding_idx, 0.0, dweight)
         return None, EmbeddingParams(dweight)
+
+    def check_input(self, name: str, x: Array) -> None:
+        """Raise InputError unless x holds integers that the table has rows for; on the host, as for labels."""
+        what = f"Embedding({self.num_embeddings}, {self.embedding_dim})"
+        if not array_namespace(x).isdtype(x.dtype, "integral"):
+            raise InputError(
+                f"{name} has dtype {x.dtype}, but the model begins with {what}, which reads integers: "
+                f"convert it, as {name}.astype('int32')"
+            )
+        host, last = to_numpy(x), self.num_embeddings - 1
+        wrong = (host < 0) | (host > last)
+        if wrong.any():
+            first = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise InputError(
+                f"{name}[{', '.join(map(str, first))}] = {host[first]}, but {what} has the rows 0…{last} "
+                f"({int(wrong.sum())} of {wrong.size} values have none)"
+            )
 
     def _row(self, index: object) -> int:
         n = self.num_embeddings

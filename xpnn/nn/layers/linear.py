@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,9 @@ class Linear:
     Computed in the dtype of the weight: bytes and other numbers are converted.
     Raises InputError for an x of another shape.
     """
+
+    accepts_integers: ClassVar[bool] = True
+    fused_role: ClassVar[str] = "linear"
 
     in_features: int
     out_features: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class LayerNorm:
     x, y: (…, features); the variance is the mean square. As torch.nn.LayerNorm. Raises InputError for another width.
     Source: Ba et al. 2016.
     """
+
+    accepts_integers: ClassVar[bool] = False
 
     features: int
     eps: float = 1e-5
@@ -74,6 +76,8 @@ class RMSNorm:
     x, y: (…, features). As torch.nn.RMSNorm, whose eps depends on the dtype unless it is given. Raises InputError for
     another width. Source: Zhang and Sennrich 2019.
     """
+
+    accepts_integers: ClassVar[bool] = False
 
     features: int
     eps: float = 1e-6
@@ -130,6 +134,9 @@ class BatchNorm1d:
     inference the running statistics are used. As torch.nn.BatchNorm1d, but that a batch of one trains (its x̂ is 0, and
     the running variance stays) instead of raising. Raises InputError for another width. Source: Ioffe and Szegedy 2015.
     """
+
+    accepts_integers: ClassVar[bool] = False
+    cancels_bias: ClassVar[bool] = True
 
     features: int
     eps: float = 1e-5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from xpnn.validation import as_float
 @dataclass(frozen=True)
 class Flatten:
     """y = x as rows: (batch, d₁, d₂, …) -> (batch, d₁·d₂·…)."""
+
+    accepts_integers: ClassVar[bool | None] = None
 
     def init(self, key: Key) -> tuple[()]:
         return ()
@@ -53,6 +55,9 @@ class ScaleParams(NamedTuple):
 @dataclass(frozen=True)
 class Scale:
     """y = factor · x; turns bytes into fractions: Scale(1 / 255). x of any shape and any real dtype."""
+
+    accepts_integers: ClassVar[bool] = True
+    gathers_rows: ClassVar[bool] = True
 
     factor: float
 
@@ -99,6 +104,8 @@ class Standardize:
 
     `Standardize.fit(x)` measures the columns. A column that never changes has deviation 0: it is only centred.
     """
+
+    accepts_integers: ClassVar[bool] = True
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
@@ -11,6 +12,8 @@ from xpnn.arrays.random import Key
 @dataclass(frozen=True)
 class Softmax:
     """y_j = e^{x_j} / Σ_k e^{x_k} over the last axis. CrossEntropyLoss wants logits: do not put this before it."""
+
+    accepts_integers: ClassVar[bool] = False
 
     def init(self, key: Key) -> tuple[()]:
         return ()
@@ -30,6 +33,8 @@ class Softmax:
 @dataclass(frozen=True)
 class LogSoftmax:
     """y_j = x_j − log Σ_k e^{x_k} over the last axis: the logarithm of Softmax, without its underflow."""
+
+    accepts_integers: ClassVar[bool] = False
 
     def init(self, key: Key) -> tuple[()]:
         return ()

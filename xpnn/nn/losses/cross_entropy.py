@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from xpnn.arrays.dispatch import DispatchedPair
 from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
 from xpnn.errors import InputError
 from xpnn.nn.losses.reduction import REDUCTIONS, Reduction, factor_of, reduced
+from xpnn.nn.losses.targets import check_classes
+from xpnn.nn.traits import Counts
 from xpnn.validation import as_float, one_of
 
 
@@ -32,13 +34,6 @@ class ClassWeights(NamedTuple):
     """class_weight: (classes,), or None for 1."""
 
     class_weight: Array | None
-
-
-class Counts(NamedTuple):
-    """u, (batch,), and share = u · v[label], each row's part of the mean's denominator; None for 1."""
-
-    u: Array | None
-    share: Array | None
 
 
 class CrossEntropyResiduals(NamedTuple):
@@ -71,6 +66,8 @@ class CrossEntropyLoss:
     As torch.nn.CrossEntropyLoss, whose ignore_index is −100 unasked. Raises InputError where the shapes do not fit.
     """
 
+    default_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+
     class_weight: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
     ignore_index: int | None = None
@@ -95,8 +92,12 @@ class CrossEntropyLoss:
         return cross_entropy.backward(constants, residuals)
 
     def counts(self, constants: ClassWeights, prediction: Array, target: Array, sample_weight: Array | None) -> Counts:
-        """How much each row counts, in the loss and in what is shown beside it."""
+        """How much each row counts, in the loss and in the metrics."""
         return _counts(self, constants, prediction, target, sample_weight)
+
+    def check_target(self, name: str, y: Array, outputs: int) -> Array:
+        """`y` as int32 labels or as probabilities; see `xpnn.nn.losses.targets.check_classes`."""
+        return check_classes(name, y, outputs, self.ignore_index)
 
 
 def _forward(
@@ -130,6 +131,8 @@ class NLLLoss:
     As torch.nn.NLLLoss. Raises InputError where the shapes do not fit.
     """
 
+    default_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+
     class_weight: tuple[float, ...] | None = None
     ignore_index: int | None = None
     reduction: Reduction = "mean"
@@ -152,12 +155,12 @@ class NLLLoss:
         return -q * factor
 
     def counts(self, constants: ClassWeights, prediction: Array, target: Array, sample_weight: Array | None) -> Counts:
-        """How much each row counts, in the loss and in what is shown beside it."""
+        """How much each row counts, in the loss and in the metrics."""
         return _counts(self, constants, prediction, target, sample_weight)
 
-
-#: Those whose target may be integer labels.
-CLASSIFICATION_LOSSES = (CrossEntropyLoss, NLLLoss)
+    def check_target(self, name: str, y: Array, outputs: int) -> Array:
+        """`y` as int32 labels or as probabilities; see `xpnn.nn.losses.targets.check_classes`."""
+        return check_classes(name, y, outputs, self.ignore_index)
 
 
 def _settle(loss: Any) -> None:

@@ -11,6 +11,7 @@ All of them take
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.errors import InputError
 from xpnn.nn.layers.activations import sigmoid
 from xpnn.nn.losses.reduction import REDUCTIONS, Reduction, factor_of, reduced
+from xpnn.nn.losses.targets import check_range, check_values
 from xpnn.validation import as_float, one_of
 
 
@@ -56,6 +58,10 @@ class MSELoss:
         z, t, factor = residuals
         return 2 * (z - t) * factor
 
+    def check_target(self, name: str, y: Array, outputs: int) -> Array:
+        """`y` as (rows, outputs) values."""
+        return check_values(name, y, outputs)
+
 
 @dataclass(frozen=True)
 class L1Loss:
@@ -83,6 +89,10 @@ class L1Loss:
         """∂ℓ/∂z = sign(z − t), 0 at 0."""
         z, t, factor = residuals
         return array_namespace(z).sign(z - t) * factor
+
+    def check_target(self, name: str, y: Array, outputs: int) -> Array:
+        """`y` as (rows, outputs) values."""
+        return check_values(name, y, outputs)
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,10 @@ class HuberLoss:
         d = z - t
         return xp.where(d > self.delta, self.delta, xp.where(d < -self.delta, -self.delta, d)) * factor
 
+    def check_target(self, name: str, y: Array, outputs: int) -> Array:
+        """`y` as (rows, outputs) values."""
+        return check_values(name, y, outputs)
+
 
 @dataclass(frozen=True)
 class BCEWithLogitsLoss:
@@ -150,6 +164,11 @@ class BCEWithLogitsLoss:
         z, t, factor = residuals
         return (sigmoid(array_namespace(z), z) - t) * factor
 
+    def check_target(self, name: str, y: Array, outputs: int) -> Array:
+        """`y` as (rows, outputs) probabilities."""
+        check_range(name, y, 0, 1, "binary targets must be probabilities in 0…1; map two classes to 0 and 1")
+        return check_values(name, y, outputs)
+
 
 @dataclass(frozen=True)
 class PoissonNLLLoss:
@@ -177,6 +196,11 @@ class PoissonNLLLoss:
         """∂ℓ/∂z = e^z − t."""
         z, t, factor = residuals
         return (array_namespace(z).exp(z) - t) * factor
+
+    def check_target(self, name: str, y: Array, outputs: int) -> Array:
+        """`y` as (rows, outputs) counts."""
+        check_range(name, y, 0, math.inf, "counts must not be negative")
+        return check_values(name, y, outputs)
 
 
 @dataclass(frozen=True)
@@ -214,9 +238,9 @@ class QuantileLoss:
         d = t - z
         return xp.where(d > 0, -self.q, xp.where(d < 0, 1 - self.q, xp.zeros_like(d))) * factor
 
-
-#: Those whose target has the shape of the prediction.
-ELEMENTWISE_LOSSES = (BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, QuantileLoss)
+    def check_target(self, name: str, y: Array, outputs: int) -> Array:
+        """`y` as (rows, outputs) values."""
+        return check_values(name, y, outputs)
 
 
 def _enter(

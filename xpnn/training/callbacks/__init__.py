@@ -1,5 +1,6 @@
 """Callbacks: what happens between epochs."""
 
+from xpnn import deprecated
 from xpnn.training.callbacks.base import AtEnd, AtStart
 from xpnn.training.callbacks.early_stopping import EarlyStopping
 from xpnn.training.callbacks.loggers import CSVLogger, JSONLLogger, LearningRateLogger
@@ -18,3 +19,5 @@ __all__ = [
     "ReduceLROnPlateau",
     "TerminateOnNaN",
 ]
+
+deprecated.attach(__name__)

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
-from xpnn.training.step import State
+from xpnn.training.state import State
 
 
 class TrainerLike(Protocol):
@@ -39,6 +39,37 @@ class AtEnd(Protocol):
     """A callback that is also called at the end of each `fit`, stopped or not; not where an exception ends it."""
 
     def on_train_end(self, trainer: Any) -> None: ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A callback whose state belongs to a training run: it is saved and restored with the trainer's."""
+
+    def state_dict(self) -> Any:
+        """The state: plain values, tuples and NumPy arrays."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from what `state_dict` gave."""
+
+
+def states_of(callbacks: Sequence[Any]) -> list[tuple[str, Any]]:
+    """(name of the class, state) of each callback; None for one without a state."""
+    return [
+        (type(callback).__name__, callback.state_dict() if isinstance(callback, Stateful) else None)
+        for callback in callbacks
+    ]
+
+
+def load_states(callbacks: Sequence[Any], states: Sequence[tuple[str, Any]]) -> None:
+    """Restore what `states_of` gave. Raises InputError unless the callbacks are of the same classes, in order."""
+    if not states:
+        return
+    own, given = [type(callback).__name__ for callback in callbacks], [name for name, _ in states]
+    if own != given:
+        raise InputError(f"callbacks: {', '.join(own)}; the saved run had {', '.join(given)}: give the same, in order")
+    for callback, (_, state) in zip(callbacks, states, strict=True):
+        if isinstance(callback, Stateful):
+            callback.load_state_dict(state)
 
 
 def check_callbacks(callbacks: Sequence[Any]) -> tuple[Any, ...]:

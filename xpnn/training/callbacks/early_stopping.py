@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpnn.nn.protocols import Params
 from xpnn.training.callbacks.base import TrainerLike
 from xpnn.training.callbacks.monitor import Monitor
@@ -58,6 +60,22 @@ class EarlyStopping:
     def on_train_end(self, trainer: TrainerLike) -> None:
         if self.best_weights is not None:
             trainer.load(self.best_weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and NumPy arrays."""
+        return {
+            "best": self._monitor.best,
+            "waited": self._waited,
+            "best_epoch": self.best_epoch,
+            "stopped_epoch": self.stopped_epoch,
+            "best_weights": self.best_weights,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._monitor.best, self._waited = state["best"], state["waited"]
+        self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
+        self.best_weights = state["best_weights"]
 
     def _forget(self) -> None:
         self._monitor.forget()

@@ -88,3 +88,11 @@ class LearningRateLogger:
                 "epoch %d: learning rate %g, it was %g", logs["epoch"], logs["lr"], self.rates[-1]
             )
         self.rates.append(logs["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"rates": list(self.rates)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.rates = list(state["rates"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from xpnn.errors import InputError
 from xpnn.training.callbacks.base import TrainerLike
@@ -41,3 +42,12 @@ class ModelCheckpoint:
             raise InputError(
                 f"ModelCheckpoint: {self.filepath!r} cannot be filled in with the logs {', '.join(logs)}: {error!r}"
             ) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"best": None if self._monitor is None else self._monitor.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        if self._monitor is not None and state["best"] is not None:
+            self._monitor.best = state["best"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpnn.errors import InputError
 from xpnn.training.callbacks.base import TrainerLike
 from xpnn.training.callbacks.monitor import Monitor
@@ -56,3 +58,11 @@ class ReduceLROnPlateau:
         if self._waited >= self.patience and lr > self.min_lr * (1 + 1e-6):  # min_lr itself, rounded to float32, is met
             trainer.lr_scale *= max(self.factor, self.min_lr / lr)
             self._waited, self._cooling = 0, self.cooldown
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"best": self._monitor.best, "waited": self._waited, "cooling": self._cooling}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._monitor.best, self._waited, self._cooling = state["best"], state["waited"], state["cooling"]

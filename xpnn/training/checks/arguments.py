@@ -6,8 +6,7 @@ from typing import Any
 
 from xpnn.arrays.matmul import PRECISIONS
 from xpnn.errors import InputError
-from xpnn.nn.losses.cross_entropy import CLASSIFICATION_LOSSES
-from xpnn.nn.losses.elementwise import ELEMENTWISE_LOSSES
+from xpnn.nn.traits import reduction
 from xpnn.validation import as_float, one_of
 
 
@@ -20,7 +19,7 @@ def check_parts(model: Any, loss: Any, optimizer: Any) -> None:
     ):
         if isinstance(part, (str, type, int, float, list, tuple)):
             raise InputError(f"{name}: {part!r} is no {name}; give an instance, as {hint}")
-    if isinstance(loss, (*CLASSIFICATION_LOSSES, *ELEMENTWISE_LOSSES)) and loss.reduction == "none":
+    if reduction(loss) == "none":
         raise InputError('loss: reduction "none" gives no one number to be made small; use "mean" or "sum"')
 
 

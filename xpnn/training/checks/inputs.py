@@ -5,8 +5,6 @@ The ranges of labels and indices above all: on a GPU nobody tells (CuPy wraps a 
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,9 +12,8 @@ import numpy as np
 from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.devices.place import current, place_of, to_numpy
 from xpnn.errors import InputError
-from xpnn.nn import Embedding, Flatten, Identity, Linear, Scale, Sequential, Standardize
 from xpnn.nn.protocols import Layer
-from xpnn.nn.registry import LAYERS
+from xpnn.nn.traits import accepts_integers, check_input
 
 
 def as_array(name: str, x: Any) -> Array:
@@ -46,7 +43,7 @@ def as_array(name: str, x: Any) -> Array:
 def check_features(name: str, x: Any, model: Layer) -> Array:
     """`x` as an array (rows, features…) of finite real numbers, at least one row. Raises InputError.
 
-    Where an Embedding reads x, it must hold integers that the table has rows for.
+    The model's first layer may require more of its values: an Embedding, integers that its table has rows for.
     """
     x = as_array(name, x)
     if x.ndim < 2:
@@ -57,39 +54,8 @@ def check_features(name: str, x: Any, model: Layer) -> Array:
     if 0 in x.shape:
         raise InputError(f"{name} has shape {tuple(x.shape)}: it is empty; expected at least one row and one feature")
     _check_finite(name, x)
-    first = _reader(model)
-    if isinstance(first, Embedding):
-        _check_indices(name, x, first)
+    check_input(model, name, x)
     return x
-
-
-def check_target(name: str, y: Any, rows: int, outputs: int, *, labels: bool, ignore: int | None = None) -> Array:
-    """`y` as the target of a classification loss (`labels`) or of an elementwise loss: (rows, outputs) predictions.
-
-    labels: (rows,) integers 0 … outputs − 1 (integral floats are converted), which become int32 on the host, or
-            (rows, outputs) probabilities; otherwise (rows, outputs) numbers, or (rows,) where outputs = 1.
-    ignore: one more label that is allowed, or None.
-    Raises InputError, naming the first value that does not fit.
-    """
-    y = check_rows(name, y, rows)
-    if labels and outputs == 1:
-        raise InputError(
-            "the model has 1 output, but a loss of classes needs one a class, at least 2; give it 2, or take "
-            "nn.BCEWithLogitsLoss() with targets of 0 and 1"
-        )
-    if labels and y.ndim == 2 and y.shape[1] == 1 and outputs != 1:
-        warnings.warn(f"{name} has shape {tuple(y.shape)}; its one column is taken as the labels", stacklevel=4)
-        y = y[:, 0]
-    if not labels and y.ndim == 1 and outputs == 1:
-        y = y[:, None]
-    if labels and y.ndim == 1:
-        return _check_labels(name, to_numpy(y), outputs, ignore)
-    if tuple(y.shape) != (rows, outputs):
-        wanted = f"({rows},) labels or ({rows}, {outputs}) probabilities" if labels else f"({rows}, {outputs})"
-        raise InputError(f"{name} has shape {tuple(y.shape)}; expected {wanted}")
-    if labels and (to_numpy(y) < 0).any():
-        raise InputError(f"{name} holds negative numbers; expected one row of probabilities a sample")
-    return y
 
 
 def check_rows(name: str, y: Any, rows: int) -> Array:
@@ -114,67 +80,12 @@ def check_weight(name: str, weight: Any, rows: int) -> Array | None:
     return weight
 
 
-def stays_whole(x: Array, model: Layer) -> bool:
-    """Whether x holds whole numbers that go to the model as they are: its first layer converts them, or reads them.
+def stays_integer(x: Array, model: Layer) -> bool:
+    """Whether x holds integers that go to the model as they are, because its first layer reads or converts them.
 
-    Before any other layer of xpnn's own they must become floats: some libraries refuse, and the sign of a byte wraps.
+    Other layers need floating point: some libraries refuse integers, and the sign of a byte wraps.
     """
-    if array_namespace(x).isdtype(x.dtype, "real floating"):
-        return False
-    first = _reader(model)
-    return isinstance(first, (Embedding, Linear, Scale, Standardize)) or type(first) not in LAYERS.values()
-
-
-def _reader(model: Layer) -> Layer | None:
-    """The first layer that does something with the numbers."""
-    return next((layer for layer in _in_turn(model) if not isinstance(layer, (Flatten, Identity))), None)
-
-
-def _in_turn(model: Layer) -> Iterator[Layer]:
-    """The layers that Sequential would run, first to last."""
-    if isinstance(model, Sequential):
-        for layer in model.layers:
-            yield from _in_turn(layer)
-    else:
-        yield model
-
-
-def _check_indices(name: str, x: Array, table: Embedding) -> None:
-    """On the host, for the same reason as labels."""
-    what = f"Embedding({table.num_embeddings}, {table.embedding_dim})"
-    if not array_namespace(x).isdtype(x.dtype, "integral"):
-        raise InputError(
-            f"{name} has dtype {x.dtype}, but the model begins with {what}, which reads integers: "
-            f"convert it, as {name}.astype('int32')"
-        )
-    host = to_numpy(x)
-    last = table.num_embeddings - 1
-    wrong = (host < 0) | (host > last)
-    if wrong.any():
-        first = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise InputError(
-            f"{name}[{', '.join(map(str, first))}] = {host[first]}, but {what} has the rows 0…{last} "
-            f"({int(wrong.sum())} of {wrong.size} values have none)"
-        )
-
-
-def _check_labels(name: str, y: np.ndarray, classes: int, ignore: int | None) -> np.ndarray:
-    """On the host: a GPU would wrap or clamp a wrong label, and narrow integers would wrap the bound."""
-    wrong = (y < 0) | (y > classes - 1)
-    if y.dtype.kind == "f":
-        wrong |= y != np.floor(y)
-    if ignore is not None:
-        wrong &= y != ignore
-        if (y == ignore).all():
-            raise InputError(f"{name} holds nothing but {ignore}, the ignore_index of the loss; expected some labels")
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        hint = f"; to leave such rows out: ignore_index={y[i]:g}" if y[i] < 0 else ""
-        raise InputError(
-            f"{name}[{i}] = {y[i]}, but labels must be whole numbers in 0…{classes - 1} "
-            f"({classes} classes, as many as the model has outputs){hint}"
-        )
-    return y.astype(np.int32)
+    return not array_namespace(x).isdtype(x.dtype, "real floating") and accepts_integers(model) is not False
 
 
 def all_finite(x: Array) -> bool:

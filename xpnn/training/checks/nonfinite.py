@@ -10,7 +10,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError, NonFiniteError
 from xpnn.training.checks.inputs import all_finite
-from xpnn.training.step import Totals
+from xpnn.training.state import Totals
 
 HINT = "lower the learning rate or scale the features"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +13,12 @@ from xpnn.arrays.namespace import Array
 from xpnn.arrays.random import Key
 from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
-from xpnn.nn.protocols import Layer, Loss
-from xpnn.training.checks.inputs import stays_whole
+from xpnn.nn import traits
+from xpnn.nn.protocols import Layer, Loss, Params
+from xpnn.optim.protocol import Optimizer, learning_rate
+from xpnn.training.checks.inputs import stays_integer
 from xpnn.training.metrics.base import Metric
-from xpnn.training.step import State
+from xpnn.training.state import State
 
 
 class ShapeCheck:
@@ -37,8 +40,11 @@ class ShapeCheck:
             self._outputs[looks] = self._outputs_for_one(x)
         return self._outputs[looks]
 
-    def evaluation(self, outputs: np.ndarray, y: Array) -> None:
-        """Let the loss and the metrics say what they have to say of the shapes. Raises InputError."""
+    def evaluation(self, outputs: np.ndarray, y: Array) -> str:
+        """Run loss and metrics on one row, so that they raise for shapes that do not fit.
+
+        Returns "mean" or "sum": how the loss combines its rows. Raises InputError.
+        """
         loss, first = self._loss, to_numpy(y[:1, ...])
         with np.errstate(all="ignore"):
             value = loss.forward(self._host.constants, outputs, first)[0]
@@ -46,6 +52,7 @@ class ShapeCheck:
                 metric.update(metric.init(), outputs, first, None)
         if np.shape(value) != ():
             raise InputError(f"the loss {type(loss).__name__} gave shape {np.shape(value)}; expected one number, 0-d")
+        return traits.reduction(loss) or measured_reduction(loss, self._host.constants, outputs, first)
 
     def training(self, x: Array, y: Array) -> None:
         """Raise InputError unless backward gives gradients of the parameters' types and shapes."""
@@ -78,9 +85,39 @@ class ShapeCheck:
         return outputs
 
 
+def measured_reduction(loss: Loss, constants: Params, outputs: np.ndarray, target: np.ndarray) -> str:
+    """ "sum" if the loss doubles when its rows are doubled, else "mean": for a loss that states nothing.
+
+    outputs, target: of one row.
+    """
+    prediction = outputs + np.linspace(0.1, 0.9, outputs.size, dtype=outputs.dtype).reshape(outputs.shape)
+    values = []
+    with np.errstate(all="ignore"):
+        for rows in (1, 2):
+            twice = [np.repeat(part, rows, axis=0) for part in (prediction, target)]
+            values.append(float(loss.forward(constants, *twice)[0]))
+    once, doubled = values
+    return "sum" if once and math.isclose(doubled, 2 * once, rel_tol=1e-6) else "mean"
+
+
+def computes_on_numpy(optimizer: Optimizer, params: Params) -> bool:
+    """Whether the optimizer and its schedule compute on NumPy arrays: tried on a corner of each parameter.
+
+    A user's optimizer may be written for one library alone; layers and losses have been tried on the host already.
+    """
+    corner = tree.map(lambda p: np.array(p[tuple(slice(2) for _ in np.shape(p))], np.float64), tree.trained(params))
+    try:
+        with np.errstate(all="ignore"):
+            lr = np.asarray(1.0) * learning_rate(optimizer.lr, np.zeros(()), np.ones(()))
+            after = optimizer.update(corner, corner, optimizer.init(corner), lr)
+    except Exception:  # whatever it is: another library's functions say no in many ways
+        return False
+    return all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in tree.leaves(after))
+
+
 def _looks(x: Array) -> tuple[Any, ...]:
     return tuple(x.shape[1:]), str(x.dtype)
 
 
 def _row(model: Layer, x: Array) -> np.ndarray:
-    return np.zeros((1, *x.shape[1:]), to_numpy(x[:1, ...]).dtype if stays_whole(x, model) else np.float64)
+    return np.zeros((1, *x.shape[1:]), to_numpy(x[:1, ...]).dtype if stays_integer(x, model) else np.float64)

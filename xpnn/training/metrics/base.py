@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.errors import InputError
 
@@ -41,3 +42,9 @@ def check_metrics(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
         if names.count(name) > 1 or name in RESERVED_NAMES or name.startswith("val_"):
             raise InputError(f"metrics: the name {name!r} would stand for two things in the logs; give another name=")
     return tuple(metrics)
+
+
+def merged(metric: Metric, one: Any, other: Any) -> Any:
+    """The sums of two sets of rows together, from the sums of each: as `metric.merge` gives them, else added up."""
+    merge = getattr(metric, "merge", None)
+    return tree.map(lambda a, b: a + b, one, other) if merge is None else merge(one, other)

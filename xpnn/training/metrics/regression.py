@@ -87,6 +87,20 @@ class R2Score:
             sums.seen + rows,
         )
 
+    def merge(self, one: R2Sums, other: R2Sums) -> R2Sums:
+        """The sums of both, about the shift of the first; sums without rows change nothing."""
+        xp = array_namespace(one.seen)
+        shift = xp.where(one.seen > 0, one.shift, other.shift)
+        moved = xp.where(other.seen > 0, other.shift - shift, xp.zeros_like(shift))  # d about `shift` is d + moved
+        second = other.second + 2 * moved * other.first + moved * moved * other.seen
+        return R2Sums(
+            one.residual + other.residual,
+            shift,
+            one.first + other.first + moved * other.seen,
+            one.second + second,
+            one.seen + other.seen,
+        )
+
     def result(self, sums: R2Sums) -> float:
         residual, _, first, second, seen = (np.asarray(part, dtype=np.float64) for part in sums)
         if not seen:

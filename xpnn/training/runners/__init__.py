@@ -1,1 +1,5 @@
 """How each array library runs training steps."""
+
+from xpnn import deprecated
+
+deprecated.attach(__name__)

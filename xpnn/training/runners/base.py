@@ -7,7 +7,8 @@ shapes of it, full batches and the remainder, so that nothing is compiled or cap
 from __future__ import annotations
 
 import contextlib
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -18,7 +19,10 @@ from xpnn.arrays.tree import Tree
 from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
-from xpnn.training.step import Data, EvaluationStep, State, Step, Totals
+from xpnn.training.state import Data, State, Totals
+
+Step: TypeAlias = Callable[[State, Data, Array], State]
+Evaluation: TypeAlias = Callable[[Params, Params, Totals, Data, Array], Totals]
 
 
 class Job(NamedTuple):
@@ -28,19 +32,20 @@ class Job(NamedTuple):
     dtype: str
     model: Layer
     training: Step
-    evaluation: EvaluationStep
+    evaluation: Evaluation
     precision: str = "fp32"
+    on_numpy: bool = False  # whether the optimizer was seen to compute on NumPy's arrays too
 
 
 class Runner(Protocol):
     """What runs steps on one library's arrays."""
 
-    chunk: int  # steps between two looks at the clock and at the signals
+    steps_per_call: int  # steps between two looks at the clock and at the signals
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         """The state after the steps start … stop − 1 of `batches`. The state passed in is used up."""
 
-    def rehearse(self, state: State, data: Data, rows: Array) -> None:
+    def try_step(self, state: State, data: Data, rows: Array) -> None:
         """One step on a copy of the state, for the memory that it takes."""
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
@@ -62,7 +67,7 @@ def upload(host: Tree, place: Place, dtype: str) -> Tree:
     def put(x: np.ndarray) -> Array:
         x = np.asarray(x)
         if x.dtype == np.uint32:
-            return to_place(random.lanes(x, place.library), place)
+            return to_place(random.lanes(x, place.lib.lane_dtype), place)
         if x.dtype.kind != "f":
             return to_place(x, place)
         with np.errstate(over="ignore"):
@@ -99,25 +104,24 @@ def written(state: State, fields: dict[str, Tree], job: Job) -> State:
 
 
 def compute_scope(place: Place, precision: str = "fp32") -> contextlib.AbstractContextManager[Any]:
-    """How steps are computed there: products in this precision; torch records no tape; NumPy does not warn of overflow,
-    because `Totals` reports what is not finite; JAX multiplies in true float32 where nobody says otherwise, as its
-    default on a GPU is TF32 (jax-ml/jax#18934).
+    """Return the context in which steps are computed.
+
+    Parameters
+    ----------
+    place : Place
+        Where they are computed.
+    precision : str, default "fp32"
+        The precision of matrix products.
+
+    Returns
+    -------
+    context manager
+        It sets what the library needs: no tape (torch), no warnings of overflow (NumPy: `Totals` reports what is not
+        finite), products in true float32 (JAX).
     """
-    if precision != "fp32":
-        both = contextlib.ExitStack()
-        both.enter_context(compute_scope(place))
-        both.enter_context(matmul_precision(precision))
-        return both
-    match place.library:
-        case "torch":
-            import torch
-
-            return torch.no_grad()
-        case "jax":
-            import jax
-
-            return jax.default_matmul_precision("highest")
-        case "numpy" | "strict":
-            return np.errstate(all="ignore")
-        case _:
-            return contextlib.nullcontext()
+    if precision == "fp32":
+        return place.lib.compute_scope()
+    both = contextlib.ExitStack()
+    both.enter_context(place.lib.compute_scope())
+    both.enter_context(matmul_precision(precision))
+    return both

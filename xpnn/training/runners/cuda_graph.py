@@ -17,11 +17,12 @@ from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
 from xpnn.devices.buffers import memory_fingerprint, overwrite
 from xpnn.devices.driver import one_line
+from xpnn.devices.libraries.base import GraphRecorder as Recorder
 from xpnn.devices.place import Place, to_numpy
-from xpnn.training.runners.base import Job, compute_scope, copied
-from xpnn.training.runners.capture import Recorder, recorder_for
+from xpnn.training.runners.base import Job, Step, compute_scope, copied
+from xpnn.training.runners.capture import recorder_for
 from xpnn.training.runners.eager import EagerRunner
-from xpnn.training.step import Data, State, Step
+from xpnn.training.state import Data, State
 
 _STEPS = 16  # in one recording, beside recordings of one step for what remains
 
@@ -95,7 +96,7 @@ class Recorded:
 class CudaGraphRunner(EagerRunner):
     """As PlainRunner, but training steps are recorded and replayed; where they cannot be, it says why, and is plain."""
 
-    chunk = 4 * _STEPS
+    steps_per_call = 4 * _STEPS
 
     def __init__(self, job: Job, recorder: Recorder | None = None) -> None:
         super().__init__(job)

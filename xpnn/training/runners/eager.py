@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.nn.protocols import Params
 from xpnn.training.runners.base import Job, compute_scope, copied, written
-from xpnn.training.step import Data, State, Totals
-
-
-def _keep_what_is_freed() -> None:
-    """Let glibc hand out a step's memory again in the next step, instead of returning it to the system in between.
-
-    What it keeps is decided by the largest block that was ever freed, if below 32 MiB: so one is, untouched. Without,
-    as luck has it, 784-1024-1024-1024-10 at batch 512 took 8,600 page faults and 1.4 times the time a step (AMD EPYC,
-    2026-11-21); with it 0.1, which leaves nothing for an arena of buffers to win.
-    """
-    np.empty(2**25 - 2**16, np.uint8)
+from xpnn.training.state import Data, State, Totals
 
 
 class EagerRunner:
     """One step after the other, operation by operation: NumPy, array-api-strict, torch, CuPy."""
 
-    chunk = 1
+    steps_per_call = 1
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        if job.place.library == "numpy":
-            _keep_what_is_freed()
+        job.place.lib.prepare_host_memory()
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         with compute_scope(self._job.place, self._job.precision):
@@ -37,7 +24,7 @@ class EagerRunner:
                 state = self._job.training(state, data, batches[i, :])
         return state
 
-    def rehearse(self, state: State, data: Data, rows: Array) -> None:
+    def try_step(self, state: State, data: Data, rows: Array) -> None:
         with compute_scope(self._job.place, self._job.precision):
             self._job.training(copied(state), data, rows)
 

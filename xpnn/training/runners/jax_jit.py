@@ -10,13 +10,13 @@ from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.nn.protocols import Params
 from xpnn.training.runners.base import Job, compute_scope, copied, written
-from xpnn.training.step import Data, State, Totals
+from xpnn.training.state import Data, State, Totals
 
 
 class JaxJitRunner:
     """Compiled with jax.jit; many steps a call in a loop whose bounds are arguments, so each shape is compiled once."""
 
-    chunk = 64
+    steps_per_call = 64
 
     def __init__(self, job: Job) -> None:
         import jax
@@ -48,7 +48,7 @@ class JaxJitRunner:
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         return self._train(state, data, batches, np.int32(start), np.int32(stop))
 
-    def rehearse(self, state: State, data: Data, rows: Array) -> None:
+    def try_step(self, state: State, data: Data, rows: Array) -> None:
         self._train(copied(state), data, rows[None, :], np.int32(0), np.int32(1))
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:

@@ -1,58 +1,86 @@
-"""Where training happens and how each array library runs a step: the mathematics of the step never knows.
+"""Where training happens, and what runs a step there; the mathematics of the step is the same.
 
-plain.py    operation by operation: NumPy, array-api-strict, and whatever else has no better
-lent.py     torch on the CPU: by NumPy, in the tensors' memory
-jitted.py   JAX: compiled, many steps a call
-graph.py    CuPy, and torch on a GPU: recorded once as a CUDA graph, and replayed
+eager.py            operation by operation: NumPy, array-api-strict, and any library without another runner
+torch_via_numpy.py  torch on the CPU: NumPy's steps, in the tensors' memory
+jax_jit.py          JAX: compiled, many steps a call
+cuda_graph.py       CuPy, and torch on a GPU: recorded once as a CUDA graph, and replayed
 """
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
-from typing import Any
 
+from xpnn import config
 from xpnn.arrays.namespace import Array
+from xpnn.devices.libraries import default_library
 from xpnn.devices.place import Place, find_place, place_of
-from xpnn.optim import Optimizer
 from xpnn.training.runners.base import Job, Runner
 from xpnn.training.runners.cuda_graph import CudaGraphRunner
 from xpnn.training.runners.eager import EagerRunner
 from xpnn.training.runners.jax_jit import JaxJitRunner
 from xpnn.training.runners.torch_via_numpy import TorchViaNumpyRunner
 
-
-def make_runner(job: Job, optimizer: Optimizer) -> Runner:
-    """The runner for the library of the job's place; the optimizer is the one in its steps."""
-    place = job.place
-    kind: Callable[..., Runner] = JaxJitRunner if place.library == "jax" else EagerRunner
-    if (place.library, place.name) == ("torch", "cpu") and _is_ours(optimizer):
-        kind = TorchViaNumpyRunner
-    if place.library in ("cupy", "torch") and place.is_gpu and os.environ.get("XPNN_GRAPH") != "0":
-        kind = CudaGraphRunner
-    return kind(job)
+#: By the names in `xpnn.devices.libraries.base.RUNNERS`, one of which each library returns.
+_RUNNERS: dict[str, Callable[[Job], Runner]] = {
+    "eager": EagerRunner,
+    "jax_jit": JaxJitRunner,
+    "torch_via_numpy": TorchViaNumpyRunner,
+    "cuda_graph": CudaGraphRunner,
+}
 
 
-def _is_ours(part: Any) -> bool:
-    """Whether an optimizer and its schedule are xpnn's: others may name the library whose arrays they are for.
+def make_runner(job: Job) -> Runner:
+    """Return the runner for the library and the device of a job.
 
-    A layer, loss or metric of a user's own may not: the trainer has rehearsed it on the host.
+    Parameters
+    ----------
+    job : Job
+        The steps and their place.
+
+    Returns
+    -------
+    Runner
+        The library's runner for this kind of device; `EagerRunner` if XPNN_GRAPH=0 switches CUDA graphs off, or if the
+        optimizer does not compute on NumPy arrays.
     """
-    if type(part).__module__.startswith("xpnn."):
-        return all(map(_is_ours, vars(part).values()))
-    return all(map(_is_ours, part)) if type(part) in (tuple, list) else isinstance(part, (type(None), int, float, str))
+    name = job.place.lib.runner(job.place.kind)
+    if name == "torch_via_numpy" and not job.on_numpy:
+        name = "eager"
+    if name == "cuda_graph" and config.get("XPNN_GRAPH") == "0":
+        name = "eager"
+    return _RUNNERS[name](job)
 
 
 def place_for(x: Array, device: str | Place | None) -> Place:
-    """Where to train on `x`, for a trainer that was told `device`; warns where "auto" finds no GPU."""
+    """Return where to train on `x`; warn if "auto" finds no GPU.
+
+    Parameters
+    ----------
+    x : array
+        The data.
+    device : str, Place or None
+        The argument of the trainer; None: where `x` is.
+
+    Returns
+    -------
+    Place
+        In the library of `x`, unless `x` is NumPy or its library does not compute on such a device.
+
+    Raises
+    ------
+    InputError
+        If the device is not known.
+    DeviceUnavailableError
+        If the device cannot be used.
+    """
     if isinstance(device, Place):
         return device
     here = place_of(x)
     if device is None:
         return here
-    backend = "auto" if here.library == "numpy" or (here.library, device) == ("cupy", "cpu") else here.library
-    place = find_place(device, backend, fallback=device == "auto")
+    anywhere = here.lib is default_library() or (device == "cpu" and not here.lib.runs_on_cpu)
+    place = find_place(device, "auto" if anywhere else here.library, fallback=device == "auto")
     if device == "auto" and not place.is_gpu:
         warnings.warn(f"{place.reason}; training on the CPU with {place.library}", stacklevel=5)
     return place

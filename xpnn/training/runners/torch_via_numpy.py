@@ -16,7 +16,7 @@ from xpnn.devices.place import find_place
 from xpnn.nn.protocols import Params
 from xpnn.training.runners.base import Job
 from xpnn.training.runners.eager import EagerRunner
-from xpnn.training.step import Data, State, Totals
+from xpnn.training.state import Data, State, Totals, words_of
 
 
 class TorchViaNumpyRunner(EagerRunner):
@@ -26,16 +26,15 @@ class TorchViaNumpyRunner(EagerRunner):
     MKL does not use on AMD's CPUs. The same bits as on NumPy.
     """
 
-    chunk = 32  # what crosses over costs some 100 µs a call
+    steps_per_call = 32  # what crosses over costs some 100 µs a call
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        self._numpy = EagerRunner(job._replace(place=find_place("cpu", "numpy")))
+        self._numpy = EagerRunner(job._replace(place=find_place("cpu")))
         self._pools = threadpoolctl.ThreadpoolController().select(user_api="blas")
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
-        words = (state.key, state.step, state.totals.bad_step)
-        return self._lend(self._numpy.train, words, state, data, batches, start, stop)
+        return self._lend(self._numpy.train, words_of(state), state, data, batches, start, stop)
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         return self._lend(self._numpy.evaluate, totals.bad_step, params, constants, totals, data, batches)

@@ -1,4 +1,4 @@
-"""What JAX multiplies in another precision than float32's; the rest of a step is compiled as it stands."""
+"""Matrix products in TF32 and bfloat16."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from xpnn.arrays.matmul import current_precision, matmul
 
 
 @matmul.kernel("jax")
-def _product(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
-    """TF32 by name; for bf16 the factors are converted, and their sums kept in float32."""
+def _matmul(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
+    """As `xpnn.arrays.matmul.matmul`; for bf16 the factors are converted, and sums are kept in float32."""
     chosen = current_precision(exact)
     if chosen == "fp32" or x.dtype != jnp.float32 or w.dtype != jnp.float32:
         return NotImplemented

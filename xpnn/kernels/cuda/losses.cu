@@ -1,6 +1,6 @@
-/* Cross-entropy of labels that all count alike, forward and backward in one: a thread a row, for few classes. */
+/* Cross-entropy of labels that all count alike, forward and backward in one, with a thread per row: for few classes. */
 
-/* losses[r] = (log Σ_c exp z_rc − z_r,label) / rows; d = (softmax − one-hot) / rows. A label that no class has, has no share. */
+/* losses[r] = (log Σ_c exp z_rc − z_r,label) / rows; d = (softmax − one-hot) / rows. Both are 0 for a label out of range. */
 KERNEL cross_entropy(const REAL *z, const int *target, REAL *losses, REAL *d, size rows, int classes) {
     EACH(r, rows) {
         const REAL *row = z + r * classes;

@@ -1,0 +1,94 @@
+"""Every XPNN_* variable is read in one file, checked, and listed."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import xpnn
+from xpnn import config
+from xpnn.devices.place import Place
+from xpnn.errors import InputError
+from xpnn.training.runners import select
+from xpnn.training.runners.base import Job
+
+ROOT = Path(xpnn.__file__).parent
+CHOICES = [name for name, variable in config.VARIABLES.items() if variable.allowed]
+
+
+def test_only_config_reads_a_variable_of_xpnn() -> None:
+    wrong = []
+    for path in ROOT.rglob("*.py"):
+        if path == ROOT / "config.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.Call, ast.Subscript, ast.Compare)) and "XPNN_" in (text := ast.unparse(node)):
+                wrong += [f"{path}: {text}"] if re.search("environ|getenv", text) else []
+    assert not wrong
+
+
+def test_every_variable_that_is_named_is_known() -> None:
+    named = {
+        name for path in ROOT.rglob("*.py") for name in re.findall(r"XPNN_[A-Z_]+\b", path.read_text(encoding="utf-8"))
+    }
+    assert named == set(config.VARIABLES)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_value_is_read_when_it_is_used_and_must_be_allowed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = config.VARIABLES[name]
+    monkeypatch.delenv(name, raising=False)
+    assert config.get(name) == variable.default and variable.default in variable.allowed and not config.is_set(name)
+    for value in variable.allowed:
+        monkeypatch.setenv(name, value)
+        assert config.get(name) == value and config.is_set(name)
+    for value in ("yes", "", " 1"):
+        monkeypatch.setenv(name, value)
+        *most, last = variable.allowed
+        message = f"{name} is {value!r}; expected {', '.join(most)} or {last}"
+        for read in (lambda: config.get(name), config.check):
+            with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+                read()
+
+
+def test_a_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XPNN_DATA_DIR", "any folder")
+    config.check()
+    assert config.get("XPNN_DATA_DIR") == "any folder"
+    with pytest.raises(KeyError):
+        config.get("XPNN_NOTHING")
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_the_command_refuses_a_wrong_value_before_it_works(
+    name: str, monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    monkeypatch.setenv(name, "maybe")
+    status, out, err = run("recipes")
+    assert (status, out) == (2, "") and f"{name} is 'maybe'; expected" in err and len(err.splitlines()) == 1
+
+
+def test_the_library_refuses_it_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XPNN_GRAPH", "maybe")
+    job = Job(Place("cupy", contextlib.nullcontext(), "cuda"), "float32", None, None, None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="XPNN_GRAPH is 'maybe'; expected 0 or 1"):
+        select.make_runner(job, xpnn.optim.SGD())
+
+
+def test_the_doctor_lists_them(run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XPNN_TUNE", "1")
+    monkeypatch.delenv("XPNN_GRAPH", raising=False)
+    listed = {entry["name"]: entry for entry in json.loads(run("doctor", "--json")[1])["variables"]}
+    assert list(listed) == list(config.VARIABLES)
+    assert (listed["XPNN_TUNE"]["value"], listed["XPNN_TUNE"]["set"]) == ("1", True)
+    assert (listed["XPNN_GRAPH"]["value"], listed["XPNN_GRAPH"]["set"]) == ("1", False)
+    assert listed["XPNN_FAST"]["allowed"] == ["auto", "0", "1"] and listed["XPNN_LT"]["meaning"]
+    screen = " ".join(run("doctor")[1].split())
+    for name, variable in config.VARIABLES.items():
+        assert name in screen and variable.meaning.split()[-1] in screen

@@ -1,0 +1,231 @@
+"""One class a library: nothing else names one, a made-up one trains, and places survive pickling."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+import pickle
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib import util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, final
+
+import numpy as np
+import pytest
+from conftest import Backend
+from problem import X, Y, trainer
+
+import xpnn
+from xpnn.arrays import tree
+from xpnn.arrays.namespace import namespace
+from xpnn.devices import probe
+from xpnn.devices.driver import Stage
+from xpnn.devices.libraries import LIBRARIES, Library, gpu_libraries, library, library_of_array
+from xpnn.devices.libraries.base import RUNNERS
+from xpnn.devices.place import Place, find_place, parse_device, place_of, to_numpy, to_place
+from xpnn.errors import DeviceUnavailableError, InputError
+from xpnn.testing.places import usable_places
+from xpnn.training.runners.eager import EagerRunner
+
+ROOT = Path(xpnn.__file__).parent
+#: What may be named elsewhere, and why.
+ALLOWED = {
+    ("devices/cpu_blas.py", "numpy"): "whether the BLAS of the host is loaded already",
+    ("training/runners/jax_jit.py", "import jax"): "a runner that the library names",
+    ("training/runners/torch_via_numpy.py", "import torch"): "a runner that the library names",
+}
+
+
+def named(path: Path) -> Iterator[str]:
+    """The libraries that a file names in a string, or imports; NumPy is imported as the library of the host."""
+    words = {word for one in LIBRARIES.values() for word in (one.name, one.module, one.package, one.namespace_module)}
+    modules = {one.module for one in LIBRARIES.values()} - {"numpy"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value and node.value in words:
+            yield node.value
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            targets = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            yield from (f"import {target}" for target in targets if target.partition(".")[0] in modules)
+
+
+def test_only_its_class_and_its_kernels_name_a_library() -> None:
+    found = {
+        (place, name)
+        for path in ROOT.rglob("*.py")
+        if not (place := path.relative_to(ROOT).as_posix()).startswith(("kernels/", "devices/libraries/"))
+        for name in named(path)
+    }
+    assert found == set(ALLOWED)
+
+
+def test_devices_stays_a_small_folder() -> None:
+    for folder in (ROOT / "devices", ROOT / "devices" / "libraries"):
+        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 10
+
+
+def test_every_library_answers_alike() -> None:
+    for name, one in LIBRARIES.items():
+        assert one is library(name) and one.name == name and one.title and one.package
+        kinds = (["cpu"] if one.runs_on_cpu else []) + ([one.gpu_kind] if one.gpu_kind else [])
+        assert kinds and {one.runner(kind) for kind in kinds} <= set(RUNNERS)
+        public = {key for key in vars(type(one)) if not key.startswith("_")}
+        assert public <= set(vars(Library)) | set(Library.__annotations__), name  # the same methods on each
+    assert gpu_libraries() == ("cupy", "torch", "jax")
+
+
+# -- places ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_place_pickles_and_copies(backend: Backend) -> None:
+    x = backend.array(X)
+    for place in (backend.place, place_of(x)):
+        for again in (pickle.loads(pickle.dumps(place)), copy.deepcopy(place), copy.copy(place)):
+            assert again == place and again.device == place.device and again.name == place.name
+            assert to_place(x, again, copy=False) is x
+            assert np.array_equal(to_numpy(to_place(X, again)), X)
+
+
+def test_the_place_of_an_array_has_the_devices_kind_and_index(backend: Backend) -> None:
+    here = place_of(backend.array(X))
+    wanted = backend.place
+    assert (here.library, here.kind, here.index, here.name) == (wanted.library, wanted.kind, wanted.index, wanted.name)
+    assert here.lib is library(backend.library) is library_of_array(backend.array(X))
+
+
+def test_a_place_on_a_gpu_pickles_by_kind_and_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = lambda index: SimpleNamespace(id=index)  # noqa: E731
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Device=device)))
+    gpu = Place("cupy", device(2), "cuda", 2, "why", True)
+    again = pickle.loads(pickle.dumps(gpu))
+    assert again == gpu and again.device is not gpu.device and again.name == "cuda:2"
+    if util.find_spec("torch") is not None:
+        gpu = Place("torch", library("torch").device("cuda", 1), "cuda", 1)
+        again = pickle.loads(pickle.dumps(gpu))
+        assert again == gpu and (again.device.type, again.device.index) == ("cuda", 1)
+
+
+def test_a_place_that_does_not_exist_here_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = pickle.dumps(Place("torch", None, "cuda", 7))
+
+    def absent(kind: str, index: int) -> Any:
+        raise RuntimeError("no such device\nand more")
+
+    monkeypatch.setattr(LIBRARIES["torch"], "device", absent, raising=False)
+    with pytest.raises(
+        DeviceUnavailableError, match=r"cuda:7 with torch.*RuntimeError: no such device; see xpnn doctor"
+    ):
+        pickle.loads(text)
+
+
+def test_a_kind_has_no_index_in_it() -> None:
+    with pytest.raises(InputError, match="kind: 'cuda:0' is not a kind of device"):
+        Place("torch", None, "cuda:0")
+
+
+# -- libraries that xpnn does not know ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def import_madeup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """Makes a library by another name, which is array-api-strict in all but that, and imports it."""
+    strict = pytest.importorskip("array_api_strict")
+    made: list[str] = []
+
+    def make(name: str) -> Any:
+        folder = tmp_path / name
+        shutil.copytree(Path(strict.__file__).parent, folder, ignore=shutil.ignore_patterns("tests", "__pycache__"))
+        for path in folder.rglob("*.py"):
+            path.write_text(path.read_text(encoding="utf-8").replace("array_api_strict", name), encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+        made.append(name)
+        return util.find_spec(name) and __import__(name)
+
+    yield make
+    namespace.cache_clear()
+    for module in [module for module in sys.modules if module.partition(".")[0] in made]:
+        del sys.modules[module]
+
+
+@final
+class MadeUp(Library):
+    """A library that is known by this class alone; its GPU is its second device."""
+
+    name = "made-up"
+    title = "Made Up"
+    module = "madeup"
+    package = "made-up"
+    gpu_kind = "xpu"
+
+    def device(self, kind: str, index: int) -> Any:
+        return self.namespace().__array_namespace_info__().devices()[kind == "xpu"]
+
+    def kind_and_index(self, device: Any) -> tuple[str, int]:
+        return ("cpu" if device == self.device("cpu", 0) else "xpu"), 0
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        return np.asarray(x.to_device(self.device("cpu", 0)))
+
+    def compute_scope(self) -> Any:
+        return np.errstate(all="ignore")
+
+    def gpu_names(self) -> tuple[str, ...]:
+        return ("A GPU",)
+
+    def driver_stages(self, index: int) -> tuple[Stage, ...]:
+        return Stage("driver", True, "made up"), Stage("device", index == 0, "made up")
+
+    def import_on_gpu(self) -> str:
+        return "made up"
+
+    @contextlib.contextmanager
+    def on_gpu(self, index: int) -> Iterator[Callable[[list[Any]], Any]]:
+        xp = self.namespace()
+        yield lambda values: np.asarray(xp.asarray(values, dtype=xp.float32))
+
+
+def test_a_new_library_is_one_class(
+    import_madeup: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Found by name, trained on with the bits of the library that it copies, on its CPU and its GPU."""
+    xp = import_madeup("madeup")
+    monkeypatch.setitem(LIBRARIES, "made-up", MadeUp())
+    probe._stages.cache_clear()
+    assert parse_device("xpu:0") == ("xpu", 0)
+    assert any(place.library == "made-up" and place.is_gpu for place in usable_places())
+    wanted = trainer(device=find_place("cpu", "strict"))
+    wanted.fit(X, Y, batch_size=8, epochs=2)
+    for device in ("cpu", "xpu"):
+        place = find_place(device, "made-up", fallback=False)
+        assert place.xp is xp and pickle.loads(pickle.dumps(place)) == place
+        model = trainer(device=place)
+        model.fit(X, Y, batch_size=8, epochs=2)
+        assert type(model._runner) is EagerRunner
+        for leaf, like in zip(tree.leaves(model.state), tree.leaves(wanted.state), strict=True):
+            here = place_of(leaf)
+            assert (here.library, here.kind) == ("made-up", device)
+            assert to_numpy(leaf).tobytes() == to_numpy(like).tobytes()
+    with pytest.raises(InputError, match="made-up computes on the CPU and xpu only"):
+        find_place("cuda", "made-up")
+    status, out, _ = run("doctor", "--json")
+    assert status == 0 and '"Made Up"' in out
+    probe._stages.cache_clear()
+
+
+def test_a_library_without_a_class_trains_where_its_arrays_are(import_madeup: Callable[[str], Any]) -> None:
+    xp = import_madeup("unheardof")
+    x, y = xp.asarray(X, copy=True), xp.asarray(Y, copy=True)
+    model = trainer()
+    model.fit(x, y, batch_size=8)
+    assert model._place.library == "unheardof" and model._place.xp is xp
+    assert type(model.predict(x)) is type(x)
+    assert pickle.loads(pickle.dumps(model._place)) == model._place
+    assert library("unheardof") is library_of_array(x)
+
+
+def test_a_name_that_is_no_library_raises_when_it_is_used() -> None:
+    with pytest.raises(ImportError, match="numppy"):
+        _ = Place("numppy", "cpu").xp

@@ -1,0 +1,130 @@
+"""The environment variables that xpnn reads: every `XPNN_*` variable, its meaning, its allowed values and its default.
+
+A variable is read each time its value is used, so a change in the process takes effect from then on (a value that a
+module has already acted upon, such as kernels that have been loaded, stays). `xpnn doctor` lists them all.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from xpnn.errors import InputError
+
+
+class Variable(NamedTuple):
+    """An environment variable of xpnn.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the environment.
+    meaning : str
+        What it does, in one sentence for `xpnn doctor`.
+    default : str
+        The value that stands for an unset variable.
+    allowed : tuple of str
+        The values that it may have; empty if any text is allowed.
+    """
+
+    name: str
+    meaning: str
+    default: str
+    allowed: tuple[str, ...] = ()
+
+
+VARIABLES = {
+    variable.name: variable
+    for variable in (
+        Variable("XPNN_KERNELS", "0 runs the reference operations alone, without any kernel", "1", ("0", "1")),
+        Variable("XPNN_GRAPH", "0 runs training steps without recording them as CUDA graphs", "1", ("0", "1")),
+        Variable("XPNN_LT", "0 leaves cublasLt out, and with it CUDA graphs on CuPy", "1", ("0", "1")),
+        Variable(
+            "XPNN_TUNE",
+            "1 times the algorithms of cublasLt and takes the fastest, which may differ from run to run",
+            "0",
+            ("0", "1"),
+        ),
+        Variable(
+            "XPNN_FAST",
+            "1 loads the compiled loops of NumPy's kernels at once, 0 never, auto when they pay",
+            "auto",
+            ("auto", "0", "1"),
+        ),
+        Variable("XPNN_BLAS_CORE", "off leaves the choice of OpenBLAS kernels to OpenBLAS", "auto", ("auto", "off")),
+        Variable("XPNN_DATA_DIR", "folder that is searched for the MNIST files before they are downloaded", ""),
+    )
+}
+
+
+def get(name: str) -> str:
+    """Return the present value of an environment variable of xpnn.
+
+    Parameters
+    ----------
+    name : str
+        A name in `VARIABLES`.
+
+    Returns
+    -------
+    str
+        The value in the environment, or the default if the variable is not set.
+
+    Raises
+    ------
+    InputError
+        If the value is not one of those allowed.
+    KeyError
+        If xpnn has no variable of this name.
+
+    Examples
+    --------
+    >>> import os
+    >>> os.environ["XPNN_GRAPH"] = "0"
+    >>> get("XPNN_GRAPH")
+    '0'
+    >>> os.environ["XPNN_GRAPH"] = "no"
+    >>> get("XPNN_GRAPH")
+    Traceback (most recent call last):
+    ...
+    xpnn.errors.InputError: XPNN_GRAPH is 'no'; expected 0 or 1
+    >>> del os.environ["XPNN_GRAPH"]
+    >>> get("XPNN_GRAPH")
+    '1'
+    """
+    variable = VARIABLES[name]
+    value = os.environ.get(name)
+    if value is None:
+        return variable.default
+    if variable.allowed and value not in variable.allowed:
+        *most, last = variable.allowed
+        raise InputError(f"{name} is {value!r}; expected {', '.join(most)} or {last}")
+    return value
+
+
+def is_set(name: str) -> bool:
+    """Return whether the environment sets a variable of xpnn.
+
+    Parameters
+    ----------
+    name : str
+        A name in `VARIABLES`.
+
+    Returns
+    -------
+    bool
+        False if its value is the default of an unset variable.
+    """
+    return VARIABLES[name].name in os.environ
+
+
+def check() -> None:
+    """Check the values of all variables, as the command does when it starts.
+
+    Raises
+    ------
+    InputError
+        If one of them has a value that is not allowed.
+    """
+    for name in VARIABLES:
+        get(name)

@@ -1,0 +1,61 @@
+"""What the classes of several libraries share: why a check fails, hints for installation, recording."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+
+from xpnn.devices import driver
+
+
+class Refusal(Exception):
+    """The reason why a check on a GPU fails, with a hint.
+
+    Parameters
+    ----------
+    detail : str
+        What is wrong.
+    hint : str
+        What the user can do.
+    """
+
+    def __init__(self, detail: str, hint: str) -> None:
+        super().__init__(detail)
+        self.hint = hint
+
+
+def installed_distributions(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (name, version) of the distributions among `names` that are installed; nothing is imported."""
+    found = []
+    for name in names:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def install_for_cuda(package: str) -> str:
+    """Return how to install `package`, which has extras cuda12 and cuda13, for the CUDA that the driver can run."""
+    version = driver.facts().version
+    if version >= 12000:
+        return f'pip install "{package}[cuda{13 if version >= 13000 else 12}]"'
+    if version == 0:
+        return f'pip install "{package}[cuda12]" (or cuda13, to match the driver)'
+    ends = driver.dotted(version)
+    return f'update the NVIDIA driver (it ends at CUDA {ends}), then pip install "{package}[cuda12]"'
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep the garbage collector from running: what it frees may call CUDA, and a capture does not survive that."""
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -1,0 +1,204 @@
+"""CuPy: on GPUs only, with steps recorded as CUDA graphs."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, final
+
+import numpy as np
+
+from xpnn.arrays.namespace import Array
+from xpnn.devices.libraries.base import Copier, GraphRecorder, Library
+from xpnn.devices.libraries.checks import install_for_cuda, no_collection
+
+#: Functions to call with (index of the device, address of the stream) when a stream of xpnn ends.
+stream_ends: list[Callable[[int, int], object]] = []
+
+
+@final
+class CuPy(Library):
+    """CuPy; what differs from the defaults of `Library`."""
+
+    name = "cupy"
+    title = "CuPy"
+    module = "cupy"
+    package = "cupy"
+    distributions = ("cupy", "cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x", "amd-cupy")  # two overwrite each other
+    runs_on_cpu = False
+    gpu_kind = "cuda"
+
+    def device(self, kind: str, index: int) -> Any:
+        import cupy
+
+        return cupy.cuda.Device(index)
+
+    def kind_and_index(self, device: Any) -> tuple[str, int]:
+        return "cuda", int(device.id)
+
+    def current(self, device: Any) -> AbstractContextManager[Any]:
+        """Return a context in which CuPy computes on the device: it takes the current one, not that of the arrays."""
+        return device
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        return x.get()
+
+    def address(self, x: Array) -> int:
+        return int(x.data.ptr)
+
+    def runner(self, kind: str) -> str:
+        return "cuda_graph"
+
+    # -- GPUs ---------------------------------------------------------------------------------------------------------
+
+    def install_hint(self) -> str:
+        return install_for_cuda("xpnn")
+
+    def toolkit_hint(self, installed: list[str]) -> str:
+        return f'pip install "{installed[0]}[ctk]"' if re.fullmatch(r"cupy-cuda\d+x", "".join(installed)) else ""
+
+    def import_on_gpu(self) -> str:
+        import cupy
+
+        return f"CuPy {cupy.__version__}"
+
+    @contextlib.contextmanager
+    def on_gpu(self, index: int) -> Iterator[Callable[[list[Any]], Array]]:
+        import cupy
+
+        with cupy.cuda.Device(index):
+            yield lambda values: cupy.asarray(values, dtype=cupy.float32)
+
+    def replay_on_gpu(self, index: int) -> list[Any]:
+        """Record an addition; no matrix product, as CuPy refuses cuBLAS in a capture (cupy/cupy#6290)."""
+        import cupy
+
+        with self.on_gpu(index) as array, cupy.cuda.Stream(non_blocking=True) as stream:
+            x = array([0.0, 1.0, 2.0])
+            y = cupy.zeros_like(x)
+            cupy.add(x, 1, out=y)  # nothing may be compiled or loaded during the capture
+            stream.begin_capture()
+            try:
+                cupy.add(x, 1, out=y)
+            finally:  # also after a failure: a stream that is left capturing refuses all that follows
+                graph = stream.end_capture()
+            x *= 2
+            graph.launch(stream)
+            return y.tolist()
+
+    def graph_recorder(self, device: Any, index: int) -> GraphRecorder:
+        return CupyGraphs(device, index)
+
+    def copier(self, device: Any) -> Copier:
+        return CupyCopier()
+
+    def free_bytes(self, device: Any) -> int | None:
+        import cupy
+
+        with device:
+            pool = cupy.get_default_memory_pool()
+            free = cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+            limit = pool.get_limit()
+            return min(free, limit - pool.used_bytes()) if limit else free
+
+    def release_memory(self, device: Any) -> None:
+        import cupy
+
+        with device:
+            cupy.get_default_memory_pool().free_all_blocks()
+            cupy.get_default_pinned_memory_pool().free_all_blocks()
+
+
+class CupyCopier:
+    """Copies from pinned memory with CuPy; the methods are those of `Copier`."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self._cupy, self._stream = cupy, cupy.cuda.Stream(non_blocking=True)
+
+    def pinned(self, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Any, np.ndarray]:
+        count = int(np.prod(shape))
+        memory = self._cupy.cuda.alloc_pinned_memory(max(1, count * dtype.itemsize))
+        view = np.frombuffer(memory, dtype, count).reshape(shape)
+        view[...] = 0
+        return view, view
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        return self._cupy.zeros(shape, dtype)
+
+    def event(self) -> Any:
+        return self._cupy.cuda.Event(disable_timing=True)
+
+    def copy(self, pinned: list[Any], buffers: list[Array], after: Any, done: Any) -> None:
+        self._stream.wait_event(after)
+        for view, buffer in zip(pinned, buffers, strict=True):
+            buffer.set(view, stream=self._stream)
+        done.record(self._stream)
+
+    def wait(self, event: Any) -> None:
+        self._cupy.cuda.get_current_stream().wait_event(event)
+
+    def record(self, event: Any) -> None:
+        event.record()
+
+
+class CupyGraphs:
+    """Records on a stream of its own, with memory that nothing else is given, because a replay writes to it again.
+
+    CuPy's pools return free memory to the system when memory runs short, and CuPy 14 never frees a pool that is dropped
+    (it counts references to its arenas by hand). So the memory itself is kept here, and released with the recorder.
+    """
+
+    def __init__(self, device: Any, index: int) -> None:
+        import cupy
+
+        self._cuda, kept = cupy.cuda, []
+
+        def allocate(size: int) -> Any:
+            try:
+                memory = cupy.cuda.Memory(size)
+            except Exception:  # of any kind: the second try raises what matters
+                cupy.get_default_memory_pool().free_all_blocks()
+                memory = cupy.cuda.Memory(size)
+            kept.append(memory)
+            return cupy.cuda.MemoryPointer(memory, 0)
+
+        self._stream, self._pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool(allocate)
+        weakref.finalize(self, _release, device, index, self._stream, self._pool, kept).atexit = False
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        stream = self._stream
+        with no_collection():
+            stream.begin_capture()
+            try:
+                work()
+            except BaseException:
+                with contextlib.suppress(Exception):  # a stream that is left capturing refuses all that follows
+                    stream.end_capture()
+                raise
+        graph = stream.end_capture()
+        graph.upload(stream)
+        return lambda: graph.launch(stream)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        before = self._cuda.get_current_stream()
+        self._stream.wait_event(before.record())
+        try:
+            with self._stream, self._cuda.using_allocator(self._pool.malloc):
+                yield
+        finally:
+            before.wait_event(self._stream.record())
+
+
+def _release(device: Any, index: int, stream: Any, pool: Any, kept: list[Any]) -> None:
+    with device:
+        stream.synchronize()
+        for ended in stream_ends:
+            ended(index, stream.ptr)
+        pool.free_all_blocks()
+        kept.clear()

@@ -1,0 +1,187 @@
+"""PyTorch: on the CPU and on GPUs, with steps recorded as CUDA graphs there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, final
+
+import numpy as np
+
+from xpnn.arrays.namespace import Array
+from xpnn.devices.libraries.base import Copier, GraphRecorder, Library
+from xpnn.devices.libraries.checks import Refusal, no_collection
+
+
+@final
+class Torch(Library):
+    """PyTorch; what differs from the defaults of `Library`."""
+
+    name = "torch"
+    title = "PyTorch"
+    module = "torch"
+    package = "torch"
+    gpu_kind = "cuda"
+    lane_dtype = "int32"  # torch's uint32 lacks addition and shifts on the CPU; both wrap
+
+    def device(self, kind: str, index: int) -> Any:
+        import torch
+
+        return torch.device("cpu") if kind == "cpu" else torch.device(kind, index)
+
+    def kind_and_index(self, device: Any) -> tuple[str, int]:
+        return device.type, device.index or 0
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        return x.detach().cpu().numpy()
+
+    def address(self, x: Array) -> int:
+        return int(x.data_ptr())
+
+    def strides(self, x: Array) -> tuple[int, ...]:
+        return tuple(x.stride())
+
+    def compute_scope(self) -> AbstractContextManager[Any]:
+        """Return a context in which torch records no tape."""
+        import torch
+
+        return torch.no_grad()
+
+    @contextlib.contextmanager
+    def one_thread(self) -> Iterator[None]:
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def runner(self, kind: str) -> str:
+        return {"cpu": "torch_via_numpy", "cuda": "cuda_graph"}.get(kind, "eager")
+
+    # -- GPUs ---------------------------------------------------------------------------------------------------------
+
+    def install_hint(self) -> str:
+        return "install a CUDA build of PyTorch: https://pytorch.org/get-started/locally"
+
+    def import_on_gpu(self) -> str:
+        import torch
+
+        if torch.version.cuda is None:
+            raise Refusal(f"this PyTorch, {torch.__version__}, is built without CUDA", self.install_hint())
+        if not torch.cuda.is_available():
+            torch.cuda.init()  # raises the reason
+            raise Refusal("torch.cuda.is_available() is False", self.install_hint())
+        return f"PyTorch {torch.__version__} for CUDA {torch.version.cuda}"
+
+    @contextlib.contextmanager
+    def on_gpu(self, index: int) -> Iterator[Callable[[list[Any]], Array]]:
+        import torch
+
+        device = torch.device("cuda", index)
+        with torch.cuda.device(index):
+            yield lambda values: torch.tensor(values, dtype=torch.float32, device=device)
+
+    def replay_on_gpu(self, index: int) -> list[Any]:
+        import torch
+
+        with self.on_gpu(index) as array:
+            x, graph = array([0.0, 1.0, 2.0]), torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                y = x + 1
+            x *= 2
+            graph.replay()
+            return y.tolist()
+
+    def graph_recorder(self, device: Any, index: int) -> GraphRecorder:
+        return TorchGraphs(device)
+
+    def copier(self, device: Any) -> Copier:
+        return TorchCopier(device)
+
+    def free_bytes(self, device: Any) -> int | None:
+        import torch
+
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + kept)
+
+    def release_memory(self, device: Any) -> None:
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+class TorchCopier:
+    """Copies from pinned memory with torch; the methods are those of `Copier`."""
+
+    def __init__(self, device: Any) -> None:
+        import torch
+
+        self._torch, self._device, self._stream = torch, device, torch.cuda.Stream(device)
+
+    def pinned(self, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Any, np.ndarray]:
+        memory = self._torch.zeros(shape, dtype=getattr(self._torch, dtype.name), pin_memory=True)
+        return memory, memory.numpy()
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        return self._torch.zeros(shape, dtype=getattr(self._torch, dtype.name), device=self._device)
+
+    def event(self) -> Any:
+        return self._torch.cuda.Event()
+
+    def copy(self, pinned: list[Any], buffers: list[Array], after: Any, done: Any) -> None:
+        self._stream.wait_event(after)
+        with self._torch.cuda.stream(self._stream):
+            for memory, buffer in zip(pinned, buffers, strict=True):
+                buffer.copy_(memory, non_blocking=True)
+        done.record(self._stream)
+
+    def wait(self, event: Any) -> None:
+        self._torch.cuda.current_stream(self._device).wait_event(event)
+
+    def record(self, event: Any) -> None:
+        event.record(self._torch.cuda.current_stream(self._device))
+
+
+class TorchGraphs:
+    """Records on a side stream, as torch requires; each graph has a memory pool of its own."""
+
+    def __init__(self, device: Any) -> None:
+        import torch
+
+        self._torch, self._cuda, self._device = torch, torch.cuda, device
+        self._stream = torch.cuda.Stream(device)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record the work; a capture that fails is ended by hand where torch leaves it open and its allocator waits."""
+        graph, pool = self._cuda.CUDAGraph(), self._cuda.graph_pool_handle()
+        capture = self._cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local")
+        failure: BaseException | None = None
+        try:
+            with no_collection(), capture:
+                try:
+                    work()
+                except BaseException as error:
+                    failure = error  # the error that torch raises on leaving says less
+        except Exception as error:
+            for end in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+                with contextlib.suppress(Exception):
+                    getattr(self._torch._C, end)(self._device.index, pool)
+            raise (failure or error) from None
+        if failure is not None:
+            raise failure
+        return graph.replay
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        with self._cuda.device(self._device):
+            before = self._cuda.current_stream()
+            self._stream.wait_stream(before)
+            try:
+                with self._cuda.stream(self._stream):
+                    yield
+            finally:
+                before.wait_stream(self._stream)

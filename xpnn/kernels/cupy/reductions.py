@@ -1,0 +1,24 @@
+"""Sums of columns."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xpnn.arrays.namespace import array_namespace
+from xpnn.kernels.cupy.launch import launch
+
+_CHUNK = 64  # rows that one thread adds up
+
+
+def column_sums(x: Any) -> Any:
+    """The sum over the rows of x, (rows, columns), always in the same order."""
+    xp, (rows, columns) = array_namespace(x), x.shape
+    while True:
+        chunk = rows if rows <= _CHUNK else min(_CHUNK, max(8, math.isqrt(rows)))
+        parts = -(-rows // chunk)
+        y = xp.empty((parts, columns), dtype=x.dtype)
+        launch("column_sums", x.dtype, parts * columns, x, y, rows, columns, chunk)
+        if parts == 1:
+            return y[0]
+        x, rows = y, parts

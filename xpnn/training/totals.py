@@ -1,0 +1,111 @@
+"""What a step reads of its batch and adds up: its rows, how much they count, the sums of an epoch, moving averages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from xpnn.arrays import tree
+from xpnn.arrays.dispatch import dispatched
+from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.tree import Tree
+from xpnn.nn.layers.preprocessing import Gathered
+from xpnn.nn.protocols import Params
+from xpnn.nn.traits import Counts
+from xpnn.training.metrics.base import Metric
+from xpnn.training.state import Data, Totals
+
+
+def take_rows(data: Data, rows: Array, gathers: bool) -> tuple[Any, Array, Array | None]:
+    """(x, y, sample weights) of these rows; a model that gathers takes its rows itself."""
+    take, weight = array_namespace(rows).take, data.sample_weight
+    x = Gathered(data.x, rows) if gathers else take(data.x, rows, axis=0)
+    return x, take(data.y, rows, axis=0), None if weight is None else take(weight, rows, axis=0)
+
+
+def row_counts(counting: Any, constants: Params, prediction: Array, y: Array, weight: Array | None) -> Counts:
+    """How much each row counts: as the loss states, or its sample weight."""
+    if counting is None:
+        return Counts(weight, weight)
+    return Counts(*counting.counts(constants, prediction, y, weight))
+
+
+def row_weight(y: Array, counts: Counts) -> int | Array:
+    """How many rows a batch counts for."""
+    return y.shape[0] if counts.share is None else array_namespace(counts.share).sum(counts.share)
+
+
+def update_metrics(
+    metrics: Sequence[Metric], totals: Totals, prediction: Array, y: Array, counts: Counts
+) -> tuple[Any, ...]:
+    """The sums of the metrics after one more batch."""
+    return tuple(
+        [metric.update(old, prediction, y, counts.u) for metric, old in zip(metrics, totals.metrics, strict=True)]
+    )
+
+
+@dispatched
+def update_totals(
+    step: Array,
+    clock: Array,
+    loss: Array,
+    weight: Array,
+    bad_step: Array,
+    bad_lr: Array,
+    value: Array,
+    rows: int | Array,
+    lr: Array,
+    is_sum: bool,
+) -> tuple[Array, ...]:
+    """The first six arguments after a step with the loss `value` over rows of the total weight `rows`.
+
+    Remembers the first step whose loss is not finite, without reading anything from the device.
+    """
+    xp = array_namespace(step)
+    first = (bad_step == 0) & ~xp.isfinite(value)  # shape (1,)
+    return (
+        step + 1,
+        clock + 1,
+        loss + (value if is_sum else value * rows),
+        weight + rows,
+        xp.where(first, step + 1, bad_step),
+        xp.where(first[0], lr, bad_lr),
+    )
+
+
+def averaged(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
+    """The moving averages after a step, of running statistics too; a leaf that is not floating point is copied.
+
+    The running statistics of the last parameters do not belong to the averaged ones.
+    """
+    old, new = tree.leaves(averages), tree.leaves(params)
+    floats = [array_namespace(p).isdtype(p.dtype, "real floating") for p in new]
+    pairs = [pair for pair, is_float in zip(zip(old, new, strict=True), floats, strict=True) if is_float]
+    if pairs:
+        moved = iter(ema_update(*map(list, zip(*pairs, strict=True)), decay, step))
+        new = [next(moved) if is_float else p for p, is_float in zip(new, floats, strict=True)]
+    return tree.rebuild(averages, new)
+
+
+@dispatched
+def ema_update(averages: list[Array], params: list[Array], decay: float, step: Array) -> list[Array]:
+    """e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), so that the first parameters are soon forgotten.
+
+    A kernel may overwrite the averages.
+    """
+    xp = array_namespace(step)
+
+    def one(e: Array, p: Array) -> Array:
+        early = 9 / (10 + xp.astype(step[0], p.dtype))  # 1 − (1 + t) / (10 + t): subtraction would lose digits
+        return e + xp.where(early > 1 - decay, early, 1 - decay) * (p - e)
+
+    return [one(e, p) for e, p in zip(averages, params, strict=True)]
+
+
+def epoch_logs(totals: Totals, metrics: Sequence[Metric]) -> dict[str, Any]:
+    """The mean loss and the metrics, {"loss": …, "accuracy": …}, from totals that are on the host."""
+    weight = float(totals.weight)
+    logs: dict[str, Any] = {"loss": float(totals.loss) / weight if weight else float("nan")}
+    for metric, sums in zip(metrics, totals.metrics, strict=True):
+        logs[metric.name] = metric.result(sums)
+    return logs
