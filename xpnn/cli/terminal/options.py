@@ -79,10 +79,8 @@ def choose_place(device: str, backend: str, fallback: bool, precision: str) -> P
     place = find_place(device, backend, fallback=fallback)
     if place.fell_back:
         print_stderr(f"{place.reason}. Using the CPU, with {place.library}.")
-    if place.library == "jax" and precision == "fp64":
-        import jax
-
-        jax.config.update("jax_enable_x64", True)  # the library never changes this setting of the process
+    if precision == "fp64":
+        place.lib.enable_float64()  # the command may change this setting of the process; `xpnn.experiments` does not
     return place
 
 
