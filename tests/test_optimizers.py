@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-import oracles
 import pytest
+import torch_optimizers
 from cases import draw
 from conftest import Backend, assert_close, eps
 
@@ -34,7 +34,7 @@ def test_muon_steps_on_matrices_of_every_shape_and_leaves_the_rest_to_adamw(matc
     torch = pytest.importorskip("torch")
     ours = optim.Muon(0.02, adjust_lr_fn="match_rms_adamw" if match else "original", adamw_lr_ratio=0.25)
     oracle = [torch.tensor(leaf, requires_grad=True) for leaf in leaves(START)]
-    theirs = oracles.Muon(torch, oracle, 0.02, 0.005, decay=0.1, match=match)
+    theirs = torch_optimizers.Muon(torch, oracle, 0.02, 0.005, decay=0.1, match=match)
     params = backend.tree(START)
     state = ours.init(params)
     for i in range(5):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from cases import NO_ROW, SCHEDULES, draw
+from cases import draw
 from conftest import Backend
 
 from xpnn import nn, optim
@@ -107,7 +107,7 @@ class Signs:
 
     def update(self, params: Any, grads: Any, state: tuple[()], lr: Any, *, donate: bool = False) -> Any:
         def step(p: Any, g: Any) -> Any:
-            if self.mistake == "writes":
+            if self.mistake == "writes" or (self.mistake == "reuses" and p.flags.writeable):
                 p -= lr
             return p - lr * array_namespace(g).sign(g)
 
@@ -156,7 +156,14 @@ def test_a_loss_with_a_mistake_fails(mistake: str, message: str) -> None:
         check_loss(LogCosh(mistake), draw("z", 4, 3), draw("t", 4, 3), places=NUMPY)
 
 
-@pytest.mark.parametrize(("mistake", "message"), [("writes", "read-only"), ("drops", "the parameters became")])
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ("writes", "read-only"),
+        ("reuses", "writes into its arguments without donate"),
+        ("drops", "the parameters became"),
+    ],
+)
 def test_an_optimizer_with_a_mistake_fails(mistake: str, message: str) -> None:
     with pytest.raises(CheckFailedError, match=message):
         check_optimizer(Signs(mistake=mistake), places=NUMPY)
@@ -221,18 +228,6 @@ def test_finite_differences() -> None:
     assert gradient_error(x[0], lambda x: float(x.sum()), x) == np.inf
 
 
-def test_every_public_layer_loss_and_optimizer_has_a_sample() -> None:
-    schedules = {type(case.schedule).__name__ for case in SCHEDULES}
-    assert {*nn.__all__, *optim.__all__} - NO_ROW - schedules <= set(testing_cases.CHECKS)
-
-
-@pytest.mark.parametrize("name", testing_cases.CHECKS)
-def test_every_sample_passes(name: str, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xpnn.testing.checks.usable_places", lambda: [backend.place])
-    report = testing_cases.CHECKS[name]()
-    assert report.failures() == [] and [found.problem for found in report.places] == [""]
-
-
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xpnn.testing.checks.usable_places", lambda: NUMPY)
     monkeypatch.setattr("xpnn.cli.check.usable_places", lambda: NUMPY)
@@ -276,11 +271,63 @@ def test_a_loss_that_leaves_its_weights_out_is_found() -> None:
         check_loss(Deaf(), z, t, np.arange(4.0), places=NUMPY)
 
 
+@dataclass(frozen=True)
+class Squares:
+    """Σ (z − t)², or its mean over the rows."""
+
+    is_mean: bool
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def forward(self, constants: Any, prediction: Any, target: Any, sample_weight: Any = None) -> Any:
+        d = prediction - target
+        count = d.shape[0] if self.is_mean else 1
+        return array_namespace(d).sum(d * d) / count, (d, count)
+
+    def backward(self, constants: Any, residuals: Any) -> Any:
+        d, count = residuals
+        return 2 * d / count
+
+
+@dataclass(frozen=True)
+class NamedSquares(Squares):
+    reduction: str = "sum"
+
+
+def test_a_loss_that_is_not_what_its_reduction_says_is_found() -> None:
+    z, t = draw("z", 4, 3), draw("t", 4, 3)
+    assert check_loss(Squares(True), z, t, places=NUMPY).ok and check_loss(NamedSquares(False), z, t, places=NUMPY).ok
+    for wrong in (Squares(False), NamedSquares(False, "mean")):
+        with pytest.raises(CheckFailedError, match=r'the loss doubles, .*set reduction = "sum"'):
+            check_loss(wrong, z, t, places=NUMPY)
+    with pytest.raises(CheckFailedError, match='reduction is "sum", but the loss is'):
+        check_loss(NamedSquares(True), z, t, places=NUMPY)
+    assert check_loss(Squares(False), t, t, places=NUMPY).ok  # 0 is both
+
+
+def test_a_run_can_be_left_out() -> None:
+    report = check_layer(nn.ReLU(), draw("x", 6, 4), places=NUMPY, run=False)
+    assert report.ok and report.places[0].run is None and report.places[0].ulps
+
+
+def test_a_gradient_for_integers_is_found() -> None:
+    @dataclass(frozen=True)
+    class Table(nn.Embedding):
+        def backward(self, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> Any:
+            return dy, super().backward(params, residuals, dy, need_dx=need_dx)[1]
+
+    with pytest.raises(CheckFailedError, match="integers have no gradient"):
+        check_layer(Table(5, 3), np.array([0, 4, 2]), places=NUMPY)
+
+
 def test_a_wrong_gradient_of_a_large_loss_is_found() -> None:
     """Both the slopes and the loss are large: the error counts once against the larger."""
 
     @dataclass(frozen=True)
     class Large(LogCosh):
+        reduction: str = "sum"
+
         def forward(self, constants: Any, prediction: Any, target: Any, sample_weight: Any = None) -> Any:
             d = prediction - target
             return 1e4 * array_namespace(d).sum(d * d), d

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import oracles
 import torch
+import torch_optimizers
 from networks import Plan
 
 from xpnn import nn, optim
@@ -108,30 +108,30 @@ def optimizer(ours: Any, made: Any) -> Any:
     params = list(made.parameters())
     match ours:
         case optim.ClipGradNorm():
-            return oracles.Clipped(
+            return torch_optimizers.Clipped(
                 optimizer(ours.optimizer, made), params, torch.nn.utils.clip_grad_norm_, ours.max_norm
             )
         case optim.ClipGradValue():
             clip = torch.nn.utils.clip_grad_value_
-            return oracles.Clipped(optimizer(ours.optimizer, made), params, clip, ours.clip_value)
+            return torch_optimizers.Clipped(optimizer(ours.optimizer, made), params, clip, ours.clip_value)
         case optim.Lion():
-            return oracles.Lion(torch, params, 0.0, *ours.betas, ours.weight_decay)
+            return torch_optimizers.Lion(torch, params, 0.0, *ours.betas, ours.weight_decay)
         case optim.Muon():
-            return Turned(made, lambda views: oracles.Muon(
+            return Turned(made, lambda views: torch_optimizers.Muon(
                 torch, views, 0.0, 0.0, decay=ours.weight_decay, momentum=ours.momentum, nesterov=ours.nesterov,
                 match=ours.adjust_lr_fn != "original", betas=ours.adamw_betas, eps=ours.adamw_eps,
                 weight_decay=ours.adamw_weight_decay,
             ))  # fmt: skip
     options = {field.name: getattr(ours, field.name) for field in dataclasses.fields(ours)} | {"lr": 0.0}
     theirs = getattr(torch.optim, type(ours).__name__)(params, **options)
-    return oracles.InFloat64(torch, theirs) if isinstance(ours, optim.NAdam) else theirs
+    return torch_optimizers.InFloat64(torch, theirs) if isinstance(ours, optim.NAdam) else theirs
 
 
 def set_rate(theirs: Any, ours: Any, lr: float) -> None:
     match theirs:
-        case oracles.Lion():
+        case torch_optimizers.Lion():
             theirs.settings = (lr, *theirs.settings[1:])
-        case oracles.Muon():
+        case torch_optimizers.Muon():
             theirs.lr = lr
             set_rate(theirs.adamw, ours, lr * ours.adamw_lr_ratio)
         case torch.optim.Optimizer():

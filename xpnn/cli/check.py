@@ -34,9 +34,9 @@ def check(
     for library in LIBRARIES.values():
         with contextlib.suppress(Exception):  # absent or broken: `xpnn doctor` shows the reason
             library.enable_float64()
-    from xpnn.testing.cases import CHECKS
+    from xpnn.testing.cases import CHECKS, SHORT_LIST
 
-    names = [one_of("--only", name, CHECKS) for name in only or ()] or list(CHECKS)
+    names = [one_of("--only", name, CHECKS) for name in only or ()] or list(SHORT_LIST)
     console = make_console(stderr=True)
     reports, stopped = [], False
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

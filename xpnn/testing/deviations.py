@@ -1,4 +1,4 @@
-"""How far a computation on some place is from the same one on NumPy, in float64."""
+"""How far a computation on a place is from the same computation on NumPy, in float64."""
 
 from __future__ import annotations
 
@@ -24,11 +24,24 @@ STEPS = 50
 
 
 class Subject(NamedTuple):
-    """What layers, losses and optimizers are to a check.
+    """A layer, a loss or an optimizer, ready to be checked.
 
-    promises: yields what is not kept; gradients: the error of each, and of what it is
-    compute:  (inputs, key) -> all results, where the inputs lie; inputs: on the host
-    trainer:  (place, dtype) -> a trainer that uses it, or None where it cannot train; x, y: what to train on
+    Attributes
+    ----------
+    kind, name : str
+        "layer", "loss" or "optimizer", and the name of its class.
+    promises : callable
+        () -> the promises that are broken, in words.
+    gradients : callable
+        () -> (error against finite differences, what the gradient belongs to), for each gradient.
+    compute : callable
+        (inputs, key) -> all results, on the inputs' place.
+    inputs : tree of ndarray
+        What to compute with.
+    trainer : callable or None
+        (place, dtype) -> a trainer that uses it; None if it cannot train.
+    x, y : ndarray
+        What to train on.
     """
 
     kind: str
@@ -43,7 +56,7 @@ class Subject(NamedTuple):
 
 
 def at_place(subject: Subject, place: Place) -> PlaceReport:
-    """All that is asked of one place; whatever goes wrong there is kept as its problem."""
+    """Check the subject on one place; an exception there becomes the report's `problem`."""
     try:
         with current(place), compute_scope(place):
             dtypes = dtypes_of(place)
@@ -56,15 +69,17 @@ def at_place(subject: Subject, place: Place) -> PlaceReport:
 
 
 def _deviation(subject: Subject, place: Place, dtype: str) -> float:
-    """In units in the last place of `dtype`; the reference starts from the same rounded inputs."""
+    """The deviation in units in the last place of `dtype`; the reference starts from the same rounded inputs."""
     rounded = _floats(subject.inputs, dtype)
     with np.errstate(all="ignore"):
         wanted = subject.compute(_floats(rounded, "float64"), KEY)
-    got = subject.compute(upload(rounded, place, dtype), _key_at(place))
+    there = upload(rounded, place, dtype)
+    got = subject.compute(read_only(there) if place.library == "numpy" else there, _key_at(place))
     worst = 0.0
     for one, other in zip(tree.leaves(got), tree.leaves(wanted), strict=True):
         came = (array_namespace(one), str(one.dtype).rpartition(".")[2], device_of(one))
-        if np.asarray(other).dtype.kind == "f" and came != (place.xp, dtype, place.device):
+        kept = dtype if np.asarray(other).dtype.kind == "f" else str(np.asarray(other).dtype)
+        if came != (place.xp, kept, place.device):
             came_as = f"{came[0].__name__} {came[1]} on {came[2]}"
             raise CheckFailedError(f"arrays of {dtype} went in, and {came_as} came out; everything follows its input")
         worst = max(worst, ulps_apart(to_numpy(one), np.asarray(other)))
@@ -97,6 +112,17 @@ def _run(trainer: Trainer, subject: Subject) -> Iterator[np.ndarray]:
     history = trainer.fit(subject.x, subject.y, epochs=STEPS // -(-rows // batch_size), batch_size=batch_size)
     yield np.asarray([record["loss"] for record in history])
     yield from (np.asarray(leaf, dtype=np.float64) for leaf in tree.leaves(trainer.snapshot()))
+
+
+def read_only(host: Tree) -> Tree:
+    """Copies of NumPy arrays in which writing raises."""
+
+    def copy(x: np.ndarray) -> np.ndarray:
+        fixed = np.array(x)
+        fixed.setflags(write=False)
+        return fixed
+
+    return tree.map(copy, host)
 
 
 def _floats(host: Tree, dtype: str) -> Tree:

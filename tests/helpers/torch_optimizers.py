@@ -1,4 +1,4 @@
-"""What torch lacks, said in torch: optimizers that the table holds ours to. Each `step` goes by the `.grad`."""
+"""Optimizers in torch, by the name of their row, and those that torch lacks. Each `step` follows the `.grad`."""
 
 from __future__ import annotations
 
@@ -81,3 +81,34 @@ class InFloat64:
             self.optimizer.step()
         finally:
             self.torch.set_default_dtype(before)
+
+
+#: By the name of the row: (torch, parameters) -> torch's optimizer.
+OPTIMIZER_ORACLES: dict[str, Callable[[TORCH, list[Any]], Any]] = {
+    "SGD": lambda t, p: t.optim.SGD(p, 0.1, 0.9, weight_decay=0.01, nesterov=True),
+    "SGD: plain": lambda t, p: t.optim.SGD(p, 0.1),
+    "SGD: momentum": lambda t, p: t.optim.SGD(p, 0.1, 0.9),
+    "RMSprop": lambda t, p: t.optim.RMSprop(p, 0.01, 0.9, 1e-4, 0.1, 0.8),
+    "RMSprop: plain": lambda t, p: t.optim.RMSprop(p, 0.01),
+    "Adagrad": lambda t, p: t.optim.Adagrad(p, 0.1, 0, 0.2, 0.5, 1e-3),
+    "Adagrad: plain": lambda t, p: t.optim.Adagrad(p, 0.1),
+    "Adam": lambda t, p: t.optim.Adam(p, 0.1, amsgrad=True),
+    "Adam: plain": lambda t, p: t.optim.Adam(p, 0.01),
+    "Adam: weight decay": lambda t, p: t.optim.Adam(p, 0.01, (0.8, 0.95), 1e-6, 0.1),
+    "AdamW": lambda t, p: t.optim.AdamW(p, 0.01, weight_decay=0.3),
+    "AdamW: AMSGrad": lambda t, p: t.optim.AdamW(p, 0.01, (0.7, 0.9), amsgrad=True),
+    "NAdam": lambda t, p: InFloat64(t, t.optim.NAdam(p, 0.01)),
+    "NAdam: weight decay": lambda t, p: InFloat64(t, t.optim.NAdam(p, 0.01, (0.8, 0.95), 1e-6, 0.1, 0.05)),
+    "NAdam: decoupled": lambda t, p: InFloat64(
+        t, t.optim.NAdam(p, 0.01, weight_decay=0.3, decoupled_weight_decay=True)
+    ),
+    "Lion": lambda t, p: Lion(t, p, 0.01, 0.9, 0.99, 0.0),
+    "Lion: weight decay": lambda t, p: Lion(t, p, 0.02, 0.7, 0.8, 0.3),
+    "Muon": lambda t, p: Muon(t, p, 0.02, 0.02, decay=0.1),
+    "Muon: every option": lambda t, p: Muon(
+        t, p, 0.02, 0.01, decay=0.3, momentum=0.8, nesterov=False, match=True,
+        betas=(0.8, 0.95), eps=1e-6, weight_decay=0.2,
+    ),
+    "ClipGradNorm": lambda t, p: Clipped(t.optim.SGD(p, 0.1, 0.9), p, t.nn.utils.clip_grad_norm_, 2.0),
+    "ClipGradValue": lambda t, p: Clipped(t.optim.SGD(p, 0.1, 0.9), p, t.nn.utils.clip_grad_value_, 0.7),
+}  # fmt: skip
