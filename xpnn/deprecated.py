@@ -94,6 +94,8 @@ NAMES = {
     },
     "xpnn.arrays.random": {"kept": "xpnn.arrays.random.dropout_mask"},
     "xpnn.arrays.staging": {
+        "CupyCopier": "xpnn.devices.libraries.cupy.CupyCopier",
+        "TorchCopier": "xpnn.devices.libraries.torch.TorchCopier",
         "PinnedStage": "xpnn.devices.staging.PinnedStaging",
         "PlainStage": "xpnn.devices.staging.PlainStaging",
         "stage_for": "xpnn.devices.staging.staging_for",
@@ -109,6 +111,11 @@ NAMES = {
         "as_count": "xpnn.validation.as_count",
         "as_float": "xpnn.validation.as_float",
         "one_of": "xpnn.validation.one_of",
+    },
+    "xpnn.optim.clipping": {"shortened": "xpnn.optim.clipping.clip_by_global_norm"},
+    "xpnn.optim.schedules": {
+        name: f"xpnn.optim.cycles.{name}"
+        for name in ("CosineAnnealingLR", "LinearWarmup", "OneCycleLR", "PolynomialLR")
     },
     "xpnn.training.feeding": {
         "Feed": "xpnn.training.data_feed.DataSource",
@@ -126,7 +133,12 @@ NAMES = {
         "PlainRunner": "xpnn.training.runners.eager.EagerRunner",
         "computing": "xpnn.training.runners.base.compute_scope",
     },
-    "xpnn.training.recorders": {"Again": "xpnn.training.runners.capture.EagerReplay"},
+    "xpnn.training.recorders": {
+        "Again": "xpnn.training.runners.capture.EagerReplay",
+        "CupyGraphs": "xpnn.devices.libraries.cupy.CupyGraphs",
+        "Recorder": "xpnn.devices.libraries.base.GraphRecorder",
+        "TorchGraphs": "xpnn.devices.libraries.torch.TorchGraphs",
+    },
     "xpnn.training.rehearsal": {"Rehearsal": "xpnn.training.checks.shapes.ShapeCheck"},
     "xpnn.training.room": {
         "at": "xpnn.training.checks.batch_memory.device_scope",
