@@ -29,7 +29,7 @@ MODULES = {
         for name in ("buffers", "driver", "gpu_checks", "memory", "probe", "staging")
     },
     "xpnn.cli.building": "xpnn.experiments.factory",
-    "xpnn.cli.experiment": "xpnn.experiments.run",
+    "xpnn.cli.experiment": "xpnn.experiments.experiment",
     "xpnn.cli.run_folder": "xpnn.experiments.run_folder",
     "xpnn.cli.saved": "xpnn.experiments.saved_run",
     "xpnn.cli.settings": "xpnn.experiments.settings",
