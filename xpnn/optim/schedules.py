@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from xpnn import deprecated
 from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.errors import InputError
 from xpnn.validation import as_float
@@ -215,3 +216,6 @@ def settle_range(schedule: Any, fields: tuple[str, ...], wanted: str, holds: Cal
         object.__setattr__(schedule, field, value)
         if not holds(value):
             raise InputError(f"{name}: {field} = {value!r}; expected {wanted.format(field)}")
+
+
+deprecated.attach(__name__)

@@ -59,9 +59,26 @@ class Runner(Protocol):
 
 
 def upload(host: Tree, place: Place, dtype: str) -> Tree:
-    """Host values as state: floats in `dtype`, uint32 words in the library's lanes; every array is a copy.
+    """Return host values as state on a device; every array is a copy.
 
-    Raises InputError for a number that `dtype` cannot hold.
+    Parameters
+    ----------
+    host : Tree
+        Host values.
+    place : Place
+        The destination.
+    dtype : str
+        The dtype of the floats; uint32 words become the library's 32-bit lanes, all else keeps its dtype.
+
+    Returns
+    -------
+    Tree
+        The same tree of arrays at `place`.
+
+    Raises
+    ------
+    InputError
+        If `dtype` cannot hold a value.
     """
 
     def put(x: np.ndarray) -> Array:
@@ -95,11 +112,12 @@ def batches_of(order: np.ndarray, batch_size: int, place: Place) -> list[Array]:
 
 
 def copied(arrays: Tree) -> Tree:
-    """The same on the device, in other memory."""
+    """Return copies of device arrays, on the same device."""
     return tree.map(lambda x: array_namespace(x).asarray(x, copy=True), arrays)
 
 
 def written(state: State, fields: dict[str, Tree], job: Job) -> State:
+    """Return the state with some fields replaced by host values; see `upload`."""
     return state._replace(**{name: upload(x, job.place, job.dtype) for name, x in fields.items()})
 
 
