@@ -39,7 +39,8 @@ def losses(
     xp = place.xp if place else namespace("numpy")
 
     def put(host: np.ndarray) -> Array:
-        return to_place(np.float64(host), place) if place else np.float64(host)
+        wide: Any = np.float64(host)
+        return to_place(wide, place) if place else wide
 
     params = [put(leaf) for pair in weights for leaf in pair]
     m, v = ([xp.zeros_like(leaf) for leaf in params] for _ in range(2))

@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,8 @@ def step(sizes: Sequence[int], batch: int, rows: int, backend: str, seconds: flo
     trainer.fit(x, y, batch_size=batch, epochs=WARM)
     building = peak() - before
     forget_peak()
-    deadline, times = time.perf_counter() + seconds, []
+    deadline = time.perf_counter() + seconds
+    times: list[float] = []
     while len(times) < TIMED or time.perf_counter() < deadline:
         record = trainer.fit(x, y, batch_size=batch).records[-1]
         times.append(record["seconds"] / -(-rows // batch))
@@ -123,4 +124,5 @@ def steady(steps: int, epochs: int, backend: str, traced: bool) -> dict[str, Any
 
 if __name__ == "__main__":
     question = json.loads(sys.argv[1])
-    print(json.dumps({"step": step, "steady": steady}[question.pop("do")](**question)))
+    work: dict[str, Callable[..., dict[str, Any]]] = {"step": step, "steady": steady}
+    print(json.dumps(work[question.pop("do")](**question)))

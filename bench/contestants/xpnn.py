@@ -69,7 +69,7 @@ class Contestant:
 
     def bare(self, epochs: int) -> float:
         """Steps by the runner that a trainer uses, without the trainer."""
-        order = np.random.default_rng(0).permutation(len(self.y)).astype(np.int32)
+        order = np.random.default_rng(0).permutation(self.y.shape[0]).astype(np.int32)
         with current(self.place):
             (batches,) = batches_of(order, self.batch, self.place)
             self.engine.totals()  # synchronizes
@@ -84,7 +84,7 @@ class Contestant:
         """Take single steps, on the same buffers, to which a captured graph refers."""
         found = []
         with current(self.place):
-            (rows,) = batches_of(np.arange(len(self.y), dtype=np.int32), self.batch, self.place)
+            (rows,) = batches_of(np.arange(self.y.shape[0], dtype=np.int32), self.batch, self.place)
             for i in range(len(batches)):
                 self.engine.begin_epoch(0, self.batch, self.batch, 1.0)
                 self._take(rows, i % rows.shape[0], i % rows.shape[0] + 1)

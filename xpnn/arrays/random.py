@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -229,7 +229,8 @@ def uniform(key: Key, shape: tuple[int, ...]) -> np.ndarray:
     >>> uniform(key(0, "init"), (2,)).round(6)
     array([0.411967, 0.753959])
     """
-    return (bits(key, shape).astype(np.float64) + 0.5) * 2.0**-32
+    drawn: Any = bits(key, shape)  # a NumPy array
+    return (drawn.astype(np.float64) + 0.5) * 2.0**-32
 
 
 def normal(key: Key, shape: tuple[int, ...]) -> np.ndarray:
@@ -268,7 +269,8 @@ def permutation(key: Key, n: int) -> np.ndarray:
     >>> permutation(key(0, "shuffle").child(0), 8)
     array([0, 3, 1, 6, 7, 5, 4, 2], dtype=int32)
     """
-    high, low = bits(key, (2, n), per_row=False)
+    halves: Any = bits(key, (2, n), per_row=False)  # a NumPy array
+    high, low = halves
     drawn = high.astype(np.uint64)
     drawn <<= np.uint64(32)
     drawn |= low

@@ -168,10 +168,10 @@ def _rebuild(tree: Tree, supply: Iterator[Array]) -> Tree:
     return _like(tree, [_rebuild(branch, supply) for branch in tree])
 
 
-def _with(tree: tuple, changed: dict[int, Tree]) -> Tree:
+def _with(tree: tuple[Any, ...], changed: dict[int, Tree]) -> Tree:
     """The tree with these branches changed, or `tree` itself if none is: the usual case, once per step."""
     return _like(tree, [changed.get(i, branch) for i, branch in enumerate(tree)]) if changed else tree
 
 
-def _like(tree: tuple, branches: list) -> Tree:
+def _like(tree: tuple[Any, ...], branches: list[Tree]) -> Tree:
     return getattr(tree, "_make", tuple)(branches)  # a NamedTuple has `_make`

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -69,7 +69,8 @@ def draw_pictures(folder: Path, records: Sequence[Logs], data: Dataset, trainer:
             plot_history(dict(zip(_distinct_names([_absolute(folder)]), [records], strict=True)), folder / name)
             drawn.append(name)
     if data.x_test.ndim == 3:
-        predictions = np.argmax(trainer.predict(data.x_test), axis=1)  # of images: one output for each class
+        outputs: Any = trainer.predict(data.x_test)
+        predictions = np.argmax(outputs, axis=1)  # of images: one output for each class
         plot_samples(data.x_test, data.y_test, predictions, folder / SAMPLE_FILE, classes=data.classes)
         drawn.append(SAMPLE_FILE)
     return drawn

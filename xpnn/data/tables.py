@@ -190,7 +190,7 @@ def _place(path: Path | str, names: list[str], name: str, what: str, missing: Se
 
 
 def _lines(
-    path: Path | str, file: TextIO, separator: str, width: int, numbers: array, latest: list[str]
+    path: Path | str, file: TextIO, separator: str, width: int, numbers: array[int], latest: list[str]
 ) -> Iterator[str]:
     """Yield the lines that hold data; append each line's number to `numbers` and keep its text in `latest`.
 
@@ -233,7 +233,7 @@ def _not_a_number(
     return fault(path, f"line {number}, column {names[bad]!r}: {found}", hint)
 
 
-def _finite_or_bytes(path: Path | str, x: np.ndarray, names: list[str], numbers: array) -> np.ndarray:
+def _finite_or_bytes(path: Path | str, x: np.ndarray, names: list[str], numbers: array[int]) -> np.ndarray:
     """Return x, as uint8 if only integers written like "3.0" prevented it from being read as such."""
     low, high = x.min(), x.max()  # NaN if any value is
     if not (np.isfinite(low) and np.isfinite(high)):

@@ -64,7 +64,7 @@ class Experiment:
     @property
     def n_parameters(self) -> int:
         """Number of trained parameters of the network."""
-        return sum(leaf.size for leaf in tree.leaves(tree.trained(self.trainer.snapshot())))
+        return sum(math.prod(leaf.shape) for leaf in tree.leaves(tree.trained(self.trainer.snapshot())))
 
     def fit(self, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> tuple[History, float]:
         """Train the network.

@@ -127,7 +127,8 @@ def targets(settings: Settings, labels: np.ndarray, classes: int) -> np.ndarray:
 def probabilities(settings: Settings, outputs: np.ndarray) -> np.ndarray:
     """The network's outputs as (rows, classes) probabilities; without an output activation, as scores."""
     if settings.loss == "cross-entropy":
-        return nn.Softmax().forward((), outputs)[0]
+        scores: Any = nn.Softmax().forward((), outputs)[0]
+        return scores
     return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
 
 

@@ -166,7 +166,7 @@ class SavedRun:
         Predictions
         """
         x = self.read(x) if isinstance(x, (str, Path)) else x
-        outputs = self.trainer(place).predict(x.reshape(-1, *self.input_shape))
+        outputs: Any = self.trainer(place).predict(x.reshape(-1, *self.input_shape))
         scores = factory.probabilities(self.settings, outputs)
         labels = [self.classes[i] for i in np.argmax(scores, axis=1)]
         return Predictions(labels, scores, factory.gives_probabilities(self.settings, len(self.classes)))

@@ -49,9 +49,10 @@ def backward_in_turn(
 ) -> tuple[Array | None, tuple[Params, ...]]:
     """The layers' backward, last to first; only the first layer may be spared its dx. -> (dx, their gradients)."""
     grads: list[Params] = [()] * len(layers)
+    dx: Any = dy  # None at most after the first layer
     for i in reversed(range(len(layers))):
-        dy, grads[i] = layers[i].backward(params[i], residuals[i], dy, need_dx=need_dx or i > 0)
-    return dy, tuple(grads)
+        dx, grads[i] = layers[i].backward(params[i], residuals[i], dx, need_dx=need_dx or i > 0)
+    return dx, tuple(grads)
 
 
 #: dense.forward(x, params, layers, key, first), dense.backward(dy, residuals, params, layers, need_dx)

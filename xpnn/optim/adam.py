@@ -16,7 +16,7 @@ from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
 class AdamState(NamedTuple):
     """count: 0-d, the steps taken; m, v: of the structure of the parameters; v_max: likewise, () without amsgrad."""
 
-    count: Array
+    count: Any  # an Array; Any because tuples have a method of this name
     m: Tree
     v: Tree
     v_max: Tree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xpnn.arrays import tree
 from xpnn.arrays.dispatch import dispatched
@@ -21,7 +21,7 @@ from xpnn.validation import as_count, as_float, one_of
 class MuonState(NamedTuple):
     """count: 0-d, the steps taken; momentum: for the matrices; m, v: for all other parameters; None elsewhere."""
 
-    count: Array
+    count: Any  # an Array; Any because tuples have a method of this name
     momentum: Tree
     m: Tree
     v: Tree
@@ -199,6 +199,6 @@ def orthogonal(x: Array, coefficients: tuple[float, float, float], eps: float, s
     return x
 
 
-def _scale(shape: tuple[int, int], adjust_lr_fn: str) -> float:
+def _scale(shape: tuple[int, ...], adjust_lr_fn: str) -> float:
     n_in, n_out = shape
     return math.sqrt(max(1, n_out / n_in)) if adjust_lr_fn == "original" else 0.2 * math.sqrt(max(n_in, n_out))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xpnn.arrays import tree
 from xpnn.arrays.dispatch import dispatched
@@ -17,7 +17,7 @@ from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
 class NAdamState(NamedTuple):
     """count: 0-d, the steps taken; mu_product: 0-d, μ₁ μ₂ … μₜ; m, v: of the structure of the parameters."""
 
-    count: Array
+    count: Any  # an Array; Any because tuples have a method of this name
     mu_product: Array
     m: Tree
     v: Tree

@@ -148,7 +148,7 @@ def zeros(params: Tree) -> Tree:
     return tree.map(lambda p: array_namespace(p).zeros_like(p), params)
 
 
-def scalar(params: Tree, value: float) -> Array:
+def scalar(params: Tree, value: float) -> Tree:
     """Return `value` as a 0-d array of the parameters' dtype and on their device; () if there are no parameters."""
     leaves = tree.leaves(params)
     if not leaves:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -51,9 +52,7 @@ def differences(
     return positions, derivatives
 
 
-def gradient_error(
-    got: np.ndarray, f: Callable[[np.ndarray], float], x: np.ndarray, entries: int | None = None
-) -> float:
+def gradient_error(got: Any, f: Callable[[np.ndarray], float], x: np.ndarray, entries: int | None = None) -> float:
     """Return the error of a gradient against finite differences; infinite if its shape is not that of x.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,12 +89,14 @@ def _deviation(subject: Subject, place: Place, dtype: str) -> float:
 def _same_bits(subject: Subject, place: Place, dtypes: tuple[str, ...]) -> bool:
     """Whether 70 random words, and the inputs once they have been there, are the host's."""
     words = to_numpy(random.bits(_key_at(place).child("check"), (7, 10)))
-    if not np.array_equal(words.view(np.uint32), random.bits(KEY.child("check"), (7, 10))):
+    wanted: Any = random.bits(KEY.child("check"), (7, 10))
+    if not np.array_equal(words.view(np.uint32), wanted):
         return False
     for dtype in dtypes:
         rounded = _floats(subject.inputs, dtype)
         there = tree.leaves(upload(rounded, place, dtype))
-        if not all(np.array_equal(to_numpy(a), b) for a, b in zip(there, tree.leaves(rounded), strict=True)):
+        here: list[Any] = tree.leaves(rounded)
+        if not all(np.array_equal(to_numpy(a), b) for a, b in zip(there, here, strict=True)):
             return False
     return True
 

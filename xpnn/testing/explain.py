@@ -152,19 +152,20 @@ def _explain(
     layers, constants = model.layers, loss.init()
     params, key = model.init(random.key(seed, "init")), random.key(seed, "dropout")
 
-    def loss_from(first: int, params: tuple[Tree, ...], x: np.ndarray) -> float:
+    def loss_from(first: int, params: tuple[Tree, ...], x: Any) -> float:
         """The loss, for the input `x` of the layer number `first`."""
         for i in range(first, len(layers)):
             x = layers[i].forward(params[i], x, key=key.child(i))[0]
         return float(loss.forward(constants, x, target)[0])
 
-    inputs, residuals = [x], []
+    inputs: list[Any] = [x]
+    residuals = []
     for i, layer in enumerate(layers):
         y, kept = layer.forward(params[i], inputs[i], key=key.child(i))
         inputs.append(y)
         residuals.append(kept)
     value, kept = loss.forward(constants, inputs[-1], target)
-    dy = loss.backward(constants, kept)
+    dy: Any = loss.backward(constants, kept)
     last = len(layers)
     dprediction = _compare("dprediction", dy, partial(loss_from, last, params), inputs[-1])
     arrays = {"prediction": inputs[-1], "target": target, "loss": np.asarray(value)}
@@ -196,7 +197,7 @@ def _named(params: Tree) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in tree.named(params)}
 
 
-def _compare(name: str, value: Any, f: Callable[[np.ndarray], float], x: np.ndarray) -> Gradient:
+def _compare(name: str, value: Any, f: Callable[[np.ndarray], float], x: Any) -> Gradient:
     value = np.asarray(value)
     entries, slopes = differences(f, x, ENTRIES)
     scale = max(1.0, float(np.max(np.abs(slopes), initial=0.0)))

@@ -52,13 +52,15 @@ def layer_subject(layer: nn.Layer, x: np.ndarray) -> Subject:
 
     def gradients() -> Iterator[tuple[float, str]]:
         trained = tree.trained(params)
-        leaves, names = tree.leaves(trained), [name for name, _ in tree.named(trained, "parameters")]
+        leaves: list[Any] = tree.leaves(trained)
+        names = [name for name, _ in tree.named(trained, "parameters")]
         for key, when in ((None, "in inference"), (KEY, "in training")):
             dx, grads = layer.backward(params, layer.forward(params, x, key=key)[1], dy)
 
-            def value(new: list[np.ndarray], x: np.ndarray, key: Key | None = key) -> float:
+            def value(new: list[Any], x: np.ndarray, key: Key | None = key) -> float:
                 here = tree.merge(tree.rebuild(trained, new), params)
-                return float(np.sum(layer.forward(here, x, key=key)[0] * dy))
+                y: Any = layer.forward(here, x, key=key)[0]
+                return float(np.sum(y * dy))
 
             if dx is not None:
                 at_x = partial(value, leaves)
@@ -111,7 +113,8 @@ def loss_subject(loss: nn.Loss, prediction: np.ndarray, target: np.ndarray, weig
         slope = loss.backward(constants, loss.forward(*inputs)[1])
 
         def value(z: np.ndarray) -> float:
-            return float(np.sum(loss.forward(constants, z, target, weight)[0]))
+            each: Any = loss.forward(constants, z, target, weight)[0]
+            return float(np.sum(each))
 
         yield gradient_error(slope, value, prediction, _ENTRIES), "the prediction"
 
@@ -213,5 +216,5 @@ def _copies(values: Any) -> tuple[np.ndarray, ...]:
 
 
 def _same(one: Tree, other: Tree) -> bool:
-    pairs = zip(tree.leaves(one), tree.leaves(other), strict=True)
+    pairs: Iterator[Any] = zip(tree.leaves(one), tree.leaves(other), strict=True)
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)

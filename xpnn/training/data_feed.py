@@ -93,7 +93,7 @@ def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix
     if free is None or sum(sizes) <= _SHARE * free:
         names = [f"{prefix}{name}" for name in Data._fields]
         try:
-            parts = [
+            parts: list[Any] = [
                 None if part is None else placed(name, part, dtype, place)
                 for name, part, dtype in zip(names, data, dtypes, strict=True)
             ]
@@ -142,9 +142,10 @@ class Streamed:
 
     def __init__(self, data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> None:
         """As `feed_for`."""
-        self.data = Data(*[None if part is None else to_numpy(part) for part in data])
+        parts: list[Any] = [None if part is None else to_numpy(part) for part in data]
+        self.data = Data(*parts)
         self.rows, self._place = data.x.shape[0], place
-        self._parts = [part for part in self.data if part is not None]
+        self._parts = [part for part in parts if part is not None]
         kept = [dtype for part, dtype in zip(data, dtypes, strict=True) if part is not None]
         self._kinds = [
             (part.shape[1:], np.dtype(dtype or part.dtype)) for part, dtype in zip(self._parts, kept, strict=True)

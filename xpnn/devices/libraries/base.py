@@ -32,7 +32,7 @@ class Copier(Protocol):
     def event(self) -> Any:
         """Return a new event."""
 
-    def copy(self, pinned: list[Any], buffers: list[Array], after: Any, done: Any) -> None:
+    def copy(self, pinned: list[Any], buffers: list[Any], after: Any, done: Any) -> None:
         """Copy in the background once the event `after` has happened; then record `done`."""
 
     def wait(self, event: Any) -> None:
@@ -130,7 +130,7 @@ class Library:
         """Return the address of the first element of `x`, on the host or on its device."""
         return int(np.asarray(x).ctypes.data)
 
-    def strides(self, x: Array) -> tuple[int, ...]:
+    def strides(self, x: Any) -> tuple[int, ...]:
         """Return the strides of `x`, in a unit of the library's choice."""
         return tuple(x.strides)
 
@@ -175,7 +175,7 @@ class Library:
         """Import the library, check that it finds GPUs, and return its version in words; raise if it does not."""
         raise NotImplementedError(f"{self.title} does not compute on a GPU")
 
-    def on_gpu(self, index: int) -> AbstractContextManager[Callable[[list[Any]], Array]]:
+    def on_gpu(self, index: int) -> AbstractContextManager[Callable[[list[Any]], Any]]:
         """Return a context whose target creates float32 arrays from lists on GPU number `index`."""
         raise NotImplementedError(f"{self.title} does not compute on a GPU")
 

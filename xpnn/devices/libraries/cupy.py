@@ -43,10 +43,10 @@ class CuPy(Library):
         """Return a context in which CuPy computes on the device: it takes the current one, not that of the arrays."""
         return device
 
-    def to_numpy(self, x: Array) -> np.ndarray:
+    def to_numpy(self, x: Any) -> np.ndarray:
         return x.get()
 
-    def address(self, x: Array) -> int:
+    def address(self, x: Any) -> int:
         return int(x.data.ptr)
 
     def runner(self, kind: str) -> str:
@@ -66,7 +66,7 @@ class CuPy(Library):
         return f"CuPy {cupy.__version__}"
 
     @contextlib.contextmanager
-    def on_gpu(self, index: int) -> Iterator[Callable[[list[Any]], Array]]:
+    def on_gpu(self, index: int) -> Iterator[Callable[[list[Any]], Any]]:
         import cupy
 
         with cupy.cuda.Device(index):
@@ -133,7 +133,7 @@ class CupyCopier:
     def event(self) -> Any:
         return self._cupy.cuda.Event(disable_timing=True)
 
-    def copy(self, pinned: list[Any], buffers: list[Array], after: Any, done: Any) -> None:
+    def copy(self, pinned: list[Any], buffers: list[Any], after: Any, done: Any) -> None:
         self._stream.wait_event(after)
         for view, buffer in zip(pinned, buffers, strict=True):
             buffer.set(view, stream=self._stream)

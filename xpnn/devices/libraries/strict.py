@@ -7,7 +7,6 @@ from typing import Any, final
 
 import numpy as np
 
-from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries.base import Library
 
 
@@ -29,7 +28,7 @@ class Strict(Library):
     def cpu_devices(self) -> list[str]:
         return [str(device).split("'")[1] for device in self._devices()]
 
-    def to_numpy(self, x: Array) -> np.ndarray:
+    def to_numpy(self, x: Any) -> np.ndarray:
         return np.asarray(x.to_device(self.device("cpu", 0)))
 
     def compute_scope(self) -> AbstractContextManager[Any]:

@@ -33,13 +33,13 @@ class Torch(Library):
     def kind_and_index(self, device: Any) -> tuple[str, int]:
         return device.type, device.index or 0
 
-    def to_numpy(self, x: Array) -> np.ndarray:
+    def to_numpy(self, x: Any) -> np.ndarray:
         return x.detach().cpu().numpy()
 
-    def address(self, x: Array) -> int:
+    def address(self, x: Any) -> int:
         return int(x.data_ptr())
 
-    def strides(self, x: Array) -> tuple[int, ...]:
+    def strides(self, x: Any) -> tuple[int, ...]:
         return tuple(x.stride())
 
     def compute_scope(self) -> AbstractContextManager[Any]:
@@ -78,7 +78,7 @@ class Torch(Library):
         return f"PyTorch {torch.__version__} for CUDA {torch.version.cuda}"
 
     @contextlib.contextmanager
-    def on_gpu(self, index: int) -> Iterator[Callable[[list[Any]], Array]]:
+    def on_gpu(self, index: int) -> Iterator[Callable[[list[Any]], Any]]:
         import torch
 
         device = torch.device("cuda", index)
@@ -134,7 +134,7 @@ class TorchCopier:
     def event(self) -> Any:
         return self._torch.cuda.Event()
 
-    def copy(self, pinned: list[Any], buffers: list[Array], after: Any, done: Any) -> None:
+    def copy(self, pinned: list[Any], buffers: list[Any], after: Any, done: Any) -> None:
         self._stream.wait_event(after)
         with self._torch.cuda.stream(self._stream):
             for memory, buffer in zip(pinned, buffers, strict=True):

@@ -52,7 +52,7 @@ def moved(x: Array, there: Library, device: Any, dtype: str | None, copy: bool) 
     return there.from_numpy(_cast(np, host, np.dtype(wanted)), device)
 
 
-def _cast(xp: Namespace, x: Array, dtype: Any) -> Array:
+def _cast(xp: Namespace, x: Array, dtype: Any) -> Any:
     """A copy of `x` in `dtype`."""
     with np.errstate(over="ignore"):  # a value too large becomes infinite, without a warning: the callers check
         return xp.astype(x, dtype)

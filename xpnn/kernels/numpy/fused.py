@@ -50,7 +50,8 @@ def _forward(x: np.ndarray, params: Any, layers: Any, key: Key | None, first: in
     else:
         weight, bias = params[0]
         y = x @ weight
-    keep, scale = None, 1.0
+    keep: Any = None
+    scale = 1.0
     if dropping is not None:
         keep, scale = random.keep_mask(dropping.key, dropping.p, y.shape), dropping.scale
     if type(activation) is ReLU:

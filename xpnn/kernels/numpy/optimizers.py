@@ -69,7 +69,7 @@ def _adam_step(
     beta1, beta2, eps, weight_decay, decoupled = settings
     if not donate or v_max or not _in_place(params, m, v):
         return NotImplemented
-    correction2 = one_minus_power(beta2, count)
+    correction2: Any = one_minus_power(beta2, count)
     rate, shrink = lr / one_minus_power(beta1, count), 1 - lr * weight_decay if decoupled else 1.0
     fast = _loops_for(_ADAM, params, grads, m, v)
     if fast:

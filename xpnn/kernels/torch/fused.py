@@ -57,7 +57,8 @@ def _forward(x: torch.Tensor, params: Any, layers: Any, key: Key | None, first: 
         y, inner = ACTIVATIONS[type(activation)][0](activation, y)
     if dropping is not None:
         # A product with 0 and 1, because `where` with a random mask takes twenty times as long.
-        keep = random.keep_mask(dropping.key, dropping.p, tuple(y.shape)).view(torch.uint8)
+        mask: Any = random.keep_mask(dropping.key, dropping.p, tuple(y.shape))
+        keep = mask.view(torch.uint8)
         scale = dropping.scale
         y = y.mul_(keep).mul_(scale) if is_relu else (y * keep).mul_(scale)
     return y, FusedResiduals(x, y, inner, None if is_relu else keep, scale)

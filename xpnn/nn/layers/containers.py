@@ -83,7 +83,7 @@ class Sequential:
         """Last to first. Without need_dx, nothing is computed below the first trained layer but carried values."""
         grads: list[Params] = list(params)  # what is skipped has no leaves, and keeps its type
         trained_from = 0 if need_dx else self._first_trained(params)
-        dx: Array | None = dy
+        dx: Any = dy  # None below a layer that takes integers
         for (start, stop, is_dense), kept in zip(reversed(self.blocks), reversed(residuals), strict=True):
             need = need_dx or start > trained_from
             if (dx is None or start < trained_from) and not tree.leaves(params[start]):  # None: it was integers
@@ -133,7 +133,7 @@ class Residual:
         return x + y, residuals
 
     def backward(
-        self, params: Params, residuals: Residuals, dy: Array | None, *, need_dx: bool = True
+        self, params: Params, residuals: Residuals, dy: Any, *, need_dx: bool = True
     ) -> tuple[Array | None, Params]:
         """dx = dy + the block's dx."""
         dx, grads = self.block.backward(params, residuals, dy, need_dx=need_dx)

@@ -41,14 +41,14 @@ class CrossEntropyResiduals(NamedTuple):
 
     log_p: Array
     q: Array
-    factor: Array
+    factor: float | Array
 
 
 class NLLResiduals(NamedTuple):
     """q: (batch, classes); factor: what each row's ℓ is multiplied by: a number, () or (batch, 1)."""
 
     q: Array
-    factor: Array
+    factor: float | Array
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _constants(loss: Any) -> ClassWeights:
 
 def _enter(
     loss: Any, constants: ClassWeights, z: Array, target: Array, sample_weight: Array | None, smoothing: float
-) -> tuple[Namespace, Array, Array]:
+) -> tuple[Namespace, Array, float | Array]:
     """(xp, q, what each row's ℓ is multiplied by)."""
     xp, shape, name = array_namespace(z), tuple(z.shape), type(loss).__name__
     if len(shape) != 2 or tuple(target.shape) not in (shape, shape[:1]):
@@ -234,7 +234,7 @@ def _counts(
     return Counts(u, share if u is None else u * share)
 
 
-def _value(xp: Namespace, reduction: Reduction, q: Array, log_p: Array, factor: Array) -> Array:
+def _value(xp: Namespace, reduction: Reduction, q: Array, log_p: Array, factor: float | Array) -> Array:
     """ℓ, reduced; a class without a share adds nothing, whatever its log p."""
     rows = -xp.sum(q * xp.where(q == 0, 0.0, log_p), axis=1, keepdims=True)
     value = reduced(xp, reduction, rows, factor)

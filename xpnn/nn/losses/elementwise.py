@@ -28,7 +28,7 @@ class ElementwiseResiduals(NamedTuple):
 
     prediction: Array
     target: Array
-    factor: Array
+    factor: float | Array
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class QuantileLoss:
 
 def _enter(
     loss: Any, prediction: Array, target: Array, sample_weight: Array | None
-) -> tuple[Namespace, Array, Array, Array]:
+) -> tuple[Namespace, Array, Array, float | Array]:
     """(xp, prediction, target in its dtype, factor of each entry)."""
     if prediction.ndim != 2 or prediction.shape != target.shape:
         raise InputError(

@@ -10,7 +10,9 @@ Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def factor_of(xp: Namespace, reduction: Reduction, batch: int, count: Array | None, share: Array | None) -> Array:
+def factor_of(
+    xp: Namespace, reduction: Reduction, batch: int, count: Array | None, share: Array | None
+) -> float | Array:
     """What the loss of each row is multiplied by: a number, or an array of shape () or (batch, 1).
 
     count: (batch,), how much each row counts, or None for 1; share: (batch,), its part of the mean's denominator, or
@@ -25,6 +27,6 @@ def factor_of(xp: Namespace, reduction: Reduction, batch: int, count: Array | No
     return factor / xp.where(total > 0, total, 1.0)
 
 
-def reduced(xp: Namespace, reduction: Reduction, each: Array, factor: Array) -> Array:
+def reduced(xp: Namespace, reduction: Reduction, each: Array, factor: float | Array) -> Array:
     """Σ each · factor, 0-d; for "none" the products themselves."""
     return each * factor if reduction == "none" else xp.sum(each * factor)

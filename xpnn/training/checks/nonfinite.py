@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from xpnn.arrays import tree
+from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError, NonFiniteError
 from xpnn.training.checks.inputs import all_finite
@@ -46,6 +45,6 @@ def check_weights(params: Tree, optimizer: Tree, step: int, lr: float) -> None:
                 )
 
 
-def shortest(x: np.ndarray) -> float:
+def shortest(x: Array) -> float:
     """The shortest decimal that means this float: 0.001 for a float32, not 0.0010000000474974513."""
     return float(str(x))

@@ -76,7 +76,7 @@ class ShapeCheck:
         shape, model = tuple(x.shape), self._model
         try:
             with np.errstate(all="ignore"):
-                outputs: np.ndarray = model.forward(self._host.params, _row(model, x))[0]
+                outputs: Any = model.forward(self._host.params, _row(model, x))[0]
         except InputError as error:
             raise InputError(f"x of shape {shape} does not fit the model. One row of it: {error}") from error
         if outputs.ndim != 2:
