@@ -21,7 +21,6 @@ from problem import X, Y, trainer
 
 import xpnn
 from xpnn.arrays import tree
-from xpnn.arrays.namespace import namespace
 from xpnn.devices import probe
 from xpnn.devices.driver import Stage
 from xpnn.devices.libraries import LIBRARIES, Library, gpu_libraries, library, library_of_array
@@ -145,7 +144,6 @@ def import_madeup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
         return util.find_spec(name) and __import__(name)
 
     yield make
-    namespace.cache_clear()
     for module in [module for module in sys.modules if module.partition(".")[0] in made]:
         del sys.modules[module]
 

@@ -52,7 +52,7 @@ def rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=LIBRARIES)
-def where(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> Place:
     return gpu.place_of_library(request.param)
 
 
