@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-from import_graph import FLOOR, FLOORS, OUTSIDE, arrows, modules, room
+from import_graph import FLOOR, arrows, present
 
 PATH = Path(__file__).with_name("floors.svg")
 #: What stands below these is used by nearly every room: arrows to it from above are left out of the drawing.
@@ -37,12 +37,6 @@ text { fill: #e6edf3 } .note { fill: #adb5bd } .dynamic { stroke: #adb5bd } .hea
 """
 
 Node = tuple[str, int]  # a room on its floor, or on another one: where the arrows to it pass
-
-
-def present() -> list[list[str]]:
-    """The rooms that exist on each floor, from the lowest floor to the highest."""
-    found = {room(module) for module, _ in modules()} - OUTSIDE
-    return [sorted(rooms & found) for rooms in FLOORS]
 
 
 def description() -> str:

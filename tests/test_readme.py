@@ -78,7 +78,7 @@ def test_every_public_name_is_listed() -> None:
 
 def test_the_options_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
     helps = ""
-    for command in ("train", "evaluate", "predict", "plot", "check", "doctor"):
+    for command in ("train", "evaluate", "predict", "plot", "explain", "check", "doctor"):
         main([command, "--help"])
         helps += capsys.readouterr().out
     named = set(re.findall(r"(--[a-z][a-z-]+)", blocks("sh")[2] + re.sub(r"```.*?```", "", README, flags=re.DOTALL)))

@@ -62,3 +62,9 @@ def arrows() -> Counter[tuple[str, str]]:
             if target.split(".")[0] == "xpnn" and pair[0] != pair[1] and not OUTSIDE & {*pair}:
                 found[pair] += 1
     return found
+
+
+def present() -> list[list[str]]:
+    """The rooms that exist on each floor, from the lowest floor to the highest."""
+    found = {room(module) for module, _ in modules()} - OUTSIDE
+    return [sorted(rooms & found) for rooms in FLOORS]
