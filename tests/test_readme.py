@@ -86,6 +86,13 @@ def test_the_options_that_are_named_exist(capsys: pytest.CaptureFixture[str]) ->
     assert named >= {"--device", "--hidden", "--json", "--data-dir"}
 
 
+def test_every_subcommand_is_shown() -> None:
+    from xpnn.cli.app import app
+
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert set(re.findall(r"^xpnn ([a-z]+)", blocks("sh")[2], re.MULTILINE)) == commands
+
+
 def test_the_example_of_ones_own_parts_runs() -> None:
     code = (ROOT / "examples" / "own_parts.py").read_text(encoding="utf-8")
     one_place = "import xpnn.testing.checks as c, xpnn; c.usable_places = lambda: [xpnn.find_place('cpu', 'numpy')]\n"
