@@ -166,7 +166,7 @@ def draw() -> str:
     note = "".join(
         f'<text class="note" x="{WIDTH / 2:.0f}" y="{height - up:.0f}">{line}</text>'
         for up, line in (
-            (34, "An arrow leads from a room to a room that it imports from; a thick one stands for many imports."),
+            (34, "An arrow leads from a package to one that it imports from; a thick arrow stands for many imports."),
             (14, f"Not drawn: the arrows to {below} from {floors[BASE][0]} and the floors above."),
         )
     )
