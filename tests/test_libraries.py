@@ -205,7 +205,7 @@ def test_a_new_library_is_one_class(
         assert place.xp is xp and pickle.loads(pickle.dumps(place)) == place
         model = trainer(device=place)
         model.fit(X, Y, batch_size=8, epochs=2)
-        assert type(model._runner) is EagerRunner
+        assert type(model._engine.runner) is EagerRunner
         for leaf, like in zip(tree.leaves(model.state), tree.leaves(wanted.state), strict=True):
             here = place_of(leaf)
             assert (here.library, here.kind) == ("made-up", device)
@@ -222,9 +222,9 @@ def test_a_library_without_a_class_trains_where_its_arrays_are(import_madeup: Ca
     x, y = xp.asarray(X, copy=True), xp.asarray(Y, copy=True)
     model = trainer()
     model.fit(x, y, batch_size=8)
-    assert model._place.library == "unheardof" and model._place.xp is xp
+    assert model._engine.place.library == "unheardof" and model._engine.place.xp is xp
     assert type(model.predict(x)) is type(x)
-    assert pickle.loads(pickle.dumps(model._place)) == model._place
+    assert pickle.loads(pickle.dumps(model._engine.place)) == model._engine.place
     assert library("unheardof") is library_of_array(x)
 
 

@@ -113,10 +113,6 @@ NAMES = {
         "one_of": "xpnn.validation.one_of",
     },
     "xpnn.optim.clipping": {"shortened": "xpnn.optim.clipping.clip_by_global_norm"},
-    "xpnn.optim.schedules": {
-        name: f"xpnn.optim.cycles.{name}"
-        for name in ("CosineAnnealingLR", "LinearWarmup", "OneCycleLR", "PolynomialLR")
-    },
     "xpnn.training.feeding": {
         "Feed": "xpnn.training.data_feed.DataSource",
         "Orders": "xpnn.training.data_feed.EpochOrder",

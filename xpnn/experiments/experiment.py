@@ -147,7 +147,7 @@ def prepare(
     >>> experiment.n_parameters
     12
     """
-    place = find_place("cpu", "numpy") if place is None else place
+    place = find_place("cpu") if place is None else place
     factory.check(settings)
     dtype, products = NUMBER_FORMATS[settings.precision]
     check_precision(products, place, dtype)
