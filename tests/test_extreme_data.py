@@ -175,5 +175,5 @@ def test_the_first_and_the_last_row_of_a_table(dtype: str, backend: Backend) -> 
     run = trainer(backend, nn.Sequential(layer, nn.Flatten(), nn.Linear(4, 3)), CE)
     limits = np.iinfo("int64")
     for wrong in (limits.max, limits.min, -1, 256):
-        with pytest.raises(InputError, match=rf"x\[1, 0\] = {wrong}, but Embedding\(256, 2\) has the rows 0…255"):
+        with pytest.raises(InputError, match=rf"x\[1, 0\] = {wrong}, but Embedding\(256, 2\) has rows 0…255"):
             run.predict(np.array([[0, 255], [wrong, 3]]))
