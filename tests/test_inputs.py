@@ -106,7 +106,7 @@ BAD = [
     (X, broken(Y, 7), {}, r"y\[7\] is nan"),
     (X, [str(y) for y in Y], {}, "y has dtype <U1; expected real numbers; encode text first"),
     (X, np.ones((40, 2)), {}, r"y has shape \(40, 2\); expected \(40,\) labels or \(40, 3\) probabilities"),
-    (X, -np.ones((40, 3)), {}, "y holds negative values"),
+    (X, -np.ones((40, 3)), {}, "y holds negative values; expected probabilities, one row per sample"),
     (X, Y, {"sample_weight": np.ones(39)}, r"sample_weight has shape \(39,\) for 40 rows"),
     (X, Y, {"sample_weight": -np.ones(40)}, "sample_weight: expected weights of at least 0"),
     (X, Y, {"sample_weight": np.zeros(40)}, "that are not all 0"),
@@ -129,7 +129,7 @@ def test_labels_on_a_device_are_checked_too(backend: Backend) -> None:
 
 
 def test_a_column_of_labels_is_raveled_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match="one column is taken as the labels"):
+    with pytest.warns(UserWarning, match="its single column is taken as the labels"):
         trainer().fit(X, Y[:, None], batch_size=8)
 
 
