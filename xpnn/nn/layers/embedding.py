@@ -99,7 +99,7 @@ class Embedding:
     def backward(
         self, params: EmbeddingParams, rows: Array, dy: Array, *, need_dx: bool = True
     ) -> tuple[None, EmbeddingParams]:
-        """Return dweight[i, :] = Σ dy[…, :] over all positions at which x is i, and 0 for row padding_idx.
+        """Return dweight[i,:] = Σ dy[…,:] over all positions at which x is i, and 0 for row padding_idx.
 
         dx is None, because integers have no gradient.
         """

@@ -107,7 +107,7 @@ class Linear:
     def backward(
         self, params: LinearParams, x: Array, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, LinearParams]:
-        """Return dx = dy @ weightᵀ and dweight = xᵀ @ dy, dbias = Σ_batch dy."""
+        """Return dx = dy @ weightᵀ, dweight = xᵀ @ dy, dbias = Σ_batch dy."""
         xp = array_namespace(dy)
         dweight = matmul(x.T, dy)
         dbias = None if params.bias is None else xp.sum(dy, axis=0)
