@@ -69,7 +69,10 @@ def test_bytes_may_ignore_255() -> None:
         (lambda: nn.NLLLoss(ignore_index=0.5), "ignore_index is 0.5; expected an integer or None"),
         (lambda: nn.NLLLoss(reduction="avg"), "reduction"),
         (lambda: trainer(ema=1.0), "0 <= ema < 1"),
-        (lambda: Trainer(network(), nn.CrossEntropyLoss((1, 2)), optim.Adam()).fit(X, Y), "2 class weights for 3 classes; expected one per class"),
+        (
+            lambda: Trainer(network(), nn.CrossEntropyLoss((1, 2)), optim.Adam()).fit(X, Y),
+            "2 class weights for 3 classes; expected one per class",
+        ),
     ],
 )
 def test_settings_that_cannot_be_meant(build: Any, message: str) -> None:

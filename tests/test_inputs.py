@@ -153,7 +153,7 @@ BAD_SETTINGS = [
     (lambda: trainer().fit(X, [[1], [1, 2]]), "y: cannot be made an array"),
     (lambda: nn.VarianceScaling(1, "fan_in", "gauss"), "distribution: 'gauss' is not one of"),
     (lambda: nn.VarianceScaling(-1, "fan_in", "normal"), "scale is -1"),
-    (lambda: nn.Standardize((1.0, 2.0), (1.0,)), "2 means, but 1 deviations; expected one of each per column"),
+    (lambda: nn.Standardize((1.0, 2.0), (1.0,)), "2 means, but 1 deviations; expected one per column"),
     (lambda: nn.MLP(6, 3, 8), r"hidden_sizes is 8; expected a list of widths: \[8\]"),
     (lambda: optim.SGD("0.1"), "lr: '0.1' is not a number"),
     (lambda: nn.HuberLoss(0), "delta is 0.0"),

@@ -1,7 +1,7 @@
 """Layers, losses and initializers. Each layer and loss has `forward` next to its hand-derived `backward`.
 
-On NumPy, CuPy and torch, kernels (`xpnn.kernels`) replace many of these functions. Set XPNN_KERNELS=0 to run the code in
-this package itself; `xpnn explain` shows what it computes. `nn.Layer` and `nn.Loss` describe how to write your own.
+On NumPy, CuPy and torch, kernels (`xpnn.kernels`) replace many of these functions. Set XPNN_KERNELS=0 to run the code
+in this package itself; `xpnn explain` shows what it computes. `nn.Layer` and `nn.Loss` describe how to write your own.
 """
 
 from xpnn import deprecated

@@ -257,8 +257,8 @@ class Zeros:
         return np.zeros(shape)
 
 
-#: The initializers by the names that layers accept. "fan_in_uniform" is uniform in ±1/√fan_in; "fan_in_normal", with the
-#: standard deviation 1/√fan_in, is the same as "lecun_normal"; "truncated_normal" is its truncation at two of them.
+#: The initializers by the names that layers accept. "fan_in_uniform" is uniform in ±1/√fan_in; "fan_in_normal", with
+#: the standard deviation 1/√fan_in, is the same as "lecun_normal"; "truncated_normal" is its truncation at two of them.
 INITIALIZERS: dict[str, Initializer] = {
     "he_normal": VarianceScaling(2, "fan_in", "normal"),
     "he_uniform": VarianceScaling(2, "fan_in", "uniform"),
@@ -306,7 +306,7 @@ def get(initializer: str | Initializer) -> Initializer:
         raise InputError(f"initializer: {initializer.__name__} is a class; write {initializer.__name__}(…)")
     if not callable(initializer):
         raise InputError(
-            f"initializer: {initializer!r} is neither a name nor an initializer; the names are {', '.join(INITIALIZERS)}"
+            f"initializer: {initializer!r} is neither a name nor an initializer; names are {', '.join(INITIALIZERS)}"
         )
     return initializer
 
@@ -343,7 +343,7 @@ def _fan(mode: Fan, shape: tuple[int, int]) -> float:
 
 
 def _orthonormal(z: np.ndarray) -> np.ndarray:
-    """Return the first columns of a product of Householder reflections Hₖ = 1 − vₖvₖᵀ, with random signs: (m, n), m ≥ n.
+    """Return the first columns of a product of Householder reflections Hₖ = 1 − vₖvₖᵀ with random signs: (m, n), m ≥ n.
 
     Hₖ maps column k of z, from row k on, to a multiple of the k-th axis. LAPACK and BLAS are not used: the order of
     their additions depends on the machine, and so would the last bits.

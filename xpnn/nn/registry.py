@@ -105,7 +105,7 @@ def _encode(value: Any) -> Any:
     name = type(value).__name__
     if not dataclasses.is_dataclass(value) or _TYPES.get(name) is not type(value):
         raise InputError(f"{name} cannot be saved: only the layers and initializers of xpnn can ({', '.join(LAYERS)})")
-    fields = [field.name for field in dataclasses.fields(value) if field.compare]  # fields that are not compared are derived
+    fields = [field.name for field in dataclasses.fields(value) if field.compare]  # the rest is derived
     return {"type": name, **{field: _encode(getattr(value, field)) for field in fields}}
 
 

@@ -123,7 +123,7 @@ class Sequential:
         dx: Array | None = dy
         for (start, stop, is_dense), kept in zip(reversed(self.blocks), reversed(residuals), strict=True):
             need = need_dx or start > trained_from
-            if (dx is None or start < trained_from) and not tree.leaves(params[start]):  # None: its y is made of integers
+            if (dx is None or start < trained_from) and not tree.leaves(params[start]):  # dx is None for integers
                 continue
             if is_dense:
                 parts = self.layers[start:stop]
@@ -185,7 +185,7 @@ class Residual:
     def forward(self, params: Params, x: Array, *, key: Key | None = None) -> tuple[Array, Residuals]:
         y, residuals = self.block.forward(params, x, key=key)
         if y.shape != x.shape:
-            raise InputError(f"Residual: x has shape {tuple(x.shape)}, but block(x) {tuple(y.shape)}; expected the same")
+            raise InputError(f"Residual: x has shape {tuple(x.shape)}, block(x) {tuple(y.shape)}; expected the same")
         return x + y, residuals
 
     def backward(

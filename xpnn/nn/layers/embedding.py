@@ -41,7 +41,8 @@ class Embedding:
     Raises
     ------
     InputError
-        If a size is not a positive integer or `padding_idx` is not a row of the table. `forward` raises it if x does not have an integer dtype.
+        If a size is not a positive integer or `padding_idx` is not a row of the table. `forward` raises it if x does
+        not have an integer dtype.
 
     Notes
     -----

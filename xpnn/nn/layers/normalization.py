@@ -196,7 +196,7 @@ class BatchNormParams(NamedTuple):
 
 
 class BatchNormResiduals(NamedTuple):
-    """xhat: (batch, features); scale: 1 / deviation, (features,); the next running statistics (unchanged in inference)."""
+    """xhat: (batch, features); scale: 1 / deviation, (features,); the next running statistics."""
 
     xhat: Array
     scale: Array

@@ -219,7 +219,7 @@ class Standardize:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.deviation):
             raise InputError(
-                f"Standardize: {len(self.mean)} means, but {len(self.deviation)} deviations; expected one of each per column"
+                f"Standardize: {len(self.mean)} means, but {len(self.deviation)} deviations; expected one per column"
             )
 
     def init(self, key: Key) -> StandardizeParams:

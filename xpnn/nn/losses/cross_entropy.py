@@ -223,7 +223,7 @@ def _settle(loss: Any) -> None:
         raise InputError(f"{name}: ignore_index is {ignore!r}; expected an integer or None")
     if ignore is not None:
         if not -(2**31) <= ignore < 2**31:
-            raise InputError(f"{name}: ignore_index is {ignore!r}; expected an int32 value, because labels are stored as int32")
+            raise InputError(f"{name}: ignore_index is {ignore!r}; expected an int32: labels are stored as int32")
         object.__setattr__(loss, "ignore_index", int(ignore))
     weights = loss.class_weight
     if weights is None:
@@ -275,7 +275,7 @@ def _counts(
     if target.ndim != 1 or (weights is None and loss.ignore_index is None):
         return Counts(u, u)
     xp = array_namespace(target)
-    target = xp.astype(target, xp.int32)  # not every library compares uint8 with a negative label, or takes it as an index
+    target = xp.astype(target, xp.int32)  # uint8 cannot be compared or used as an index everywhere
     if loss.ignore_index is not None:
         seen = target != loss.ignore_index
         u = xp.astype(seen, prediction.dtype) if u is None else xp.where(seen, u, 0.0)

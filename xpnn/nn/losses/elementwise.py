@@ -28,7 +28,7 @@ from xpnn.validation import as_float, one_of
 
 
 class ElementwiseResiduals(NamedTuple):
-    """prediction, target: (batch, outputs), of the same dtype; factor: of each ℓ in the loss, a scalar or (batch, 1)."""
+    """prediction, target: (batch, outputs), of one dtype; factor: of each ℓ in the loss, a scalar or (batch, 1)."""
 
     prediction: Array
     target: Array
