@@ -338,6 +338,7 @@ def first_values(initializer: str | Initializer, key: random.Key, shape: tuple[i
 
 
 def _fan(mode: Fan, shape: tuple[int, int]) -> float:
+    """Return the fan of a weight of `shape`, (fan_in, fan_out)."""
     fan_in, fan_out = shape
     return {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
 

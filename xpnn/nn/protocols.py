@@ -60,6 +60,8 @@ class Layer(Protocol):
         Values that are updated but not trained, such as running means. The field holds ``nn.Carried(array)`` in the
         parameters, `forward` passes the next value to `backward` in the residuals, and `backward` returns
         ``nn.Carried(next_value)`` in the field of the gradient. With key=None, values do not change.
+    Composites
+        A layer that contains layers calls their methods; its parameters and residuals are the tuples of theirs.
     Optional members
         See `xpnn.nn.traits`. The most useful one is ``accepts_integers = False``: integers are converted to floating
         point before they reach the layer.
@@ -251,7 +253,7 @@ class Loss(Protocol):
         -------
         Params
             NumPy arrays in a NamedTuple or tuple (class weights, for example), which `Trainer` copies to the device
-            once; ``()`` for none.
+            once, floating point in its dtype; ``()`` for none.
         """
 
     def forward(
@@ -267,7 +269,8 @@ class Loss(Protocol):
             What the model returns.
         target : array, (batch, …)
             What `check_target` returned, on the device: floating point in the dtype of `prediction`, integers in their
-            own dtype.
+            own dtype. Convert labels by ``xp.astype(target, xp.int32)``: not every library compares uint8 with larger
+            numbers, or takes it as indices.
         sample_weight : array, (batch,), optional
             In the dtype of `prediction`, at least 0; None for 1. In a batch they may all be 0: the loss is 0 then.
 

@@ -98,6 +98,7 @@ def from_config(config: dict[str, Any]) -> Layer:
 
 
 def _encode(value: Any) -> Any:
+    """Return a field of a layer, or a layer, as plain data."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, tuple):
@@ -110,6 +111,7 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(value: Any) -> Any:
+    """Undo `_encode`."""
     if isinstance(value, list):
         return tuple(_decode(item) for item in value)
     if not isinstance(value, dict):

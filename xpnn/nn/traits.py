@@ -7,12 +7,12 @@ Traits of a layer
     accepts_integers  bool or None, default True. False: integers are converted to floating point before they reach the
                       layer. True: they reach it as they are. None: the layer passes them on, the next layer decides
     check_input       method (name, x) -> None, default: any x is accepted. Raises InputError if the values of x do not
-                      suit the layer. Called once for the data, if the layer is the first of a model that does not pass
-                      its input on; `name` is the name of x in the message
+                      suit the layer; `name` is the name of x in the message. Called for the whole data set, before
+                      training and prediction, if this is the first layer that does not only pass its input on
     gathers_rows      bool, default False. True: `forward` also accepts `Gathered`, a data set and the rows to take
     fused_role        "linear", "activation" or "dropout", default None. The part of the layer in a fused block
-                      (`xpnn.nn.fused`). For a custom layer it never makes training faster, because kernels support only
-                      built-in layers. Subclasses do not inherit it
+                      (`xpnn.nn.fused`). Custom layers do not need it: the kernels support only the built-in layers.
+                      Subclasses do not inherit it
     preferred_init    str, default "he_normal". The name of the initializer that `MLP` uses for a Linear layer before
                       this activation
     cancels_bias      bool, default False. True: a constant that is added to all rows of x does not change y, so that

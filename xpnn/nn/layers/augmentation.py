@@ -132,9 +132,11 @@ class RandomDistortion:
         return (dy if sources is None else spread(dy, sources)), ()
 
     def _is_affine(self) -> bool:
+        """Whether there is an affine part."""
         return bool(self.degrees or self.translate or self.shear or self.scale != (1, 1))
 
     def _sources(self, xp: Namespace, x: Array, key: Key) -> Sources:
+        """Draw the positions at which the images are read."""
         _, height, width = x.shape
         rows, columns = _count(xp, x, height, (1, height, 1)), _count(xp, x, width, (1, 1, width))
         if self._is_affine():
@@ -252,6 +254,7 @@ def spread(dy: Array, sources: Sources) -> Array:
 
 
 def _hat(xp: Namespace, t: Array) -> Array:
+    """Return max(0, 1 − |t|)."""
     near = 1 - xp.abs(t)
     return xp.where(near > 0, near, 0.0)
 

@@ -133,6 +133,7 @@ class Sequential:
         return (dx if need_dx else None), tuple(grads)
 
     def _first_trained(self, params: tuple[Params, ...]) -> int:
+        """Return the index of the first layer that has trained parameters."""
         for i, branch in enumerate(params):
             if tree.leaves(tree.trained(branch)):
                 return i
@@ -295,5 +296,6 @@ def _one_each(what: str, given: Any, hidden_sizes: Sequence[int]) -> list[Any]:
 
 
 def _activation(given: str | Layer) -> Layer:
+    """Return the activation of that name, or the layer as it is."""
     layer: Layer = ACTIVATIONS[one_of("activation", given, ACTIVATIONS)]() if isinstance(given, str) else given
     return layer

@@ -80,4 +80,5 @@ class Dropout:
         return (dy if keep is None else self._apply(keep, dy)), ()
 
     def _apply(self, keep: Array, x: Array) -> Array:
+        """Return x / (1 − p) for kept elements, else 0."""
         return array_namespace(x).where(keep, x * (1 / (1 - self.p)), 0.0)

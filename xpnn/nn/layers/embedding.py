@@ -129,6 +129,7 @@ class Embedding:
             )
 
     def _row(self, index: object) -> int:
+        """Return `index` as a row of the table, counted from 0."""
         n = self.num_embeddings
         if isinstance(index, numbers.Integral) and not isinstance(index, bool) and index in range(-n, n):
             return int(index) % n

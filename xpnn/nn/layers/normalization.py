@@ -82,7 +82,7 @@ class LayerNorm:
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        _settle(self)
+        _check_fields(self)
 
     def init(self, key: Key) -> NormParams:
         return NormParams(np.ones(self.features), np.zeros(self.features))
@@ -154,7 +154,7 @@ class RMSNorm:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        _settle(self)
+        _check_fields(self)
 
     def init(self, key: Key) -> NormParams:
         return NormParams(np.ones(self.features), None)
@@ -266,7 +266,7 @@ class BatchNorm1d:
     affine: bool = True
 
     def __post_init__(self) -> None:
-        _settle(self)
+        _check_fields(self)
         object.__setattr__(self, "momentum", as_float("BatchNorm1d: momentum", self.momentum))
         if not 0 <= self.momentum <= 1:
             raise InputError(f"BatchNorm1d: momentum is {self.momentum!r}; expected 0 <= momentum <= 1")
@@ -289,14 +289,15 @@ class BatchNorm1d:
             variance = xp.mean(centred * centred, axis=0)
             rows, running_var = x.shape[0], running[1]
             if rows > 1:  # the unbiased variance of one row is undefined
-                running_var = self._follow(running_var, variance * (rows / (rows - 1)))
-            running = self._follow(running[0], x[0, :] + mean), running_var
+                running_var = self._updated(running_var, variance * (rows / (rows - 1)))
+            running = self._updated(running[0], x[0, :] + mean), running_var
         scale = _one_over_root(xp, variance + self.eps)
         xhat = centred * scale
         y = xhat if params.weight is None else xhat * params.weight + params.bias
         return y, BatchNormResiduals(xhat, scale, *running)
 
-    def _follow(self, old: Carried, new: Array) -> Carried:
+    def _updated(self, old: Carried, new: Array) -> Carried:
+        """Return the next value of a running statistic."""
         return Carried((1 - self.momentum) * old.value + self.momentum * new)
 
     def backward(
@@ -322,7 +323,7 @@ class BatchNorm1d:
         return scale * (g - xp.mean(g, axis=0) - xhat * xp.mean(g * xhat, axis=0)), grads
 
 
-def _settle(layer: LayerNorm | RMSNorm | BatchNorm1d) -> None:
+def _check_fields(layer: LayerNorm | RMSNorm | BatchNorm1d) -> None:
     """Check and convert the fields that all three layers have."""
     name = type(layer).__name__
     object.__setattr__(layer, "features", as_count(f"{name}: features", layer.features))
@@ -332,6 +333,7 @@ def _settle(layer: LayerNorm | RMSNorm | BatchNorm1d) -> None:
 
 
 def _checked(layer: LayerNorm | RMSNorm | BatchNorm1d, x: Array) -> Namespace:
+    """Return the functions for `x`, after a check of its shape."""
     if x.ndim < 2 or x.shape[-1] != layer.features or (isinstance(layer, BatchNorm1d) and x.ndim != 2):
         name = f"{type(layer).__name__}({layer.features})"
         raise InputError(f"{name}: x has shape {tuple(x.shape)}; expected (batch, {layer.features})")

@@ -106,7 +106,7 @@ class CrossEntropyLoss:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        _settle(self)
+        _check_fields(self)
         object.__setattr__(self, "label_smoothing", as_float("CrossEntropyLoss: label_smoothing", self.label_smoothing))
         if not 0 <= self.label_smoothing <= 1:
             raise InputError(f"CrossEntropyLoss: label_smoothing is {self.label_smoothing!r}; expected 0 … 1")
@@ -135,6 +135,7 @@ class CrossEntropyLoss:
 def _forward(
     prediction: Array, loss: CrossEntropyLoss, constants: ClassWeights, target: Array, sample_weight: Array | None
 ) -> tuple[Array, CrossEntropyResiduals]:
+    """Return (loss, residuals): the reference for `CrossEntropyLoss.forward`."""
     xp, q, factor = _enter(loss, constants, prediction, target, sample_weight, loss.label_smoothing)
     z = prediction - xp.max(prediction, axis=1, keepdims=True)  # so that exp does not overflow
     log_p = z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
@@ -142,6 +143,7 @@ def _forward(
 
 
 def _backward(constants: ClassWeights, residuals: CrossEntropyResiduals) -> Array:
+    """Return ∂loss/∂logits: the reference for `CrossEntropyLoss.backward`."""
     log_p, q, factor = residuals
     xp = array_namespace(log_p)
     return (xp.exp(log_p) * xp.sum(q, axis=1, keepdims=True) - q) * factor
@@ -190,7 +192,7 @@ class NLLLoss:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        _settle(self)
+        _check_fields(self)
 
     def init(self) -> ClassWeights:
         return _constants(self)
@@ -215,7 +217,8 @@ class NLLLoss:
         return check_classes(name, y, outputs, self.ignore_index)
 
 
-def _settle(loss: Any) -> None:
+def _check_fields(loss: Any) -> None:
+    """Check and convert the fields that both losses have."""
     name = type(loss).__name__
     one_of("reduction", loss.reduction, REDUCTIONS)
     ignore = loss.ignore_index
@@ -239,6 +242,7 @@ def _settle(loss: Any) -> None:
 
 
 def _constants(loss: Any) -> ClassWeights:
+    """Return the class weights as a NumPy array."""
     return ClassWeights(None if loss.class_weight is None else np.asarray(loss.class_weight))
 
 
@@ -265,12 +269,14 @@ def _enter(
 
 
 def _class_weight(constants: ClassWeights) -> Array | None:
+    """Return the class weights, (classes,), or None."""
     return constants[0] if constants else None  # () is allowed instead of ClassWeights(None)
 
 
 def _counts(
     loss: Any, constants: ClassWeights, prediction: Array, target: Array, sample_weight: Array | None
 ) -> Counts:
+    """Return the weight of each row, and its share of the denominator of the mean."""
     weights, u = _class_weight(constants), sample_weight
     if target.ndim != 1 or (weights is None and loss.ignore_index is None):
         return Counts(u, u)

@@ -223,7 +223,7 @@ class BCEWithLogitsLoss:
     Notes
     -----
     This is −t · log σ(z) − (1 − t) · log(1 − σ(z)) with the sigmoid σ, in a form that does not overflow. t is the
-    probability of class 1, from 0 to 1; each output is a problem of its own (multi-label classification).
+    probability of class 1, from 0 to 1; each output is a separate binary problem (multi-label classification).
 
     Examples
     --------
