@@ -164,6 +164,7 @@ BAD_SETTINGS = [
     (lambda: nn.MSELoss().forward((), np.ones((3, 1)), np.ones(3)), r"y\[:, None\]"),
     (lambda: nn.CrossEntropyLoss().forward((), np.ones(3), np.ones(3)), "prediction has shape"),
     (lambda: nn.Standardize.fit(np.ones(3)), "expected \\(rows, features\\)"),
+    (lambda: nn.Standardize.fit([[1, math.inf], [1, 2]]), "column 1 holds values that are not finite or too large"),
 ]
 
 

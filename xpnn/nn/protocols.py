@@ -1,6 +1,7 @@
 """The interfaces of layers and losses. A class that implements one of them works like the built-in classes.
 
 `Layer` and `Loss` state all rules for custom classes, with examples; `xpnn.nn.traits` describes the optional members.
+The file examples/own_parts.py of the repository trains a network with custom parts of each kind.
 """
 
 from __future__ import annotations
