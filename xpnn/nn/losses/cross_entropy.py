@@ -64,7 +64,7 @@ class CrossEntropyLoss:
     ignore_index : int, optional
         The label of rows that do not count. By default every row counts.
     reduction : {"mean", "sum", "none"}
-        See the module `xpnn.nn.losses.cross_entropy`.
+        The weighted mean over the rows, their weighted sum, or each u · ℓ; see `xpnn.nn.losses.cross_entropy`.
 
     Raises
     ------

@@ -42,7 +42,7 @@ class MSELoss:
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
-        See the module `xpnn.nn.losses.elementwise`, also for the shapes.
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
 
     Raises
     ------
@@ -51,7 +51,8 @@ class MSELoss:
 
     Notes
     -----
-    Its best constant prediction is the mean of the targets.
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). The best constant
+    prediction is the mean of the targets.
 
     Examples
     --------
@@ -96,7 +97,7 @@ class L1Loss:
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
-        See the module `xpnn.nn.losses.elementwise`, also for the shapes.
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
 
     Raises
     ------
@@ -105,7 +106,8 @@ class L1Loss:
 
     Notes
     -----
-    Its best constant prediction is the median of the targets.
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). The best constant
+    prediction is the median of the targets.
 
     Examples
     --------
@@ -148,7 +150,7 @@ class HuberLoss:
     delta : float
         The error at which it becomes linear, above 0.
     reduction : {"mean", "sum", "none"}
-        See the module `xpnn.nn.losses.elementwise`, also for the shapes.
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
 
     Raises
     ------
@@ -160,6 +162,8 @@ class HuberLoss:
     ::
 
         ℓ = ½ (z − t)² if |z − t| ≤ delta, else delta · (|z − t| − ½ delta)
+
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,).
 
     References
     ----------
@@ -213,7 +217,7 @@ class BCEWithLogitsLoss:
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
-        See the module `xpnn.nn.losses.elementwise`, also for the shapes.
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
 
     Raises
     ------
@@ -222,8 +226,9 @@ class BCEWithLogitsLoss:
 
     Notes
     -----
-    This is −t · log σ(z) − (1 − t) · log(1 − σ(z)) with the sigmoid σ, in a form that does not overflow. t is the
-    probability of class 1, from 0 to 1; each output is a separate binary problem (multi-label classification).
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). This is −t · log σ(z) −
+    (1 − t) · log(1 − σ(z)) with the sigmoid σ, in a form that does not overflow. t is the probability of class 1, from
+    0 to 1; each output is a separate binary problem (multi-label classification).
 
     Examples
     --------
@@ -267,7 +272,7 @@ class PoissonNLLLoss:
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
-        See the module `xpnn.nn.losses.elementwise`, also for the shapes.
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
 
     Raises
     ------
@@ -276,7 +281,8 @@ class PoissonNLLLoss:
 
     Notes
     -----
-    The term log t!, which does not depend on z, is left out. The same as ``torch.nn.PoissonNLLLoss`` with log_input.
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). The term log t!, which
+    does not depend on z, is left out. The same as ``torch.nn.PoissonNLLLoss`` with log_input.
 
     Examples
     --------
@@ -320,7 +326,7 @@ class QuantileLoss:
     q : float
         The quantile, 0 < q < 1.
     reduction : {"mean", "sum", "none"}
-        See the module `xpnn.nn.losses.elementwise`, also for the shapes.
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
 
     Raises
     ------
@@ -329,7 +335,8 @@ class QuantileLoss:
 
     Notes
     -----
-    Its best constant prediction is the q-quantile of the targets.
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). The best constant
+    prediction is the q-quantile of the targets.
 
     References
     ----------
