@@ -106,7 +106,7 @@ BAD = [
     (X, broken(Y, 7), {}, r"y\[7\] is nan"),
     (X, [str(y) for y in Y], {}, "y has dtype <U1; expected real numbers; encode text first"),
     (X, np.ones((40, 2)), {}, r"y has shape \(40, 2\); expected \(40,\) labels or \(40, 3\) probabilities"),
-    (X, -np.ones((40, 3)), {}, "y holds negative values"),
+    (X, -np.ones((40, 3)), {}, "y holds negative values; expected probabilities, one row per sample"),
     (X, Y, {"sample_weight": np.ones(39)}, r"sample_weight has shape \(39,\) for 40 rows"),
     (X, Y, {"sample_weight": -np.ones(40)}, "sample_weight: expected weights of at least 0"),
     (X, Y, {"sample_weight": np.zeros(40)}, "that are not all 0"),
@@ -129,7 +129,7 @@ def test_labels_on_a_device_are_checked_too(backend: Backend) -> None:
 
 
 def test_a_column_of_labels_is_raveled_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match="one column is taken as the labels"):
+    with pytest.warns(UserWarning, match="its single column is taken as the labels"):
         trainer().fit(X, Y[:, None], batch_size=8)
 
 
@@ -153,7 +153,7 @@ BAD_SETTINGS = [
     (lambda: trainer().fit(X, [[1], [1, 2]]), "y: cannot be made an array"),
     (lambda: nn.VarianceScaling(1, "fan_in", "gauss"), "distribution: 'gauss' is not one of"),
     (lambda: nn.VarianceScaling(-1, "fan_in", "normal"), "scale is -1"),
-    (lambda: nn.Standardize((1.0, 2.0), (1.0,)), "2 means, but 1 deviations"),
+    (lambda: nn.Standardize((1.0, 2.0), (1.0,)), "2 means, but 1 deviations; expected one per column"),
     (lambda: nn.MLP(6, 3, 8), r"hidden_sizes is 8; expected a list of widths: \[8\]"),
     (lambda: optim.SGD("0.1"), "lr: '0.1' is not a number"),
     (lambda: nn.HuberLoss(0), "delta is 0.0"),
@@ -164,6 +164,7 @@ BAD_SETTINGS = [
     (lambda: nn.MSELoss().forward((), np.ones((3, 1)), np.ones(3)), r"y\[:, None\]"),
     (lambda: nn.CrossEntropyLoss().forward((), np.ones(3), np.ones(3)), "prediction has shape"),
     (lambda: nn.Standardize.fit(np.ones(3)), "expected \\(rows, features\\)"),
+    (lambda: nn.Standardize.fit([[1, math.inf], [1, 2]]), "column 1 holds values that are not finite or too large"),
 ]
 
 
