@@ -31,7 +31,7 @@ ROW = 6 * 4 + 4  # bytes of X in float32 and of a label
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """No data set fits, and a piece is three batches of seven rows."""
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
-    monkeypatch.setattr(data_feed, "_PIECE", 3 * 7 * ROW)
+    monkeypatch.setattr(data_feed, "_CHUNK", 3 * 7 * ROW)
 
 
 def trained(backend: Backend, weight: np.ndarray | None) -> tuple[Any, ...]:

@@ -146,7 +146,7 @@ BAD_SETTINGS = [
     (lambda: optim.Adam(betas=(0.9, 1.0)), r"betas is \(0.9, 1.0\); expected two numbers"),
     (lambda: trainer(dtype="float16"), "dtype: 'float16'"),
     (lambda: trainer(seed=-1), "seed: -1"),
-    (lambda: trainer().state, "no state yet"),
+    (lambda: trainer().state, "no state on a device yet"),
     (lambda: Trainer(network(), nn.CrossEntropyLoss, optim.SGD()), "is no loss; give an instance"),
     (lambda: Trainer(network(), nn.CrossEntropyLoss(), "adam"), "'adam' is no optimizer"),
     (lambda: trainer().predict(X, batch_size=0), "batch_size: 0 is not"),

@@ -11,6 +11,8 @@ Traits of a layer
     fused_role        "linear", "activation" or "dropout": its part in the fused block of `xpnn.nn.fused`
     preferred_init    the name of the initializer that suits a Linear layer in front of this activation
     cancels_bias      bool: a constant added to every row of x does not change y, so that a bias before it is useless
+    uses_batch_statistics  bool: in training, a row's y depends on the other rows of the batch; a container of layers
+                      states it if any of them does
 
 Traits of a loss
     reduction         "mean" or "sum", over the rows
@@ -79,6 +81,11 @@ def preferred_init(layer: Any) -> str:
 def cancels_bias(layer: Any) -> bool:
     """Whether a bias before this layer has no effect; by default it has one."""
     return bool(getattr(layer, "cancels_bias", False))
+
+
+def uses_batch_statistics(layer: Any) -> bool:
+    """Whether, in training, a row's output depends on the other rows of the batch; by default it does not."""
+    return bool(getattr(layer, "uses_batch_statistics", False))
 
 
 def reduction(loss: Any) -> str | None:

@@ -21,8 +21,8 @@ from xpnn.training.state import Data
 _SHARE = 0.7  # of the free memory that a data set may take; what remains is for the steps
 _CHECKED = 2**16  # rows at a time
 _TOO_LARGE = "{name} holds values too large for {dtype}; scale them first, or train in float64"
-_PIECE = 64 * 2**20  # bytes of a piece, of which there are two on the device: some milliseconds of a bus
-_PIECES = 8  # that the free memory must be worth
+_CHUNK = 64 * 2**20  # bytes of a piece, of which there are two on the device: some milliseconds of a bus
+_LEAST_CHUNKS = 8  # that the free memory must be worth
 
 
 class Chunk(NamedTuple):
@@ -151,7 +151,7 @@ class Streamed:
         ]
         self._stages: dict[int, Stage] = {}  # by their rows
         free = free_bytes(place) or 0
-        self._most = min(_PIECE, free // _PIECES) if free > 0 else _PIECE
+        self._most = min(_CHUNK, free // _LEAST_CHUNKS) if free > 0 else _CHUNK
         for name, part, (_, dtype) in zip(Data._fields, self._parts, self._kinds, strict=False):
             for first in range(0, len(part), _CHECKED):
                 with np.errstate(over="ignore"):

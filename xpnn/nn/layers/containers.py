@@ -51,6 +51,11 @@ class Sequential:
         """What the first layer states."""
         return bool(self.layers) and traits.gathers_rows(self.layers[0])
 
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether any of the layers does."""
+        return any(map(traits.uses_batch_statistics, self.layers))
+
     def check_input(self, name: str, x: Array) -> None:
         """Raise InputError if the first layer that reads the values of x cannot."""
         if self._reader is not None:
@@ -122,6 +127,11 @@ class Residual:
     accepts_integers: ClassVar[bool] = False
 
     block: Layer
+
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether the block does."""
+        return traits.uses_batch_statistics(self.block)
 
     def init(self, key: Key) -> Params:
         return self.block.init(key)

@@ -115,6 +115,20 @@ def computes_on_numpy(optimizer: Optimizer, params: Params) -> bool:
     return all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in tree.leaves(after))
 
 
+def check_same_structure(own: State, given: State, optimizer: Optimizer) -> None:
+    """Raise InputError unless a saved state has the types and shapes of a trainer's own state, both on the host."""
+    expected = {name: getattr(own, name) for name in ("params", "constants", "totals", "ema")}
+    if given.optimizer != () and computes_on_numpy(optimizer, own.params):  # (): saved before the first step
+        expected["optimizer"] = optimizer.init(tree.trained(own.params))
+    for name, part in expected.items():
+        want, came = tree.outline(part), tree.outline(getattr(given, name))
+        if came != want:
+            raise InputError(
+                f"state_dict: {name} has the structure {came}; expected {want}. It belongs to a trainer with other "
+                "arguments"
+            )
+
+
 def _looks(x: Array) -> tuple[Any, ...]:
     return tuple(x.shape[1:]), str(x.dtype)
 
