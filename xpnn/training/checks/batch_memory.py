@@ -41,7 +41,9 @@ class device_scope:
         del trace  # the new error refers to this frame, which would keep the old traceback and its arrays alive
         facts = memory_facts(self._place, without_arrays(error))
         del error
-        failure = DeviceMemoryError(f"{self._place.name} ran out of memory: {facts}; take a smaller batch_size, {_HINT}")
+        failure = DeviceMemoryError(
+            f"{self._place.name} ran out of memory: {facts}; take a smaller batch_size, {_HINT}"
+        )
         try:
             raise failure
         finally:
