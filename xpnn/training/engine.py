@@ -15,7 +15,7 @@ from xpnn.nn.protocols import Params
 from xpnn.training.checks.batch_memory import ensure_batch_fits
 from xpnn.training.checks.shapes import computes_on_numpy
 from xpnn.training.data_feed import DataSource
-from xpnn.training.runners.base import Job, Runner, download, upload
+from xpnn.training.runners.base import RunnerSpec, Runner, download, upload
 from xpnn.training.runners.select import make_runner
 from xpnn.training.state import Clock, State, Totals, empty_totals
 from xpnn.training.step import EvaluationStep, TrainingStep
@@ -67,8 +67,8 @@ class Engine:
         if parts not in self._runners:
             step = dataclasses.replace(self._step, accumulate=parts)
             evaluation = EvaluationStep(step.model, step.loss, step.metrics, step.reduction)
-            job = Job(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
-            self._runners[parts] = make_runner(job)
+            spec = RunnerSpec(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
+            self._runners[parts] = make_runner(spec)
         return self._runners[parts]
 
     @property
