@@ -293,13 +293,18 @@ def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
             raise MemoryError(f"Out of memory allocating 5 bytes for {held}")
 
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: seen.append(len(alive)) or 100)
-    with pytest.raises(DeviceMemoryError, match="batches of 3 rows fit; take that batch_size, or compute each batch in more parts"):
+    with pytest.raises(
+        DeviceMemoryError, match="batches of 3 rows fit; take that batch_size, or compute each batch in more parts"
+    ):
         ensure_batch_fits(Place("numpy", "cpu", "cuda", 0), step, 16)
     try:
         with batch_memory.device_scope(Place("numpy", "cpu", "cuda", 0)):
             step(16)
     except DeviceMemoryError as error:
-        assert "take a smaller batch_size, or compute each batch in more parts with accumulate=" in str(error) and not alive
+        assert (
+            "take a smaller batch_size, or compute each batch in more parts with accumulate=" in str(error)
+            and not alive
+        )
     assert seen == [0] * len(seen)
 
 

@@ -91,7 +91,13 @@ def test_sums_of_two_sets_of_rows_are_merged(case: MetricCase, backend: Backend)
     one, other, whole = sums(slice(0, 17)), sums(slice(17, 41)), sums(slice(0, 41))
     results = [
         case.metric.result(download(merged(case.metric, *pair)))
-        for pair in ((one, other), (other, one), (empty, whole), (whole, empty), (merged(case.metric, one, empty), other))
+        for pair in (
+            (one, other),
+            (other, one),
+            (empty, whole),
+            (whole, empty),
+            (merged(case.metric, one, empty), other),
+        )
     ]
     wanted = case.metric.result(download(whole))
     for got in results:

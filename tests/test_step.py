@@ -141,7 +141,7 @@ def test_the_order_of_the_rows_may_be_given(backend: Backend) -> None:
     ],
 )
 def test_an_order_that_cannot_be_used(given: Any, message: str) -> None:
-    with pytest.raises(InputError, match=f"shuffle gave .*{message}"):
+    with pytest.raises(InputError, match=f"shuffle returned .*{message}"):
         trainer().fit(X, Y, shuffle=lambda epoch, rows: given)
 
 

@@ -45,9 +45,9 @@ Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epo
 class Trainer:
     """Train a model, evaluate it and predict with it, on arrays of any supported library.
 
-    The first data that `fit`, `evaluate` or `predict` receives determine the array library, and, unless they are
-    given, the device and the dtype. A trainer can be pickled and copied before, during and between calls of `fit`; the
-    copy continues with the same bits.
+    Unless they are given, the array library, the device and the dtype are those of the first data that `fit`,
+    `evaluate` or `predict` receives. A trainer can be pickled and copied before, between and (in a callback) during
+    calls of `fit`; the copy continues with the same bits.
 
     Parameters
     ----------
@@ -62,7 +62,8 @@ class Trainer:
         library.
     device : str or Place, optional
         "cpu", "cuda", "cuda:1", …; "auto" (a GPU if one is usable, else the CPU with a warning); or a `Place` from
-        `xpnn.find_place`. By default the device of the first data.
+        `xpnn.find_place`, which also determines the library. By default the device of the first data. NumPy data are
+        trained on a GPU by an installed GPU library.
     dtype : {"float32", "float64"}, optional
         The dtype of the parameters and of all floating-point computation. By default the dtype of the first features,
         or float32 if they have another dtype.
@@ -277,7 +278,12 @@ class Trainer:
         self._reset_runtime(self._callback_states)
 
     def stop(self) -> None:
-        """Make `fit` return: after the current step if called between steps, after the epoch if from a callback."""
+        """Make `fit` return early.
+
+        From a callback, it returns when all callbacks of the epoch have been called. From `progress`, a signal handler
+        or another thread, it returns after the steps in progress; the incomplete epoch is not recorded, but its steps
+        count, and the next `fit` begins the epoch again.
+        """
         self._stopping = True
 
     def fit(
@@ -456,7 +462,7 @@ class Trainer:
         return None if stays_integer(x, self.model) else self._engine.dtype
 
     def _build(self, x: Array) -> tuple[Engine, np.ndarray]:
-        """The engine, made once, on the device of `x` or on `device`; and the host's output (1, outputs) for one row."""
+        """The engine, made once, on `device` or the device of `x`; and the host's outputs for one row, (1, outputs)."""
         outputs = self._check.outputs(x)
         if self._engine is None:
             place = place_for(x, self.device)

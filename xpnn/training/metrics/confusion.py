@@ -248,7 +248,8 @@ def _count(metric: Any, sums: Confusion, prediction: Array, target: Array, weigh
     outputs = prediction.shape[1]
     if metric.classes != max(outputs, 2):
         raise InputError(
-            f"{type(metric).__name__}: classes is {metric.classes}, but there are {outputs} outputs; expected {max(outputs, 2)}"
+            f"{type(metric).__name__}: classes is {metric.classes}, but there are {outputs} outputs; expected classes="
+            f"{max(outputs, 2)}"
         )
     xp = array_namespace(prediction)
     number = xp.arange(metric.classes, dtype=xp.int32, device=device_of(prediction))

@@ -1,8 +1,8 @@
 """The protocol of a runner, and what all runners share.
 
-A runner executes steps on the arrays of one library. It may reuse the memory of the state that it receives. `batches` is
-an integer array (steps, batch) on the device. An epoch has two shapes of it, the full batches and the remainder, so a
-step is compiled or captured at most twice.
+A runner executes steps on the arrays of one library. It may reuse the memory of the state that it receives. `batches`
+is an integer array (steps, batch) on the device. An epoch has two shapes of it, the full batches and the remainder;
+each is compiled or captured once.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class _CannotRecord(Exception):
 
 
 def _copy_into(buffers: Tree, values: Tree) -> None:
-    """Copy values into buffers. A value that is itself the buffer of another leaf is copied before it is overwritten."""
+    """Copy values into buffers; a value that is itself the buffer of another leaf is saved before it is overwritten."""
     olds, news = tree.leaves(buffers), tree.leaves(values)
     buffer_ids = {id(old) for old in olds}
     pairs = [(old, new) for old, new in zip(olds, news, strict=True) if new is not old]

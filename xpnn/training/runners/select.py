@@ -15,7 +15,7 @@ from xpnn import config
 from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries import default_library
 from xpnn.devices.place import Place, find_place, place_of
-from xpnn.training.runners.base import RunnerSpec, Runner
+from xpnn.training.runners.base import Runner, RunnerSpec
 from xpnn.training.runners.cuda_graph import CudaGraphRunner
 from xpnn.training.runners.eager import EagerRunner
 from xpnn.training.runners.jax_jit import JaxJitRunner
