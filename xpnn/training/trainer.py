@@ -1,7 +1,8 @@
 """The trainer: fit, evaluate and predict.
 
-`Trainer` checks what the user gives and keeps the books: epochs, history, callbacks. Its `Engine` holds the state on
-the device and hands the batches to a runner, which calls the training step.
+`Trainer` checks the data, counts epochs, records the history and calls the callbacks. Its `Engine` has the state on the
+device and passes the batches to a runner, which executes the training step. The docstring of `xpnn.training` lists the
+whole path of a batch.
 """
 
 from __future__ import annotations

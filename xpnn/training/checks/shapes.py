@@ -91,7 +91,7 @@ class ShapeCheck:
 
 
 def measured_reduction(loss: Loss, constants: Params, outputs: np.ndarray, target: np.ndarray) -> str:
-    """Measure how a loss that states nothing combines its rows: "sum" if it doubles when a row is repeated, else "mean".
+    """Return "sum" if the loss doubles when a row is repeated, else "mean": for a loss that does not state it.
 
     `outputs` and `target` are those of one row.
     """
@@ -120,11 +120,11 @@ def computes_on_numpy(optimizer: Optimizer, params: Params) -> bool:
     return all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in tree.leaves(after))
 
 
-def check_same_structure(own: State, given: State, optimizer: Optimizer) -> None:
-    """Raise InputError unless a saved state has the types and shapes of a trainer's own state, both on the host."""
-    expected = {name: getattr(own, name) for name in ("params", "constants", "totals", "ema")}
-    if given.optimizer != () and computes_on_numpy(optimizer, own.params):  # (): saved before the first step
-        expected["optimizer"] = optimizer.init(tree.trained(own.params))
+def check_same_structure(ours: State, given: State, optimizer: Optimizer) -> None:
+    """Raise InputError unless a saved state has the types and shapes of a trainer's state, both on the host."""
+    expected = {name: getattr(ours, name) for name in ("params", "constants", "totals", "ema")}
+    if given.optimizer != () and computes_on_numpy(optimizer, ours.params):  # (): saved before the first step
+        expected["optimizer"] = optimizer.init(tree.trained(ours.params))
     for name, part in expected.items():
         want, came = tree.outline(part), tree.outline(getattr(given, name))
         if came != want:

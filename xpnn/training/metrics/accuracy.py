@@ -179,12 +179,12 @@ class TopKAccuracy:
         if classes <= self.k:
             raise InputError(f"TopKAccuracy: k is {self.k} for {classes} outputs; expected k < {classes}")
         xp = array_namespace(prediction)
-        number = xp.arange(classes, dtype=xp.int32, device=device_of(prediction))
+        index = xp.arange(classes, dtype=xp.int32, device=device_of(prediction))
         label = label[:, None]
-        own = xp.sum(xp.where(number == label, prediction, 0.0), axis=1, keepdims=True)
-        behind = xp.logical_or(prediction < own, xp.logical_and(prediction == own, number >= label))
-        before = xp.sum(xp.astype(xp.logical_not(behind), xp.int32), axis=1)
-        return _add(sums, before < self.k, prediction, weight)
+        true = xp.sum(xp.where(index == label, prediction, 0.0), axis=1, keepdims=True)  # the output of the true class
+        follows = xp.logical_or(prediction < true, xp.logical_and(prediction == true, index >= label))
+        preceding = xp.sum(xp.astype(xp.logical_not(follows), xp.int32), axis=1)
+        return _add(sums, preceding < self.k, prediction, weight)
 
     def result(self, sums: AccuracySums) -> float:
         return float(sums.correct) / float(sums.seen) if sums.seen else float("nan")

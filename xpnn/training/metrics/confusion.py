@@ -252,22 +252,22 @@ def _count(metric: Any, sums: Confusion, prediction: Array, target: Array, weigh
             f"{max(outputs, 2)}"
         )
     xp = array_namespace(prediction)
-    number = xp.arange(metric.classes, dtype=xp.int32, device=device_of(prediction))
-    rows = xp.astype(true[:, None] == number, prediction.dtype)
+    index = xp.arange(metric.classes, dtype=xp.int32, device=device_of(prediction))
+    rows = xp.astype(true[:, None] == index, prediction.dtype)
     if weight is not None:
         rows = rows * weight[:, None]
-    hits = matmul(rows.T, xp.astype(predicted[:, None] == number, prediction.dtype), exact=True)
-    return Confusion(sums.counts + hits)
+    counts = matmul(rows.T, xp.astype(predicted[:, None] == index, prediction.dtype), exact=True)
+    return Confusion(sums.counts + counts)
 
 
 def _mean(sums: Confusion, average: Average, of_true: float) -> float:
     """The mean over the classes of correct / (of_true · true + (1 − of_true) · predicted), all of them counts."""
     counts = np.asarray(sums.counts, dtype=np.float64)
-    right, true, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    correct, true, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
     if average == "micro":
-        right, true, predicted = (part.sum(keepdims=True) for part in (right, true, predicted))
+        correct, true, predicted = (part.sum(keepdims=True) for part in (correct, true, predicted))
     weight = (true + predicted > 0).astype(np.float64) if average == "macro" else true
     base = of_true * true + (1 - of_true) * predicted
-    share = right / np.where(base > 0, base, 1.0)  # 0 / 0 counts as 0
+    share = correct / np.where(base > 0, base, 1.0)  # 0 / 0 counts as 0
     total = weight.sum()
     return float(share @ weight / total) if total > 0 else float("nan")

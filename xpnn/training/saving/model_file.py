@@ -148,16 +148,16 @@ def _fit_in(path: str, model: Layer, tensors: dict[str, np.ndarray]) -> Params:
         template = model.init(random.key(0, "init"))
     except MemoryError as error:  # the config states sizes that the tensors do not have
         raise DataFormatError(f"{path}: its layers would not fit into memory ({error})") from error
-    wanted = dict(tree.named(template, "layers"))
-    if set(wanted) != set(tensors):
-        odd = ", ".join(sorted(set(wanted) ^ set(tensors)))
+    expected = dict(tree.named(template, "layers"))
+    if set(expected) != set(tensors):
+        odd = ", ".join(sorted(set(expected) ^ set(tensors)))
         raise DataFormatError(f"{path}: the tensors do not match the layers; only in one of both: {odd}")
-    for name, leaf in wanted.items():
+    for name, leaf in expected.items():
         if tensors[name].shape != leaf.shape or tensors[name].dtype.kind != "f":
             raise DataFormatError(
                 f"{path}: {name} is {tensors[name].dtype} {tensors[name].shape}; expected floats of shape {leaf.shape}"
             )
-    return tree.rebuild(template, [tensors[name] for name in wanted])
+    return tree.rebuild(template, [tensors[name] for name in expected])
 
 
 def _digest(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
