@@ -29,7 +29,7 @@ ROW = 6 * 4 + 4  # bytes of X in float32 and of a label
 
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No data set fits, and a piece is three batches of seven rows."""
+    """No data set fits, and a chunk is three batches of seven rows."""
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
     monkeypatch.setattr(data_feed, "_CHUNK", 3 * 7 * ROW)
 
@@ -50,7 +50,7 @@ def nn_leaves(run: Trainer) -> list[np.ndarray]:
 def test_streamed_data_give_what_resident_data_give(
     backend: Backend, weighted: bool, request: pytest.FixtureRequest
 ) -> None:
-    """40 rows in batches of 7: pieces of three and two batches, and the remainder; bit for bit."""
+    """40 rows in batches of 7: chunks of three and two batches, and the remainder; bit for bit."""
     weight = np.linspace(0.5, 1.5, 40) if weighted else None
     resident = trained(backend, weight)
     request.getfixturevalue("little")
@@ -63,15 +63,15 @@ def test_streamed_data_give_what_resident_data_give(
     assert made
 
 
-def test_pieces_are_the_rows_in_their_order(little: None) -> None:
+def test_chunks_are_the_rows_in_their_order(little: None) -> None:
     feed = data_source(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
     order = np.random.default_rng(0).permutation(40)
     found, steps = [], []
-    for piece in feed.chunks(order, 7):
-        steps.append((piece.steps, tuple(piece.batches.shape)))
-        for batch in piece.batches[: piece.steps]:
-            assert piece.data.x.dtype == np.float32
-            found += [(tuple(x), y) for x, y in zip(piece.data.x[batch], piece.data.y[batch], strict=True)]
+    for chunk in feed.chunks(order, 7):
+        steps.append((chunk.steps, tuple(chunk.batches.shape)))
+        for batch in chunk.batches[: chunk.steps]:
+            assert chunk.data.x.dtype == np.float32
+            found += [(tuple(x), y) for x, y in zip(chunk.data.x[batch], chunk.data.y[batch], strict=True)]
     assert steps == [(3, (3, 7)), (2, (3, 7)), (1, (1, 5))]
     assert found == [(tuple(X[i].astype(np.float32)), Y[i]) for i in order]
 
@@ -95,7 +95,7 @@ def test_what_there_is_room_for_lies_on_the_device(monkeypatch: pytest.MonkeyPat
 def test_a_piece_is_small_beside_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: 8 * 2 * 7 * ROW)
     feed = Streamed(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
-    assert [piece.steps for piece in feed.chunks(np.arange(40), 7)] == [2, 2, 1, 1]
+    assert [chunk.steps for chunk in feed.chunks(np.arange(40), 7)] == [2, 2, 1, 1]
 
 
 def test_values_too_large_are_found_before_they_are_streamed(little: None) -> None:
@@ -177,7 +177,7 @@ def test_a_pinned_stage_keeps_its_buffers_and_takes_turns() -> None:
 
 
 def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full batches, and the remainder, of buffers that stay: other pieces and epochs need no other recordings."""
+    """Full batches, and the remainder, of buffers that stay: other chunks and epochs need no other recordings."""
 
     class Counting(EagerReplay):
         made = 0
@@ -199,7 +199,7 @@ def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.Monk
 
 
 def test_what_the_steps_read_changes_only_once_they_are_done(little: None) -> None:
-    """The next piece may arrive at once: not where the steps still read."""
+    """The next chunk may arrive at once: not where the steps still read."""
 
     class Eager(Background):
         read: Any = None
