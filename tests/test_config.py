@@ -9,10 +9,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import xpnn
 from xpnn import config
+from xpnn.arrays import dispatch
 from xpnn.devices.place import Place
 from xpnn.errors import InputError
 from xpnn.training.runners import select
@@ -79,6 +81,15 @@ def test_the_library_refuses_it_when_it_is_used(monkeypatch: pytest.MonkeyPatch)
     spec = RunnerSpec(Place("cupy", contextlib.nullcontext(), "cuda"), "float32", None, None, None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="XPNN_GRAPH is 'maybe'; expected 0 or 1"):
         select.make_runner(spec)
+
+
+def test_kernels_are_not_left_out_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_loaded", set())
+    monkeypatch.setenv("XPNN_KERNELS", "maybe")
+    double = dispatch.dispatched(lambda x: x + x)
+    for _ in range(2):
+        with pytest.raises(InputError, match="XPNN_KERNELS is 'maybe'; expected 0 or 1"):
+            double(np.ones(2))
 
 
 def test_the_doctor_lists_them(run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:

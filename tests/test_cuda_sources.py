@@ -21,7 +21,7 @@ import pytest
 import test_kernels
 from cases import draw
 from conftest import assert_close, make_backend
-from kernel_cases import ACCELERATED, AcceleratedCase
+from kernel_cases import KERNEL_CASES, KernelCase
 from test_kernels import outcome
 from test_random import DRAWING, SHARES, check_parts
 
@@ -152,7 +152,7 @@ def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], execut
         monkeypatch.setattr(module, "launch", loops)
     monkeypatch.setattr(cupy.matmul, "execute", executed)
     monkeypatch.setattr(cupy.matmul, "_works", lambda device, dtype, compute, epilogue: True)
-    for op in {overwrite, *(case.op for case in ACCELERATED)}:
+    for op in {overwrite, *(case.op for case in KERNEL_CASES)}:
         kernels = {"numpy": op.kernels["cupy"]} if "cupy" in op.kernels else {}
         monkeypatch.setattr(op, "kernels", kernels)
 
@@ -165,10 +165,8 @@ def test_every_kernel_is_known_by_its_types() -> None:
 
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", ACCELERATED, ids=lambda case: case.id)
-def test_the_loops_do_what_the_references_do(
-    case: AcceleratedCase, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("case", KERNEL_CASES, ids=lambda case: case.id)
+def test_the_loops_do_what_the_references_do(case: KernelCase, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not case.op.kernels:
         pytest.skip("CuPy has no kernel for this")
     backend = make_backend("numpy")

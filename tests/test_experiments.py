@@ -17,7 +17,7 @@ from xpnn import find_place
 from xpnn.cli.terminal.options import with_option_names
 from xpnn.data import load
 from xpnn.errors import DataFormatError, InputError, NonFiniteError
-from xpnn.experiments import Hooks, RunResult, SavedRun, Settings, prepare, read_history, recipes, run
+from xpnn.experiments import Hooks, RunResult, SavedRun, Settings, factory, prepare, read_history, recipes, run
 from xpnn.experiments.options import options_of
 
 QUICK = Settings(hidden="16", epochs=2)
@@ -215,3 +215,9 @@ def test_a_result_can_train_on(tmp_path: Path) -> None:
     assert isinstance(result, RunResult) and result.trainer.epoch == 2 and result.facts["output"] is None
     result.experiment.fit()
     assert result.trainer.epoch == 4
+
+
+def test_only_fields_of_the_distortion_are_options_of_augment() -> None:
+    """Not what the class states about itself."""
+    with pytest.raises(InputError, match="`augment`: 'accepts_integers' is not one of degrees, translate"):
+        factory.distortion("accepts_integers=1")

@@ -130,6 +130,37 @@ def test_code_without_a_file_is_explained_too() -> None:
     assert found.ok and found.steps[1].name == "Same" and found.steps[1].forward_source.read() == []
 
 
+def _halve(x: Any) -> tuple[Any, None]:
+    return x / 2, None
+
+
+def _halve_backward(dy: Any, residuals: None) -> Any:
+    return dy / 2
+
+
+halve = dispatch.DispatchedPair(_halve, _halve_backward)
+
+
+@dataclass(frozen=True)
+class Halved:
+    """y = x / 2."""
+
+    def init(self, key: Any) -> tuple[()]:
+        return ()
+
+    def forward(self, params: Any, x: Any, *, key: Any = None) -> tuple[Any, None]:
+        return halve.forward(x)
+
+    def backward(self, params: Any, residuals: None, dy: Any, *, need_dx: bool = True) -> tuple[Any, tuple[()]]:
+        return halve.backward(dy, residuals), ()
+
+
+def test_of_a_pair_the_reference_is_shown_not_its_call() -> None:
+    step = explain(nn.Sequential(Halved()), nn.CrossEntropyLoss(), np.eye(3), np.array([0, 1, 1])).steps[0]
+    assert step.forward_source.read()[0] == "def _halve(x: Any) -> tuple[Any, None]:"
+    assert step.backward_source.read()[-1] == "    return dy / 2"
+
+
 def test_formulas() -> None:
     assert formula_of("The layer.\n\n    Notes\n    -----\n    y = 2 x; see there\n") == "y = 2 x"
     assert formula_of("The layer.\n\n>>> y = layer(x)") == "The layer"

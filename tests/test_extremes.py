@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -98,7 +99,7 @@ NEARER = [-20.0, -10.1, -9.9, 9.9, 10.1, 20.0]
 def test_activations_at_kinks_and_far_from_them(layer: Any, x: list[float], atol: float, backend: Backend) -> None:
     """Against torch in float64, in which 1e30 is nothing special; where they flatten out, to a rounding of 1."""
     torch = pytest.importorskip("torch")
-    options = {field: getattr(layer, field) for field in layer.__dataclass_fields__}
+    options = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
     if isinstance(layer, nn.Softplus):
         options["threshold"] = 700  # the last that torch takes before e^x is infinite
     z = torch.tensor(np.asarray([x], "float32").astype("float64"), requires_grad=True)

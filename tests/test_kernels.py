@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cases import draw
 from conftest import Backend, assert_close, make_backend
-from kernel_cases import ACCELERATED, AcceleratedCase
+from kernel_cases import KERNEL_CASES, KernelCase
 
 import xpnn.kernels
 from xpnn.arrays.dispatch import Dispatched, DispatchedPair, dispatched
@@ -73,7 +73,7 @@ def arrays_in(value: Any) -> list[np.ndarray]:
     return [] if value is None else [to_numpy(value)]
 
 
-def outcome(case: AcceleratedCase, op: Any, backend: Backend) -> list[np.ndarray]:
+def outcome(case: KernelCase, op: Any, backend: Backend) -> list[np.ndarray]:
     """What the function gives, or the pair's output, dx and gradients, with and without need_dx."""
     arguments = brought(case.arguments, backend)
     if isinstance(case.op, Dispatched):
@@ -88,7 +88,7 @@ def outcome(case: AcceleratedCase, op: Any, backend: Backend) -> list[np.ndarray
     return arrays_in(found)
 
 
-def assert_stands_in(case: AcceleratedCase, backend: Backend) -> None:
+def assert_stands_in(case: KernelCase, backend: Backend) -> None:
     """The kernels registered for the backend do what the reference does."""
     bare = type(case.op)(*([case.op.reference] if isinstance(case.op, Dispatched) else case.op.reference))
     for got, wanted in zip(outcome(case, case.op, backend), outcome(case, bare, backend), strict=True):
@@ -98,25 +98,25 @@ def assert_stands_in(case: AcceleratedCase, backend: Backend) -> None:
             assert_close(got, wanted, ulps=256)
 
 
-@pytest.mark.parametrize("case", ACCELERATED, ids=lambda case: case.id)
-def test_every_kernel_does_what_its_reference_does(case: AcceleratedCase, backend: Backend) -> None:
+@pytest.mark.parametrize("case", KERNEL_CASES, ids=lambda case: case.id)
+def test_every_kernel_does_what_its_reference_does(case: KernelCase, backend: Backend) -> None:
     assert_stands_in(case, backend)
 
 
 def test_the_walk_notices_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    backend, case = make_backend("numpy"), next(case for case in ACCELERATED if case.id == "sgd-plain")
+    backend, case = make_backend("numpy"), next(case for case in KERNEL_CASES if case.id == "sgd-plain")
     wrong = {"numpy": lambda p, g, v, lr, *rest, donate: ([a + lr * b for a, b in zip(p, g, strict=True)], v)}
     monkeypatch.setattr(case.op, "kernels", wrong)
     with pytest.raises(AssertionError):
         assert_stands_in(case, backend)
 
 
-def test_everything_accelerated_has_a_row() -> None:
+def test_everything_dispatched_has_a_row() -> None:
     found = set()
     for module in [module for name, module in sys.modules.items() if name.startswith("xpnn.")]:
         found |= {id(value) for value in vars(module).values() if isinstance(value, (Dispatched, DispatchedPair))}
     writes = id(overwrite)  # nothing comes back, so it has a test of its own
-    assert found == {id(case.op) for case in ACCELERATED} | {writes}
+    assert found == {id(case.op) for case in KERNEL_CASES} | {writes}
 
 
 class Kept(NamedTuple):

@@ -52,7 +52,7 @@ def rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=LIBRARIES)
-def where(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> Place:
     return gpu.place_of_library(request.param)
 
 
@@ -324,11 +324,11 @@ def test_products_of_all_shapes(shape: tuple[int, int, int], dtype: str, precisi
     scale = np.abs(x) @ np.abs(w) + np.abs(bias)
     with gpu.own_stream(cupy_place), matmul_precision(precision):
         there = placed(bias, dtype, cupy_place)
-        for kinds in itertools.matmul("CT+", repeat=2):
+        for kinds in itertools.product("CT+", repeat=2):
             a, b = placed(x, dtype, cupy_place, kinds[0]), placed(w, dtype, cupy_place, kinds[1])
             assert cupy_matmul.covers(a, b)
             factors = cupy_matmul.factor(a), cupy_matmul.factor(b)
-            for vector, relu in itertools.matmul((None, there), (False, True)):
+            for vector, relu in itertools.product((None, there), (False, True)):
                 wanted = x @ w + (0 if vector is None else bias)
                 y = cupy_matmul.affine(*factors, vector, relu=relu)
                 assert y.dtype.name == dtype

@@ -78,12 +78,19 @@ def test_every_public_name_is_listed() -> None:
 
 def test_the_options_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
     helps = ""
-    for command in ("train", "evaluate", "predict", "plot", "check", "doctor"):
+    for command in ("train", "evaluate", "predict", "plot", "explain", "check", "doctor"):
         main([command, "--help"])
         helps += capsys.readouterr().out
     named = set(re.findall(r"(--[a-z][a-z-]+)", blocks("sh")[2] + re.sub(r"```.*?```", "", README, flags=re.DOTALL)))
     assert named - {"--check"} <= set(re.findall(r"(--[a-z][a-z-]+)", helps))
     assert named >= {"--device", "--hidden", "--json", "--data-dir"}
+
+
+def test_every_subcommand_is_shown() -> None:
+    from xpnn.cli.app import app
+
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert set(re.findall(r"^xpnn ([a-z]+)", blocks("sh")[2], re.MULTILINE)) == commands
 
 
 def test_the_example_of_ones_own_parts_runs() -> None:

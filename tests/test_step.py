@@ -251,6 +251,17 @@ def test_a_trainer_goes_on_as_a_copy(backend: Backend, way: str, dtype: str) -> 
         assert again.evaluate(X.astype(dtype), Y)["loss"] == pytest.approx(run.evaluate(x, y)["loss"])
 
 
+@pytest.mark.parametrize("way", COPIES)
+def test_a_copy_keeps_the_dtype_that_the_first_data_set(way: str) -> None:
+    plain, run = trainer(), trainer()
+    for each in (plain, run):
+        each.fit(X.astype("f4"), Y)
+    run = COPIES[way](run)
+    for each in (plain, run):
+        each.fit(X, Y)
+    assert bits(run) == bits(plain) and run.predict(X).dtype == np.float32
+
+
 def test_a_trainer_can_be_pickled_in_a_callback(backend: Backend) -> None:
     kept: list[bytes] = []
     x, y = backend.array(X, "float64"), backend.array(Y)

@@ -6,63 +6,23 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cases
 import pytest
+from import_graph import FLOOR, OUTSIDE, ROOT, imports, modules, room
 
 import xpnn
 from xpnn import nn, optim, training
 
-ROOT = Path(xpnn.__file__).parent
-#: A room may import only from rooms on lower floors, and from itself. The public face and `python -m` stand outside.
-FLOORS = [
-    {"deprecated"},
-    {"errors", "version"},
-    {"config", "validation"},
-    {"arrays"},
-    {"devices"},
-    {"nn", "optim", "data"},
-    {"training"},
-    {"kernels"},
-    {"experiments", "export", "report", "sklearn", "testing"},
-    {"cli"},
-]
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 LIBRARIES = {"cupy", "torch", "jax", "array_api_strict", "matplotlib"}
-
-
-def imports(path: Path, *, at_import_only: bool = False) -> Iterator[tuple[str, str]]:
-    """(module, name) of each import in the file; ("xpnn.nn", "") for `import xpnn.nn`."""
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    if at_import_only:
-        nodes = iter(ast.parse(path.read_text(encoding="utf-8")).body)
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            yield from ((node.module or "", alias.name) for alias in node.names)
-
-
-def modules() -> Iterator[tuple[str, Path]]:
-    for path in sorted(ROOT.rglob("*.py")):
-        parts = path.relative_to(ROOT.parent).with_suffix("").parts
-        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
-
-
-def room(module: str, name: str = "") -> str:
-    """The room of `xpnn.<room>…`; `from xpnn import nn` names it in the second part."""
-    parts = [*module.split("."), name]
-    return parts[1] if len(parts) > 1 else ""
 
 
 def test_no_arrow_points_upwards() -> None:
     wrong = []
     for module, path in modules():
         here = room(module)
-        if here in ("", "__main__"):
+        if here in OUTSIDE:
             continue
         for target, name in imports(path):
             if target.split(".")[0] != "xpnn":
@@ -75,7 +35,7 @@ def test_no_arrow_points_upwards() -> None:
 
 
 def test_every_room_stands_on_a_floor() -> None:
-    assert {room(module) for module, _ in modules()} - {"", "__main__"} <= set(FLOOR)
+    assert {room(module) for module, _ in modules()} - OUTSIDE <= set(FLOOR)
 
 
 def test_no_circle_of_modules() -> None:

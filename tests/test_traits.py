@@ -11,6 +11,7 @@ from conftest import Backend
 from problem import X, Y
 
 from xpnn import Trainer, nn, optim
+from xpnn.arrays import random, tree
 from xpnn.arrays.namespace import array_namespace
 from xpnn.errors import InputError
 from xpnn.nn import traits
@@ -129,9 +130,9 @@ def test_a_wrapper_with_constants_of_its_own_counts_plainly() -> None:
 def test_two_losses_in_one_state_nothing() -> None:
     @dataclass(frozen=True)
     class Both(Wrapped):
-        other: Any = nn.MSELoss()
+        other: Any
 
-    both = Both(nn.CrossEntropyLoss(reduction="sum"))
+    both = Both(nn.CrossEntropyLoss(reduction="sum"), nn.MSELoss())
     assert traits.wrapped(both) is None and traits.reduction(both) is None and traits.default_metrics(both) == ()
 
 
@@ -189,12 +190,22 @@ class Shifted(nn.ReLU):
         return y + 1, kept
 
 
-def test_subclasses_of_fused_layers_run_their_own_methods(backend: Backend) -> None:
-    model = nn.Sequential(Doubled(6, 4), Shifted(), nn.Linear(4, 3))
-    params = model.init(nn.Key(np.zeros((2, 1), np.uint32), np.zeros(1, np.uint32)))
+class Halved(nn.Dropout):
+    """The same of dropout: what it keeps is halved."""
+
+    def forward(self, params: Any, x: Any, *, key: Any = None) -> Any:
+        return x / 2, None
+
+
+@pytest.mark.parametrize("layers", [(nn.ReLU(), nn.Identity()), (Shifted(), nn.Identity()), (nn.ReLU(), Halved())])
+def test_subclasses_of_fused_layers_run_their_own_methods(layers: Any, backend: Backend) -> None:
+    model = nn.Sequential(Doubled(6, 4), *layers, nn.Linear(4, 3))
+    key = random.key(0, "init")
+    params = model.init(key)
     y = model.forward(backend.tree(params), backend.array(X))[0]
-    hidden = np.maximum(2 * (X @ params[0].weight + params[0].bias), 0) + 1
-    np.testing.assert_allclose(backend.check(y, X[:, :3]), hidden @ params[2].weight + params[2].bias, rtol=1e-12)
+    hidden = np.maximum(2 * (X @ params[0].weight + params[0].bias), 0) + isinstance(layers[0], Shifted)
+    hidden = hidden / (2 if isinstance(layers[1], Halved) else 1)
+    np.testing.assert_allclose(backend.check(y, X[:, :3]), hidden @ params[3].weight + params[3].bias, rtol=1e-12)
 
 
 @dataclass(frozen=True)
@@ -244,11 +255,5 @@ def test_with_batch_normalization_the_libraries_stay_together(backend: Backend) 
         model = nn.MLP(6, 3, (16, 8), norm="batch")
         trainer = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(1e-3), device=place, dtype="float32")
         trainer.fit(X.astype("f4"), Y, epochs=10, batch_size=8)
-        weights.append(np.concatenate([np.ravel(leaf) for leaf in _leaves(trainer.snapshot())]))
+        weights.append(np.concatenate([np.ravel(leaf) for leaf in tree.leaves(trainer.snapshot())]))
     assert np.abs(weights[0] - weights[1]).max() < 1e-4
-
-
-def _leaves(params: Any) -> list[Any]:
-    from xpnn.arrays import tree
-
-    return tree.leaves(params)

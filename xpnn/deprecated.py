@@ -24,12 +24,10 @@ MODULES = {
     "xpnn.arrays.blas": "xpnn.devices.cpu_blas",
     "xpnn.arrays.device": "xpnn.devices.place",
     "xpnn.arrays.products": "xpnn.arrays.matmul",
-    **{
-        f"xpnn.arrays.{name}": f"xpnn.devices.{name}"
-        for name in ("buffers", "driver", "gpu_checks", "memory", "probe", "staging")
-    },
+    **{f"xpnn.arrays.{name}": f"xpnn.devices.{name}" for name in ("buffers", "driver", "memory", "probe", "staging")},
+    "xpnn.arrays.gpu_checks": "xpnn.devices.libraries.checks",
     "xpnn.cli.building": "xpnn.experiments.factory",
-    "xpnn.cli.experiment": "xpnn.experiments.run",
+    "xpnn.cli.experiment": "xpnn.experiments.experiment",
     "xpnn.cli.run_folder": "xpnn.experiments.run_folder",
     "xpnn.cli.saved": "xpnn.experiments.saved_run",
     "xpnn.cli.settings": "xpnn.experiments.settings",
@@ -88,7 +86,6 @@ NAMES = {
     },
     "xpnn.arrays.buffers": {"identity": "xpnn.devices.buffers.memory_fingerprint"},
     "xpnn.arrays.device": {"place": "xpnn.devices.place.to_place"},
-    "xpnn.arrays.gpu_checks": {"cure_for": "xpnn.devices.gpu_checks.hint_for"},
     "xpnn.arrays.products": {
         "check_precision": "xpnn.devices.precision.check_precision",
         "multiplying_in": "xpnn.arrays.matmul.matmul_precision",
@@ -97,6 +94,8 @@ NAMES = {
     },
     "xpnn.arrays.random": {"kept": "xpnn.arrays.random.dropout_mask"},
     "xpnn.arrays.staging": {
+        "CupyCopier": "xpnn.devices.libraries.cupy.CupyCopier",
+        "TorchCopier": "xpnn.devices.libraries.torch.TorchCopier",
         "PinnedStage": "xpnn.devices.staging.PinnedStaging",
         "PlainStage": "xpnn.devices.staging.PlainStaging",
         "stage_for": "xpnn.devices.staging.staging_for",
@@ -113,6 +112,7 @@ NAMES = {
         "as_float": "xpnn.validation.as_float",
         "one_of": "xpnn.validation.one_of",
     },
+    "xpnn.optim.clipping": {"shortened": "xpnn.optim.clipping.clip_by_global_norm"},
     "xpnn.training.feeding": {
         "Feed": "xpnn.training.data_feed.DataSource",
         "Orders": "xpnn.training.data_feed.EpochOrder",
@@ -129,7 +129,12 @@ NAMES = {
         "PlainRunner": "xpnn.training.runners.eager.EagerRunner",
         "computing": "xpnn.training.runners.base.compute_scope",
     },
-    "xpnn.training.recorders": {"Again": "xpnn.training.runners.capture.EagerReplay"},
+    "xpnn.training.recorders": {
+        "Again": "xpnn.training.runners.capture.EagerReplay",
+        "CupyGraphs": "xpnn.devices.libraries.cupy.CupyGraphs",
+        "Recorder": "xpnn.devices.libraries.base.GraphRecorder",
+        "TorchGraphs": "xpnn.devices.libraries.torch.TorchGraphs",
+    },
     "xpnn.training.rehearsal": {"Rehearsal": "xpnn.training.checks.shapes.ShapeCheck"},
     "xpnn.training.room": {
         "at": "xpnn.training.checks.batch_memory.device_scope",

@@ -1,4 +1,4 @@
-"""The table's rows for kernels: arguments on which whatever stands in for a reference function must do as it does."""
+"""The table of cases for kernels: arguments on which a kernel must return what its reference returns."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from xpnn.training.metrics.accuracy import AccuracySums, count_hits
 from xpnn.training.totals import ema_update, update_totals
 
 
-class AcceleratedCase(NamedTuple):
-    """Arguments of an accelerated function, or of a pair's forward, on which a kernel must do as its reference."""
+class KernelCase(NamedTuple):
+    """Arguments of a dispatched function, or of the forward of a dispatched pair."""
 
     id: str
     op: Dispatched | DispatchedPair
@@ -75,20 +75,20 @@ _BOOKS = (np.full(1, 7, np.uint32), *(np.asarray(x) for x in (7.0, 12.5, 64.0)),
 _SUMS = AccuracySums(np.asarray(3.0), np.asarray(9.0))
 _WITH_NAN = np.array([[1, 5, np.nan, np.nan], [np.nan, 9, 9, 9], [2, 2, 1, 0], [-np.inf, -np.inf, -np.inf, -np.inf]])
 
-ACCELERATED = [
-    AcceleratedCase(
+KERNEL_CASES = [
+    KernelCase(
         "adam-large",
         adam_step,
         (*([leaf] for leaf in (*_LARGE, _LARGE[2] ** 2)), [], _RATE, _COUNT, AdamSettings(0.9, 0.99, 1e-8, 0.0, False)),
         {"donate": True},
     ),
-    AcceleratedCase(
+    KernelCase(
         "adamw-plain",
         adam_step,
         (*_MOMENTS, [], _RATE, _COUNT, AdamSettings(0.9, 0.99, 1e-8, 0.1, True)),
         {"donate": True},
     ),
-    AcceleratedCase(
+    KernelCase(
         "adam-transposed",  # views that no flat view can stand for
         adam_step,
         (
@@ -100,166 +100,157 @@ ACCELERATED = [
         ),
         {"donate": True},
     ),
-    AcceleratedCase(
+    KernelCase(
         "sgd-large", sgd_step, (*([leaf] for leaf in _LARGE), _RATE, SGDSettings(0.9, 0.0, False)), {"donate": True}
     ),
-    AcceleratedCase(
+    KernelCase(
         "sgd",
         sgd_step,
         (_leaves("p"), _leaves("g"), _leaves("v"), _RATE, SGDSettings(0.9, 0.1, True)),
         {"donate": True},
     ),
-    AcceleratedCase(
+    KernelCase(
         "sgd-plain", sgd_step, (_leaves("p"), _leaves("g"), [], _RATE, SGDSettings(0.0, 0.0, False)), {"donate": False}
     ),
-    AcceleratedCase(
+    KernelCase(
         "adam", adam_step, (*_MOMENTS, [], _RATE, _COUNT, AdamSettings(0.9, 0.99, 1e-8, 0.1, False)), {"donate": True}
     ),
-    AcceleratedCase(
+    KernelCase(
         "adamw",
         adam_step,
         (*_MOMENTS, _SQUARES, _RATE, _COUNT, AdamSettings(0.9, 0.99, 1e-8, 0.1, True)),
         {"donate": True},
     ),
-    AcceleratedCase(
+    KernelCase(
         "rmsprop",
         rmsprop_step,
         (_leaves("p"), _leaves("g"), _SQUARES, _leaves("u"), _RATE, RMSpropSettings(0.9, 1e-8, 0.1, 0.9)),
         {"donate": True},
     ),
-    AcceleratedCase(
+    KernelCase(
         "adagrad",
         adagrad_step,
         (_leaves("p"), _leaves("g"), _SQUARES, _RATE, AdagradSettings(1e-8, 0.1)),
         {"donate": True},
     ),
-    AcceleratedCase("add-rows", add_rows, (draw("dy", 6, 3), np.array([4, 0, 0, 2, 4, 0], np.int32), 5)),
-    AcceleratedCase(
+    KernelCase("add-rows", add_rows, (draw("dy", 6, 3), np.array([4, 0, 0, 2, 4, 0], np.int32), 5)),
+    KernelCase(
         "nadam", nadam_step, (*_MOMENTS, _RATE, _FACTORS, AdamSettings(0.9, 0.99, 1e-8, 0.1, False)), {"donate": True}
     ),
-    AcceleratedCase(
+    KernelCase(
         "nadam-decoupled",
         nadam_step,
         (*_MOMENTS, _RATE, _FACTORS, AdamSettings(0.9, 0.99, 1e-8, 0.1, True)),
         {"donate": False},
     ),
-    AcceleratedCase(
+    KernelCase(
         "lion",
         lion_step,
         (_leaves("p"), _leaves("g"), _leaves("m"), _RATE, LionSettings(0.9, 0.99, 0.1)),
         {"donate": True},
     ),
-    AcceleratedCase(
+    KernelCase(
         "muon",
         muon_step,
         (*_MATRICES, _RATE, MuonSettings(0.9, True, 0.1, (3.4445, -4.775, 2.0315), 1e-7, 5, "original")),
         {"donate": True},
     ),
-    AcceleratedCase(
+    KernelCase(
         "muon-plain",
         muon_step,
         (*_MATRICES, _RATE, MuonSettings(0.9, False, 0.0, (2.0, -1.5, 0.5), 1e-7, 2, "match_rms_adamw")),
         {"donate": False},
     ),
-    AcceleratedCase("words", random.words, (*_KEY.words, _KEY.step, 70_001)),
-    AcceleratedCase("words-from", random.words, (*_KEY.words, _KEY.step, 70_001, 70_002)),
-    AcceleratedCase("words-from-odd", random.words, (*_KEY.words, _KEY.step, 8, 7)),
-    AcceleratedCase("words-from-far", random.words, (*_KEY.words, _KEY.step, 8, 2**33 - 4)),  # the counter wraps
-    AcceleratedCase("dropout-mask", random.dropout_mask, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
-    AcceleratedCase("dropout-mask-none", random.dropout_mask, (*_KEY.words, _KEY.step, 3, 2**24)),
-    AcceleratedCase("dropout-mask-from", random.dropout_mask, (*_KEY.words, _KEY.step, 101, 2**22, 2**32 + 6)),
-    AcceleratedCase("dropout-mask-from-odd", random.dropout_mask, (*_KEY.words, _KEY.step, 101, 2**22, 33)),
-    AcceleratedCase("update-totals", update_totals, (*_BOOKS, np.asarray(2.5), 32, _RATE, False)),
-    AcceleratedCase("update-totals-sum", update_totals, (*_BOOKS, np.asarray(np.nan), 32, _RATE, True)),
-    AcceleratedCase("update-totals-infinite", update_totals, (*_BOOKS, np.asarray(-np.inf), 32, _RATE, False)),
-    AcceleratedCase(
-        "update-totals-weights", update_totals, (*_BOOKS, np.asarray(np.inf), np.asarray(7.5), _RATE, False)
-    ),
-    AcceleratedCase("update-totals-later", update_totals, (*_BOOKS[:4], *_BAD, np.asarray(np.nan), 3, _RATE, False)),
-    AcceleratedCase("hits", count_hits, (_LOGITS, _LABELS, _SUMS)),
-    AcceleratedCase("hits-ties", count_hits, (np.round(draw("z", 200, 3)), np.arange(200) % 4, _SUMS)),
-    AcceleratedCase("hits-nan", count_hits, (_WITH_NAN, np.array([2, 1, 0, 0], np.int32), _SUMS)),
-    AcceleratedCase("clip-by-global-norm", clip_by_global_norm, (_LARGE, 1.5), {"donate": True}),
-    AcceleratedCase("clip-by-global-norm-not", clip_by_global_norm, (_leaves("g"), 1e3), {"donate": True}),
-    AcceleratedCase(
+    KernelCase("words", random.words, (*_KEY.words, _KEY.step, 70_001)),
+    KernelCase("words-from", random.words, (*_KEY.words, _KEY.step, 70_001, 70_002)),
+    KernelCase("words-from-odd", random.words, (*_KEY.words, _KEY.step, 8, 7)),
+    KernelCase("words-from-far", random.words, (*_KEY.words, _KEY.step, 8, 2**33 - 4)),  # the counter wraps
+    KernelCase("dropout-mask", random.dropout_mask, (*_KEY.words, _KEY.step, 70_001, round(0.4 * 2**24))),
+    KernelCase("dropout-mask-none", random.dropout_mask, (*_KEY.words, _KEY.step, 3, 2**24)),
+    KernelCase("dropout-mask-from", random.dropout_mask, (*_KEY.words, _KEY.step, 101, 2**22, 2**32 + 6)),
+    KernelCase("dropout-mask-from-odd", random.dropout_mask, (*_KEY.words, _KEY.step, 101, 2**22, 33)),
+    KernelCase("update-totals", update_totals, (*_BOOKS, np.asarray(2.5), 32, _RATE, False)),
+    KernelCase("update-totals-sum", update_totals, (*_BOOKS, np.asarray(np.nan), 32, _RATE, True)),
+    KernelCase("update-totals-infinite", update_totals, (*_BOOKS, np.asarray(-np.inf), 32, _RATE, False)),
+    KernelCase("update-totals-weights", update_totals, (*_BOOKS, np.asarray(np.inf), np.asarray(7.5), _RATE, False)),
+    KernelCase("update-totals-later", update_totals, (*_BOOKS[:4], *_BAD, np.asarray(np.nan), 3, _RATE, False)),
+    KernelCase("hits", count_hits, (_LOGITS, _LABELS, _SUMS)),
+    KernelCase("hits-ties", count_hits, (np.round(draw("z", 200, 3)), np.arange(200) % 4, _SUMS)),
+    KernelCase("hits-nan", count_hits, (_WITH_NAN, np.array([2, 1, 0, 0], np.int32), _SUMS)),
+    KernelCase("clip-by-global-norm", clip_by_global_norm, (_LARGE, 1.5), {"donate": True}),
+    KernelCase("clip-by-global-norm-not", clip_by_global_norm, (_leaves("g"), 1e3), {"donate": True}),
+    KernelCase(
         "clip-by-global-norm-huge", clip_by_global_norm, ([leaf * 2e19 for leaf in _leaves("g")], 1.0), {"donate": True}
     ),
-    AcceleratedCase(
+    KernelCase(
         "clip-by-global-norm-zero", clip_by_global_norm, ([leaf * 0 for leaf in _leaves("g")], 1.0), {"donate": True}
     ),
-    AcceleratedCase(
+    KernelCase(
         "clip-by-global-norm-nan",
         clip_by_global_norm,
         ([*_leaves("g"), np.array([1, np.nan, 2])], 1.0),
         {"donate": True},
     ),
-    AcceleratedCase("clip-by-global-norm-many", clip_by_global_norm, (_leaves("g") * 20, 0.1), {"donate": False}),
-    AcceleratedCase("product", matmul, (draw("x", 6, 5), draw("w", 5, 3))),
-    AcceleratedCase("product-batched", matmul, (draw("x", 4, 5), draw("w", 3, 5, 2)), {"exact": True}),
-    AcceleratedCase("product-bias", matmul, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),
-    AcceleratedCase(
+    KernelCase("clip-by-global-norm-many", clip_by_global_norm, (_leaves("g") * 20, 0.1), {"donate": False}),
+    KernelCase("matmul", matmul, (draw("x", 6, 5), draw("w", 5, 3))),
+    KernelCase("matmul-batched", matmul, (draw("x", 4, 5), draw("w", 3, 5, 2)), {"exact": True}),
+    KernelCase("matmul-bias", matmul, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),
+    KernelCase(
         "gathered-bytes",
         gathered,
         (np.arange(60, dtype=np.uint8).reshape(4, 3, 5), np.array([3, 0, 3], np.int32), np.asarray(1 / 255)),
     ),
-    AcceleratedCase("gathered", gathered, (draw("x", 6, 5), np.array([5, 0], np.int32), np.asarray(0.3))),
-    AcceleratedCase("ema-update", ema_update, (_leaves("e"), _leaves("p"), 0.9, np.full(1, 100, np.uint32))),
-    AcceleratedCase("ema-update-early", ema_update, (_leaves("e"), _leaves("p"), 0.99, np.full(1, 2, np.uint32))),
-    AcceleratedCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),
-    AcceleratedCase("scaled-bytes", scaled, (np.arange(30, dtype=np.uint8).reshape(2, 3, 5), np.asarray(1 / 255))),
-    AcceleratedCase("cross-entropy", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, None)),
-    AcceleratedCase(
-        "cross-entropy-bytes", cross_entropy, (1e4 * _LOGITS, _PLAIN, _NONE, _LABELS.astype(np.uint8), None)
-    ),
-    AcceleratedCase("cross-entropy-one", cross_entropy, (_LOGITS[:1, :1], _PLAIN, _NONE, np.zeros(1, np.int64), None)),
-    AcceleratedCase(
+    KernelCase("gathered", gathered, (draw("x", 6, 5), np.array([5, 0], np.int32), np.asarray(0.3))),
+    KernelCase("ema-update", ema_update, (_leaves("e"), _leaves("p"), 0.9, np.full(1, 100, np.uint32))),
+    KernelCase("ema-update-early", ema_update, (_leaves("e"), _leaves("p"), 0.99, np.full(1, 2, np.uint32))),
+    KernelCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),
+    KernelCase("scaled-bytes", scaled, (np.arange(30, dtype=np.uint8).reshape(2, 3, 5), np.asarray(1 / 255))),
+    KernelCase("cross-entropy", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, None)),
+    KernelCase("cross-entropy-bytes", cross_entropy, (1e4 * _LOGITS, _PLAIN, _NONE, _LABELS.astype(np.uint8), None)),
+    KernelCase("cross-entropy-one", cross_entropy, (_LOGITS[:1, :1], _PLAIN, _NONE, np.zeros(1, np.int64), None)),
+    KernelCase(
         "cross-entropy-outside",  # labels that no class has: rows without a share
         cross_entropy,
         (_LOGITS, _PLAIN, _NONE, np.array([4, 0, 5, 2, -1, 1], np.int32), None),
     ),
-    AcceleratedCase(
+    KernelCase(
         "cross-entropy-sum", cross_entropy, (_LOGITS, nn.CrossEntropyLoss(reduction="sum"), _NONE, _LABELS, None)
     ),
-    AcceleratedCase(
+    KernelCase(
         "cross-entropy-smooth", cross_entropy, (_LOGITS, nn.CrossEntropyLoss(label_smoothing=0.1), _NONE, _LABELS, None)
     ),
-    AcceleratedCase("cross-entropy-weighted", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, draw("w", 6) ** 2)),
-    AcceleratedCase(
+    KernelCase("cross-entropy-weighted", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, draw("w", 6) ** 2)),
+    KernelCase(
         "cross-entropy-shares",
         cross_entropy,
         (_LOGITS, _PLAIN, _NONE, np.exp(_LOGITS) / np.exp(_LOGITS).sum(1, keepdims=True), None),
     ),
-    AcceleratedCase(
+    KernelCase(
         "cross-entropy-ignored", cross_entropy, (_LOGITS, nn.CrossEntropyLoss(ignore_index=2), _NONE, _LABELS, None)
     ),
-    AcceleratedCase(
+    KernelCase(
         "cross-entropy-classes", cross_entropy, (_LOGITS, _PLAIN, ClassWeights(draw("v", 5) ** 2), _LABELS, None)
     ),
-    AcceleratedCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
-    AcceleratedCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),
+    KernelCase("dense", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, None, 0)),
+    KernelCase("dense-training", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), (), ()), _BLOCK, _KEY, 3)),
+    *(KernelCase(f"dense-{name}", dense, (*_dense_arguments(layer), _KEY, 3)) for name, layer in _ACTIVATIONS.items()),
     *(
-        AcceleratedCase(f"dense-{name}", dense, (*_dense_arguments(layer), _KEY, 3))
+        KernelCase(f"activation-{name}", dense, (4 * draw("x", 6, 5), ((),), (layer,), None, 0))
         for name, layer in _ACTIVATIONS.items()
     ),
+    KernelCase("activation-dropout", dense, (draw("x", 6, 5), ((), ()), _BLOCK[1:], _KEY, 3)),
+    KernelCase("activation-cube", dense, (draw("x", 6, 3, 2), ((), ()), _BLOCK[1:], _KEY, 3)),
+    KernelCase("dropout-alone", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _KEY, 3)),
     *(
-        AcceleratedCase(f"activation-{name}", dense, (4 * draw("x", 6, 5), ((),), (layer,), None, 0))
+        KernelCase(f"dense-share-{name}", dense, (*_dense_arguments(layer), _SHARE, 3))
         for name, layer in _ACTIVATIONS.items()
     ),
-    AcceleratedCase("activation-dropout", dense, (draw("x", 6, 5), ((), ()), _BLOCK[1:], _KEY, 3)),
-    AcceleratedCase("activation-cube", dense, (draw("x", 6, 3, 2), ((), ()), _BLOCK[1:], _KEY, 3)),
-    AcceleratedCase("dropout-alone", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _KEY, 3)),
-    *(
-        AcceleratedCase(f"dense-share-{name}", dense, (*_dense_arguments(layer), _SHARE, 3))
-        for name, layer in _ACTIVATIONS.items()
-    ),
-    AcceleratedCase("dropout-share", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _SHARE, 3)),
-    AcceleratedCase("dropout-share-odd", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _SHARE_ODD, 3)),
-    AcceleratedCase("activation-share-odd", dense, (draw("x", 6, 5), ((), ()), _BLOCK[1:], _SHARE_ODD, 3)),
-    AcceleratedCase(
-        "dense-dropout", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), ()), (_BLOCK[0], _BLOCK[2]), _KEY, 3)
-    ),
-    AcceleratedCase(
+    KernelCase("dropout-share", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _SHARE, 3)),
+    KernelCase("dropout-share-odd", dense, (draw("x", 6, 5), ((),), _BLOCK[2:], _SHARE_ODD, 3)),
+    KernelCase("activation-share-odd", dense, (draw("x", 6, 5), ((), ()), _BLOCK[1:], _SHARE_ODD, 3)),
+    KernelCase("dense-dropout", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]), ()), (_BLOCK[0], _BLOCK[2]), _KEY, 3)),
+    KernelCase(
         "dense-unbiased", dense, (draw("x", 6, 5), (LinearParams(draw("w", 5, 4), None), (), ()), _BLOCK, _KEY, 3)
     ),
-    AcceleratedCase("dense-linear", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]),), _BLOCK[:1], None, 0)),
+    KernelCase("dense-linear", dense, (draw("x", 6, 5), (params_of(_BLOCK[0]),), _BLOCK[:1], None, 0)),
 ]

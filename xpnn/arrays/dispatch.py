@@ -168,6 +168,7 @@ _loaded: set[str] = set()
 
 def _load_kernels(library: str) -> None:
     """Import xpnn.kernels.<package> if it exists: the only import from a higher floor."""
-    _loaded.add(library)  # first, because the module of the kernels may call a function that it has a kernel for
-    if config.get("XPNN_KERNELS") != "0" and importlib.util.find_spec(f"xpnn.kernels.{library}") is not None:
+    wanted = config.get("XPNN_KERNELS") != "0"  # may raise, then and each time
+    _loaded.add(library)  # before the import: the module may call a function that it has a kernel for
+    if wanted and importlib.util.find_spec(f"xpnn.kernels.{library}") is not None:
         importlib.import_module(f"xpnn.kernels.{library}")

@@ -1,8 +1,8 @@
-"""Matrix products: the one function that multiplies matrices, and the precision it may be told.
+"""Matrix products, and their precision.
 
-fp32  in the arrays' own dtype, whatever a library would do by itself: the default
-tf32  factors rounded to 11 significant bits    } float32 arrays on a GPU with tensor cores; sums, results
-bf16  factors rounded to 8 significant bits     } and everything that is no product stay float32
+fp32  in the dtype of the arrays, whatever the default of the library is; this is the default here
+tf32  factors rounded to 11 significant bits    } for float32 arrays on a GPU with tensor cores; sums, results
+bf16  factors rounded to 8 significant bits     } and all other operations stay in float32
 """
 
 from __future__ import annotations
@@ -21,10 +21,28 @@ _chosen: ContextVar[str] = ContextVar("precision", default="fp32")
 
 @dispatched
 def matmul(x: Array, w: Array, bias: Array | None = None, *, exact: bool = False) -> Array:
-    """x @ w, plus bias in each row: (rows, inner), (inner, columns), (columns,) -> a fresh (rows, columns).
+    """Multiply matrices in the current precision, and add a bias.
 
-    Or one x with each of several w, (batch, inner, columns) -> (batch, rows, columns).
-    exact: in the arrays' own dtype, also where another precision has been chosen.
+    Parameters
+    ----------
+    x : array, (rows, inner)
+    w : array, (inner, columns) or (batch, inner, columns)
+        One matrix, or a batch of matrices that are all multiplied by the same x.
+    bias : array, (columns,), optional
+        Added to each row.
+    exact : bool
+        If True, compute in the dtype of the arrays, whatever the current precision is.
+
+    Returns
+    -------
+    array, (rows, columns) or (batch, rows, columns)
+        x @ w + bias, a new array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([0.5]))
+    array([[11.5]])
     """
     y = x @ w
     if bias is not None:
@@ -33,13 +51,24 @@ def matmul(x: Array, w: Array, bias: Array | None = None, *, exact: bool = False
 
 
 def current_precision(exact: bool = False) -> str:
-    """What has been chosen for a product here and now."""
+    """Return the precision of a product in this context: a name in PRECISIONS."""
     return "fp32" if exact else _chosen.get()
 
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Inside, products have this precision."""
+    """Set the precision of products inside a `with` block.
+
+    Parameters
+    ----------
+    precision : {"fp32", "tf32", "bf16"}
+
+    Examples
+    --------
+    >>> with matmul_precision("bf16"):
+    ...     current_precision(), current_precision(exact=True)
+    ('bf16', 'fp32')
+    """
     before = _chosen.set(precision)
     try:
         yield

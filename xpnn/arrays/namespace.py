@@ -52,7 +52,6 @@ def array_namespace(*arrays: Array) -> Namespace:
 _namespace_of_type: dict[type, Namespace] = {}  # needed a dozen times a step: a look-up takes a tenth of the time
 
 
-@functools.cache
 def namespace(module: str) -> Namespace:
     """Import a library by the name of its package or module, and return its functions.
 
@@ -76,12 +75,17 @@ def namespace(module: str) -> Namespace:
     >>> namespace("numpy").__name__
     'array_api_compat.numpy'
     """
+    return importlib.import_module(_conforming_module(module))
+
+
+@functools.cache
+def _conforming_module(module: str) -> str:
+    """The name of array-api-compat's wrapper if there is one, otherwise of the module itself."""
     wrapper = f"{compat.__name__}.{module}"
     try:
-        wrapped = importlib.util.find_spec(wrapper) is not None
-    except ModuleNotFoundError:  # of the parent of "jax.numpy"
-        wrapped = False
-    return importlib.import_module(wrapper if wrapped else module)
+        return wrapper if importlib.util.find_spec(wrapper) else module
+    except ModuleNotFoundError:  # the wrapper would have a parent that does not exist
+        return module
 
 
 def device_of(x: Array) -> Any:

@@ -1,13 +1,15 @@
-"""Random numbers as pure functions: the same bits on every array library, with no state to keep or to lose.
+"""Random numbers as pure functions: the same bits on every array library, and no state.
 
 The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy
-as 1, 2, 3", 2011), written in the standard's integer operations. Every number is a function of what it is for:
+as 1, 2, 3", 2011), written in the integer operations of the array API standard. A number is a function of its purpose:
 
-    key      two 32-bit words from (seed, purpose), xor 2 · 31 bits from the layer's place in the model
+    key      two 32-bit words from (seed, purpose), xor 2 · 31 bits from the position of the layer in the model
     counter  (block, global step)
     output   words 2·block and 2·block + 1 of the array, in row-major order
 
-Lanes are `uint32`; `int32` where the library is torch, whose uint32 lacks addition and shifts on the CPU. Both wrap.
+A mask or noise for a part of a batch (`Key.share`) consists of the part's rows of what the whole batch would draw.
+
+Lanes are `uint32`, but `int32` for torch, whose uint32 lacks addition and shifts on the CPU. Both wrap.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import numpy as np
 from xpnn import deprecated
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace, device_of
+from xpnn.arrays.quantile import normal_probability, normal_quantile
 from xpnn.errors import InputError
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -29,12 +32,30 @@ PARITY = 0x1BD11BDA
 
 
 class Key(NamedTuple):
-    """What a random number is for. `child` costs nothing: the path is folded into the words only when bits are drawn.
+    """The key of random draws.
 
-    words: two arrays of shape (1,) (0-d `uint32` values would become NumPy scalars, which warn where they wrap)
-    step:  the second counter word, shape (1,)
-    path:  the place in the model, e.g. (0, "weight")
-    share: (first row, rows of the whole batch) if draws are for a part of a batch, else None; static integers
+    Parameters
+    ----------
+    words : tuple of two arrays
+        The words of the key, of shape (1,) each: 0-d `uint32` values would become NumPy scalars, which warn when they
+        wrap.
+    step : array
+        The second word of the counter, of shape (1,).
+    path : tuple of str and int
+        The position in the model, such as (0, "weight"). It is combined with the words only when bits are drawn, so
+        that `child` is cheap.
+    share : tuple of two ints, optional
+        (first row, rows of the whole batch) if the draws are for a part of a batch. Python integers: they do not change
+        between steps. Kernels expect an even first row; the reference supports any.
+
+    Examples
+    --------
+    The mask of rows 4 and 5 of a batch of 6:
+
+    >>> whole = key(0, "dropout").child(1)
+    >>> part = whole._replace(share=(4, 6))
+    >>> bool((keep_mask(part, 0.5, (2, 3)) == keep_mask(whole, 0.5, (6, 3))[4:]).all())
+    True
     """
 
     words: tuple[Array, Array]
@@ -43,16 +64,39 @@ class Key(NamedTuple):
     share: tuple[int, int] | None = None
 
     def child(self, name: str | int) -> Key:
-        """The key of the part called `name`; it keeps the share."""
+        """Return the key of the part called `name`, with the same share."""
         return self._replace(path=(*self.path, name))
 
     def first_word(self, shape: tuple[int, ...]) -> int:
-        """The word at which a row-by-row draw of `shape` begins, rows on the first axis: 0 without a share."""
+        """Return the number of the first word of a draw of `shape`, whose first axis is the rows: 0 without a share."""
         return 0 if self.share is None else self.share[0] * math.prod(shape[1:])
 
 
 def key(seed: int, purpose: str) -> Key:
-    """The host's key for `purpose` ("init", "shuffle", "dropout", …) under `seed`, an integer in 0 … 2⁶⁴ − 1."""
+    """Create a key on the host.
+
+    Parameters
+    ----------
+    seed : int
+        0 … 2⁶⁴ − 1.
+    purpose : str
+        What the numbers are for: "init", "shuffle", "dropout", …
+
+    Returns
+    -------
+    Key
+        NumPy arrays: the words, and step 0.
+
+    Raises
+    ------
+    InputError
+        If the seed is not such an integer.
+
+    Examples
+    --------
+    >>> bits(key(0, "init").child(0).child("weight"), (3,))
+    array([3889260116,  549170837,  678681054], dtype=uint32)
+    """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
         raise InputError(f"seed: {seed!r} is not an integer from 0 to 2**64 - 1")
     k0, k1 = (np.asarray([word], dtype=np.uint32) for word in _digest(f"{seed}/{purpose}"))
@@ -60,12 +104,25 @@ def key(seed: int, purpose: str) -> Key:
 
 
 def lanes(words: np.ndarray, dtype: str) -> np.ndarray:
-    """The same 32 bits in the integer dtype in which a library computes them; `words` are `uint32`, on the host."""
+    """Return `uint32` words of the host in the integer dtype in which a library computes, with the same bits."""
     return words.view(dtype)
 
 
 def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
-    """Two words of Threefry-2x32-20 for each counter (x0, x1) under the key (k0, k1): 32-bit lanes that broadcast."""
+    """Compute one block of Threefry-2x32-20 for each counter.
+
+    Parameters
+    ----------
+    k0, k1 : arrays
+        The words of the key, in 32-bit lanes.
+    x0, x1 : arrays
+        The words of the counters; all four broadcast.
+
+    Returns
+    -------
+    tuple of two arrays
+        The two words of each block.
+    """
     signed = array_namespace(k0).isdtype(k0.dtype, "signed integer")
     ks = (k0, k1, k0 ^ k1 ^ PARITY)
     x0, x1 = x0 + ks[0], x1 + ks[1]
@@ -82,10 +139,21 @@ def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Arr
 
 
 def bits(key: Key, shape: tuple[int, ...], *, per_row: bool = True) -> Array:
-    """32 random bits an element, in the lanes and on the device of the key; array of `shape`.
+    """Draw 32 random bits per element.
 
-    With `key.share` they are rows of the whole batch's draw, bit for bit. With per_row=False the first axis is not
-    that of the batch's rows, and the share is ignored.
+    Parameters
+    ----------
+    key : Key
+        With a share, the result consists of the part's rows of the whole batch's draw, bit for bit.
+    shape : tuple of int
+        Shape of the result; the first axis is the rows of the batch.
+    per_row : bool
+        If False, the first axis is not the rows of the batch, and the share is ignored.
+
+    Returns
+    -------
+    array
+        In the lanes and on the device of the key.
     """
     k0, k1 = _folded(key)
     first = key.first_word(shape) if per_row else 0
@@ -93,9 +161,21 @@ def bits(key: Key, shape: tuple[int, ...], *, per_row: bool = True) -> Array:
 
 
 def keep_mask(key: Key, p: float, shape: tuple[int, ...]) -> Array:
-    """True with probability 1 − p, compared as integers so that every library draws the same mask: bool of `shape`.
+    """Draw a boolean mask that is True with probability 1 − p.
 
-    With `key.share` the mask is that of these rows of the whole batch, bit for bit.
+    Parameters
+    ----------
+    key : Key
+        With a share, the mask consists of the part's rows of the whole batch's mask, bit for bit.
+    p : float
+        Probability of False, rounded to a multiple of 2⁻²⁴.
+    shape : tuple of int
+        Shape of the mask; the first axis is the rows of the batch.
+
+    Returns
+    -------
+    array of bool
+        The same on every library, because integers are compared.
     """
     k0, k1 = _folded(key)
     drawn = dropout_mask(k0, k1, key.step, math.prod(shape), round(p * 2**24), key.first_word(shape))
@@ -104,15 +184,15 @@ def keep_mask(key: Key, p: float, shape: tuple[int, ...]) -> Array:
 
 @dispatched
 def dropout_mask(k0: Array, k1: Array, step: Array, n: int, threshold: int, first: int = 0) -> Array:
-    """(bits >> 8) ≥ threshold, for each of n words from word `first` on: bool (n,)."""
+    """Return (bits >> 8) ≥ threshold for n words, beginning with word `first`: bool, (n,)."""
     return ((words(k0, k1, step, n, first) >> 8) & 0xFFFFFF) >= threshold
 
 
 @dispatched
 def words(k0: Array, k1: Array, step: Array, n: int, first: int = 0) -> Array:
-    """Words 2i and 2i + 1 of each block i, n of them in all, from word `first` on: (n,).
+    """Return n words, beginning with word `first`; words 2i and 2i + 1 are those of block i: (n,).
 
-    The number of a block is 32 bits and wraps: words beyond 2³³ repeat the first ones.
+    The number of a block has 32 bits and wraps: word 2³³ is word 0 again.
     """
     xp = array_namespace(k0)
     start, skipped = divmod(first, 2)
@@ -124,16 +204,16 @@ def words(k0: Array, k1: Array, step: Array, n: int, first: int = 0) -> Array:
 
 
 def _folded(key: Key) -> tuple[Array, Array]:
-    """The words of the key, with its path in them."""
+    """The words of the key, combined with its path."""
     k0, k1 = key.words
     h0, h1 = path_words(key)
     return (k0 ^ h0, k1 ^ h1) if key.path else (k0, k1)
 
 
 def path_words(key: Key) -> tuple[int, int]:
-    """What the path turns in the words of the key, 0 for no path.
+    """Return what the words of the key are combined with for its path, by xor; 0 without a path.
 
-    31 bits of each: a Python number that fits every lane (JAX without 64 bits takes no larger one).
+    31 bits each: a Python integer that fits into every lane (JAX without 64 bits does not accept larger ones).
     """
     if not key.path:
         return 0, 0
@@ -142,36 +222,61 @@ def path_words(key: Key) -> tuple[int, int]:
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> np.ndarray:
-    """float64 in (0, 1), the middles of 2³² equal cells; on the host."""
+    """Draw from the uniform distribution on (0, 1), on the host: float64, the midpoints of 2³² equal cells.
+
+    Examples
+    --------
+    >>> uniform(key(0, "init"), (2,)).round(6)
+    array([0.411967, 0.753959])
+    """
     return (bits(key, shape).astype(np.float64) + 0.5) * 2.0**-32
 
 
 def normal(key: Key, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal float64 by inversion of `uniform`, |z| < 6.4; on the host.
+    """Draw from the standard normal distribution, on the host: float64, by inversion of `uniform`, |z| < 6.4.
 
-    Only + − × ÷ √ are used, the logarithm included, and IEEE 754 rounds those alike everywhere: the same bits on every
-    machine, which no math library's `log` or `cos` promises. Source: Wichura, algorithm AS 241 (PPND16), 1988.
+    Notes
+    -----
+    Only + − × ÷ √ are used, also for the logarithm. IEEE 754 rounds these alike everywhere, so the bits are the same on
+    every machine; no math library promises this of `log` or `cos`.
+
+    References
+    ----------
+    Wichura, "Algorithm AS 241: The percentage points of the normal distribution" (PPND16), 1988.
+
+    Examples
+    --------
+    >>> normal(key(0, "init").child(0).child("weight"), (2,)).round(6)
+    array([ 1.313774, -1.136547])
     """
-    return _quantile(uniform(key, shape) - 0.5)
+    return normal_quantile(uniform(key, shape) - 0.5)
 
 
 def truncated_normal(key: Key, shape: tuple[int, ...], cut: float) -> np.ndarray:
-    """Standard normal float64 on condition that |z| < cut, by the same inversion; on the host.
+    """Draw from the standard normal distribution truncated to |z| < cut, on the host: float64, by inversion.
 
-    A number of `uniform` picks a share of the probability between −cut and cut: one draw a value, none thrown away.
+    A value of `uniform` is scaled to the probability between −cut and cut, so that no draw is rejected.
     """
-    return _quantile(_within(cut) * (uniform(key, shape) - 0.5))
+    return normal_quantile(normal_probability(cut) * (uniform(key, shape) - 0.5))
 
 
 def permutation(key: Key, n: int) -> np.ndarray:
-    """0 … n−1 in an order drawn by `key`, by sorting 64 random bits each; int32 of shape (n,), on the host."""
+    """Draw a permutation of 0 … n − 1, on the host: int32, (n,), by sorting 64 random bits per element.
+
+    Examples
+    --------
+    >>> permutation(key(0, "shuffle").child(0), 8)
+    array([0, 3, 1, 6, 7, 5, 4, 2], dtype=int32)
+    """
     high, low = bits(key, (2, n), per_row=False)
     drawn = high.astype(np.uint64)
     drawn <<= np.uint64(32)
     drawn |= low
     order = np.argsort(drawn)  # six times as fast as a stable sort
     ascending = drawn[order]
-    if np.any(ascending[1:] == ascending[:-1]):  # once in 2⁶⁵/n² draws; the order of equals must not depend on NumPy
+    if np.any(
+        ascending[1:] == ascending[:-1]
+    ):  # once in 2⁶⁵/n² draws; the order of equal elements must not depend on NumPy
         order = np.argsort(drawn, kind="stable")
     return order.astype(np.int32)
 
@@ -181,92 +286,6 @@ def _digest(what: str | tuple[str | int, ...]) -> tuple[int, int]:
     text = what if isinstance(what, str) else "/".join(map(str, what))
     raw = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(raw[:4], "little"), int.from_bytes(raw[4:], "little")
-
-
-def _quantile(q: np.ndarray) -> np.ndarray:
-    """The z that a standard normal stays below with probability ½ + q, for |q| ≤ ½ − 2⁻³³."""
-    r = 0.180625 - q * q
-    central = q * _ratio(r, _CENTRAL)
-    r = np.sqrt(-_log(0.5 - np.abs(q)))
-    tail = _ratio(r - 1.6, _TAIL)  # r < 4.8: the algorithm's third part begins at 5, beyond what 32 bits can reach
-    return np.where(np.abs(q) <= 0.425, central, np.where(q < 0, -tail, tail))
-
-
-def _within(cut: float) -> float:
-    """The probability of |z| < cut for a standard normal z: √(2/π) · Σ cut²ᵏ⁺¹/(2k+1)!! / Σ (cut²/2)ᵏ/k!.
-
-    The second sum is e^(cut²/2) without a math library; all terms are positive, so nothing cancels.
-    """
-    cut = min(cut, 9.0)  # beyond, the probability is 1 to the last bit
-    square, above, below = cut * cut, 0.0, 0.0
-    odd, even, k = cut, 1.0, 0
-    while above + odd > above or below + even > below:
-        above, below, k = above + odd, below + even, k + 1
-        odd, even = odd * square / (2 * k + 1), even * square / (2 * k)
-    return min(0.7978845608028654 * above / below, 1.0)  # √(2/π)
-
-
-def _log(x: np.ndarray) -> np.ndarray:
-    """Natural logarithm to about 1e-15 by log x = e·log 2 + 2·artanh((m − 1)/(m + 1)), with x = m·2ᵉ, m near 1."""
-    m, e = np.frexp(x)
-    m, e = np.where(m < 0.75, 2 * m, m), np.where(m < 0.75, e - 1, e)  # 0.75 ≤ m < 1.5
-    s = (m - 1) / (m + 1)  # −1/7 … 1/5, so 13 terms reach the last bit
-    square, series = s * s, np.zeros_like(s)
-    for k in range(25, 0, -2):
-        series = series * square + 1 / k
-    return e * 0.6931471805599453 + 2 * s * series
-
-
-def _ratio(r: np.ndarray, coefficients: tuple[tuple[float, ...], tuple[float, ...]]) -> np.ndarray:
-    above, below = (np.polyval(row, r) for row in coefficients)
-    return above / below
-
-
-# AS 241, highest power first: numerator, denominator.
-_CENTRAL = (
-    (
-        2509.0809287301226727,
-        33430.575583588128105,
-        67265.770927008700853,
-        45921.953931549871457,
-        13731.693765509461125,
-        1971.5909503065514427,
-        133.14166789178437745,
-        3.387132872796366608,
-    ),
-    (
-        5226.495278852854561,
-        28729.085735721942674,
-        39307.89580009271061,
-        21213.794301586595867,
-        5394.1960214247511077,
-        687.1870074920579083,
-        42.313330701600911252,
-        1.0,
-    ),
-)
-_TAIL = (
-    (
-        7.7454501427834140764e-4,
-        2.27238449892691845833e-2,
-        2.4178072517745061177e-1,
-        1.27045825245236838258e0,
-        3.64784832476320460504e0,
-        5.7694972214606914055e0,
-        4.6303378461565452959e0,
-        1.42343711074968357734e0,
-    ),
-    (
-        1.05075007164441684324e-9,
-        5.475938084995344946e-4,
-        1.51986665636164571966e-2,
-        1.4810397642748007459e-1,
-        6.8976733498510000455e-1,
-        1.6763848301838038494e0,
-        2.05319162663775882187e0,
-        1.0,
-    ),
-)
 
 
 deprecated.attach(__name__)

@@ -1,4 +1,4 @@
-"""Functions that the array API standard lacks, in its own operations."""
+"""Special functions that the array API standard lacks, written in its operations."""
 
 from __future__ import annotations
 
@@ -8,14 +8,33 @@ from xpnn.arrays.namespace import Array, Namespace
 
 
 def erfc(xp: Namespace, x: Array) -> Array:
-    """The complementary error function, (2/√π) ∫ₓ^∞ e^{−t²} dt, element by element.
+    """Compute the complementary error function element by element.
 
-    In float64 to 4e-15 of its value for x < 6, and to 3e-14 beyond. Source: W. J. Cody, "Rational Chebyshev
-    approximations for the error function", Mathematics of Computation 23, 1969.
+    Parameters
+    ----------
+    xp : namespace
+        The namespace of x.
+    x : array of floats
+
+    Returns
+    -------
+    array
+        (2/√π) ∫ₓ^∞ e^{−t²} dt, of the shape and dtype of x. In float64 the relative error is at most 4e-15 for x < 6,
+        and 3e-14 beyond.
+
+    References
+    ----------
+    Cody, "Rational Chebyshev approximations for the error function", Mathematics of Computation 23, 1969.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> erfc(np, np.array([0.0, np.inf, -np.inf]))
+    array([1., 0., 2.])
     """
     a = xp.abs(x)
     low, high, root = EDGES
-    # Each range gets arguments of its own, so that the branches that are not taken stay finite.
+    # Each range gets its own arguments, so that the branches that are not selected stay finite.
     small = xp.where(a < low, a, low)
     middle = xp.where(a < low, low, xp.where(a > high, high, a))
     large = xp.where(a > high, a, high)

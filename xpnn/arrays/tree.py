@@ -1,8 +1,8 @@
-"""Trees of arrays: tuples and NamedTuples, nested; None is an empty branch (so JAX sees the same trees).
+"""Trees of arrays: nested tuples and NamedTuples; None is an empty branch, as in JAX's trees.
 
-Params, gradients and optimizer states are such trees. A field that is carried from step to step without being trained
-(a running mean, a fitted scale) holds `Carried(value)`: `trained` hides those fields from the optimizer, `merge` puts
-their next values back.
+Parameters, gradients and optimizer states are such trees. A field that is carried from step to step without being
+trained (a running mean, a fitted scale) holds `Carried(value)`: `trained` hides those fields from the optimizer, and
+`merge` restores them with their next values.
 """
 
 from __future__ import annotations
@@ -16,13 +16,31 @@ Tree: TypeAlias = Any
 
 
 class Carried(NamedTuple):
-    """A value that a layer carries, not trains. Its "gradient" is its next value."""
+    """A value that a layer carries instead of training it. `backward` returns its next value as its "gradient"."""
 
     value: Array
 
 
 def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
-    """The tree of `f(leaf, …)`; `rest` are trees of the same shape."""
+    """Apply a function to each leaf.
+
+    Parameters
+    ----------
+    f : callable
+        Called with one leaf of each tree.
+    tree, *rest : trees
+        Trees of the same structure.
+
+    Returns
+    -------
+    tree
+        The results, in the structure of `tree`.
+
+    Examples
+    --------
+    >>> map(lambda x, y: x + y, (1, (2, None)), (10, (20, None)))
+    (11, (22, None))
+    """
     if tree is None:
         return None
     if isinstance(tree, tuple):
@@ -33,7 +51,13 @@ def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
 
 
 def leaves(tree: Tree) -> list[Array]:
-    """The arrays of a tree, in order."""
+    """Return the arrays of a tree, in order.
+
+    Examples
+    --------
+    >>> leaves((1, (2, None), ()))
+    [1, 2]
+    """
     found: list[Array] = []
     _collect((tree,), found)
     return found
@@ -49,15 +73,33 @@ def _collect(branches: tuple[Tree, ...], found: list[Array]) -> None:
 
 
 def rebuild(tree: Tree, new_leaves: list[Array], old_leaves: list[Array] | None = None) -> Tree:
-    """A tree shaped as `tree`, with `new_leaves` in the order of `leaves`.
+    """Return a tree of the structure of `tree` with other leaves.
 
-    old_leaves: what `leaves(tree)` gave; the tree itself comes back where it is the very list that was written into.
+    Parameters
+    ----------
+    tree : tree
+    new_leaves : list of arrays
+        In the order of `leaves`.
+    old_leaves : list of arrays, optional
+        The list that ``leaves(tree)`` returned. If `new_leaves` is this very list, its arrays were written in place,
+        and `tree` itself is returned.
+
+    Examples
+    --------
+    >>> rebuild((1, (2, None)), [3, 4])
+    (3, (4, None))
     """
     return tree if new_leaves is old_leaves else _rebuild(tree, iter(new_leaves))
 
 
 def named(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Array]]:
-    """(name, array) for each leaf: the fields' names and the tuples' indices, joined by dots."""
+    """Yield (name, array) for each leaf: the names of the fields or the indices of the tuples, joined by dots.
+
+    Examples
+    --------
+    >>> list(named((1, (2, None))))
+    [('0', 1), ('1.0', 2)]
+    """
     if isinstance(tree, Carried):
         yield prefix, tree.value
     elif isinstance(tree, tuple):
@@ -69,7 +111,13 @@ def named(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Array]]:
 
 
 def trained(tree: Tree) -> Tree:
-    """The same tree with each `Carried` field left empty: what an optimizer may see."""
+    """Return the tree that an optimizer sees: with None for each `Carried` field.
+
+    Examples
+    --------
+    >>> trained((1, Carried(2)))
+    (1, None)
+    """
     if not isinstance(tree, tuple):
         return tree
     if isinstance(tree, Carried):
@@ -82,7 +130,13 @@ def trained(tree: Tree) -> Tree:
 
 
 def merge(trained_part: Tree, carried_from: Tree) -> Tree:
-    """`trained_part` with its emptied fields filled by the `Carried` values of `carried_from`."""
+    """Return `trained_part` with the `Carried` fields of `carried_from`.
+
+    Examples
+    --------
+    >>> merge((1, None), (3, Carried(4)))
+    (1, Carried(value=4))
+    """
     if not isinstance(carried_from, tuple):
         return trained_part
     if isinstance(carried_from, Carried):
@@ -95,7 +149,14 @@ def merge(trained_part: Tree, carried_from: Tree) -> Tree:
 
 
 def outline(tree: Tree) -> str:
-    """The types and the shapes of a tree, in words: to compare, and to show."""
+    """Return the types and shapes of a tree as text, to compare and to display.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> outline((np.zeros((2, 3)), None))
+    'tuple((2, 3), None)'
+    """
     if isinstance(tree, tuple):
         return f"{type(tree).__name__}({', '.join([outline(branch) for branch in tree])})"
     return "None" if tree is None else str(tuple(getattr(tree, "shape", ())))
@@ -108,7 +169,7 @@ def _rebuild(tree: Tree, supply: Iterator[Array]) -> Tree:
 
 
 def _with(tree: tuple, changed: dict[int, Tree]) -> Tree:
-    """The tree with these branches changed; `tree` itself where none is: the usual case, once in each step."""
+    """The tree with these branches changed, or `tree` itself if none is: the usual case, once per step."""
     return _like(tree, [changed.get(i, branch) for i, branch in enumerate(tree)]) if changed else tree
 
 

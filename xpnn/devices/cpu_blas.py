@@ -105,7 +105,7 @@ def choice() -> Choice:
     Notes
     -----
     Only a certain choice is made. OPENBLAS_CORETYPE, if the user has set it, stands. A CPU with AVX-512 can run the
-    SkylakeX kernels, and OpenBLAS itself uses them for all such CPUs but those of Intel, which it distinguishes further.
+    SkylakeX kernels, and OpenBLAS itself uses them for all such CPUs but those of Intel, which it distinguishes.
     """
     setting, forced = config.get("XPNN_BLAS_CORE"), os.environ.get("OPENBLAS_CORETYPE")
     if _chosen is not None:

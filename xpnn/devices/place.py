@@ -14,9 +14,9 @@ from xpnn.arrays.namespace import Array, Namespace, device_of
 from xpnn.devices import probe
 from xpnn.devices.driver import one_line
 from xpnn.devices.libraries import LIBRARIES, Library, default_library, gpu_libraries, library, library_of_array
-from xpnn.devices.libraries.names import parse_device as parse_device
 from xpnn.devices.libraries.transfers import moved
 from xpnn.devices.libraries.transfers import to_numpy as to_numpy
+from xpnn.devices.names import parse_device as parse_device
 from xpnn.errors import DeviceUnavailableError, InputError
 from xpnn.validation import one_of
 

@@ -22,7 +22,8 @@ from xpnn.errors import InputError
 from xpnn.experiments import factory
 from xpnn.experiments.settings import NUMBER_FORMATS, Settings
 from xpnn.training import Accuracy, EarlyStopping, History, Trainer
-from xpnn.training.trainer import Callback, Progress
+from xpnn.training.engine import Progress
+from xpnn.training.trainer import Callback
 
 DownloadProgress: TypeAlias = Callable[[str, int, int], None]  # (file name, bytes so far, bytes in all or 0)
 
@@ -146,7 +147,7 @@ def prepare(
     >>> experiment.n_parameters
     12
     """
-    place = find_place("cpu", "numpy") if place is None else place
+    place = find_place("cpu") if place is None else place
     factory.check(settings)
     dtype, products = NUMBER_FORMATS[settings.precision]
     check_precision(products, place, dtype)

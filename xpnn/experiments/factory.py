@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ def distortion(text: str) -> nn.RandomDistortion:
     values = {}
     for part in text.split(","):
         name, _, value = part.partition("=")
-        name = one_of("`augment`", name.strip(), nn.RandomDistortion.__dataclass_fields__)
+        name = one_of("`augment`", name.strip(), [field.name for field in dataclasses.fields(nn.RandomDistortion)])
         numbers = parse_numbers("augment", value, float)
         if len(numbers) != 1:
             raise InputError(f"`augment`: {name} needs a number, as {name}=10")

@@ -13,7 +13,8 @@ from xpnn.experiments.experiment import Experiment, prepare
 from xpnn.experiments.recipes import Published, Recipe
 from xpnn.experiments.run_experiment import Hooks
 from xpnn.experiments.settings import Settings
-from xpnn.training.trainer import Callback, Progress
+from xpnn.training.engine import Progress
+from xpnn.training.trainer import Callback
 
 _NO_HOOKS = Hooks()
 

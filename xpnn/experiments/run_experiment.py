@@ -15,8 +15,9 @@ from xpnn.experiments.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
 from xpnn.experiments.saved_run import SavedRun, sha256_of
 from xpnn.experiments.settings import Settings
 from xpnn.training import JSONLLogger, Trainer
+from xpnn.training.engine import Progress
 from xpnn.training.history import Logs
-from xpnn.training.trainer import Callback, Progress
+from xpnn.training.trainer import Callback
 from xpnn.version import __version__
 
 #: The keys of a record in `RunResult.history`; the values of the validation are None without one.

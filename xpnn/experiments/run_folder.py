@@ -68,7 +68,7 @@ class RunFolder:
             self.release()
             return
         text = str(error) if isinstance(error, XpnnError) else f"{type(error).__name__}: {error}"
-        with contextlib.suppress(OSError):  # the error that is being raised says more
+        with contextlib.suppress(OSError):  # the error that is being raised is more important
             self.write_run({**facts, "status": "failed", "error": text})
 
 

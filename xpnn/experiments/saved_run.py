@@ -124,7 +124,7 @@ class SavedRun:
 
     def trainer(self, place: Place | None = None) -> Trainer:
         """A trainer with the network and its weights on a place; None for NumPy on the CPU."""
-        place = find_place("cpu", "numpy") if place is None else place
+        place = find_place("cpu") if place is None else place
         trainer = trainer_of(dataclasses.replace(self.settings, precision=self.precision), self.model, place)
         trainer.load(self.params)
         return trainer

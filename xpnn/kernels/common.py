@@ -23,18 +23,12 @@ class Dropping(NamedTuple):
         return round(self.p * 2**24)
 
 
-class Block(NamedTuple):
-    """The parts of a fused block in one call; None for a part that it lacks, and for a Dropout that drops nothing."""
-
-    linear: Any
-    activation: Any
-    dropping: Dropping | None
-
-
 def block_of(
     x: Array, params: Any, layers: Any, key: Key | None, first: int, activations: Container[type]
-) -> Block | None:
-    """The parts of a fused block; None if no kernel covers it.
+) -> tuple[Any, Any, Dropping | None] | None:
+    """(Linear, activation, dropping) of a fused block in one call; None if no kernel covers it.
+
+    Each part is None if the block lacks it, and dropping also if nothing is dropped.
 
     Not covered are activations whose type is not in `activations` (NoneType stands for a block without one), and an x
     that Linear does not multiply by its weight as it is.
@@ -47,7 +41,7 @@ def block_of(
     dropping = None
     if dropout is not None and key is not None and dropout.p:
         dropping = Dropping(key.child(first + len(layers) - 1), dropout.p, 1 / (1 - dropout.p))
-    return Block(linear, activation, dropping)
+    return linear, activation, dropping
 
 
 def is_plain(z: Array, loss: Any, constants: Any, target: Array, sample_weight: Array | None) -> bool:

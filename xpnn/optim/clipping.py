@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+from xpnn import deprecated
 from xpnn.arrays import tree
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace, device_of
@@ -165,3 +166,6 @@ def _settle(clip: Any, field: str) -> None:
         raise InputError(f"{name}: {field} = {value!r}; expected 0 < {field} < inf")
     if isinstance(clip.optimizer, (str, type, int, float)):
         raise InputError(f"{name}: {clip.optimizer!r} is not an optimizer; pass an instance, such as optim.Adam()")
+
+
+deprecated.attach(__name__)

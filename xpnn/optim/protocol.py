@@ -51,6 +51,7 @@ class Optimizer(Protocol):
     --------
     >>> from dataclasses import dataclass
     >>> from xpnn.arrays import tree
+    >>> from xpnn.arrays.namespace import array_namespace
     >>> @dataclass(frozen=True)
     ... class SignSGD:
     ...     lr: float = 1e-3

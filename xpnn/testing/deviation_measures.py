@@ -1,4 +1,4 @@
-"""How far two computations of one thing are apart: finite differences, and units in the last place."""
+"""Measures of deviation: finite differences, and units in the last place."""
 
 from __future__ import annotations
 
@@ -15,41 +15,86 @@ H = float(np.finfo(np.float64).eps) ** (1 / 3)
 def differences(
     f: Callable[[np.ndarray], float], x: np.ndarray, entries: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(places, slopes): ∂f/∂x at some entries of x by central differences; places are positions in x.ravel().
+    """Return ∂f/∂x at some entries of x by central differences.
 
-    entries: how many are tried, chosen alike in every run; None for all.
+    Parameters
+    ----------
+    f : callable
+        x -> a scalar.
+    x : ndarray
+        Where to differentiate, in float64.
+    entries : int, optional
+        How many entries are tried, the same ones in every run; None for all.
+
+    Returns
+    -------
+    positions : ndarray
+        Positions in x.ravel(), ascending.
+    derivatives : ndarray
+        (f(x + H) − f(x − H)) / 2H at each of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> positions, derivatives = differences(lambda x: float((x**2).sum()), np.array([1.0, 3.0]))
+    >>> positions.tolist(), derivatives.round(6).tolist()
+    ([0, 1], [2.0, 6.0])
     """
-    places = random.permutation(random.key(0, "differences"), x.size)
-    places = np.sort(places if entries is None else places[:entries])
-    slopes = np.empty(places.size)
-    for n, i in enumerate(places):
+    positions = random.permutation(random.key(0, "differences"), x.size)
+    positions = np.sort(positions if entries is None else positions[:entries])
+    derivatives = np.empty(positions.size)
+    for n, i in enumerate(positions):
         up, down = x.astype(np.float64), x.astype(np.float64)
         up.flat[i] += H
         down.flat[i] -= H
-        slopes[n] = (f(up) - f(down)) / (2 * H)
-    return places, slopes
+        derivatives[n] = (f(up) - f(down)) / (2 * H)
+    return positions, derivatives
 
 
 def gradient_error(
     got: np.ndarray, f: Callable[[np.ndarray], float], x: np.ndarray, entries: int | None = None
 ) -> float:
-    """max |got − ∂f/∂x| / max(1, max |∂f/∂x|, |f(x)|), over all entries of x or some; infinite for another shape.
+    """Return the error of a gradient against finite differences; infinite if its shape is not that of x.
 
-    The differences see the rounding of f itself, which may be large.
+    Parameters
+    ----------
+    got : ndarray
+        The gradient.
+    f, x, entries
+        See `differences`.
+
+    Notes
+    -----
+    max |got − ∂f/∂x| / max(1, max |∂f/∂x|, |f(x)|). The last term allows for the rounding of f itself, which finite
+    differences magnify.
     """
     if got.shape != x.shape:
         return float("inf")
-    places, slopes = differences(f, x, entries)
-    if not places.size:
+    positions, derivatives = differences(f, x, entries)
+    if not positions.size:
         return 0.0
-    scale = max(1.0, float(np.max(np.abs(slopes))), abs(f(x.astype(np.float64))))
-    return float(np.max(np.abs(got.ravel()[places] - slopes))) / scale
+    scale = max(1.0, float(np.max(np.abs(derivatives))), abs(f(x.astype(np.float64))))
+    return float(np.max(np.abs(got.ravel()[positions] - derivatives))) / scale
 
 
 def ulps_apart(got: np.ndarray, wanted: np.ndarray) -> float:
-    """max |got − wanted| in units in the last place of the largest |wanted|, at least 1, in the dtype of `got`.
+    """Return how far `got` is from `wanted`, in units in the last place.
 
-    Infinite where one is not finite and the other is, their shapes differ, or whole numbers do.
+    Parameters
+    ----------
+    got, wanted : ndarray
+        Their dtypes may differ; the unit is that of `got`.
+
+    Notes
+    -----
+    max |got − wanted| / (eps · max(1, max |wanted|)). It is infinite if only one of two elements is finite, if the
+    shapes differ, or if integers differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ulps_apart(np.array([1.0, 2.0 + 2**-22], np.float32), np.array([1.0, 2.0]))
+    1.0
     """
     if got.dtype.kind != "f" or got.shape != wanted.shape:
         return 0.0 if np.array_equal(got, wanted) else float("inf")

@@ -1,4 +1,4 @@
-"""What a check found, and what it may find: the tolerances."""
+"""The result of a check, and its tolerances."""
 
 from __future__ import annotations
 
@@ -8,18 +8,28 @@ from typing import Any
 from xpnn.testing.deviation_measures import H
 
 ULPS = 64.0  # units in the last place, of values and gradients against NumPy's float64
-GRADIENT = 1000 * H * H  # relative; H² is what truncation and rounding leave of a finite difference
+GRADIENT = 1000 * H * H  # relative; truncation and rounding leave about H² in a finite difference
 RUN = {"float64": 1e-9, "float32": 1e-3}  # relative, of losses and weights over 50 steps
 
 
 @dataclass(frozen=True)
 class PlaceReport:
-    """One library on one device.
+    """The result on one library and device.
 
-    ulps:    {"float32": …, "float64": …}: the largest deviation from NumPy's float64 in units in the last place
-    bits:    whether initial weights and random bits are those of NumPy, bit for bit
-    run:     the largest relative deviation of a loss or a weight over 50 steps, computed in `run_dtype`
-    problem: what went wrong before there were numbers, or ""
+    Attributes
+    ----------
+    place : str
+        "torch", "torch cuda:0", …
+    ulps : dict
+        {"float32": …, "float64": …}: the largest deviation from NumPy's float64, in units in the last place.
+    bits : bool or None
+        Whether initial weights and random bits are those of NumPy, bit for bit.
+    run : float or None
+        The largest relative deviation of a loss or a weight over 50 steps, computed in `run_dtype`.
+    run_dtype : str
+        The dtype of the run.
+    problem : str
+        The error that ended the check on this place, or "".
     """
 
     place: str
@@ -30,7 +40,7 @@ class PlaceReport:
     problem: str = ""
 
     def failures(self) -> list[str]:
-        """What is out of tolerance, a line each."""
+        """Return what is out of tolerance, one line each."""
         if self.problem:
             return [f"{self.place}: {self.problem}"]
         lines = [
@@ -50,12 +60,22 @@ class PlaceReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check of one layer, loss or optimizer found.
+    """The result of checking one layer, loss or optimizer.
 
-    kind:     "layer", "loss" or "optimizer"
-    gradient: the error of the hand-derived gradient against finite differences in float64; None where there is none
-    gradient_of: which it is, the worst: of "x, in training", …
-    problems: promises that are not kept
+    Attributes
+    ----------
+    kind : str
+        "layer", "loss" or "optimizer".
+    name : str
+        The name of its class.
+    gradient : float or None
+        The largest error of the hand-derived gradients against finite differences in float64; None without gradients.
+    gradient_of : str
+        Which gradient that is: "x, in training", "parameters.weight, in inference", "the prediction", …
+    problems : tuple of str
+        The promises that are broken.
+    places : tuple of PlaceReport
+        The result on each library and device.
     """
 
     kind: str
@@ -66,7 +86,7 @@ class Report:
     places: tuple[PlaceReport, ...] = ()
 
     def failures(self) -> list[str]:
-        """All that is wrong, a line each."""
+        """Return everything that is wrong, one line each."""
         lines = list(self.problems)
         if self.gradient is not None and not self.gradient <= GRADIENT:
             line = (
@@ -74,15 +94,15 @@ class Report:
                 f"(at most {GRADIENT:.1e})"
             )
             if self.gradient_of == "x, in training":
-                line += "; does y depend on x through a statistic of the batch that backward takes for a constant?"
+                line += "; does y depend on x through a statistic of the batch that backward treats as a constant?"
             lines.append(line)
         return lines + [line for place in self.places for line in place.failures()]
 
     @property
     def ok(self) -> bool:
-        """Whether all is within tolerance."""
+        """Whether everything is within tolerance."""
         return not self.failures()
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the report as dicts and lists, for JSON."""
         return {**asdict(self), "ok": self.ok, "failures": self.failures()}

@@ -80,7 +80,7 @@ def choose_place(device: str, backend: str, fallback: bool, precision: str) -> P
     if place.fell_back:
         print_stderr(f"{place.reason}. Using the CPU, with {place.library}.")
     if precision == "fp64":
-        place.lib.enable_float64()  # JAX has to be told; only the command changes this setting of the process
+        place.lib.enable_float64()  # only the command changes this setting of the process, never the library
     return place
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from xpnn.arrays.namespace import Array, array_namespace, library_of
 from xpnn.devices.libraries.base import Library as Library
+from xpnn.devices.libraries.base import OtherLibrary
 from xpnn.devices.libraries.cupy import CuPy
 from xpnn.devices.libraries.jax import Jax
 from xpnn.devices.libraries.numpy import NumPy
-from xpnn.devices.libraries.other import OtherLibrary
 from xpnn.devices.libraries.strict import Strict
 from xpnn.devices.libraries.torch import Torch
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, final
 
 import numpy as np
 
@@ -197,3 +197,30 @@ class Library:
 
     def release_memory(self, device: Any) -> None:
         """Return memory that the library holds and does not use to the device."""
+
+
+@final
+class OtherLibrary(Library):
+    """A library without a class of its own: whatever array-api-compat knows, or follows the standard by itself.
+
+    Parameters
+    ----------
+    module : str
+        The package.
+    functions : Namespace, optional
+        Its functions, if an array of the library has been seen.
+    """
+
+    def __init__(self, module: str, functions: Namespace | None = None) -> None:
+        self.name = self.title = self.module = self.package = module
+        self._functions = functions
+
+    def namespace(self) -> Namespace:
+        if self._functions is None:
+            self._functions = namespace(self.module)
+        return self._functions
+
+    def device(self, kind: str, index: int) -> Any:
+        """Return the default device: nothing more is known of its devices."""
+        info = getattr(self.namespace(), "__array_namespace_info__", None)
+        return "cpu" if info is None else info().default_device()

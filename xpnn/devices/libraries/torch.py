@@ -99,12 +99,14 @@ class Torch(Library):
     def graph_recorder(self, device: Any, index: int) -> GraphRecorder:
         return TorchGraphs(device)
 
-    def copier(self, device: Any) -> Copier:
-        return TorchCopier(device)
+    def copier(self, device: Any) -> Copier | None:
+        return TorchCopier(device) if device.type == "cuda" else None
 
     def free_bytes(self, device: Any) -> int | None:
         import torch
 
+        if device.type != "cuda":
+            return None
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + kept)
 

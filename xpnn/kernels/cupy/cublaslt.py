@@ -1,10 +1,10 @@
-"""A small typed binding of cublasLt: the functions that are needed, by ctypes, and plans that are made once.
+"""A small typed binding of cublasLt by ctypes, and plans that are reused.
 
-CuPy refuses its own products inside a capture (cupy/cupy#6290). nvmath-python binds the same library and more, but is a
-beta whose interface changes every few months; ten functions are less to depend on. The two have not been timed against
-each other yet. The library comes with CuPy's wheels or the CUDA toolkit, and cuda-pathfinder, on which CuPy depends,
-finds it. Every plan is made, and its algorithm chosen, when a product of its kind is first asked for: before a capture,
-since a step has run once by then. Values are those of cublasLt.h, cublas_api.h and library_types.h of CUDA 12 and 13.
+CuPy does not run its products inside a capture (cupy/cupy#6290). nvmath-python binds the same library and more, but it
+is a beta whose interface changes every few months; ten functions are a smaller dependency. Their speed has not been
+compared yet. The library comes with CuPy's wheels or the CUDA toolkit; cuda-pathfinder, a dependency of CuPy, finds it.
+A plan is created, and its algorithm chosen, at the first product of its kind: before a capture, because a step has run
+once by then. Values are those of cublasLt.h, cublas_api.h and library_types.h of CUDA 12 and 13.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ _TRANSA, _TRANSB, _EPILOGUE, _VECTOR_POINTER = 3, 4, 7, 8  # of a description
 _BATCH_COUNT, _BATCH_STRIDE = 5, 6  # of a layout
 _MAX_WORKSPACE_BYTES, _MIN_ALIGNMENTS = 1, (5, 6, 7, 8)  # of a preference; of A, B, C and D
 
-#: What happens beside the product: nothing; y's negative numbers become 0; a vector is added to each row of y, or both;
-#: the sums of w's columns are written to a vector.
+#: Epilogues: none; ReLU of y; a vector added to each row of y; both; the sums of w's columns written to a vector.
 NOTHING, RELU, BIAS, BIAS_RELU, SUMS = 1, 2, 4, 6, 256
 
-#: dtype of the factors -> (cudaDataType of the factors, that of the result and of the scalars, as ctypes has those)
+#: dtype of the factors -> (cudaDataType of the factors, that of the result, the ctypes type of the scalars)
 _TYPES: dict[str, tuple[int, int, Any]] = {
     "float32": (0, 0, ctypes.c_float),
     "float64": (1, 1, ctypes.c_double),
@@ -56,11 +55,11 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
 class Problem(NamedTuple):
     """A kind of product: y (rows, columns) = x (rows, inner) @ w (inner, columns).
 
-    dtype, compute   of the factors (a key of _TYPES), and how they are multiplied
+    dtype, compute   of the factors (a key of _TYPES), and the compute type of cublasLt
     x_order, w_order "C", or "F" for the transpose of an array in C order
-    epilogue         what happens beside it
-    batch            how many w there are, one after the other, and y; x is the same for all
-    alignments       of x, w, y and the vector: each address is a multiple of so many bytes
+    epilogue         one of those above
+    batch            the number of consecutive w and y; x is the same for all
+    alignments       of x, w, y and the vector: their addresses are multiples of this many bytes
     """
 
     dtype: str
@@ -76,7 +75,7 @@ class Problem(NamedTuple):
 
 
 class Addresses(NamedTuple):
-    """Where the arrays lie; 0 for a vector that there is not."""
+    """The addresses of the arrays; 0 without a vector."""
 
     x: int
     w: int
@@ -107,12 +106,12 @@ class LtError(RuntimeError):
 class Plan:
     """A product of one kind, ready to run.
 
-    cublasLt counts columns first. An array in C order is there the transpose of what it is here; so y = x @ w is asked
-    for as yᵀ = wᵀ xᵀ, for which nothing needs to be copied: A is w, B is x, and a vector runs along yᵀ's rows.
+    cublasLt uses column-major order, in which an array in C order is its transpose. So y = x @ w is computed as
+    yᵀ = wᵀ xᵀ without a copy: A is w, B is x, and a vector runs along the rows of yᵀ.
     """
 
     def __init__(self, problem: Problem, at: Addresses) -> None:
-        """Raises NotImplementedError where cublasLt has no algorithm; `at` are addresses of the first run."""
+        """Raises NotImplementedError if cublasLt has no algorithm; `at`: the addresses of the first run."""
         factors, result, scalar = _TYPES[problem.dtype]
         self._one, self._zero, self._epilogue = scalar(1), scalar(0), problem.epilogue
         self._description = _made("cublasLtMatmulDescCreate", problem.compute, result)
@@ -126,7 +125,7 @@ class Plan:
                 _set(setter, layout, _BATCH_COUNT, ctypes.c_int32(problem.batch))
                 _set(setter, layout, _BATCH_STRIDE, ctypes.c_int64(stride))
         self._describe(_EPILOGUE, ctypes.c_uint32(problem.epilogue))
-        self._point(at.vector)  # its alignment counts for the choice of an algorithm
+        self._point(at.vector)  # its alignment influences the choice of an algorithm
         found = self._algorithms(problem)
         if not found:
             raise NotImplementedError(f"cublasLt has no algorithm for {problem}")
@@ -135,7 +134,7 @@ class Plan:
             self._best = min(found, key=lambda one: self._seconds(one, at))
 
     def _factor(self, attribute: int, kind: int, rows: int, columns: int, order: str) -> Any:
-        """The layout of a factor that is to be (rows, columns) for cublasLt: in C order it lies there as it is."""
+        """The layout of a factor that is (rows, columns) for cublasLt; a factor in C order needs no transpose."""
         if order == "C":
             return _made("cublasLtMatrixLayoutCreate", kind, rows, columns, rows)
         self._describe(attribute, ctypes.c_int32(_OPERATION_T))
@@ -149,7 +148,7 @@ class Plan:
             self._describe(_VECTOR_POINTER, ctypes.c_uint64(vector))
 
     def _algorithms(self, problem: Problem) -> list[Any]:
-        """The first that cublasLt would take; with XPNN_TUNE=1 several, to be timed."""
+        """The first choice of cublasLt; with XPNN_TUNE=1 several, to be timed."""
         preference = _made("cublasLtMatmulPreferenceCreate")
         setter = "cublasLtMatmulPreferenceSetAttribute"
         _set(setter, preference, _MAX_WORKSPACE_BYTES, ctypes.c_uint64(_WORKSPACE))
@@ -184,7 +183,7 @@ class Plan:
         call("cublasLtMatmul", lt.handle, self._description, one, *factors, zero, *results, algo, *scratch)
 
     def _seconds(self, algorithm: Any, at: Addresses) -> float:
-        """How long an algorithm takes; those that fail take for ever."""
+        """The time that an algorithm takes; infinite if it fails."""
         import cupy
 
         start, stop = cupy.cuda.Event(), cupy.cuda.Event()
@@ -214,7 +213,7 @@ class Library:
 
 
 def typed(path: str) -> Any:
-    """The library at this path, its functions told what they take: 64 bits for a handle."""
+    """Load the library at this path and declare the types of its functions: handles have 64 bits."""
     functions = ctypes.CDLL(path)
     for name, types in PROTOTYPES.items():
         function = getattr(functions, name)
@@ -228,16 +227,16 @@ def _libraries(device: int) -> Library:
 
 
 def library() -> Library:
-    """That of the current device."""
+    """cublasLt for the current device."""
     import cupy
 
     return _libraries(cupy.cuda.runtime.getDevice())
 
 
 def _workspace(device: int, stream: int) -> Any:
-    """Memory that a product may scratch in: one for each stream, until that ends, as graphs remember it.
+    """The workspace of products: one per stream, freed when the stream ends, because graphs keep its address.
 
-    Not of a pool, of which it might keep a larger block.
+    It does not come from a memory pool, of which it might occupy a larger block.
     """
     import cupy
 
@@ -251,7 +250,7 @@ stream_ends.append(lambda device, stream: _workspaces.pop((device, stream), None
 
 
 def call(name: str, *values: Any) -> None:
-    """Raises LtError where cublasLt's status is not 0."""
+    """Call a function of cublasLt. Raises LtError if its status is not 0."""
     function = getattr(library().functions, name)
     if len(values) != len(PROTOTYPES[name]):
         raise TypeError(f"{name} takes {len(PROTOTYPES[name])} arguments, not {len(values)}")  # ctypes takes more

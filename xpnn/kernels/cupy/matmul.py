@@ -1,6 +1,6 @@
-"""Matrix products for CuPy, by cublasLt where it can be used: inside a capture too, and with a bias on the way.
+"""Matrix products by cublasLt, also inside a capture, with the bias and ReLU in the same launch.
 
-A factor that is rounded to bfloat16 is an array of its bits, as uint16; `factor` makes them.
+A factor in bfloat16 is an array of its bits, as uint16; `factor` converts it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xpnn.kernels.cupy.launch import ACTIVATIONS, launch
 
 _DTYPES = ("float32", "float64")
 NO_MASK = (None, None, 0, 0, None, 0, 0, 1.0)  # what fused.cu takes if nothing is dropped
-_ALIGNED = 256  # bytes: more than any algorithm asks for
+_ALIGNED = 256  # bytes; no algorithm requires more
 
 
 @matmul.kernel("cupy")
@@ -36,7 +36,7 @@ def _product(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
 
 
 def _batched(x: Any, w: Any) -> Any:
-    """One x with each w of an array in C order."""
+    """One x with each of several w, an array in C order."""
     (batch, inner, columns), rows = w.shape, x.shape[0]
     if not w.flags.c_contiguous or not covers(x, w.reshape(batch * inner, columns), exact=True):
         return NotImplemented
@@ -49,7 +49,7 @@ def _batched(x: Any, w: Any) -> Any:
 
 
 def covers(x: Any, w: Any, exact: bool = False) -> bool:
-    """Whether cublasLt multiplies these two: matrices of one dtype, each in C order or the transpose of one that is."""
+    """Whether cublasLt multiplies these two: matrices of one dtype, each in C order or the transpose of such a one."""
     alike = x.dtype == w.dtype and x.dtype.name in _DTYPES and x.ndim == w.ndim == 2
     if not alike or 0 in (*x.shape, *w.shape) or not (_order(x) and _order(w)):
         return False
@@ -57,7 +57,7 @@ def covers(x: Any, w: Any, exact: bool = False) -> bool:
 
 
 def factor(x: Any, exact: bool = False) -> Any:
-    """x as products in the chosen precision read it: itself, or rounded."""
+    """Convert x for products in the current precision: x itself, or its bits in bfloat16."""
     if current_precision(exact) != "bf16" or x.dtype.name != "float32":
         return x
     flat = x if _order(x) == "C" else x.T
@@ -67,7 +67,7 @@ def factor(x: Any, exact: bool = False) -> Any:
 
 
 def affine(x: Any, w: Any, bias: Any = None, *, relu: bool = False, exact: bool = False) -> Any:
-    """relu(x @ w + bias), or without the one or the other; x and w: `factor`s that are covered."""
+    """relu(x @ w + bias), optionally without bias or ReLU; x and w come from `factor`, and are covered."""
     epilogue = {(False, False): NOTHING, (True, False): BIAS, (False, True): RELU, (True, True): BIAS_RELU}[
         bias is not None, relu
     ]
@@ -81,7 +81,7 @@ def affine(x: Any, w: Any, bias: Any = None, *, relu: bool = False, exact: bool 
 
 
 def gradients(x: Any, dz: Any) -> tuple[Any, Any]:
-    """(xᵀ @ dz, the sums of dz's columns or None where they cannot be had by the way); `factor`s, as above."""
+    """(xᵀ @ dz, the sums of dz's columns or None if this product does not compute them); x and dz from `factor`."""
     sums = array_namespace(dz).empty(dz.shape[1], dtype=_result(dz.dtype))
     dweight = _multiplied(x.T, dz, sums, SUMS)
     if dweight is None:
@@ -90,7 +90,7 @@ def gradients(x: Any, dz: Any) -> tuple[Any, Any]:
 
 
 def _multiplied(x: Any, w: Any, vector: Any, epilogue: int, exact: bool = False) -> Any:
-    """x @ w with this epilogue, or None where cublasLt has none such."""
+    """x @ w with this epilogue, or None if cublasLt has no such product."""
     compute = _kind(x.dtype, current_precision(exact))[1]
     if epilogue != NOTHING and not _works(_device_of(x), x.dtype.name, compute, epilogue):
         return None
@@ -103,12 +103,12 @@ def _multiplied(x: Any, w: Any, vector: Any, epilogue: int, exact: bool = False)
 
 
 def _alignment(address: int) -> int:
-    """How many bytes it is a multiple of, as far as that may matter."""
+    """The largest power of two that divides the address, at most _ALIGNED."""
     return min(address & -address or _ALIGNED, _ALIGNED)
 
 
 def execute(device: int, problem: Problem, at: Addresses) -> bool:
-    """Run a product; False where cublasLt has no algorithm for it."""
+    """Run a product; False if cublasLt has no algorithm for it."""
     if (device, problem) not in _plans:
         try:
             _plans[device, problem] = cublaslt.Plan(problem, at)
@@ -126,17 +126,17 @@ _plans: dict[tuple[int, Problem], cublaslt.Plan | None] = {}
 
 @functools.cache
 def _works(device: int, dtype: str, compute: int, epilogue: int) -> bool:
-    """Whether cublasLt can be loaded, and gives what `@` gives, with this epilogue; XPNN_LT=0 says no.
+    """Whether cublasLt can be loaded, and its product with this epilogue equals that of `@`; XPNN_LT=0 disables it.
 
-    Tried on whole numbers so small that no precision rounds them.
+    The test uses integers so small that no precision rounds them.
     """
     if config.get("XPNN_LT") == "0":
         return False
     try:
         return _tried(dtype, compute, epilogue)
-    except Exception as error:  # then CuPy's own products do, though not inside a capture
+    except Exception as error:  # CuPy's products are used instead, but not inside a capture
         if is_out_of_memory(error):
-            raise  # which says nothing of cublasLt, and is not remembered
+            raise  # says nothing about cublasLt, and is not cached
         if epilogue == NOTHING:
             why = f"cublasLt cannot be used, so training runs without CUDA graphs: {one_line(error)}"
             warnings.warn(why, stacklevel=2)
@@ -165,7 +165,7 @@ def _tried(dtype: str, compute: int, epilogue: int) -> bool:
         except NotImplementedError:
             if epilogue == NOTHING:
                 raise
-            continue  # not for factors in this order: `execute` finds that out for each product
+            continue  # not for factors in this order; `execute` checks that for each product
         plan.run(at)
         worked = True
         if not bool((y == wanted).all()):
@@ -178,7 +178,7 @@ def _tried(dtype: str, compute: int, epilogue: int) -> bool:
 
 
 def _bits(x: Any) -> Any:
-    """bfloat16's bits of small whole numbers: the upper halves of float32's; in the order of x."""
+    """The bits of small integers in bfloat16: the upper halves of those in float32; in the order of x."""
     if _order(x) == "F":
         return _bits(x.T).T
     import cupy
@@ -187,7 +187,7 @@ def _bits(x: Any) -> Any:
 
 
 def _kind(dtype: Any, precision: str) -> tuple[str, int]:
-    """(dtype of the factors, how they are multiplied) for arrays of `dtype`."""
+    """(dtype of the factors, compute type of cublasLt) for arrays of `dtype`."""
     if dtype.name == "float64":
         return "float64", cublaslt.COMPUTE_64F
     if dtype.name == "uint16" or precision == "bf16":

@@ -1,8 +1,8 @@
-"""Activations in place: (forward, backward) by type, with as few passes over memory as NumPy needs.
+"""Activations in place, with few passes over memory.
 
-forward(layer, z) -> (y, kept): z is a fresh array, to be overwritten or kept.
-backward(layer, kept, dy) -> dz; neither kept nor dy is written to.
-None of them selects by `where` (see `xpnn.kernels.numpy`): a product with a mask of 0 and 1 does.
+forward(layer, z) -> (y, kept): z is a new array, which may be overwritten or kept.
+backward(layer, kept, dy) -> dz: neither kept nor dy is overwritten.
+None of them uses `where`, but products with a mask of 0 and 1; see `xpnn.kernels.numpy`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from xpnn.nn.layers import activations as nn
 
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
-_SAVED = 30e-9  # seconds that the loop of erfc saves for each number: median on an AMD EPYC, 2026-11-21
-_PIECE = 10_000  # numbers: a dozen such arrays fit into the second cache
+_SAVED = 30e-9  # seconds that the loop of erfc saves per element: median on an AMD EPYC, 2026-11-21
+_PIECE = 10_000  # elements: a dozen such arrays fit into the L2 cache
 _ROOT = math.sqrt(2 / math.pi)
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:
-    """1 / (1 + e⁻ᶻ), written over z; e⁻ᶻ may overflow, and 1 / ∞ is right."""
+    """1 / (1 + e⁻ᶻ), written to z; e⁻ᶻ may overflow, and 1 / ∞ is the correct limit."""
     np.negative(z, out=z)
     with np.errstate(over="ignore"):
         np.exp(z, out=z)
@@ -75,7 +75,7 @@ def _silu_backward(layer: Any, kept: Any, dy: np.ndarray) -> np.ndarray:
 
 
 def _leaky_forward(layer: Any, z: np.ndarray) -> Any:
-    if not 0 <= layer.negative_slope <= 1:  # then max does not choose the branch
+    if not 0 <= layer.negative_slope <= 1:  # max would select the wrong branch
         return NotImplemented
     y = z * layer.negative_slope
     return np.maximum(z, y, out=y), z
@@ -162,7 +162,7 @@ def _tanh_gate(z: np.ndarray) -> np.ndarray:
 
 
 def _inner(z: np.ndarray, times: int) -> np.ndarray:
-    """√(2/π) · (1 + times · 0.044715 · z²): u / z for 1, u' for 3; z cut at ±10, where tanh u is ±1."""
+    """√(2/π) · (1 + times · 0.044715 · z²): u / z for 1, u' for 3; z clipped to ±10, where tanh u is ±1."""
     w = np.clip(z, -10, 10)
     w *= w
     w *= times * 0.044715 * _ROOT
@@ -171,7 +171,7 @@ def _inner(z: np.ndarray, times: int) -> np.ndarray:
 
 
 def erfc(x: np.ndarray) -> np.ndarray:
-    """`xpnn.arrays.special.erfc`, its ranges in one loop where it is compiled, else piece by piece."""
+    """As `xpnn.arrays.special.erfc`, by the compiled loop if it is loaded, else piece by piece."""
     y, constants = np.empty(x.size, x.dtype), _constants(x.dtype)
     fast = loops(_SAVED * x.size)
     for start in range(0, x.size, _PIECE):
@@ -199,7 +199,7 @@ def _erfc(
     p: Any,
     q: Any,
 ) -> None:
-    """y = erfc(x), as the loop of this name; middle, large: e^(−w²) for w = |x| in those ranges."""
+    """y = erfc(x), as the loop `erfc`; middle, large: e^(−w²) for w = |x| in those ranges."""
     low, high, root = edges
     w = np.abs(x)
     small, between, far = np.minimum(w, low), np.clip(w, low, high), np.maximum(w, high)
@@ -230,11 +230,11 @@ def _polynomial(x: np.ndarray, coefficients: Any) -> np.ndarray:
 
 @functools.cache
 def _constants(dtype: np.dtype) -> tuple[tuple[Any, ...], ...]:
-    """What the formula is made of, in `dtype`."""
+    """The constants of the formula, in `dtype`."""
     return tuple(tuple(map(dtype.type, row)) for row in (special.EDGES, *special.COEFFICIENTS))
 
 
-#: A type that is not here, or that says NotImplemented, is left to the reference.
+#: Other types, and those whose forward returns NotImplemented, are left to the reference.
 ACTIVATIONS: dict[type, Pair] = {
     nn.Sigmoid: (_sigmoid_forward, _sigmoid_backward),
     nn.Tanh: (_tanh_forward, _tanh_backward),

@@ -1,10 +1,10 @@
-"""When the compiled loops of `loops.py` step in: once they have shown that they save more time than loading them takes.
+"""When the compiled loops of `loops.py` are loaded: once they would have saved more time than loading them takes.
 
-Loading numba takes 0.35 s, compiling the loops for the first time 3 s more (AMD EPYC, 2026-11-21), which a short run
-would never win back. So the kernels of NumPy say what a loop would have saved them, and when that adds up to a good
-part of the cost the loops are loaded. Both give the same bits, so nobody sees the change.
+Loading numba takes 0.35 s, and compiling the loops for the first time 3 s more (AMD EPYC, 2026-11-21), too long for a
+short run. So NumPy's kernels report the time that a loop would have saved, and the loops are loaded when the sum
+reaches a fraction of the cost. Both give the same bits, so results do not depend on this.
 
-XPNN_FAST=0 keeps them away, XPNN_FAST=1 loads them at once.
+XPNN_FAST=0 disables the loops, XPNN_FAST=1 loads them at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import ModuleType
 
 from xpnn import config
 
-_WARM, _COLD = 0.1, 2.0  # seconds that must have been saved where the compiled loops lie on disk, and where they do not
+_WARM, _COLD = 0.1, 2.0  # seconds that would have been saved: with the compiled loops on disk, and without
 
 _saved = 0.0
 _loops: ModuleType | None = None
@@ -25,7 +25,13 @@ _absent = False
 
 
 def loops(seconds: float) -> ModuleType | None:
-    """The compiled loops, or None while NumPy should do it; `seconds`: about what this call would save."""
+    """Return the compiled loops, or None if NumPy is to be used.
+
+    Parameters
+    ----------
+    seconds : float
+        About the time that the loops would save in this call.
+    """
     global _saved
     if _loops is None and not _absent:
         _saved += seconds
@@ -35,7 +41,7 @@ def loops(seconds: float) -> ModuleType | None:
 
 
 def load() -> None:
-    """Load the loops now, where numba is installed and XPNN_FAST is not 0."""
+    """Load the loops now, if numba is installed and XPNN_FAST is not 0."""
     global _loops, _absent
     if config.get("XPNN_FAST") == "0":
         _absent = True
@@ -45,10 +51,10 @@ def load() -> None:
     except ImportError as error:
         _absent = True
         if not isinstance(error, ModuleNotFoundError) or config.get("XPNN_FAST") == "1":
-            warnings.warn(f"the compiled kernels are left out: {error}; pip install 'xpnn[fast]'", stacklevel=2)
+            warnings.warn(f"the compiled kernels are not used: {error}; pip install 'xpnn[fast]'", stacklevel=2)
 
 
 @functools.cache
 def _is_warm() -> bool:
-    """Whether numba has kept compiled loops beside their source; where it keeps them elsewhere, no."""
+    """Whether numba has cached compiled loops beside their source; False if its cache is elsewhere."""
     return any((Path(__file__).parent / "__pycache__").glob("loops.*.nbc"))

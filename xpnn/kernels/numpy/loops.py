@@ -1,7 +1,7 @@
-"""Loops that numba compiles: one pass over memory where NumPy needs several. For arrays that are contiguous.
+"""Loops that numba compiles: one pass over memory instead of NumPy's several, for contiguous arrays.
 
-Each does the operations of the NumPy kernel beside which it stands, number by number and in the same order, rounded
-alike: the same bits. So there is no `fastmath`, and no exp or tanh, which every library rounds in its own way.
+Each performs the operations of the NumPy kernel that calls it, element by element, in the same order and with the same
+rounding, so that the bits are the same. Hence no `fastmath`, and no exp or tanh, which libraries round differently.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _U32, _PARITY = np.uint32, np.uint32(PARITY)
 
 
 def _loop(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled at its first call for each dtype, and kept on disk; division by 0 gives inf, as it does in NumPy."""
+    """Compiled at its first call for each dtype, and cached on disk; division by 0 gives inf, as in NumPy."""
     return numba.njit(function, error_model="numpy", cache=True, nogil=True)
 
 
@@ -78,7 +78,7 @@ def scaled(x: Any, factor: Any, y: Any) -> None:
 
 @_loop
 def shifted(z: Any, label: Any, y: Any, own: Any) -> bool:
-    """y = z − the largest of its row, own = y of the row's label; z, y: (batch, classes). False for a wrong label."""
+    """y = z − the largest of its row, own = y at the label; z, y: (batch, classes). False for a label out of range."""
     for i in range(z.shape[0]):
         if not 0 <= label[i] < z.shape[1]:
             return False
@@ -95,7 +95,7 @@ def shifted(z: Any, label: Any, y: Any, own: Any) -> bool:
 
 @_loop
 def softmax_minus_one_hot(e: Any, total: Any, label: Any, batch: Any, share: Any, y: Any) -> None:
-    """y = e / (total · batch), less share = 1 / batch at the row's label; e, y: (batch, classes), total: (batch,)."""
+    """y = e / (total · batch), minus share = 1 / batch at the label; e, y: (batch, classes), total: (batch,)."""
     for i in range(e.shape[0]):
         row, out = e[i], y[i]
         divisor = total[i] * batch
@@ -146,7 +146,7 @@ def relu(y: Any, bias: Any) -> None:
 
 @_loop
 def relu_dropout(y: Any, bias: Any, keep: Any, scale: Any) -> None:
-    """y ← max(y + bias, 0) · scale where kept, else 0; y, keep: (batch, features)."""
+    """y ← max(y + bias, 0) · scale where keep is True, else 0; y, keep: (batch, features)."""
     zero = type(scale)(0)
     for i in range(y.shape[0]):
         row, mask = y[i], keep[i]
@@ -157,7 +157,7 @@ def relu_dropout(y: Any, bias: Any, keep: Any, scale: Any) -> None:
 
 @_loop
 def relu_backward(dy: Any, y: Any, scale: Any, dz: Any, dbias: Any) -> None:
-    """dz = dy · scale where y > 0, else 0; dbias = Σ_batch dz, row after row as NumPy adds them."""
+    """dz = dy · scale where y > 0, else 0; dbias = Σ_batch dz, row after row, as NumPy adds them."""
     zero = type(scale)(0)
     dbias[:] = zero
     for i in range(y.shape[0]):
@@ -244,7 +244,7 @@ def adagrad(p: Any, g: Any, total: Any, settings: Any) -> None:
 
 @_loop
 def nadam(p: Any, g: Any, m: Any, v: Any, settings: Any) -> None:
-    """As `nadam_step`; shrink: the factor of p where the decay is decoupled; weight_decay: where it is not; flat."""
+    """As `nadam_step`; shrink: the factor of p with decoupled decay; weight_decay: of the other kind; flat."""
     lr, of_m, of_grad, correction2 = settings[0], settings[1], settings[2], settings[3]
     beta1, rest1, beta2, rest2 = settings[4], settings[5], settings[6], settings[7]
     eps, shrink, weight_decay = settings[8], settings[9], settings[10]

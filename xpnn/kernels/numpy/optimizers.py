@@ -1,4 +1,4 @@
-"""Updates in place."""
+"""Updates of all parameters, in place."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from xpnn.optim.lion import LionSettings, lion_step
 from xpnn.optim.nadam import NAdamFactors, nadam_step
 from xpnn.optim.sgd import SGDSettings, sgd_step
 
-_PIECE = 30_000  # numbers: what an update reads and writes of a piece, in float32, fits into the second cache
+_PIECE = 30_000  # elements: what an update of a piece reads and writes, in float32, fits into the L2 cache
 
-# What a loop saves for each number, in seconds: medians on an AMD EPYC, 2026-11-21.
+# Seconds that a loop saves per element: medians on an AMD EPYC, 2026-11-21.
 _ADAM, _SGD, _OTHERS = 1.2e-9, 0.08e-9, 1e-9
 
 
@@ -74,8 +74,8 @@ def _adam_step(
     fast = _loops_for(_ADAM, params, grads, m, v)
     if fast:
         kind = params[0].dtype
-        numbers = (rate, correction2, beta1, beta2, 1 - beta1, 1 - beta2, eps, shrink, 0 if decoupled else weight_decay)
-        constants = np.array(numbers, kind)
+        values = (rate, correction2, beta1, beta2, 1 - beta1, 1 - beta2, eps, shrink, 0 if decoupled else weight_decay)
+        constants = np.array(values, kind)
         for leaves in _flat(params, grads, m, v):
             fast.adam(*leaves, constants)
         return params, m, v, v_max
@@ -112,9 +112,9 @@ def _rmsprop_step(
     donate: bool,
 ) -> Any:
     alpha, eps, weight_decay, momentum = settings
-    numbers = (lr, alpha, 1 - alpha, eps, weight_decay, momentum)
+    constants = (lr, alpha, 1 - alpha, eps, weight_decay, momentum)
     loop = "rmsprop_momentum" if velocity else "rmsprop"
-    return _looped(loop, (params, grads, v, velocity), numbers, donate)
+    return _looped(loop, (params, grads, v, velocity), constants, donate)
 
 
 @adagrad_step.kernel("numpy")
@@ -144,8 +144,8 @@ def _nadam_step(
 ) -> Any:
     beta1, beta2, eps, weight_decay, decoupled = settings
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-    numbers = (lr, *factors, beta1, 1 - beta1, beta2, 1 - beta2, eps, shrink, decay)
-    return _looped("nadam", (params, grads, m, v), numbers, donate)
+    constants = (lr, *factors, beta1, 1 - beta1, beta2, 1 - beta2, eps, shrink, decay)
+    return _looped("nadam", (params, grads, m, v), constants, donate)
 
 
 @lion_step.kernel("numpy")
@@ -159,41 +159,41 @@ def _lion_step(
     donate: bool,
 ) -> Any:
     beta1, beta2, weight_decay = settings
-    numbers = (lr, 1 - lr * weight_decay, beta1, 1 - beta1, beta2, 1 - beta2)
-    return _looped("lion", (params, grads, m), numbers, donate)
+    constants = (lr, 1 - lr * weight_decay, beta1, 1 - beta1, beta2, 1 - beta2)
+    return _looped("lion", (params, grads, m), constants, donate)
 
 
-def _looped(loop: str, groups: tuple[list[np.ndarray], ...], numbers: tuple[Any, ...], donate: bool) -> Any:
-    """A step by the compiled loop of this name. groups: parameters, gradients and state; numbers: its settings."""
-    kept = (groups[0], *groups[2:])
-    fast = _loops_for(_OTHERS, *groups) if donate and _in_place(*kept) else None
+def _looped(loop: str, groups: tuple[list[np.ndarray], ...], constants: tuple[Any, ...], donate: bool) -> Any:
+    """A step by the compiled loop of this name. groups: parameters, gradients and state; constants: its settings."""
+    written = (groups[0], *groups[2:])
+    fast = _loops_for(_OTHERS, *groups) if donate and _in_place(*written) else None
     if not fast:
         return NotImplemented
-    settings = np.array(numbers, groups[0][0].dtype)
+    values = np.array(constants, groups[0][0].dtype)
     for leaves in _flat(*groups):
-        getattr(fast, loop)(*leaves, settings)
-    return kept
+        getattr(fast, loop)(*leaves, values)
+    return written
 
 
 def _in_place(*groups: list[np.ndarray]) -> bool:
-    """Whether all arrays may be written to through flat views."""
+    """Whether all arrays can be written to through flat views."""
     return all([leaf.flags.carray for group in groups for leaf in group])
 
 
 def _loops_for(saves: float, params: list[np.ndarray], grads: list[np.ndarray], *rest: list[np.ndarray]) -> Any:
-    """The compiled loops, where they cover these leaves: all of one dtype, and flat."""
+    """The compiled loops if they cover these leaves, all of one dtype; else None."""
     fast = loops(saves * sum([p.size for p in params]))
     kind = params[0].dtype
     return fast if fast and all([leaf.dtype == kind for group in (params, grads, *rest) for leaf in group]) else None
 
 
 def _flat(*groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
-    """Side by side, a flat view of each leaf; a group without leaves has no part in it."""
+    """Yield tuples of flat views, one leaf of each group; empty groups are left out."""
     yield from zip(*[[leaf.ravel() for leaf in group] for group in groups if group], strict=True)
 
 
 def _pieces(*groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
-    """As `_flat`, at most _PIECE numbers at a time."""
+    """As `_flat`, at most _PIECE elements at a time."""
     for flat in _flat(*groups):
         for start in range(0, flat[0].size, _PIECE):
             yield tuple([part[start : start + _PIECE] for part in flat])

@@ -1,4 +1,4 @@
-"""Augmentation: images distorted anew each time they are learnt from, on the device, as a layer of the model."""
+"""Augmentation: random distortions of images during training, on the device, as a layer of the model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from xpnn.validation import as_float
 
 
 class Sources(NamedTuple):
-    """Where each pixel of y is read in x, counted in pixels of x: rows, columns, both of shape (batch, height, width).
+    """The positions at which the pixels of y are read in x, in pixels: rows and columns, (batch, height, width) each.
 
-    From −1 to height (or width): the places one step outside stand for all that is outside.
+    From −1 to height or width: these two stand for all positions outside the image.
     """
 
     rows: Array
@@ -26,21 +26,55 @@ class Sources(NamedTuple):
 
 @dataclass(frozen=True)
 class RandomDistortion:
-    """y(p) = x(A·(p − centre − t) + centre + d(p)) while training: images turned, sheared, scaled, moved and warped.
+    """Rotate, shear, scale, shift and warp images at random during training.
 
-    degrees:   rotation, uniform in ±degrees, for each image
-    translate: t, uniform in ±translate · (width, height), for each image
-    scale:     (low, high), 0 < low ≤ high: magnification, uniform between them, for each image
-    shear:     of the columns against the rows, uniform in ±shear degrees, below 90, for each image
-    alpha:     d = alpha · (uniform noise in ±1, two numbers a pixel, smoothed by a Gaussian), in pixels; far from the
-               edges its deviation is alpha / (√(12 π) · sigma)
-    sigma:     the Gaussian's deviation, in pixels
+    Parameters
+    ----------
+    degrees : float
+        Each image is rotated by an angle that is uniform in ±degrees, 0 ≤ degrees ≤ 180.
+    translate : float
+        Each image is shifted by t, uniform in ±translate · (width, height), 0 ≤ translate ≤ 1.
+    scale : tuple of two floats
+        Each image is magnified by a factor that is uniform in (low, high), 0 < low ≤ high.
+    shear : float
+        The columns of each image are sheared by an angle that is uniform in ±shear degrees, 0 ≤ shear < 90.
+    alpha : float
+        Strength of the elastic displacement d in pixels: alpha times uniform noise in ±1, two values per pixel,
+        smoothed by a Gaussian. Far from the edges its standard deviation is alpha / (√(12 π) · sigma).
+    sigma : float
+        Standard deviation of that Gaussian in pixels, above 0.
 
-    x and y are (batch, height, width), floats: bytes pass through `Scale(1 / 255)` first. All of it is one bilinear
-    resampling, which blurs once; outside an image is 0. y = x in inference (no key), and where no field asks for more.
-    A is the inverse of torchvision.transforms.RandomAffine's matrix, with the fields of its names (there `translate`
-    is a pair, and rounded to pixels); d is that of its ElasticTransform with twice the alpha, but that noise outside
-    the image is 0. Raises InputError for other shapes and for integers. Source: Simard, Steinkraus and Platt 2003.
+    Raises
+    ------
+    InputError
+        If a value is out of range. `forward` raises it if x has another shape or an integer dtype.
+
+    Notes
+    -----
+    ``y(p) = x(A·(p − centre − t) + centre + d(p))``. x and y are floats, (batch, height, width); for bytes, put
+    ``Scale(1 / 255)`` before this layer. There is one bilinear resampling, so that images are blurred only once; pixels
+    outside an image are 0. ``y = x`` in inference (without a key), and if all fields have their defaults.
+
+    A is the inverse of the matrix of ``torchvision.transforms.RandomAffine``, whose fields have the same names (there
+    `translate` is a pair, and shifts are rounded to pixels). d is that of its ``ElasticTransform`` with twice the
+    alpha, except that noise outside the image is 0.
+
+    References
+    ----------
+    Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
+    analysis", 2003.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> layer, x = nn.RandomDistortion(degrees=10, translate=0.1), np.ones((2, 28, 28))
+    >>> y, _ = layer.forward((), x, key=random.key(0, "dropout"))
+    >>> y.shape, bool((y[0] != y[1]).any())
+    ((2, 28, 28), True)
+    >>> layer.forward((), x)[0] is x
+    True
     """
 
     accepts_integers: ClassVar[bool] = False
@@ -70,9 +104,11 @@ class RandomDistortion:
                 raise InputError(f"RandomDistortion: {name} is {getattr(self, name)!r}; expected {wanted}")
 
     def init(self, key: Key) -> tuple[()]:
+        """Return (): no parameters."""
         return ()
 
     def forward(self, params: tuple[()], x: Array, *, key: Key | None = None) -> tuple[Array, Sources | None]:
+        """Return (y, sources); sources is None if y is x."""
         xp = array_namespace(x)
         if x.ndim != 3 or not xp.isdtype(x.dtype, "real floating"):
             raise InputError(
@@ -87,7 +123,7 @@ class RandomDistortion:
     def backward(
         self, params: tuple[()], sources: Sources | None, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, tuple[()]]:
-        """dx: each pixel of dy given back to the four that it was read from."""
+        """Return dx: each pixel of dy is added to the four pixels from which it was read."""
         if not need_dx:
             return None, ()
         return (dy if sources is None else spread(dy, sources)), ()
@@ -121,14 +157,14 @@ class RandomDistortion:
         middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
         up = (rows - middle_row) - down * (self.translate * height)
         along = (columns - middle_column) - right * (self.translate * width)
-        # Rotation · shear · scale, inverted; what depends on a row or a column alone is computed for it alone.
+        # Rotation · shear · scale, inverted; terms of a row or a column alone are computed once for it.
         return (
             along * (-sin * shrink) + (up * (cos * shrink) + middle_row),
             along * ((cos - sin * slant) * shrink) + (up * ((cos * slant + sin) * shrink) + middle_column),
         )
 
     def _elastic(self, xp: Namespace, x: Array, key: Key) -> tuple[Array, Array]:
-        """The displacements downwards and to the right, both (batch, height, width)."""
+        """The displacements downwards and to the right, (batch, height, width) each."""
         batch, height, width = x.shape
         words = random.bits(key, (batch, height, width))
         across, along = self._smoother(xp, x, width) * self.alpha, self._smoother(xp, x, height)
@@ -140,21 +176,31 @@ class RandomDistortion:
         return fields[0], fields[1]
 
     def _smoother(self, xp: Namespace, x: Array, size: int) -> Array:
-        """G[i, j] = exp(−(i − j)² / (2 sigma²)), divided by the sum of a row that meets no edge; (size, size)."""
+        """G[i, j] = exp(−(i − j)² / (2 sigma²)), divided by the sum of a row far from the edges; (size, size)."""
         total = sum(math.exp(-((k / self.sigma) ** 2) / 2) for k in range(1 - size, size))
         away = (_count(xp, x, size, (size, 1)) - _count(xp, x, size, (1, size))) / self.sigma
         return xp.exp(away * away * -0.5) / total
 
 
 def sample(x: Array, sources: Sources) -> Array:
-    """y[b, p] = Σ_{r, c} hat(r − rows[b, p]) · hat(c − columns[b, p]) · x[b, r, c], hat(t) = max(0, 1 − |t|): bilinear.
+    """Read images at given positions by bilinear interpolation.
 
-    x: (batch, height, width) floats; y has the shape of the sources. Outside x is 0.
+    Parameters
+    ----------
+    x : array of floats, (batch, height, width)
+        Pixels outside are 0.
+    sources : Sources
+        The positions.
+
+    Returns
+    -------
+    array, of the shape of the sources
+        y[b, p] = Σ_{r, c} hat(r − rows[b, p]) · hat(c − columns[b, p]) · x[b, r, c], hat(t) = max(0, 1 − |t|).
     """
     xp = array_namespace(x)
     rows, columns = sources
     batch, height, width = x.shape
-    # Zeros around: one before, and two behind for the neighbours of the place `height`.
+    # A border of zeros: one before, and two behind for the neighbours of position `height`.
     before, behind = (xp.zeros((batch, height, n), dtype=x.dtype, device=device_of(x)) for n in (1, 2))
     padded = xp.concat((before, x, behind), axis=2)
     above, below = (xp.zeros((batch, n, width + 3), dtype=x.dtype, device=device_of(x)) for n in (1, 2))
@@ -177,9 +223,22 @@ def sample(x: Array, sources: Sources) -> Array:
 
 
 def spread(dy: Array, sources: Sources) -> Array:
-    """dx[b, r, c] = Σ_p hat(r − rows[b, p]) · hat(c − columns[b, p]) · dy[b, p], of dy's shape: what `sample` undoes.
+    """Add each pixel of dy to the pixels from which `sample` read it: the transpose of `sample`.
 
-    The sum over places is a product of matrices, because the standard cannot add into places that meet.
+    Parameters
+    ----------
+    dy : array of floats, (batch, height, width)
+    sources : Sources
+        The positions that `sample` was given.
+
+    Returns
+    -------
+    array, (batch, height, width)
+        dx[b, r, c] = Σ_p hat(r − rows[b, p]) · hat(c − columns[b, p]) · dy[b, p].
+
+    Notes
+    -----
+    The sum over positions is a matrix product, because the array API standard has no scatter-add.
     """
     xp = array_namespace(dy)
     batch, height, width = dy.shape
@@ -195,7 +254,7 @@ def _hat(xp: Namespace, t: Array) -> Array:
 
 
 def _within(xp: Namespace, place: Array, size: int) -> Array:
-    """−1 ≤ place ≤ size; what is no number becomes −1."""
+    """Clip positions to −1 … size; NaN becomes −1."""
     place = xp.where(place > -1, place, -1.0)
     return xp.where(place < size, place, float(size))
 

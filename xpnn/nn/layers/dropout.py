@@ -1,4 +1,4 @@
-"""Dropout: random silence while training."""
+"""Dropout."""
 
 from __future__ import annotations
 
@@ -14,10 +14,39 @@ from xpnn.validation import as_float
 
 @dataclass(frozen=True)
 class Dropout:
-    """y = x / (1 − p) where a coin shows keep, else 0; y = x in inference (no key), and for p = 0.
+    """Set elements to 0 at random during training.
 
-    p: probability of dropping, 0 ≤ p < 1, rounded to a multiple of 2⁻²⁴. The mask depends on the key alone, so it is
-    the same on every library. Source: Srivastava et al. 2014.
+    Parameters
+    ----------
+    p : float
+        Probability of dropping an element, 0 ≤ p < 1, rounded to a multiple of 2⁻²⁴.
+
+    Raises
+    ------
+    InputError
+        If `p` is out of range.
+
+    Notes
+    -----
+    ``y = x / (1 − p)`` for kept elements, else 0. ``y = x`` in inference (without a key). x has any shape; its first
+    axis is the rows of the batch. The mask depends only on the key and on the position of the row in the whole batch,
+    so it is the same on every library. This is ``torch.nn.Dropout``.
+
+    References
+    ----------
+    Srivastava et al., "Dropout: A simple way to prevent neural networks from overfitting", 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> layer, x = nn.Dropout(0.5), np.ones((2, 4))
+    >>> layer.forward((), x, key=random.key(0, "dropout"))[0]
+    array([[2., 2., 2., 0.],
+           [2., 2., 0., 2.]])
+    >>> layer.forward((), x)[0] is x
+    True
     """
 
     accepts_integers: ClassVar[bool] = False
@@ -31,9 +60,11 @@ class Dropout:
             raise InputError(f"Dropout: p is {self.p!r}; expected a probability of dropping, 0 <= p < 1")
 
     def init(self, key: Key) -> tuple[()]:
+        """Return (): no parameters."""
         return ()
 
     def forward(self, params: tuple[()], x: Array, *, key: Key | None = None) -> tuple[Array, Array | None]:
+        """Return (y, mask); the mask is None if nothing is dropped."""
         if key is None or self.p == 0:
             return x, None
         keep = random.keep_mask(key, self.p, tuple(x.shape))
@@ -42,7 +73,7 @@ class Dropout:
     def backward(
         self, params: tuple[()], keep: Array | None, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array, tuple[()]]:
-        """dx = dy / (1 − p) where kept, else 0."""
+        """Return dx = dy / (1 − p) for kept elements, else 0."""
         return (dy if keep is None else self._apply(keep, dy)), ()
 
     def _apply(self, keep: Array, x: Array) -> Array:

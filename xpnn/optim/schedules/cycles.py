@@ -1,6 +1,6 @@
 """Learning rate schedules of a fixed length: polynomial and cosine decay, warm-up and one cycle.
 
-They follow the conventions of `schedules.py`.
+They follow the conventions of `decay.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.optim.protocol import Schedule, learning_rate
-from xpnn.optim.schedules import fraction, interpolate, settle_fields, settle_range
+from xpnn.optim.schedules.base import fraction, interpolate, settle_fields, settle_range
 
 
 @dataclass(frozen=True)

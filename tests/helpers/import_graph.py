@@ -1,0 +1,70 @@
+"""The floors of xpnn/, and who imports whom: for tests/test_structure.py, and for docs/draw_floors.py."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2] / "xpnn"
+
+#: From the lowest floor to the highest. A room may import only from rooms on lower floors, and from itself. The public
+#: face and `python -m xpnn` stand outside.
+FLOORS = [
+    {"deprecated"},
+    {"errors", "version"},
+    {"config", "validation"},
+    {"arrays"},
+    {"devices"},
+    {"nn", "optim", "data"},
+    {"training"},
+    {"kernels"},
+    {"experiments", "export", "report", "sklearn", "testing"},
+    {"cli"},
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+OUTSIDE = {"", "__main__"}
+
+
+def imports(path: Path, *, at_import_only: bool = False) -> Iterator[tuple[str, str]]:
+    """(module, name) of each import in the file; ("xpnn.nn", "") for `import xpnn.nn`."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    if at_import_only:
+        nodes = iter(ast.parse(path.read_text(encoding="utf-8")).body)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """(module, file) of each module of xpnn."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def room(module: str, name: str = "") -> str:
+    """The room of `xpnn.<room>…`; `from xpnn import nn` names it in the second part."""
+    parts = [*module.split("."), name]
+    return parts[1] if len(parts) > 1 else ""
+
+
+def arrows() -> Counter[tuple[str, str]]:
+    """How many names each room imports from each other room, by (importer, imported)."""
+    found: Counter[tuple[str, str]] = Counter()
+    for module, path in modules():
+        for target, name in imports(path):
+            pair = room(module), room(target, name)
+            if target.split(".")[0] == "xpnn" and pair[0] != pair[1] and not OUTSIDE & {*pair}:
+                found[pair] += 1
+    return found
+
+
+def present() -> list[list[str]]:
+    """The rooms that exist on each floor, from the lowest floor to the highest."""
+    found = {room(module) for module, _ in modules()} - OUTSIDE
+    return [sorted(rooms & found) for rooms in FLOORS]
