@@ -1,4 +1,4 @@
-"""The bare step: its two halves, batches in parts, a loop of one's own; and trainers that pickle and copy."""
+"""The bare step: its two halves, batches in parts, a custom loop; and trainers that pickle and copy."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def logs(run: Trainer) -> list[dict[str, Any]]:
     return [{name: value for name, value in record.items() if name != "seconds"} for record in run.history]
 
 
-# -- a loop of one's own ----------------------------------------------------------------------------------
+# -- a custom loop ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_loop_of_ones_own_is_what_the_trainer_does(backend: Backend, compiled: bool) -> None:
+def test_a_custom_loop_is_what_the_trainer_does(backend: Backend, compiled: bool) -> None:
     run = trainer(optim.Adam(1e-2), device=backend.place, dtype="float64", ema=0.9)
     wanted = run.fit(X, Y, epochs=3, batch_size=16)
     metrics = [Accuracy()]
