@@ -117,7 +117,7 @@ def put(name: str, value: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("format", "pt"), "holds no xpnn model"),
+        (put("format", "pt"), "does not contain an xpnn model"),
         (put("format_version", "2"), "has format 2; this xpnn reads format 1: use xpnn 0.1.0 or newer"),
         (put("about", '{"classes": []}'), "is damaged: its digest does not match"),
         (lambda metadata, tensors: tensors.pop("layers.3.bias"), "its digest does not match"),
@@ -132,8 +132,8 @@ def test_a_file_that_was_changed(change: Any, message: str, saved: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors: tensors.pop("layers.3.bias"), "only on one side: layers.3.bias"),
-        (lambda tensors: tensors.update({"../../etc": np.zeros(1)}), "only on one side: ../../etc"),
+        (lambda tensors: tensors.pop("layers.3.bias"), "only in one of both: layers.3.bias"),
+        (lambda tensors: tensors.update({"../../etc": np.zeros(1)}), "only in one of both: ../../etc"),
         (lambda tensors: tensors.update({"layers.3.bias": np.zeros(5)}), r"layers.3.bias is float64 \(5,\); expected"),
         (lambda tensors: tensors.update({"layers.3.bias": np.zeros(4, int)}), "layers.3.bias is int64"),
     ],

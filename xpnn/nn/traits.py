@@ -17,6 +17,9 @@ Traits of a layer
                       this activation
     cancels_bias      bool, default False. True: a constant that is added to all rows of x does not change y, so that
                       `MLP` uses no bias before this layer
+    uses_batch_statistics
+                      bool, default False. True: in training, a row of y depends on the other rows of the batch. A
+                      container of layers states it if any of them does
 
 Traits of a loss
     reduction         "mean" or "sum" over the rows ("none" is not for training). Without it, `Trainer` measures it
@@ -140,6 +143,11 @@ def preferred_init(layer: Any) -> str:
 def cancels_bias(layer: Any) -> bool:
     """Return whether a bias before this layer has no effect; False by default."""
     return bool(getattr(layer, "cancels_bias", False))
+
+
+def uses_batch_statistics(layer: Any) -> bool:
+    """Whether, in training, a row's output depends on the other rows of the batch; by default it does not."""
+    return bool(getattr(layer, "uses_batch_statistics", False))
 
 
 def reduction(loss: Any) -> str | None:

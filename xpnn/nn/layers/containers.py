@@ -85,6 +85,11 @@ class Sequential:
         """The trait of the first layer."""
         return bool(self.layers) and traits.gathers_rows(self.layers[0])
 
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether any of the layers does."""
+        return any(map(traits.uses_batch_statistics, self.layers))
+
     def check_input(self, name: str, x: Array) -> None:
         """Raise InputError if the first layer that reads the values of `x` does not accept them."""
         if self._reader is not None:
@@ -179,6 +184,11 @@ class Residual:
     accepts_integers: ClassVar[bool] = False
 
     block: Layer
+
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether the block does."""
+        return traits.uses_batch_statistics(self.block)
 
     def init(self, key: Key) -> Params:
         return self.block.init(key)

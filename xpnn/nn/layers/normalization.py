@@ -259,6 +259,7 @@ class BatchNorm1d:
 
     accepts_integers: ClassVar[bool] = False
     cancels_bias: ClassVar[bool] = True
+    uses_batch_statistics: ClassVar[bool] = True
 
     features: int
     eps: float = 1e-5
