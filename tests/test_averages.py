@@ -45,7 +45,7 @@ def test_an_epochs_loss_is_the_loss_of_all_its_rows(loss: Any, weighted: bool, b
 def test_labels_that_are_ignored_must_be_named() -> None:
     with pytest.raises(InputError, match=r"y\[0\] = -100, .*ignore_index=-100"):
         trainer().fit(X, SOME)
-    with pytest.raises(InputError, match="nothing but -100"):
+    with pytest.raises(InputError, match="y holds only -100, the ignore_index of the loss"):
         Trainer(network(), nn.CrossEntropyLoss(ignore_index=-100), optim.Adam()).fit(X, np.full(40, -100))
     with pytest.raises(InputError, match=r'use "mean" or "sum"'):
         Trainer(network(), nn.CrossEntropyLoss(reduction="none"), optim.Adam())
@@ -62,14 +62,17 @@ def test_bytes_may_ignore_255() -> None:
     ("build", "message"),
     [
         (lambda: nn.CrossEntropyLoss(class_weight=(1, -1)), "at least 0"),
-        (lambda: nn.CrossEntropyLoss(class_weight={0: 1}), "a list"),
-        (lambda: nn.CrossEntropyLoss(class_weight=2.0), "one weight a class"),
-        (lambda: nn.CrossEntropyLoss(class_weight=()), "one a class"),
+        (lambda: nn.CrossEntropyLoss(class_weight={0: 1}), "expected a list with one weight per class"),
+        (lambda: nn.CrossEntropyLoss(class_weight=2.0), "expected one weight per class"),
+        (lambda: nn.CrossEntropyLoss(class_weight=()), "one per class"),
         (lambda: nn.CrossEntropyLoss(label_smoothing=1.5), "0 … 1"),
-        (lambda: nn.NLLLoss(ignore_index=0.5), "whole number"),
+        (lambda: nn.NLLLoss(ignore_index=0.5), "ignore_index is 0.5; expected an integer or None"),
         (lambda: nn.NLLLoss(reduction="avg"), "reduction"),
         (lambda: trainer(ema=1.0), "0 <= ema < 1"),
-        (lambda: Trainer(network(), nn.CrossEntropyLoss((1, 2)), optim.Adam()).fit(X, Y), "2 class weights for 3"),
+        (
+            lambda: Trainer(network(), nn.CrossEntropyLoss((1, 2)), optim.Adam()).fit(X, Y),
+            "2 class weights for 3 classes; expected one per class",
+        ),
     ],
 )
 def test_settings_that_cannot_be_meant(build: Any, message: str) -> None:

@@ -75,7 +75,7 @@ def test_the_name_says_which_way_is_better(names: str, up: bool) -> None:
         monitor = Monitor("M", name, "auto")
         assert monitor.improves({name: 1.0})
         assert monitor.improves({name: 2.0}) is up and monitor.improves({name: 0.5}) is not up
-    with pytest.raises(InputError, match="whether more 'temperature' is better, its name does not say"):
+    with pytest.raises(InputError, match="the name 'temperature' does not tell whether lower or higher is better"):
         Monitor("M", "temperature", "auto")
     assert Monitor("M", "temperature", "max").best == -math.inf
 
@@ -99,7 +99,7 @@ def test_a_log_that_is_not_there(kind: Any) -> None:
     ):
         run.fit(X, Y, epochs=3, batch_size=8, callbacks=[kind()])
     assert len(run.history) == 1
-    with pytest.raises(InputError, match="'confusion_matrix' is not one number"):
+    with pytest.raises(InputError, match="'confusion_matrix' is not a number"):
         Monitor("M", "confusion_matrix", "max").improves({"confusion_matrix": [[1.0]]})
 
 
@@ -410,9 +410,9 @@ def test_start_and_end_are_told_and_the_end_not_after_an_error() -> None:
         (lambda: ReduceLROnPlateau(min_lr=-1), "min_lr is -1"),
         (lambda: ReduceLROnPlateau(cooldown=-1), "cooldown: -1"),
         (lambda: CSVLogger("x", separator=", "), "separator is ', '; expected one character"),
-        (lambda: trainer().fit(X, Y, callbacks=[EarlyStopping]), "is no callback; give a function or an instance"),  # type: ignore[list-item]
-        (lambda: trainer().fit(X, Y, callbacks=[None]), "None is no callback"),  # type: ignore[list-item]
-        (lambda: trainer().fit(X, Y, callbacks=EarlyStopping()), "is no list; give"),  # type: ignore[arg-type]
+        (lambda: trainer().fit(X, Y, callbacks=[EarlyStopping]), "is not a callback; give a function or an instance"),  # type: ignore[list-item]
+        (lambda: trainer().fit(X, Y, callbacks=[None]), "None is not a callback"),  # type: ignore[list-item]
+        (lambda: trainer().fit(X, Y, callbacks=EarlyStopping()), "is not a list; write"),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_refused(make: Any, message: str) -> None:

@@ -75,14 +75,14 @@ class Own:
 
 
 def test_a_layer_of_ones_own_cannot_be_saved() -> None:
-    with pytest.raises(InputError, match="Own cannot be saved: only xpnn's own layers"):
+    with pytest.raises(InputError, match="Own cannot be saved: only the layers and initializers of xpnn can"):
         to_config(nn.Sequential(Own()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"type": "os.system"}, "names the layer 'os.system'; known are"),
+        ({"type": "os.system"}, "names the layer 'os.system'; expected one of"),
         ({"type": "Linear", "in_features": 2}, "the layer Linear does not fit"),
         ({"type": "Linear", "in_features": 0, "out_features": 1}, "in_features: 0 is not"),
         ({"type": "Sequential"}, "the layer Sequential does not fit"),
@@ -117,7 +117,7 @@ def put(name: str, value: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("format", "pt"), "holds no xpnn model"),
+        (put("format", "pt"), "does not contain an xpnn model"),
         (put("format_version", "2"), "has format 2; this xpnn reads format 1: use xpnn 0.1.0 or newer"),
         (put("about", '{"classes": []}'), "is damaged: its digest does not match"),
         (lambda metadata, tensors: tensors.pop("layers.3.bias"), "its digest does not match"),
@@ -132,8 +132,8 @@ def test_a_file_that_was_changed(change: Any, message: str, saved: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors: tensors.pop("layers.3.bias"), "only on one side: layers.3.bias"),
-        (lambda tensors: tensors.update({"../../etc": np.zeros(1)}), "only on one side: ../../etc"),
+        (lambda tensors: tensors.pop("layers.3.bias"), "only in one of both: layers.3.bias"),
+        (lambda tensors: tensors.update({"../../etc": np.zeros(1)}), "only in one of both: ../../etc"),
         (lambda tensors: tensors.update({"layers.3.bias": np.zeros(5)}), r"layers.3.bias is float64 \(5,\); expected"),
         (lambda tensors: tensors.update({"layers.3.bias": np.zeros(4, int)}), "layers.3.bias is int64"),
     ],
@@ -164,7 +164,7 @@ def test_parameters_that_misfit_do_not_cost_the_old_file(saved: Path) -> None:
     [
         (None, "not what xpnn writes"),
         ("{", "not what xpnn writes"),
-        ('{"type": "Sequential", "layers": [1, 2]}', "Sequential does not fit: Sequential: 1 is no layer"),
+        ('{"type": "Sequential", "layers": [1, 2]}', "Sequential does not fit: Sequential: 1 is not a layer"),
         ('{"type": ["x"]}', "names the layer"),
         ('{"type": "Linear", "in_features": 2, "out_features": 3, "weight_init": [1]}', "is neither a name nor"),
         ("[" * 100_000 + "]" * 100_000, "not what xpnn writes|nested too deeply"),

@@ -18,7 +18,7 @@ from xpnn.arrays import dispatch
 from xpnn.devices.place import Place
 from xpnn.errors import InputError
 from xpnn.training.runners import select
-from xpnn.training.runners.base import Job
+from xpnn.training.runners.base import RunnerSpec
 
 ROOT = Path(xpnn.__file__).parent
 CHOICES = [name for name, variable in config.VARIABLES.items() if variable.allowed]
@@ -78,9 +78,9 @@ def test_the_command_refuses_a_wrong_value_before_it_works(
 
 def test_the_library_refuses_it_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPNN_GRAPH", "maybe")
-    job = Job(Place("cupy", contextlib.nullcontext(), "cuda"), "float32", None, None, None)  # type: ignore[arg-type]
+    spec = RunnerSpec(Place("cupy", contextlib.nullcontext(), "cuda"), "float32", None, None, None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="XPNN_GRAPH is 'maybe'; expected 0 or 1"):
-        select.make_runner(job, xpnn.optim.SGD())
+        select.make_runner(spec)
 
 
 def test_kernels_are_not_left_out_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_one_row_and_one_class(backend: Backend) -> None:
     losses = run.fit(X[:1], [0], batch_size=1, epochs=20).history["loss"]
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
     assert run.evaluate(X[:1], [0])["accuracy"] == 1
-    with pytest.raises(InputError, match=r"1 output, but a loss of classes needs .* at least 2"):
+    with pytest.raises(InputError, match=r"1 output, but a classification loss expects one per class, at least 2"):
         trainer(backend, nn.Linear(6, 1), nn.CrossEntropyLoss()).fit(X[:1], [0])
 
 
@@ -151,7 +151,7 @@ def test_what_the_dtype_cannot_hold_is_said(case: str, backend: Backend) -> None
 def test_ignored_labels_that_int32_cannot_hold() -> None:
     for wrong in (2**31, -(2**31) - 1, 2**40):
         for loss in (nn.CrossEntropyLoss, nn.NLLLoss):
-            with pytest.raises(InputError, match=f"ignore_index is {wrong}; labels are kept as int32"):
+            with pytest.raises(InputError, match=f"ignore_index is {wrong}; expected an int32: labels are stored as"):
                 loss(ignore_index=wrong)
     assert nn.NLLLoss(ignore_index=-(2**31)).ignore_index == -(2**31)
 
@@ -175,5 +175,5 @@ def test_the_first_and_the_last_row_of_a_table(dtype: str, backend: Backend) -> 
     run = trainer(backend, nn.Sequential(layer, nn.Flatten(), nn.Linear(4, 3)), CE)
     limits = np.iinfo("int64")
     for wrong in (limits.max, limits.min, -1, 256):
-        with pytest.raises(InputError, match=rf"x\[1, 0\] = {wrong}, but Embedding\(256, 2\) has the rows 0…255"):
+        with pytest.raises(InputError, match=rf"x\[1, 0\] = {wrong}, but Embedding\(256, 2\) has rows 0…255"):
             run.predict(np.array([[0, 255], [wrong, 3]]))

@@ -29,9 +29,9 @@ ROW = 6 * 4 + 4  # bytes of X in float32 and of a label
 
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No data set fits, and a piece is three batches of seven rows."""
+    """No data set fits, and a chunk is three batches of seven rows."""
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
-    monkeypatch.setattr(data_feed, "_PIECE", 3 * 7 * ROW)
+    monkeypatch.setattr(data_feed, "_CHUNK", 3 * 7 * ROW)
 
 
 def trained(backend: Backend, weight: np.ndarray | None) -> tuple[Any, ...]:
@@ -50,7 +50,7 @@ def nn_leaves(run: Trainer) -> list[np.ndarray]:
 def test_streamed_data_give_what_resident_data_give(
     backend: Backend, weighted: bool, request: pytest.FixtureRequest
 ) -> None:
-    """40 rows in batches of 7: pieces of three and two batches, and the remainder; bit for bit."""
+    """40 rows in batches of 7: chunks of three and two batches, and the remainder; bit for bit."""
     weight = np.linspace(0.5, 1.5, 40) if weighted else None
     resident = trained(backend, weight)
     request.getfixturevalue("little")
@@ -63,15 +63,15 @@ def test_streamed_data_give_what_resident_data_give(
     assert made
 
 
-def test_pieces_are_the_rows_in_their_order(little: None) -> None:
+def test_chunks_are_the_rows_in_their_order(little: None) -> None:
     feed = data_source(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
     order = np.random.default_rng(0).permutation(40)
     found, steps = [], []
-    for piece in feed.chunks(order, 7):
-        steps.append((piece.steps, tuple(piece.batches.shape)))
-        for batch in piece.batches[: piece.steps]:
-            assert piece.data.x.dtype == np.float32
-            found += [(tuple(x), y) for x, y in zip(piece.data.x[batch], piece.data.y[batch], strict=True)]
+    for chunk in feed.chunks(order, 7):
+        steps.append((chunk.steps, tuple(chunk.batches.shape)))
+        for batch in chunk.batches[: chunk.steps]:
+            assert chunk.data.x.dtype == np.float32
+            found += [(tuple(x), y) for x, y in zip(chunk.data.x[batch], chunk.data.y[batch], strict=True)]
     assert steps == [(3, (3, 7)), (2, (3, 7)), (1, (1, 5))]
     assert found == [(tuple(X[i].astype(np.float32)), Y[i]) for i in order]
 
@@ -95,7 +95,7 @@ def test_what_there_is_room_for_lies_on_the_device(monkeypatch: pytest.MonkeyPat
 def test_a_piece_is_small_beside_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: 8 * 2 * 7 * ROW)
     feed = Streamed(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
-    assert [piece.steps for piece in feed.chunks(np.arange(40), 7)] == [2, 2, 1, 1]
+    assert [chunk.steps for chunk in feed.chunks(np.arange(40), 7)] == [2, 2, 1, 1]
 
 
 def test_values_too_large_are_found_before_they_are_streamed(little: None) -> None:
@@ -177,7 +177,7 @@ def test_a_pinned_stage_keeps_its_buffers_and_takes_turns() -> None:
 
 
 def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full batches, and the remainder, of buffers that stay: other pieces and epochs need no other recordings."""
+    """Full batches, and the remainder, of buffers that stay: other chunks and epochs need no other recordings."""
 
     class Counting(EagerReplay):
         made = 0
@@ -199,7 +199,7 @@ def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.Monk
 
 
 def test_what_the_steps_read_changes_only_once_they_are_done(little: None) -> None:
-    """The next piece may arrive at once: not where the steps still read."""
+    """The next chunk may arrive at once: not where the steps still read."""
 
     class Eager(Background):
         read: Any = None
@@ -263,7 +263,7 @@ def test_the_largest_batch_that_fits_is_named(monkeypatch: pytest.MonkeyPatch, m
         named = int(text.split("batches of ")[2].split()[0])
         assert most - most // 16 <= named <= most
     else:
-        assert "not even one row fits" in text
+        assert "not even one row fits: take a smaller network" in text and "accumulate" not in text
     assert len(tried) < 20
 
 
@@ -293,13 +293,18 @@ def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
             raise MemoryError(f"Out of memory allocating 5 bytes for {held}")
 
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: seen.append(len(alive)) or 100)
-    with pytest.raises(DeviceMemoryError, match="batches of 3 rows fit"):
+    with pytest.raises(
+        DeviceMemoryError, match="batches of 3 rows fit; take that batch_size, or compute each batch in more parts"
+    ):
         ensure_batch_fits(Place("numpy", "cpu", "cuda", 0), step, 16)
     try:
         with batch_memory.device_scope(Place("numpy", "cpu", "cuda", 0)):
             step(16)
     except DeviceMemoryError as error:
-        assert "take smaller batches" in str(error) and not alive
+        assert (
+            "take a smaller batch_size, or compute each batch in more parts with accumulate=" in str(error)
+            and not alive
+        )
     assert seen == [0] * len(seen)
 
 
@@ -337,7 +342,7 @@ def test_a_batch_too_large_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
     run._engine.place = Place("numpy", "cpu", "cuda", 0)
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 100)
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: None)
-    with pytest.raises(DeviceMemoryError, match="batches of 11 rows fit"):
+    with pytest.raises(DeviceMemoryError, match=r"batches of 11 rows fit; .* in more parts with accumulate="):
         run.fit(X, Y, batch_size=32)
     assert run.epoch == run.steps == 0
 
@@ -345,7 +350,10 @@ def test_a_batch_too_large_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
 def test_memory_that_runs_out_later_is_one_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 3 * 2**20)
     gpu, host = Place("numpy", "cpu", "cuda", 0), find_place("cpu", "numpy")
-    told = "cuda:0 ran out of memory: 1 GiB more were needed, 3 MiB are free; take smaller batches"
+    told = (
+        "cuda:0 ran out of memory: 1 GiB more were needed, 3 MiB are free; take a smaller batch_size, or compute "
+        "each batch in more parts with accumulate="
+    )
     with pytest.raises(DeviceMemoryError, match=told), batch_memory.device_scope(gpu):
         raise MemoryError("Unable to allocate 1.00 GiB for an array")
     with pytest.raises(MemoryError, match="Unable to allocate"), batch_memory.device_scope(host):

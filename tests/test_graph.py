@@ -152,7 +152,7 @@ class Wrong(EagerReplay):
 
 
 @pytest.mark.parametrize(
-    ("recorder", "reason"), [(Failing(), "NotImplementedError: cuBLAS"), (Wrong(), "differs from a plain run")]
+    ("recorder", "reason"), [(Failing(), "NotImplementedError: cuBLAS"), (Wrong(), "differs from an eager run")]
 )
 def test_what_cannot_be_recorded_runs_plainly_and_says_why_once(
     recorded: Callable[..., None], recorder: Any, reason: str

@@ -123,9 +123,9 @@ def test_an_initializer_of_ones_own_trains_but_cannot_be_saved() -> None:
     run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), dtype="float64")
     assert run.snapshot().weight.dtype == np.float64 and run.snapshot().weight[2, 2] == 0.5
     assert len(run.fit(X, Y, batch_size=8)) == 1
-    with pytest.raises(InputError, match="Diagonal cannot be saved: only xpnn's own layers and initializers can"):
+    with pytest.raises(InputError, match="Diagonal cannot be saved: only the layers and initializers of xpnn can"):
         to_config(model)
-    with pytest.raises(InputError, match=r"gave shape \(6,\); expected \(6, 3\)"):
+    with pytest.raises(InputError, match=r"returned shape \(6,\); expected \(6, 3\)"):
         nn.Linear(6, 3, weight_init=lambda key, shape: np.ones(shape[0])).init(KEY)
 
 

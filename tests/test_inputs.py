@@ -96,8 +96,8 @@ BAD = [
     (broken(X, 3, 2), Y, {}, r"x\[3, 2\] is nan \(1 of 240 values are not finite\)"),
     (broken(X, 3, 2, value=math.inf), Y, {}, r"x\[3, 2\] is inf"),
     (X.astype(complex), Y, {}, "x has dtype complex128; expected real numbers"),
-    (X.astype(str), Y, {}, r"x has dtype <U32; expected real numbers; convert it, as x.astype\(float\)"),
-    ([[1.0], [1.0, 2.0]], Y, {}, "x: cannot be made an array"),
+    (X.astype(str), Y, {}, r"x has dtype <U32; expected real numbers; convert it, for example by x.astype\(float\)"),
+    ([[1.0], [1.0, 2.0]], Y, {}, "x: cannot be converted to an array"),
     (X, Y[:39], {}, r"y has shape \(39,\) for 40 rows"),
     (X, broken(Y, 7, value=3), {}, r"y\[7\] = 3.0, but labels must be whole numbers in 0…2 \(3 classes"),
     (X, broken(Y, 7, value=-1), {}, r"y\[7\] = -1.0, but labels"),
@@ -106,7 +106,7 @@ BAD = [
     (X, broken(Y, 7), {}, r"y\[7\] is nan"),
     (X, [str(y) for y in Y], {}, "y has dtype <U1; expected real numbers; encode text first"),
     (X, np.ones((40, 2)), {}, r"y has shape \(40, 2\); expected \(40,\) labels or \(40, 3\) probabilities"),
-    (X, -np.ones((40, 3)), {}, "y holds negative values"),
+    (X, -np.ones((40, 3)), {}, "y holds negative values; expected probabilities, one row per sample"),
     (X, Y, {"sample_weight": np.ones(39)}, r"sample_weight has shape \(39,\) for 40 rows"),
     (X, Y, {"sample_weight": -np.ones(40)}, "sample_weight: expected weights of at least 0"),
     (X, Y, {"sample_weight": np.zeros(40)}, "that are not all 0"),
@@ -129,7 +129,7 @@ def test_labels_on_a_device_are_checked_too(backend: Backend) -> None:
 
 
 def test_a_column_of_labels_is_raveled_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match="one column is taken as the labels"):
+    with pytest.warns(UserWarning, match="its single column is taken as the labels"):
         trainer().fit(X, Y[:, None], batch_size=8)
 
 
@@ -146,14 +146,14 @@ BAD_SETTINGS = [
     (lambda: optim.Adam(betas=(0.9, 1.0)), r"betas is \(0.9, 1.0\); expected two numbers"),
     (lambda: trainer(dtype="float16"), "dtype: 'float16'"),
     (lambda: trainer(seed=-1), "seed: -1"),
-    (lambda: trainer().state, "no state yet"),
-    (lambda: Trainer(network(), nn.CrossEntropyLoss, optim.SGD()), "is no loss; give an instance"),
-    (lambda: Trainer(network(), nn.CrossEntropyLoss(), "adam"), "'adam' is no optimizer"),
+    (lambda: trainer().state, "no state on a device yet"),
+    (lambda: Trainer(network(), nn.CrossEntropyLoss, optim.SGD()), "is not a loss; give an instance"),
+    (lambda: Trainer(network(), nn.CrossEntropyLoss(), "adam"), "'adam' is not an optimizer"),
     (lambda: trainer().predict(X, batch_size=0), "batch_size: 0 is not"),
-    (lambda: trainer().fit(X, [[1], [1, 2]]), "y: cannot be made an array"),
+    (lambda: trainer().fit(X, [[1], [1, 2]]), "y: cannot be converted to an array"),
     (lambda: nn.VarianceScaling(1, "fan_in", "gauss"), "distribution: 'gauss' is not one of"),
     (lambda: nn.VarianceScaling(-1, "fan_in", "normal"), "scale is -1"),
-    (lambda: nn.Standardize((1.0, 2.0), (1.0,)), "2 means, but 1 deviations"),
+    (lambda: nn.Standardize((1.0, 2.0), (1.0,)), "2 means, but 1 deviations; expected one per column"),
     (lambda: nn.MLP(6, 3, 8), r"hidden_sizes is 8; expected a list of widths: \[8\]"),
     (lambda: optim.SGD("0.1"), "lr: '0.1' is not a number"),
     (lambda: nn.HuberLoss(0), "delta is 0.0"),
@@ -164,6 +164,7 @@ BAD_SETTINGS = [
     (lambda: nn.MSELoss().forward((), np.ones((3, 1)), np.ones(3)), r"y\[:, None\]"),
     (lambda: nn.CrossEntropyLoss().forward((), np.ones(3), np.ones(3)), "prediction has shape"),
     (lambda: nn.Standardize.fit(np.ones(3)), "expected \\(rows, features\\)"),
+    (lambda: nn.Standardize.fit([[1, math.inf], [1, 2]]), "column 1 holds values that are not finite or too large"),
 ]
 
 

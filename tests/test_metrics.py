@@ -30,6 +30,7 @@ from xpnn.arrays import tree
 from xpnn.cli.terminal.console import readable_numbers
 from xpnn.errors import InputError
 from xpnn.training import JSONLLogger
+from xpnn.training.metrics.base import merged
 from xpnn.training.runners.base import download, upload
 
 by_id = pytest.mark.parametrize("case", METRICS, ids=lambda case: case.id)
@@ -76,6 +77,32 @@ def test_metrics_under_jit(case: MetricCase) -> None:
     update = jax.jit(case.metric.update)
     sums = download(update(update(case.metric.init(), *batch), *batch))
     np.testing.assert_allclose(case.metric.result(sums), once, rtol=1e-12)
+
+
+@by_id
+def test_sums_of_two_sets_of_rows_are_merged(case: MetricCase, backend: Backend) -> None:
+    """As if one pass had seen all rows; empty sums change nothing."""
+
+    def sums(rows: slice) -> Any:
+        batch = [backend.array(x[rows]) for x in (case.prediction, case.target, WEIGHT)]
+        return case.metric.update(upload(case.metric.init(), backend.place, "float64"), *batch)
+
+    empty = upload(case.metric.init(), backend.place, "float64")
+    one, other, whole = sums(slice(0, 17)), sums(slice(17, 41)), sums(slice(0, 41))
+    results = [
+        case.metric.result(download(merged(case.metric, *pair)))
+        for pair in (
+            (one, other),
+            (other, one),
+            (empty, whole),
+            (whole, empty),
+            (merged(case.metric, one, empty), other),
+        )
+    ]
+    wanted = case.metric.result(download(whole))
+    for got in results:
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    assert results[2] == results[3] == wanted
 
 
 @by_id
@@ -203,12 +230,12 @@ def test_shapes_that_do_not_fit(metric: Any, z: Any, t: Any, message: str) -> No
         (lambda: Precision(2.5), "Precision: classes: 2.5 is not"),  # type: ignore[arg-type]
         (lambda: F1Score(3, "makro"), "did you mean 'macro'"),  # type: ignore[arg-type]
         (lambda: R2Score(0), "R2Score: outputs: 0 is not"),
-        (lambda: trainer_of(Accuracy()), "is no list; give"),
-        (lambda: trainer_of([Accuracy]), "is no metric; give an instance"),
-        (lambda: trainer_of(["accuracy"]), "'accuracy' is no metric"),
-        (lambda: trainer_of([F1Score(3), F1Score(3, "micro")]), "the name 'f1_score' would stand for two things"),
-        (lambda: trainer_of([Accuracy("loss")]), "the name 'loss'"),
-        (lambda: trainer_of([Accuracy("val_loss")]), "the name 'val_loss'"),
+        (lambda: trainer_of(Accuracy()), "is not a list; write \\["),
+        (lambda: trainer_of([Accuracy]), "is not a metric; give an instance"),
+        (lambda: trainer_of(["accuracy"]), "'accuracy' is not a metric"),
+        (lambda: trainer_of([F1Score(3), F1Score(3, "micro")]), "the name 'f1_score' is used twice"),
+        (lambda: trainer_of([Accuracy("loss")]), "the name 'loss' is reserved"),
+        (lambda: trainer_of([Accuracy("val_loss")]), "the name 'val_loss' is reserved"),
     ],
 )
 def test_metrics_that_are_none(make: Any, message: str) -> None:

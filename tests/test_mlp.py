@@ -46,10 +46,10 @@ def test_the_biases_of_an_mlp() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"activation": ["relu"]}, "1 activations for 2 hidden layers; give one for all, or one each"),
+        ({"activation": ["relu"]}, "1 activations for 2 hidden layers; give one for all, or one per layer"),
         ({"activation": ["relu", "tahn"]}, "did you mean 'tanh'"),
         ({"activation": nn.ReLU}, r"ReLU is a class; write ReLU\(…\)"),
-        ({"activation": ["relu", None]}, "None is no layer"),
+        ({"activation": ["relu", None]}, "None is not a layer"),
         ({"output_activation": "sigmoidal"}, "did you mean 'sigmoid'"),
         ({"hidden_sizes": (), "activation": "relux"}, "did you mean 'relu'"),
         ({"bias_init": "fan_in"}, "did you mean 'fan_in_uniform'|did you mean 'fan_in_normal'"),

@@ -80,7 +80,10 @@ def test_zero_variance_is_finite() -> None:
         (lambda: nn.BatchNorm1d(4, momentum=2), "momentum is 2.0"),
         (lambda: nn.LayerNorm(4).forward(nn.LayerNorm(4).init(KEY), X), r"LayerNorm\(4\): x has shape \(40, 6\)"),
         (lambda: nn.BatchNorm1d(6).forward(nn.BatchNorm1d(6).init(KEY), X[None]), r"BatchNorm1d\(6\): x has shape"),
-        (lambda: nn.Residual(nn.Linear(6, 3)).forward(nn.Linear(6, 3).init(KEY), X), "both must agree"),
+        (
+            lambda: nn.Residual(nn.Linear(6, 3)).forward(nn.Linear(6, 3).init(KEY), X),
+            r"\(40, 6\), block\(x\) \(40, 3\); expected the same",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(make, message: str) -> None:

@@ -527,7 +527,7 @@ def test_streamed_data_train_as_data_that_lie_there(place: Place, monkeypatch: p
     """Pieces of a mebibyte while the device computes; bit for bit, but for JAX, which compiles it anew."""
     resident, how = fed(place)
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
-    monkeypatch.setattr(data_feed, "_PIECE", 2**20)
+    monkeypatch.setattr(data_feed, "_CHUNK", 2**20)
     streamed, other = fed(place)
     assert how == ["Resident"] and other == ["Streamed"]
     if place.library == "jax":
@@ -540,7 +540,7 @@ def test_streamed_data_train_as_data_that_lie_there(place: Place, monkeypatch: p
 def test_data_larger_than_the_pool_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """31 MiB, where 40 MiB may be had, of which data are given seven tenths."""
     place = gpu.place_of_library("cupy")
-    monkeypatch.setattr(data_feed, "_PIECE", 4 * 2**20)
+    monkeypatch.setattr(data_feed, "_CHUNK", 4 * 2**20)
     resident, how = fed(place)
     if REHEARSED:
         monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)

@@ -1,4 +1,4 @@
-"""The bare step: its two halves, batches in parts, a loop of one's own; and trainers that pickle and copy."""
+"""The bare step: its two halves, batches in parts, a custom loop; and trainers that pickle and copy."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import copy
 import pickle
 import runpy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import gpu
 import numpy as np
 import pytest
+from cases import draw
 from conftest import Backend
 from problem import X, Y, network, trainer
 
 from xpnn import Trainer, nn, optim
 from xpnn.arrays import tree
+from xpnn.arrays.namespace import array_namespace
 from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
+from xpnn.nn import traits
 from xpnn.training import (
     Accuracy,
+    ConfusionMatrix,
     Data,
     EarlyStopping,
     MeanAbsoluteError,
@@ -27,6 +33,8 @@ from xpnn.training import (
     ReduceLROnPlateau,
     TrainingStep,
     begin_epoch,
+    data_feed,
+    engine,
     epoch_batches,
     initial_state,
     read_logs,
@@ -45,11 +53,11 @@ def logs(run: Trainer) -> list[dict[str, Any]]:
     return [{name: value for name, value in record.items() if name != "seconds"} for record in run.history]
 
 
-# -- a loop of one's own ----------------------------------------------------------------------------------
+# -- a custom loop ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_loop_of_ones_own_is_what_the_trainer_does(backend: Backend, compiled: bool) -> None:
+def test_a_custom_loop_is_what_the_trainer_does(backend: Backend, compiled: bool) -> None:
     run = trainer(optim.Adam(1e-2), device=backend.place, dtype="float64", ema=0.9)
     wanted = run.fit(X, Y, epochs=3, batch_size=16)
     metrics = [Accuracy()]
@@ -133,7 +141,7 @@ def test_the_order_of_the_rows_may_be_given(backend: Backend) -> None:
     ],
 )
 def test_an_order_that_cannot_be_used(given: Any, message: str) -> None:
-    with pytest.raises(InputError, match=f"shuffle gave .*{message}"):
+    with pytest.raises(InputError, match=f"shuffle returned .*{message}"):
         trainer().fit(X, Y, shuffle=lambda epoch, rows: given)
 
 
@@ -172,7 +180,8 @@ def test_carried_values_follow_the_parts(backend: Backend) -> None:
     """BatchNorm sees a part at a time; the running statistics of each part follow those of the one before."""
     model = nn.Sequential(nn.Standardize.fit(X), nn.BatchNorm1d(6, momentum=0.5), nn.Linear(6, 3))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.0), device=backend.place, dtype="float64")
-    run.fit(X, Y, batch_size=40, shuffle=False, accumulate=2)
+    with pytest.warns(UserWarning, match="statistics of the batch"):
+        run.fit(X, Y, batch_size=40, shuffle=False, accumulate=2)
     z = (X - X.mean(axis=0)) / X.std(axis=0)
     wanted = 0.5 * (0.5 * z[:20].mean(axis=0)) + 0.5 * z[20:].mean(axis=0)
     np.testing.assert_allclose(run.snapshot()[1].running_mean.value, wanted, rtol=1e-9)
@@ -299,11 +308,137 @@ def test_a_state_dict_of_something_else_is_refused() -> None:
     run = trainer()
     run.fit(X, Y, callbacks=[EarlyStopping("loss")])
     saved = run.state_dict()
-    with pytest.raises(InputError, match=r"state_dict: params are .* they belong to another trainer"):
+    with pytest.raises(InputError, match=r"state_dict: params has the structure .* with other arguments"):
         Trainer(nn.Linear(6, 3), nn.CrossEntropyLoss(), optim.Adam()).load_state_dict(saved)
-    with pytest.raises(InputError, match="state_dict: totals are"):
+    with pytest.raises(InputError, match="state_dict: totals has the structure"):
         trainer(metrics=[]).load_state_dict(saved)
+    with pytest.raises(InputError, match=r"state_dict: optimizer has the structure AdamState.*; expected SGDState"):
+        trainer(optim.SGD(0.1, momentum=0.9)).load_state_dict(saved)
+    with pytest.raises(InputError, match="state_dict: ema has the structure"):
+        trainer(ema=0.9).load_state_dict(saved)
     again = trainer()
     again.load_state_dict(saved)
     with pytest.raises(InputError, match="the saved run had TerminateOnNaN, EarlyStopping"):
         again.fit(X, Y)
+
+
+def test_a_state_dict_holds_the_seed(backend: Backend) -> None:
+    """The order of the rows follows from it."""
+    whole, first, second = (trainer(device=backend.place, dtype="float64", seed=seed) for seed in (3, 3, 4))
+    whole.fit(X, Y, epochs=3, batch_size=16)
+    first.fit(X, Y, batch_size=16)
+    second.load_state_dict(first.state_dict())
+    second.fit(X, Y, epochs=2, batch_size=16)
+    assert second.seed == 3 and bits(second) == bits(whole)
+
+
+@pytest.mark.parametrize("way", [*COPIES, "state_dict"])
+def test_states_of_callbacks_wait_for_the_next_fit(way: str) -> None:
+    """Also if the trainer that loaded them is copied or saved before it trains."""
+
+    def early() -> EarlyStopping:
+        return EarlyStopping("loss", patience=2, min_delta=9.0)
+
+    first, second = trainer(), trainer()
+    first.fit(X, Y, epochs=2, callbacks=[early()])
+    second.load_state_dict(first.state_dict())
+    if way == "state_dict":
+        third = trainer()
+        third.load_state_dict(second.state_dict())
+    else:
+        third = COPIES[way](second)
+    third.fit(X, Y, epochs=5, callbacks=[early()])
+    assert third.epoch == 3  # patience ends after one more epoch, not after two
+
+
+def test_a_state_dict_before_the_first_step_is_a_copy() -> None:
+    run = trainer()
+    saved = run.state_dict()
+    for leaf in tree.leaves(saved["state"].params):
+        leaf[...] = 7
+    run.fit(X, Y)
+    other = trainer()
+    other.fit(X, Y)
+    assert bits(run) == bits(other)
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_trainer_with_a_device_is_copied(backend: Backend, way: str) -> None:
+    plain, run = (trainer(device=backend.place, dtype="float64") for _ in range(2))
+    for _ in range(2):
+        run = COPIES[way](run)
+        assert run.device == backend.place
+        for each in (plain, run):
+            each.fit(X, Y, batch_size=16)
+    assert bits(run) == bits(plain)
+    assert COPIES[way](trainer(device="cuda:1")).device == "cuda:1"
+    assert COPIES[way](trainer(device="cpu")).fit(X, Y).records
+
+
+# -- parts of a batch on every runner ----------------------------------------------------------------------------------
+
+
+def in_parts(backend: Backend) -> tuple[Any, ...]:
+    run = trainer(ema=0.9, device=backend.place, dtype="float64", metrics=[Accuracy(), ConfusionMatrix(3)])
+    for accumulate in (3, 1, 3):
+        run.fit(X, Y, epochs=2, batch_size=14, sample_weight=WEIGHT, accumulate=accumulate, validation_data=(X, Y))
+    return logs(run), bits(run)
+
+
+def test_parts_are_recorded(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU's runner does it, on the CPU; on torch the eager steps are those of its own operations, too."""
+    monkeypatch.setattr(engine, "computes_on_numpy", lambda *parts: False)
+    eager = in_parts(backend)
+    gpu.rehearse(monkeypatch)
+    assert in_parts(backend) == eager
+
+
+def test_parts_of_streamed_data(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = in_parts(backend)
+    monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
+    monkeypatch.setattr(data_feed, "_CHUNK", 3 * 14 * (6 * 8 + 4 + 8))
+    assert in_parts(backend) == resident
+    gpu.rehearse(monkeypatch)
+    recorded = in_parts(backend)
+    if backend.library != "torch":  # whose own operations round differently from NumPy's
+        assert recorded == resident
+
+
+def test_parts_of_distorted_images_are_the_images_of_the_batch(backend: Backend) -> None:
+    model = nn.Sequential(nn.RandomDistortion(), nn.Flatten(), nn.Linear(64, 3))
+    images = np.abs(draw("images", 12, 8, 8))
+    runs = [Trainer(model, nn.MSELoss(), optim.SGD(0.1), device=backend.place, dtype="float64") for _ in range(2)]
+    for run, accumulate in zip(runs, (1, 3), strict=True):
+        run.fit(images, np.eye(3)[Y[:12]], batch_size=12, accumulate=accumulate)
+    for leaf, other in zip(tree.leaves(runs[0].snapshot()), tree.leaves(runs[1].snapshot()), strict=True):
+        np.testing.assert_allclose(other, leaf, rtol=1e-11, atol=1e-13)
+
+
+@dataclass(frozen=True)
+class Centred:
+    """A user's layer: the batch's mean is subtracted."""
+
+    uses_batch_statistics: ClassVar[bool] = True
+
+    def init(self, key: Any) -> tuple[()]:
+        return ()
+
+    def forward(self, params: Any, x: Any, *, key: Any = None) -> tuple[Any, Any]:
+        return x - array_namespace(x).mean(x, axis=0), ()
+
+    def backward(self, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> tuple[Any, Any]:
+        return dy - array_namespace(dy).mean(dy, axis=0), ()
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(6), Centred()], ids=["BatchNorm1d", "custom"])
+def test_parts_with_statistics_of_the_batch_warn(layer: Any) -> None:
+    for model in (
+        nn.Sequential(layer, nn.Linear(6, 3)),
+        nn.Sequential(nn.Residual(nn.Sequential(nn.Dropout(0.1), layer)), nn.Linear(6, 3)),
+    ):
+        run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1))
+        run.fit(X, Y)  # no warning: the tests make each an error
+        with pytest.warns(UserWarning, match="accumulate is 2 and the model uses statistics of the batch") as found:
+            run.fit(X, Y, epochs=3, accumulate=2)
+        assert len(found) == 1 and found[0].filename == __file__
+    assert not traits.uses_batch_statistics(network()) and not traits.uses_batch_statistics(object())

@@ -20,7 +20,7 @@ from xpnn import nn, optim
 from xpnn.arrays import tree
 from xpnn.kernels import cupy as kernels
 from xpnn.training import Trainer
-from xpnn.training.runners.cuda_graph import CudaGraphRunner, Recorded
+from xpnn.training.runners.cuda_graph import CudaGraphRunner, Recording
 from xpnn.training.runners.eager import EagerRunner
 
 tape: list[Callable[[], Any]] = []
@@ -104,7 +104,7 @@ class Tape:
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """A capture computes nothing, a tape does: so what the work has changed is put back."""
-        (recorded,) = [cell.cell_contents for cell in work.__closure__ if isinstance(cell.cell_contents, Recorded)]
+        (recorded,) = [cell.cell_contents for cell in work.__closure__ if isinstance(cell.cell_contents, Recording)]
         buffers = [plain(leaf) for leaf in tree.leaves((recorded._buffers, recorded._position))]
         before = [leaf.copy() for leaf in buffers]
         tape.clear()

@@ -325,7 +325,7 @@ class EachRow:
 
 def test_parts_of_ones_own_that_break_their_promises_are_found_before_training() -> None:
     for layers in ((WrongShape(),), (nn.Linear(3, 3), WrongShape())):
-        with pytest.raises(InputError, match=r"backward gave gradients .*Lying\(\(1,\)\).*Lying\(\(3,\)\)"):
+        with pytest.raises(InputError, match=r"backward returned gradients .*Lying\(\(1,\)\).*Lying\(\(3,\)\)"):
             Trainer(nn.Sequential(*layers), nn.CrossEntropyLoss(), optim.SGD()).fit(X[:, :3], Y)
-    with pytest.raises(InputError, match=r"the loss EachRow gave shape \(1,\); expected one number"):
+    with pytest.raises(InputError, match=r"the loss EachRow has shape \(1,\); expected a scalar"):
         Trainer(nn.Linear(6, 1), EachRow(), optim.SGD()).fit(X, Y)

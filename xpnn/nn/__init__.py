@@ -1,7 +1,7 @@
-"""The mathematics: layers, losses and initializers; each formula with its forward and its hand-derived backward.
+"""Layers, losses and initializers. Each layer and loss has `forward` next to its hand-derived `backward`.
 
-On NumPy, CuPy and torch, compiled or hand-written kernels (`xpnn.kernels`) run in place of many of these lines. With
-XPNN_KERNELS=0 the lines themselves run, and `xpnn explain` shows what they compute.
+On NumPy, CuPy and torch, kernels (`xpnn.kernels`) replace many of these functions. Set XPNN_KERNELS=0 to run the code
+in this package itself; `xpnn explain` shows what it computes. `nn.Layer` and `nn.Loss` describe how to write your own.
 """
 
 from xpnn import deprecated

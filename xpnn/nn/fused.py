@@ -1,4 +1,8 @@
-"""`Linear → activation → Dropout`, or a part of it, as a pair that a kernel may take over: most time is spent here."""
+"""The fused block: `Linear → activation → Dropout`, or a part of it, as a dispatched pair of functions.
+
+Most of the time of training is spent here, so that a library may have a kernel for the pair. Without a kernel, the
+layers run one after the other. The `fused_role` of a layer states its part in a block (`xpnn.nn.traits`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,23 @@ from xpnn.nn.traits import fused_role
 
 
 def dense_length(layers: Sequence[Layer]) -> int:
-    """How many of the first layers form one block: at most one of each kind, in this order."""
+    """Return how many of the first layers form one block.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+
+    Returns
+    -------
+    int
+        0 to 3: at most one Linear, one activation and one Dropout, in this order.
+
+    Examples
+    --------
+    >>> from xpnn import nn
+    >>> dense_length((nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)))
+    2
+    """
     length = 0
     for role in ("linear", "activation", "dropout"):
         if length < len(layers) and fused_role(layers[length]) == role:
@@ -22,7 +42,18 @@ def dense_length(layers: Sequence[Layer]) -> int:
 
 
 def parts_of(layers: Sequence[Layer]) -> tuple[Any, Any, Any]:
-    """(Linear, activation, Dropout) of a block, None where it has none."""
+    """Return the Linear layer, the activation and the Dropout layer of a block.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The layers of one block, at least one.
+
+    Returns
+    -------
+    linear, activation, dropout : Layer or None
+        None for a part that the block does not have.
+    """
     linear: Any = layers[0] if fused_role(layers[0]) == "linear" else None
     dropout: Any = layers[-1] if fused_role(layers[-1]) == "dropout" else None
     rest = layers[linear is not None : len(layers) - (dropout is not None)]
@@ -32,7 +63,25 @@ def parts_of(layers: Sequence[Layer]) -> tuple[Any, Any, Any]:
 def forward_in_turn(
     x: Array, params: tuple[Params, ...], layers: tuple[Layer, ...], key: Key | None, first: int
 ) -> tuple[Array, tuple[Residuals, ...]]:
-    """The layers one after the other; layer i draws from `key.child(first + i)`. -> (y, their residuals)."""
+    """Run the layers of a block forward, one after the other.
+
+    Parameters
+    ----------
+    x : array, (batch, …)
+    params : tuple of Params
+        The parameters of each layer.
+    layers : tuple of Layer
+    key : Key or None
+        Layer i draws by ``key.child(first + i)``.
+    first : int
+        The position of the first layer in its Sequential.
+
+    Returns
+    -------
+    y : array
+    residuals : tuple of Residuals
+        One per layer.
+    """
     residuals = []
     for i, layer in enumerate(layers):
         x, kept = layer.forward(params[i], x, key=None if key is None else key.child(first + i))
@@ -47,7 +96,22 @@ def backward_in_turn(
     layers: tuple[Layer, ...],
     need_dx: bool,
 ) -> tuple[Array | None, tuple[Params, ...]]:
-    """The layers' backward, last to first; only the first layer may be spared its dx. -> (dx, their gradients)."""
+    """Run the layers of a block backward, from the last to the first.
+
+    Parameters
+    ----------
+    dy : array
+    residuals, params, layers : tuple
+        As for `forward_in_turn`.
+    need_dx : bool
+        If False, the first layer does not have to compute its dx.
+
+    Returns
+    -------
+    dx : array or None
+    grads : tuple of Params
+        One per layer.
+    """
     grads: list[Params] = [()] * len(layers)
     dx: Any = dy  # None at most after the first layer
     for i in reversed(range(len(layers))):
@@ -55,5 +119,5 @@ def backward_in_turn(
     return dx, tuple(grads)
 
 
-#: dense.forward(x, params, layers, key, first), dense.backward(dy, residuals, params, layers, need_dx)
+#: The pair: dense.forward(x, params, layers, key, first) and dense.backward(dy, residuals, params, layers, need_dx).
 dense = DispatchedPair(forward_in_turn, backward_in_turn)

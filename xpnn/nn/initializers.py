@@ -1,4 +1,4 @@
-"""First values of weights, drawn on the host in float64 so that every array library starts from the same bits."""
+"""Initial values of weights, drawn on the host in float64, so that every array library starts from the same bits."""
 
 from __future__ import annotations
 
@@ -17,21 +17,78 @@ _FANS = ("fan_in", "fan_out", "fan_avg")
 
 
 class Initializer(Protocol):
-    """What draws first values. An object of your own that keeps this promise serves as well, but cannot be saved."""
+    """The interface of initializers: a callable that returns the initial values of a weight.
+
+    A custom initializer can be any callable, but a model that has one cannot be saved to a file. Make it a frozen
+    dataclass, so that it compares, prints and pickles. Draw from `xpnn.arrays.random` (`uniform`, `normal`,
+    `truncated_normal`), which return float64 NumPy arrays.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> @dataclass(frozen=True)
+    ... class Sparse:
+    ...     fraction: float
+    ...     def __call__(self, key, shape):
+    ...         keep = random.uniform(key.child("keep"), shape) < self.fraction
+    ...         return np.where(keep, random.normal(key.child("values"), shape), 0.0)
+    >>> layer = nn.Linear(200, 10, weight_init=Sparse(0.3))
+    >>> round(float((layer.init(random.key(0, "init")).weight != 0).mean()), 1)
+    0.3
+    """
 
     def __call__(self, key: random.Key, shape: tuple[int, int]) -> np.ndarray:
-        """float64 values of `shape` = (fan_in, fan_out), on the host: a pure function of key and shape."""
+        """Draw the initial values.
+
+        Parameters
+        ----------
+        key : Key
+            The key of the draw; `key.child(name)` gives independent keys for several draws.
+        shape : tuple of two ints
+            (fan_in, fan_out).
+
+        Returns
+        -------
+        ndarray
+            float64, of `shape`: a pure function of `key` and `shape`.
+        """
 
 
 @dataclass(frozen=True)
 class VarianceScaling:
-    """Zero-mean values with variance `scale / fan`, for a weight of shape (fan_in, fan_out).
+    """Random values with mean 0 and variance scale / fan.
 
-    mode:         which fan: "fan_in", "fan_out", or "fan_avg", their mean
-    distribution: "normal", or "uniform" on ±√(3 · scale / fan)
+    Parameters
+    ----------
+    scale : float
+        At least 0.
+    mode : {"fan_in", "fan_out", "fan_avg"}
+        Which fan of a weight of shape (fan_in, fan_out); "fan_avg" is the mean of both.
+    distribution : {"normal", "uniform"}
+        The normal distribution, or the uniform one in ±√(3 · scale / fan).
 
-    Source: He et al. 2015 (scale 2, fan_in); Glorot and Bengio 2010 (scale 1, fan_avg); LeCun et al. 1998 (scale 1,
-    fan_in).
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    References
+    ----------
+    He, Zhang, Ren and Sun, "Delving deep into rectifiers", 2015 (scale 2, fan_in).
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010 (scale 1,
+    fan_avg).
+    LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998 (scale 1, fan_in).
+
+    Examples
+    --------
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> weight = nn.VarianceScaling(2, "fan_in", "normal")(random.key(0, "init"), (200, 100))
+    >>> weight.shape, round(float(weight.std()), 3)  # √(2 / 200) = 0.1
+    ((200, 100), 0.1)
     """
 
     scale: float
@@ -46,7 +103,7 @@ class VarianceScaling:
             raise InputError(f"VarianceScaling: scale is {self.scale!r}; expected a number of at least 0")
 
     def __call__(self, key: random.Key, shape: tuple[int, int]) -> np.ndarray:
-        """float64 values of `shape` = (fan_in, fan_out)."""
+        """Return float64 values of `shape`, (fan_in, fan_out)."""
         deviation = math.sqrt(self.scale / _fan(self.mode, shape))
         if self.distribution == "normal":
             return deviation * random.normal(key, shape)
@@ -55,14 +112,33 @@ class VarianceScaling:
 
 @dataclass(frozen=True)
 class TruncatedNormal:
-    """Normal values of mean 0 that keep within ±cut deviations, for a weight of shape (fan_in, fan_out).
+    """Random values of a normal distribution with mean 0 that is truncated at ±cut standard deviations.
 
-    std:  the deviation before the cut (the values' own is smaller: 0.88 · std for a cut of 2)
-    cut:  in deviations
-    mode: None, or the fan that the deviation shrinks with: std / √fan, and so the bounds are ±cut · std / √fan
+    Parameters
+    ----------
+    std : float
+        The standard deviation before the truncation, above 0. That of the values is smaller: 0.88 · std for cut = 2.
+    cut : float
+        In standard deviations, above 0.
+    mode : {"fan_in", "fan_out", "fan_avg"}, optional
+        If given, std / √fan replaces std, and the values are within ±cut · std / √fan.
 
-    TruncatedNormal(1.0, 1.0, "fan_in") is the normal with deviation 1/√fan_in, cut off at ±1/√fan_in.
-    Raises InputError for a std or a cut that is not above 0.
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Notes
+    -----
+    TruncatedNormal(1.0, 1.0, "fan_in") has the standard deviation 1/√fan_in before it is truncated at ±1/√fan_in.
+
+    Examples
+    --------
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> weight = nn.TruncatedNormal(0.1)(random.key(0, "init"), (100, 100))
+    >>> bool(abs(weight).max() <= 0.2), round(float(weight.std()), 2)
+    (True, 0.09)
     """
 
     std: float
@@ -79,17 +155,44 @@ class TruncatedNormal:
             one_of("TruncatedNormal: mode", self.mode, _FANS)
 
     def __call__(self, key: random.Key, shape: tuple[int, int]) -> np.ndarray:
-        """float64 values of `shape` = (fan_in, fan_out)."""
+        """Return float64 values of `shape`, (fan_in, fan_out)."""
         deviation = self.std if self.mode is None else self.std / math.sqrt(_fan(self.mode, shape))
         return deviation * random.truncated_normal(key, shape, self.cut)
 
 
 @dataclass(frozen=True)
 class Orthogonal:
-    """gain · Q with QᵀQ = 1, or QQᵀ = 1 where fan_in < fan_out; every such Q is equally likely.
+    """A random matrix gain · Q with orthonormal columns, or orthonormal rows if fan_in < fan_out.
 
-    Takes 2 · n² · (m − n/3) multiplications and additions for n = min(fan_in, fan_out), m = max(fan_in, fan_out).
-    Source: Saxe et al. 2014; Stewart, "The efficient generation of random orthogonal matrices", 1980.
+    Parameters
+    ----------
+    gain : float
+        Above 0.
+
+    Raises
+    ------
+    InputError
+        If `gain` is out of range.
+
+    Notes
+    -----
+    QᵀQ = 1, or QQᵀ = 1 if fan_in < fan_out; every such Q is equally likely. It takes 2 · n² · (m − n/3) multiplications
+    and additions, with n = min(fan_in, fan_out) and m = max(fan_in, fan_out).
+
+    References
+    ----------
+    Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks", 2014.
+    Stewart, "The efficient generation of random orthogonal matrices with an application to condition estimators", 1980.
+
+    Examples
+    --------
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> q = nn.Orthogonal()(random.key(0, "init"), (5, 2))
+    >>> abs(q.T @ q).round(12)
+    array([[1., 0.],
+           [0., 1.]])
     """
 
     gain: float = 1.0
@@ -100,14 +203,31 @@ class Orthogonal:
             raise InputError(f"Orthogonal: gain is {self.gain!r}; expected a number above 0")
 
     def __call__(self, key: random.Key, shape: tuple[int, int]) -> np.ndarray:
-        """float64 values of `shape` = (fan_in, fan_out)."""
+        """Return float64 values of `shape`, (fan_in, fan_out)."""
         q = _orthonormal(random.normal(key, (max(shape), min(shape))))
         return np.multiply(self.gain, q if shape[0] >= shape[1] else q.T, order="C")
 
 
 @dataclass(frozen=True)
 class Constant:
-    """Every value is `value`."""
+    """The same value everywhere.
+
+    Parameters
+    ----------
+    value : float
+        A finite number.
+
+    Raises
+    ------
+    InputError
+        If `value` is not finite.
+
+    Examples
+    --------
+    >>> from xpnn import nn
+    >>> nn.Constant(0.5)(None, (1, 2))
+    array([[0.5, 0.5]])
+    """
 
     value: float
 
@@ -117,21 +237,28 @@ class Constant:
             raise InputError(f"Constant: value is {self.value!r}; expected a finite number")
 
     def __call__(self, key: random.Key, shape: tuple[int, int]) -> np.ndarray:
-        """float64 values of `shape`."""
+        """Return float64 values of `shape`."""
         return np.full(shape, self.value)
 
 
 @dataclass(frozen=True)
 class Zeros:
-    """Every value is 0."""
+    """Zeros.
+
+    Examples
+    --------
+    >>> from xpnn import nn
+    >>> nn.Zeros()(None, (1, 2))
+    array([[0., 0.]])
+    """
 
     def __call__(self, key: random.Key, shape: tuple[int, int]) -> np.ndarray:
-        """float64 values of `shape`."""
+        """Return float64 values of `shape`."""
         return np.zeros(shape)
 
 
-#: By name, as layers take them. "fan_in_uniform" is uniform within ±1/√fan_in; "fan_in_normal", with the deviation
-#: 1/√fan_in, is "lecun_normal" by another name; "truncated_normal" is that one cut off at two deviations.
+#: The initializers by the names that layers accept. "fan_in_uniform" is uniform in ±1/√fan_in; "fan_in_normal", with
+#: the standard deviation 1/√fan_in, is the same as "lecun_normal"; "truncated_normal" is its truncation at two of them.
 INITIALIZERS: dict[str, Initializer] = {
     "he_normal": VarianceScaling(2, "fan_in", "normal"),
     "he_uniform": VarianceScaling(2, "fan_in", "uniform"),
@@ -147,12 +274,32 @@ INITIALIZERS: dict[str, Initializer] = {
     "zeros": Zeros(),
 }
 
-#: What can be saved.
+#: The classes that can be saved to a file.
 KINDS: tuple[type, ...] = (Constant, Orthogonal, TruncatedNormal, VarianceScaling, Zeros)
 
 
 def get(initializer: str | Initializer) -> Initializer:
-    """The initializer called so, or the one given. Raises InputError, with the nearest name."""
+    """Return an initializer by its name.
+
+    Parameters
+    ----------
+    initializer : str or Initializer
+        A name in `INITIALIZERS`; an initializer is returned as it is.
+
+    Returns
+    -------
+    Initializer
+
+    Raises
+    ------
+    InputError
+        If the name is unknown (the message suggests the most similar one), or it is a class, or not callable.
+
+    Examples
+    --------
+    >>> get("lecun_normal")
+    VarianceScaling(scale=1.0, mode='fan_in', distribution='normal')
+    """
     if isinstance(initializer, str):
         return INITIALIZERS[one_of("initializer", initializer, INITIALIZERS)]
     if isinstance(initializer, type):
@@ -165,23 +312,42 @@ def get(initializer: str | Initializer) -> Initializer:
 
 
 def first_values(initializer: str | Initializer, key: random.Key, shape: tuple[int, int]) -> np.ndarray:
-    """What `initializer` draws: float64 of `shape`. Raises InputError where one of a user's own draws another shape."""
+    """Draw the initial values of a weight.
+
+    Parameters
+    ----------
+    initializer : str or Initializer
+    key : Key
+    shape : tuple of two ints
+        (fan_in, fan_out).
+
+    Returns
+    -------
+    ndarray
+        float64, of `shape`.
+
+    Raises
+    ------
+    InputError
+        If there is no such initializer, or it returns another shape.
+    """
     values = np.asarray(get(initializer)(key, shape), dtype=np.float64)
     if values.shape != shape:
-        raise InputError(f"initializer: {initializer!r} gave shape {values.shape}; expected {shape}")
+        raise InputError(f"initializer: {initializer!r} returned shape {values.shape}; expected {shape}")
     return values
 
 
 def _fan(mode: Fan, shape: tuple[int, int]) -> float:
+    """Return the fan of a weight of `shape`, (fan_in, fan_out)."""
     fan_in, fan_out = shape
     return {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
 
 
 def _orthonormal(z: np.ndarray) -> np.ndarray:
-    """The first columns of the product of Householder reflections Hₖ = 1 − vₖvₖᵀ, signs drawn: of z's shape, m ≥ n.
+    """Return the first columns of a product of Householder reflections Hₖ = 1 − vₖvₖᵀ with random signs: (m, n), m ≥ n.
 
-    Column k of z, from row k down, is the normal vector that Hₖ turns into the k-th axis. LAPACK is not asked, nor
-    BLAS: their sums run in an order that the machine chooses, and a last bit would differ from one to the next.
+    Hₖ maps column k of z, from row k on, to a multiple of the k-th axis. LAPACK and BLAS are not used: the order of
+    their additions depends on the machine, and so would the last bits.
     """
     rows, columns = z.shape
     v = np.tril(z)
@@ -193,20 +359,20 @@ def _orthonormal(z: np.ndarray) -> np.ndarray:
     q = np.eye(rows, columns)
     for start in range(0, columns, _WIDTH):
         block = q[:, start : start + _WIDTH].copy()
-        for k in reversed(range(min(start + _WIDTH, columns))):  # a later Hₖ leaves these columns as they are
+        for k in reversed(range(min(start + _WIDTH, columns))):  # a later Hₖ does not change these columns
             below, along = block[k:], v[k, k:, None]
             below -= along * _sum_rows(along * below)
         q[:, start : start + _WIDTH] = block
-    return q * -sign  # Hₖ turns its vector to −sign: with this, one direction is as likely as its opposite
+    return q * -sign  # Hₖ maps its vector to −sign; so each direction is as likely as its opposite
 
 
-_WIDTH = 128  # columns that stay in the cache together
+_WIDTH = 128  # columns that fit into the cache together
 
 
 def _sum_rows(x: np.ndarray) -> np.ndarray:
-    """Σ over the first axis, half upon half, in x's own memory.
+    """Return the sum over the first axis by adding halves, in place.
 
-    NumPy's sum would do, but the order of its additions depends on shape and layout, and no version promises it.
+    The order of additions in NumPy's sum depends on shape and layout, and may change between versions.
     """
     while len(x) > 1:
         half = (len(x) + 1) // 2

@@ -1,6 +1,6 @@
-"""A layer as plain data and back: what is written into a saved model.
+"""Conversion of layers to plain data and back, for saved models.
 
-A file can only name layers of this fixed table, never a class path: opening a model runs no code from it.
+A file can only name layers in a fixed table, not import paths: loading a model does not run code from the file.
 """
 
 from __future__ import annotations
@@ -42,12 +42,52 @@ _TYPES = {**LAYERS, **{initializer.__name__: initializer for initializer in KIND
 
 
 def to_config(layer: Layer) -> dict[str, Any]:
-    """{"type": name, field: value, …}, ready for JSON. Raises InputError for a layer that is not in the table."""
+    """Describe a layer as plain data.
+
+    Parameters
+    ----------
+    layer : Layer
+
+    Returns
+    -------
+    dict
+        {"type": name, field: value, …}, which JSON can represent.
+
+    Raises
+    ------
+    InputError
+        If the layer, or a part of it, is not in the table `LAYERS`.
+
+    Examples
+    --------
+    >>> from xpnn import nn
+    >>> to_config(nn.Sequential(nn.Flatten(), nn.LeakyReLU(0.1)))
+    {'type': 'Sequential', 'layers': [{'type': 'Flatten'}, {'type': 'LeakyReLU', 'negative_slope': 0.1}]}
+    """
     return dict(_encode(layer))
 
 
 def from_config(config: dict[str, Any]) -> Layer:
-    """The layer that `to_config` described. Raises DataFormatError for anything else."""
+    """Build the layer that `to_config` described.
+
+    Parameters
+    ----------
+    config : dict
+
+    Returns
+    -------
+    Layer
+
+    Raises
+    ------
+    DataFormatError
+        If `config` does not describe a layer.
+
+    Examples
+    --------
+    >>> from_config({"type": "LeakyReLU", "negative_slope": 0.1})
+    LeakyReLU(negative_slope=0.1)
+    """
     try:
         layer = _decode(config)
     except RecursionError as error:
@@ -58,25 +98,27 @@ def from_config(config: dict[str, Any]) -> Layer:
 
 
 def _encode(value: Any) -> Any:
+    """Return a field of a layer, or a layer, as plain data."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
     name = type(value).__name__
     if not dataclasses.is_dataclass(value) or _TYPES.get(name) is not type(value):
-        raise InputError(f"{name} cannot be saved: only xpnn's own layers and initializers can ({', '.join(LAYERS)})")
-    fields = [field.name for field in dataclasses.fields(value) if field.compare]  # the others are derived
+        raise InputError(f"{name} cannot be saved: only the layers and initializers of xpnn can ({', '.join(LAYERS)})")
+    fields = [field.name for field in dataclasses.fields(value) if field.compare]  # the rest is derived
     return {"type": name, **{field: _encode(getattr(value, field)) for field in fields}}
 
 
 def _decode(value: Any) -> Any:
+    """Undo `_encode`."""
     if isinstance(value, list):
         return tuple(_decode(item) for item in value)
     if not isinstance(value, dict):
         return value
     name = value.get("type")
     if not isinstance(name, str) or name not in _TYPES:
-        raise DataFormatError(f"the configuration names the layer {name!r}; known are {', '.join(LAYERS)}")
+        raise DataFormatError(f"the configuration names the layer {name!r}; expected one of {', '.join(LAYERS)}")
     fields = {field: _decode(item) for field, item in value.items() if field != "type"}
     try:
         return Sequential(*fields["layers"]) if name == "Sequential" else _TYPES[name](**fields)

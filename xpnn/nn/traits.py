@@ -1,22 +1,64 @@
-"""What a layer or a loss states about itself, and the default for one that states nothing.
+"""Traits: optional members by which a layer or a loss states its properties, and their defaults.
 
-A class states a trait by defining a member of the name given here. xpnn never tests for its own classes: a user's layer
-or loss that defines the same member is treated in the same way. A loss that holds exactly one other loss in its fields
-is a wrapper, and takes its defaults from that loss.
+A class states a trait by defining a member of that name: a class attribute, a field, a property or a method. xpnn does
+not test for its own classes, so a custom layer or loss with the same member is treated in the same way.
 
 Traits of a layer
-    accepts_integers  bool or None: see `accepts_integers`
-    check_input       (name, x): see `check_input`
-    gathers_rows      bool: `forward` also takes `Gathered`, rows that have not been taken from the data set yet
-    fused_role        "linear", "activation" or "dropout": its part in the fused block of `xpnn.nn.fused`
-    preferred_init    the name of the initializer that suits a Linear layer in front of this activation
-    cancels_bias      bool: a constant added to every row of x does not change y, so that a bias before it is useless
+    accepts_integers  bool or None, default True. False: integers are converted to floating point before they reach the
+                      layer. True: they reach it as they are. None: the layer passes them on, the next layer decides
+    check_input       method (name, x) -> None, default: any x is accepted. Raises InputError if the values of x do not
+                      suit the layer; `name` is the name of x in the message. Called for the whole data set, before
+                      training and prediction, if this is the first layer that does not only pass its input on
+    gathers_rows      bool, default False. True: `forward` also accepts `Gathered`, a data set and the rows to take
+    fused_role        "linear", "activation" or "dropout", default None. The part of the layer in a fused block
+                      (`xpnn.nn.fused`). Custom layers do not need it: the kernels support only the built-in layers.
+                      Subclasses do not inherit it
+    preferred_init    str, default "he_normal". The name of the initializer that `MLP` uses for a Linear layer before
+                      this activation
+    cancels_bias      bool, default False. True: a constant that is added to all rows of x does not change y, so that
+                      `MLP` uses no bias before this layer
+    uses_batch_statistics
+                      bool, default False. True: in training, a row of y depends on the other rows of the batch. A
+                      container of layers states it if any of them does
 
 Traits of a loss
-    reduction         "mean" or "sum", over the rows
-    counts            (constants, prediction, target, sample_weight) -> Counts
-    check_target      (name, y, outputs) -> y
-    default_metrics   names of metrics, or metrics, that a trainer reports unless told otherwise
+    reduction         "mean" or "sum" over the rows ("none" is not for training). Without it, `Trainer` measures it
+    counts            method (constants, prediction, target, sample_weight) -> Counts, default: the sample weight. How
+                      much each row counts in the metrics and in the mean
+    check_target      method (name, y, outputs) -> y, default: any y is accepted. Checks and converts the target, which
+                      is an array of any library with one row per sample, for a model with `outputs` outputs. Raises
+                      InputError; `name` is the name of y in the message
+    default_metrics   tuple of metrics or of their names ("accuracy"), default (). Reported if a trainer gets no metrics
+
+A loss that contains exactly one other loss in its fields is a wrapper: a trait that it does not define is that of the
+loss inside. (`counts` only if both return the same type from `init`, because it receives the constants.)
+
+Examples
+--------
+A layer of a user that only computes with floating point and suits Glorot's initializer:
+
+>>> from xpnn import nn
+>>> class Sine(nn.Identity):
+...     accepts_integers = False
+...     preferred_init = "glorot_uniform"
+>>> accepts_integers(Sine()), preferred_init(Sine()), cancels_bias(Sine()), fused_role(Sine())
+(False, 'glorot_uniform', False, None)
+
+A wrapper, and what it states by the loss inside:
+
+>>> class Doubled:
+...     def __init__(self, inner):
+...         self.inner = inner
+...     def init(self):
+...         return self.inner.init()
+...     def forward(self, constants, prediction, target, sample_weight=None):
+...         loss, residuals = self.inner.forward(constants, prediction, target, sample_weight)
+...         return 2 * loss, residuals
+...     def backward(self, constants, residuals):
+...         return 2 * self.inner.backward(constants, residuals)
+>>> loss = Doubled(nn.CrossEntropyLoss(reduction="sum"))
+>>> reduction(loss), default_metrics(loss)
+('sum', ('accuracy',))
 """
 
 from __future__ import annotations
@@ -32,10 +74,11 @@ class Counts(NamedTuple):
 
     Attributes
     ----------
-    u : array of shape (batch,), or None for 1
-        The row's weight in the metrics and in the numerator of the mean loss.
-    share : array of shape (batch,), or None for 1
-        The row's part of the denominator of the mean loss.
+    u : array, (batch,), or None for 1
+        The weight of the row in the metrics, and of its loss in the numerator of the mean loss.
+    share : array, (batch,), or None for 1
+        The share of the row in the denominator of the mean loss, Σ u ℓ / Σ share. A trainer adds up the losses of
+        batches with the weight Σ share.
     """
 
     u: Array | None
@@ -43,64 +86,111 @@ class Counts(NamedTuple):
 
 
 def accepts_integers(layer: Any) -> bool | None:
-    """Whether integers reach the layer as they are.
+    """Return whether integers reach the layer as they are.
 
-    True (the default): the layer reads or converts them. False: they are converted to floating point first. None: the
-    layer passes its input on, and the next layer decides.
+    Parameters
+    ----------
+    layer : Layer
+
+    Returns
+    -------
+    bool or None
+        True (the default): the layer reads or converts integers. False: they are converted to floating point first.
+        None: the layer passes its input on, and the next layer decides.
     """
     return getattr(layer, "accepts_integers", True)
 
 
 def check_input(layer: Any, name: str, x: Array) -> None:
-    """Raise InputError if the values of `x` are not what the layer can read; by default anything is accepted."""
+    """Let the layer check the values of its input; by default any values are accepted.
+
+    Parameters
+    ----------
+    layer : Layer
+    name : str
+        The name of `x` in the message.
+    x : array
+        The whole data set, of any library.
+
+    Raises
+    ------
+    InputError
+        If the layer cannot process `x`.
+    """
     check = getattr(layer, "check_input", None)
     if check is not None:
         check(name, x)
 
 
 def gathers_rows(layer: Any) -> bool:
-    """Whether `forward` also takes `Gathered`; by default it does not."""
+    """Return whether `forward` of the layer also accepts `Gathered`; False by default."""
     return bool(getattr(layer, "gathers_rows", False))
 
 
 def fused_role(layer: Any) -> str | None:
-    """The layer's part in a fused block; None (the default) for a layer that runs by itself.
+    """Return the part of the layer in a fused block, or None (the default) for a layer that runs by itself.
 
-    The class must state it itself: a subclass may compute something else.
+    The class itself must define it: a subclass, which may compute something else, does not inherit it.
     """
     return vars(type(layer)).get("fused_role")
 
 
 def preferred_init(layer: Any) -> str:
-    """The initializer that suits a Linear layer in front of this activation; "he_normal" by default."""
+    """Return the name of the initializer for a Linear layer before this activation; "he_normal" by default."""
     return str(getattr(layer, "preferred_init", "he_normal"))
 
 
 def cancels_bias(layer: Any) -> bool:
-    """Whether a bias before this layer has no effect; by default it has one."""
+    """Return whether a bias before this layer has no effect; False by default."""
     return bool(getattr(layer, "cancels_bias", False))
 
 
+def uses_batch_statistics(layer: Any) -> bool:
+    """Whether, in training, a row's output depends on the other rows of the batch; by default it does not."""
+    return bool(getattr(layer, "uses_batch_statistics", False))
+
+
 def reduction(loss: Any) -> str | None:
-    """How the loss combines its rows, "mean" or "sum"; None if neither it nor a loss that it wraps states it."""
+    """Return how the loss reduces its rows, "mean" or "sum", or None if neither it nor the loss inside states it."""
     return getattr(stating(loss, "reduction"), "reduction", None)
 
 
 def check_target(loss: Any, name: str, y: Array, outputs: int) -> Array:
-    """`y` as the loss takes it, for predictions (rows, outputs). Raises InputError; by default anything is accepted."""
+    """Let the loss check and convert its target; by default any target is accepted.
+
+    Parameters
+    ----------
+    loss : Loss
+    name : str
+        The name of `y` in the message.
+    y : array, (rows, …)
+        The targets of the whole data set, of any library.
+    outputs : int
+        The number of outputs of the model.
+
+    Returns
+    -------
+    array, (rows, …)
+        What `forward` of the loss receives, batch by batch.
+
+    Raises
+    ------
+    InputError
+        If `y` does not suit the loss.
+    """
     stated = stating(loss, "check_target")
     return y if stated is None else stated.check_target(name, y, outputs)
 
 
 def default_metrics(loss: Any) -> tuple[Any, ...]:
-    """The metrics, or their names, that are reported beside the loss; none by default."""
+    """Return the metrics, or their names, that are reported with the loss; () by default."""
     return tuple(getattr(stating(loss, "default_metrics"), "default_metrics", ()))
 
 
 def counting(loss: Any) -> Any | None:
-    """The loss whose `counts` tells how much each row counts; None if it is its sample weight, the default.
+    """Return the loss that defines `counts`, or None if each row counts by its sample weight (the default).
 
-    A loss that is wrapped is asked only if the wrapper passes its constants on.
+    The loss inside a wrapper is used only if both have constants of the same type.
     """
     stated = stating(loss, "counts")
     if stated is None or stated is loss or type(stated.init()) is type(loss.init()):
@@ -109,7 +199,7 @@ def counting(loss: Any) -> Any | None:
 
 
 def stating(loss: Any, trait: str) -> Any | None:
-    """The loss itself if it states the trait, else the loss that it wraps if that one does, and so on; or None."""
+    """Return the loss itself if it defines the trait, otherwise the loss inside that does, or None."""
     if getattr(loss, trait, None) is not None:
         return loss
     inner = wrapped(loss)
@@ -117,7 +207,7 @@ def stating(loss: Any, trait: str) -> Any | None:
 
 
 def wrapped(loss: Any) -> Any | None:
-    """The loss that `loss` holds in its fields, if there is exactly one."""
+    """Return the loss that `loss` contains in its fields if it is exactly one, otherwise None."""
     slots = [name for kind in type(loss).__mro__ for name in getattr(kind, "__slots__", ())]
     values = [*getattr(loss, "__dict__", {}).values(), *[getattr(loss, name, None) for name in slots]]
     found = [value for value in values if _is_loss(value)]
@@ -125,7 +215,7 @@ def wrapped(loss: Any) -> Any | None:
 
 
 def _is_loss(value: Any) -> bool:
-    """Whether it has the methods of a loss, whose `init`, unlike a layer's, takes nothing."""
+    """Return whether `value` has the methods of a loss; unlike that of a layer, its `init` has no parameters."""
     if isinstance(value, type) or not all([callable(getattr(value, name, None)) for name in ("forward", "backward")]):
         return False
     init = getattr(value, "init", None)

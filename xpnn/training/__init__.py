@@ -1,4 +1,20 @@
-"""The training loop: one step, how each library executes it, and the trainer that users see."""
+"""Training: the trainer, the step that it repeats, metrics, callbacks and saved models.
+
+The path of a batch from `Trainer.fit` to the gradients of a Linear layer::
+
+    Trainer.fit                 trainer.py              epochs, callbacks, history
+      Trainer._fit_epoch        trainer.py              order of the rows, progress, the epoch's record
+        Engine.train            engine.py               chunks of the data set, calls of the runner
+          EagerRunner.train     runners/eager.py        one batch after the other; other runners compile or capture
+            TrainingStep()      step.py                 state ← apply(state, gradients(state, data, rows))
+              .gradients        step.py                 model.forward, loss.forward, loss.backward, model.backward
+                Sequential.backward   nn/layers/containers.py   the layers, last to first
+                  dense.backward      nn/fused.py       a kernel for Linear → activation → Dropout, or layer by layer
+                    Linear.backward   nn/layers/linear.py       the formula
+              .apply            step.py                 optimizer.update, totals of the epoch
+
+With ``XPNN_KERNELS=0`` no kernel runs, and a debugger can follow this path down to `Linear.backward`.
+"""
 
 from xpnn import deprecated
 from xpnn.training.callbacks import (

@@ -1,4 +1,4 @@
-"""How a data set reaches the steps: it lies on the device, or comes there piece by piece while they compute."""
+"""How a data set reaches the steps: it is on the device, or is streamed there in chunks while the steps compute."""
 
 from __future__ import annotations
 
@@ -18,15 +18,25 @@ from xpnn.training.checks.inputs import all_finite
 from xpnn.training.runners.base import batches_of
 from xpnn.training.state import Data
 
-_SHARE = 0.7  # of the free memory that a data set may take; what remains is for the steps
-_CHECKED = 2**16  # rows at a time
+_SHARE = 0.7  # of the free memory that a data set may take; the rest is for the steps
+_CHECKED = 2**16  # rows that are checked at a time
 _TOO_LARGE = "{name} holds values too large for {dtype}; scale them first, or train in float64"
-_PIECE = 64 * 2**20  # bytes of a piece, of which there are two on the device: some milliseconds of a bus
-_PIECES = 8  # that the free memory must be worth
+_CHUNK = 64 * 2**20  # bytes of a chunk, some milliseconds of transfer; two chunks are on the device
+_CHUNK_SHARE = 8  # a chunk takes at most the free memory divided by this
 
 
 class Chunk(NamedTuple):
-    """Steps on data that is on the device: rows 0 … steps − 1 of batches, which number rows of the data."""
+    """Data on the device, and the steps to take on it.
+
+    Attributes
+    ----------
+    data : Data
+        The rows, on the device.
+    batches : array of shape (≥ steps, batch)
+        Indices of rows of `data`, one batch per step.
+    steps : int
+        How many of the batches to use.
+    """
 
     data: Data
     batches: Array
@@ -37,16 +47,34 @@ Shuffle: TypeAlias = bool | Callable[[int, int], Any]  # (epoch, rows) -> indice
 
 
 class EpochOrder:
-    """The order of the rows in each epoch; the next can be drawn while a device computes."""
+    """The order of the rows in each epoch.
+
+    Parameters
+    ----------
+    seed : int
+        Determines the shuffled orders.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._ahead: tuple[int, int, np.ndarray] | None = None
 
     def of(self, epoch: int, rows: int, shuffle: Shuffle) -> np.ndarray:
-        """Indices of the rows, int32 on the host: shuffled, in their own order, or as a function of the user gives them.
+        """Return the row indices of an epoch, int32 on the host.
 
-        Raises InputError if that function gives anything but indices of rows.
+        Parameters
+        ----------
+        epoch : int
+            Counted from 0.
+        rows : int
+            The number of rows of the data set.
+        shuffle : bool or callable
+            As for `Trainer.fit`.
+
+        Raises
+        ------
+        InputError
+            If a callable `shuffle` does not return indices of rows.
         """
         if callable(shuffle):
             return _checked_order(shuffle(epoch, rows), rows)
@@ -59,6 +87,7 @@ class EpochOrder:
         return order
 
     def draw_ahead(self, epoch: int, rows: int) -> None:
+        """Draw the shuffled order of an epoch now, for example while the device computes."""
         self._ahead = epoch, rows, random.permutation(random.key(self._seed, "shuffle").child(epoch), rows)
 
 
@@ -66,27 +95,53 @@ def _checked_order(given: Any, rows: int) -> np.ndarray:
     order = np.asarray(to_numpy(given) if is_array(given) else given)
     if order.ndim != 1 or order.dtype.kind not in "iu" or not order.size:
         raise InputError(
-            f"shuffle gave {order.dtype} of shape {order.shape}; expected a list of row indices, at least one"
+            f"shuffle returned {order.dtype} of shape {order.shape}; expected a list of row indices, at least one"
         )
     if order.min() < 0 or order.max() >= rows:
-        raise InputError(f"shuffle gave row indices in {order.min()}…{order.max()}; expected 0…{rows - 1}")
+        raise InputError(f"shuffle returned row indices in {order.min()}…{order.max()}; expected 0…{rows - 1}")
     return order.astype(np.int32)
 
 
 class DataSource(Protocol):
-    """A data set, in whatever order is asked for."""
+    """A data set that can be read in any order.
 
-    data: Data  # where it lies: on the device, or on the host
+    Attributes
+    ----------
+    data : Data
+        All rows: on the device (`Resident`) or on the host (`Streamed`).
+    rows : int
+        The number of rows.
+    """
+
+    data: Data
     rows: int
 
     def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
-        """The rows in this order, in full batches and then the remainder."""
+        """Yield the rows in this order, first in full batches, then the remainder."""
 
 
 def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> DataSource:
-    """The data set on the device, or, where that would take most of its memory, streamed there.
+    """Return the data set on the device, or streamed if it would take most of the free memory.
 
-    dtypes: of x, y and the weights on the device; None for their own. Raises InputError for values too large for them.
+    Parameters
+    ----------
+    data : Data
+        The data set, on any device.
+    dtypes : tuple of str or None
+        The dtypes of x, y and the sample weights on the device; None for the dtype that they have.
+    place : Place
+        The library and the device.
+    prefix : str, default ""
+        What precedes the names of x and y in messages.
+
+    Returns
+    -------
+    DataSource
+
+    Raises
+    ------
+    InputError
+        If a value is too large for its dtype.
     """
     sizes = [0 if part is None else _bytes(part, dtype, place) for part, dtype in zip(data, dtypes, strict=True)]
     free = free_bytes(place)
@@ -102,12 +157,12 @@ def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix
                 raise
         else:
             return Resident(Data(*parts), place)
-        give_back(place)  # out of reach of the error, whose frames keep arrays alive
+        give_back(place)  # outside `except`: the frames of the error keep arrays alive
     return Streamed(data, dtypes, place, prefix)
 
 
 def placed(name: str, x: Array, dtype: str | None, place: Place) -> Array:
-    """x there, in this dtype. Raises InputError for values too large for it."""
+    """Return x on the device, in this dtype. Raises InputError if a value is too large for it."""
     there = to_place(x, place, dtype=dtype, copy=False)
     if dtype is not None and there is not x and not all_finite(there):
         raise InputError(_TOO_LARGE.format(name=name, dtype=dtype))
@@ -115,44 +170,47 @@ def placed(name: str, x: Array, dtype: str | None, place: Place) -> Array:
 
 
 def _bytes(x: Array, dtype: str | None, place: Place) -> int:
-    """What a copy of x takes there; nothing where it needs none."""
-    own = str(x.dtype).rpartition(".")[2]
-    if place_of(x).device == place.device and dtype in (None, own):
+    """The size of a copy of x on the device; 0 if x is there already and is not copied."""
+    current = str(x.dtype).rpartition(".")[2]
+    if place_of(x).device == place.device and dtype in (None, current):
         return 0
-    return math.prod(x.shape) * np.dtype(dtype or own).itemsize
+    return math.prod(x.shape) * np.dtype(dtype or current).itemsize
 
 
 class Resident:
-    """A data set that lies on the device."""
+    """A data set on the device."""
 
     def __init__(self, data: Data, place: Place) -> None:
         self.data, self.rows, self._place = data, data.y.shape[0], place
 
     def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
+        """Yield all full batches in one chunk, then the remainder."""
         for batches in batches_of(order, batch_size, self._place):
             yield Chunk(self.data, batches, batches.shape[0])
 
 
 class Streamed:
-    """A data set on the host, of which the device holds a piece at a time.
+    """A data set on the host, of which the device has one chunk at a time.
 
-    Rows are gathered on the host; a piece is copied while the steps on the one before compute. The steps see the same
-    batches as with the whole on the device, and buffers that stay where they are, so that they can be recorded.
+    Rows are gathered on the host. A chunk is copied to the device while the steps on the previous one compute. The
+    steps receive the same batches as if the whole data set were on the device. Their buffers keep their addresses, so
+    the steps can be captured as a CUDA graph.
+
+    The parameters are those of `data_source`.
     """
 
     def __init__(self, data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> None:
-        """As `feed_for`."""
         parts: list[Any] = [None if part is None else to_numpy(part) for part in data]
         self.data = Data(*parts)
         self.rows, self._place = data.x.shape[0], place
         self._parts = [part for part in parts if part is not None]
-        kept = [dtype for part, dtype in zip(data, dtypes, strict=True) if part is not None]
+        used = [dtype for part, dtype in zip(data, dtypes, strict=True) if part is not None]
         self._kinds = [
-            (part.shape[1:], np.dtype(dtype or part.dtype)) for part, dtype in zip(self._parts, kept, strict=True)
+            (part.shape[1:], np.dtype(dtype or part.dtype)) for part, dtype in zip(self._parts, used, strict=True)
         ]
-        self._stages: dict[int, Stage] = {}  # by their rows
+        self._stages: dict[int, Stage] = {}  # by their number of rows
         free = free_bytes(place) or 0
-        self._most = min(_PIECE, free // _PIECES) if free > 0 else _PIECE
+        self._chunk_bytes = min(_CHUNK, free // _CHUNK_SHARE) if free > 0 else _CHUNK
         for name, part, (_, dtype) in zip(Data._fields, self._parts, self._kinds, strict=False):
             for first in range(0, len(part), _CHECKED):
                 with np.errstate(over="ignore"):
@@ -160,21 +218,23 @@ class Streamed:
                         raise InputError(_TOO_LARGE.format(name=f"{prefix}{name}", dtype=dtype))
 
     def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
-        row = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._kinds)
-        steps = min(max(1, self._most // (row * batch_size)), max(1, self.rows // batch_size))
+        """Yield chunks of full batches, each in the same buffers, then the remainder."""
+        row_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._kinds)
+        steps = min(max(1, self._chunk_bytes // (row_bytes * batch_size)), max(1, self.rows // batch_size))
         size, full = steps * batch_size, len(order) // batch_size * batch_size
         for first in range(0, full, size):
             rows = order[first : min(first + size, full)]
-            yield Chunk(self._put(rows, size), self._numbers(steps, batch_size), len(rows) // batch_size)
+            yield Chunk(self._put(rows, size), self._indices(steps, batch_size), len(rows) // batch_size)
         if len(order) > full:
-            yield Chunk(self._put(order[full:], size), self._numbers(1, len(order) - full), 1)
+            yield Chunk(self._put(order[full:], size), self._indices(1, len(order) - full), 1)
 
-    def _numbers(self, steps: int, batch_size: int) -> Array:
+    def _indices(self, steps: int, batch_size: int) -> Array:
+        """The batches of a chunk, (steps, batch_size), whose rows are in order already."""
         (batches,) = batches_of(np.arange(steps * batch_size, dtype=np.int32), batch_size, self._place)
         return batches
 
     def _put(self, rows: np.ndarray, size: int) -> Data:
-        """These rows, at the beginning of buffers for `size`."""
+        """Copy these rows to the beginning of buffers of `size` rows on the device."""
         if size not in self._stages:
             self._stages[size] = staging_for(self._place, [((size, *shape), dtype) for shape, dtype in self._kinds])
 

@@ -1,4 +1,7 @@
-"""The part of a trainer that is bound to a library and a device: the state, and the runner that changes it."""
+"""The part of a trainer that is bound to a library and a device.
+
+The engine holds the state and gives it, with the batches of each chunk of data, to the runner that executes the steps.
+"""
 
 from __future__ import annotations
 
@@ -11,38 +14,53 @@ import numpy as np
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.devices.place import Place
+from xpnn.nn import traits
 from xpnn.nn.protocols import Params
 from xpnn.training.checks.batch_memory import ensure_batch_fits
 from xpnn.training.checks.shapes import computes_on_numpy
 from xpnn.training.data_feed import DataSource
-from xpnn.training.runners.base import Job, Runner, download, upload
+from xpnn.training.runners.base import Runner, RunnerSpec, download, upload
 from xpnn.training.runners.select import make_runner
 from xpnn.training.state import Clock, State, Totals, empty_totals
 from xpnn.training.step import EvaluationStep, TrainingStep
 from xpnn.training.totals import epoch_logs
 
-Progress: TypeAlias = Callable[[int, int], None]  # called between steps: (rows done, rows of this epoch)
+Progress: TypeAlias = Callable[[int, int], None]  # called between steps with (rows done, rows of this epoch)
 
 
 class Engine:
-    """Runs epochs of training, evaluation and prediction on one device.
+    """Train, evaluate and predict on one device.
 
     Parameters
     ----------
     place : Place
         The library and the device.
     dtype : {"float32", "float64"}
-        Of all floating point values there.
+        The dtype of all floating-point values there.
     step : TrainingStep
+        The step, with ``accumulate=1``.
     host : State
-        The first state, or one that was saved, on the host.
-    precision : str
-        Of matrix products.
+        The first state, or a saved one, on the host.
+    precision : {"fp32", "tf32", "bf16"}
+        The precision of matrix products.
+
+    Attributes
+    ----------
+    state : State
+        The current state, on the device.
+    runner : Runner
+        The runner for the current value of `accumulate`.
+
+    Raises
+    ------
+    InputError
+        If a value of the state is too large for the dtype.
     """
 
     def __init__(self, place: Place, dtype: str, step: TrainingStep, host: State, precision: str) -> None:
         self.place, self.dtype, self._precision = place, dtype, precision
-        self._on_numpy = computes_on_numpy(step.optimizer, host.params)
+        by_numpy = place.lib.runner(place.kind) == "torch_via_numpy"
+        self._on_numpy = by_numpy and computes_on_numpy(step.optimizer, host.params)
         self._set_step(step)
         state: State = upload(host, place, dtype)
         if isinstance(host.optimizer, tuple) and not host.optimizer:  # before the first step
@@ -50,40 +68,40 @@ class Engine:
         self.state = state
 
     def reduce_rows(self, reduction: str) -> None:
-        """Take the loss for a "mean" or a "sum" over its rows, as was found out with the first targets."""
-        if reduction != (self._step.reduction or "mean"):
+        """Set how the loss combines its rows, "mean" or "sum"; known when the first targets have been checked."""
+        if reduction != (self._step.reduction or traits.reduction(self._step.loss) or "mean"):
             self._set_step(dataclasses.replace(self._step, reduction=reduction))
 
     def accumulate(self, parts: int) -> None:
-        """From now on, compute each batch in so many parts."""
+        """Compute each batch in this number of parts from now on."""
         self.runner = self._runner_for(parts)
 
     def _set_step(self, step: TrainingStep) -> None:
         self._step = step
-        self._runners: dict[int, Runner] = {}  # by the number of parts of a batch
+        self._runners: dict[int, Runner] = {}  # by the number of parts in which a batch is computed
         self.runner = self._runner_for(1)
 
     def _runner_for(self, parts: int) -> Runner:
         if parts not in self._runners:
             step = dataclasses.replace(self._step, accumulate=parts)
             evaluation = EvaluationStep(step.model, step.loss, step.metrics, step.reduction)
-            job = Job(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
-            self._runners[parts] = make_runner(job)
+            spec = RunnerSpec(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
+            self._runners[parts] = make_runner(spec)
         return self._runners[parts]
 
     @property
     def weights(self) -> Params:
-        """What the model predicts with: the moving averages, if there are any."""
+        """The parameters for predictions: the moving averages, if there are any."""
         return self.state.params if self._step.ema is None else self.state.ema
 
     def write(self, **fields: Any) -> None:
-        """Replace fields of the state by host values."""
+        """Replace fields of the state by host values of the same dtypes and shapes."""
         self.state = self.runner.write(self.state, **fields)
 
     def warm_up(self, data: DataSource, batch_size: int) -> None:
-        """Let the runner compile both shapes of a batch before the first epoch is timed, by taking no steps of each.
+        """Let the runner compile or capture both shapes of batches, before the first epoch is timed.
 
-        On a GPU one step is tried first, on a copy of the state. Raises DeviceMemoryError if it does not fit.
+        On a GPU, one step is tried first on a copy of the state. Raises DeviceMemoryError if it does not fit.
         """
         if self.place.is_gpu:
             chunk = next(data.chunks(np.arange(batch_size, dtype=np.int32), batch_size))
@@ -94,35 +112,51 @@ class Engine:
             ensure_batch_fits(self.place, step, batch_size)
         for rows in filter(None, (data.rows, data.rows % batch_size)):
             chunk = next(data.chunks(np.arange(rows, dtype=np.int32), batch_size))
-            self.state = self.runner.train(self.state, chunk.data, chunk.batches, 0, 0)
+            self.state = self.runner.train(self.state, chunk.data, chunk.batches, 0, 0)  # no steps
 
     def begin_epoch(self, epoch: int, rows: int, batch_size: int, lr_scale: float) -> None:
-        """Start the sums anew, and set the clock and the learning rate of the epoch that comes after `epoch` others."""
+        """Reset the totals, and set the clock and the learning rate of the epoch that follows `epoch` others."""
         steps = np.asarray(float(-(-rows // batch_size)))
         fields = {"totals": empty_totals(self._step.metrics), "lr_scale": np.asarray(lr_scale)}
         self.write(**fields, epoch=np.asarray([epoch], np.uint32), clock=Clock(epoch * steps, steps))
 
-    def train(self, data: DataSource, order: np.ndarray, batch_size: int, between: Callable[[int, int], bool]) -> bool:
-        """Train on the rows in this order. Whether it came to the end.
+    def train(
+        self, data: DataSource, order: np.ndarray, batch_size: int, after_call: Callable[[int, int], bool]
+    ) -> bool:
+        """Train on the rows in this order.
 
-        between: called as between(steps, rows) after each call of the runner, with what it did; True stops.
+        Parameters
+        ----------
+        data : DataSource
+            The data set.
+        order : array of shape (rows,)
+            Row indices on the host.
+        batch_size : int
+            Rows per step.
+        after_call : callable
+            Called as ``after_call(steps, rows)`` after each call of the runner, with what it did; True stops.
+
+        Returns
+        -------
+        bool
+            Whether all rows were used.
         """
         runner = self.runner
         for chunk in data.chunks(order, batch_size):
             for first in range(0, chunk.steps, runner.steps_per_call):
                 last = min(first + runner.steps_per_call, chunk.steps)
                 self.state = runner.train(self.state, chunk.data, chunk.batches, first, last)
-                if between(last - first, (last - first) * chunk.batches.shape[1]):
+                if after_call(last - first, (last - first) * chunk.batches.shape[1]):
                     return False
         return True
 
     def totals(self) -> Totals:
-        """The sums of the epoch, on the host: the one wait for the device in an epoch of training."""
+        """Copy the totals of the epoch to the host: the only wait for the device in an epoch of training."""
         totals: Totals = download(self.state.totals)
         return totals
 
     def evaluate(self, data: DataSource, batch_size: int = 1024) -> dict[str, Any]:
-        """The mean loss and the metrics over all rows."""
+        """Return the mean loss and the metrics over all rows."""
         totals = upload(empty_totals(self._step.metrics), self.place, self.dtype)
         params, constants = self.weights, self.state.constants
         for chunk in data.chunks(np.arange(data.rows, dtype=np.int32), batch_size):
@@ -130,7 +164,7 @@ class Engine:
             totals = self.runner.evaluate(params, constants, totals, chunk.data, batches)
         return epoch_logs(download(totals), self._step.metrics)
 
-    def predict(self, parts: Iterable[Array]) -> Array:
-        """The model's outputs for the parts, each on the device, in one array."""
-        outputs = [self.runner.predict(self.weights, part) for part in parts]
+    def predict(self, slices: Iterable[Array]) -> Array:
+        """Return the model's outputs for consecutive slices of rows, joined in one array on the device."""
+        outputs = [self.runner.predict(self.weights, x) for x in slices]
         return outputs[0] if len(outputs) == 1 else self.place.xp.concat(outputs, axis=0)

@@ -1,4 +1,21 @@
-"""The pieces of a training loop, for those who write their own; examples/own_loop.py puts them together."""
+"""The functions around `TrainingStep` that a custom training loop needs.
+
+Examples
+--------
+An epoch of training on NumPy; examples/own_loop.py has more:
+
+>>> import numpy as np
+>>> from xpnn import nn, optim
+>>> from xpnn.training import Data, TrainingStep, begin_epoch, epoch_batches, initial_state, read_logs
+>>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+>>> step = TrainingStep(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.SGD(0.5))
+>>> state = initial_state(step, like=x, seed=0)
+>>> state = begin_epoch(step, state, epoch=0, steps=2)
+>>> for rows in epoch_batches(rows=4, batch_size=2, like=x, epoch=0):
+...     state = step(state, Data(x, y), rows)
+>>> sorted(read_logs(step, state))
+['loss']
+"""
 
 from __future__ import annotations
 
@@ -20,19 +37,20 @@ from xpnn.training.totals import epoch_logs
 def initial_state(
     step: TrainingStep, like: Array | Place, seed: int = 0, dtype: str = "float32", params: Params | None = None
 ) -> State:
-    """The state before the first step, in the library and on the device of `like`.
+    """Return the state before the first step.
 
     Parameters
     ----------
     step : TrainingStep
+        The step that will be trained with.
     like : array or Place
-        Where training will run.
-    seed : int
+        Determines the library and the device.
+    seed : int, default 0
         Determines the initial parameters and the dropout masks.
-    dtype : {"float32", "float64"}
-        Of all floating point values.
+    dtype : {"float32", "float64"}, default "float32"
+        The dtype of all floating-point values.
     params : Params, optional
-        Initial parameters, arrays of any library; by default they are drawn from the seed.
+        Initial parameters, as arrays of any library. By default they are drawn from the seed.
 
     Returns
     -------
@@ -41,7 +59,7 @@ def initial_state(
     Raises
     ------
     InputError
-        For a seed that is out of range, or parameters whose names or shapes are not the model's.
+        If the seed is out of range, or names or shapes of `params` differ from the model's.
     """
     place = like if isinstance(like, Place) else place_of(like)
     host = first_state(step.model, step.loss, step.metrics, seed, step.ema, params)
@@ -50,18 +68,24 @@ def initial_state(
 
 
 def begin_epoch(step: TrainingStep, state: State, epoch: int, steps: int, lr_scale: float = 1.0) -> State:
-    """The state with the epoch's sums at zero, and with the clock and the learning rate of its first step.
+    """Return the state with empty totals and with the clock of a new epoch.
 
     Parameters
     ----------
     step : TrainingStep
+        The step that is trained with.
     state : State
+        The state after the previous epoch, or from `initial_state`.
     epoch : int
-        How many epochs came before.
+        The number of epochs before this one.
     steps : int
-        How many steps this one has; schedules need it.
-    lr_scale : float
-        The factor of the optimizer's learning rate.
+        The number of steps of this epoch, which schedules need.
+    lr_scale : float, default 1.0
+        Factor of the optimizer's learning rate.
+
+    Returns
+    -------
+    State
     """
     place, per_epoch = place_of(state.step), np.asarray(float(steps))
     dtype = str(state.lr_scale.dtype).rpartition(".")[2]
@@ -77,19 +101,30 @@ def begin_epoch(step: TrainingStep, state: State, epoch: int, steps: int, lr_sca
 def epoch_batches(
     rows: int, batch_size: int, like: Array | Place, *, epoch: int = 0, seed: int = 0, shuffle: Shuffle = True
 ) -> Iterator[Array]:
-    """Yield the row indices of each batch of an epoch, (batch,) int32 on the device, in the order that `Trainer` uses.
+    """Yield the row indices of each batch of an epoch, in the order that `Trainer` uses.
 
     Parameters
     ----------
     rows : int
-        How many rows the data set has.
+        The number of rows of the data set.
     batch_size : int
+        Rows per batch; the last batch has the remaining rows.
     like : array or Place
-        Where training runs.
-    epoch, seed : int
+        Determines the library and the device.
+    epoch, seed : int, default 0
         Determine the order.
-    shuffle : bool or callable
+    shuffle : bool or callable, default True
         As for `Trainer.fit`.
+
+    Yields
+    ------
+    array of shape (batch,)
+        int32, on the device.
+
+    Raises
+    ------
+    InputError
+        If a callable `shuffle` does not return indices of rows.
     """
     place = like if isinstance(like, Place) else place_of(like)
     order = EpochOrder(seed).of(epoch, rows, shuffle)
@@ -98,5 +133,18 @@ def epoch_batches(
 
 
 def read_logs(step: TrainingStep, state: State) -> dict[str, object]:
-    """The mean loss and the metrics of the epoch so far, {"loss": …, "accuracy": …}; waits for the device."""
+    """Return the mean loss and the metrics of the epoch so far. Waits for the device.
+
+    Parameters
+    ----------
+    step : TrainingStep
+        The step that is trained with.
+    state : State
+        The current state.
+
+    Returns
+    -------
+    dict
+        For example ``{"loss": 0.31, "accuracy": 0.92}``.
+    """
     return epoch_logs(download(state.totals), step.metrics)

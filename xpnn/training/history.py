@@ -1,4 +1,4 @@
-"""What a run remembers of itself: one record an epoch."""
+"""The history of a fit: one record per epoch."""
 
 from __future__ import annotations
 
@@ -6,18 +6,41 @@ import math
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-Logs: TypeAlias = dict[str, Any]  # epoch, loss, accuracy, val_loss, val_accuracy, lr, seconds; numbers, or lists
+Logs: TypeAlias = dict[str, Any]  # epoch, loss, accuracy, val_loss, val_accuracy, lr, seconds; numbers or lists
 
 
 class History:
-    """The records of `Trainer.fit`, one dict an epoch, in order."""
+    """The records of `Trainer.fit`, one dict per epoch, in order.
+
+    It has a length and can be iterated over.
+
+    Attributes
+    ----------
+    records : list of dict
+        The record of each epoch: "epoch" (counted from 1, over all calls of `fit`), "loss", the metrics by their names,
+        "val_loss" and so on with validation data, "lr" (the learning rate of the last step) and "seconds".
+    history : dict of lists
+        The same values by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import Trainer, nn, optim
+    >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> trainer = Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.SGD(0.5))
+    >>> history = trainer.fit(x, y, epochs=2, batch_size=2)
+    >>> list(history.records[0])
+    ['epoch', 'loss', 'accuracy', 'lr', 'seconds']
+    >>> history.history["lr"], len(history)
+    ([0.5, 0.5], 2)
+    """
 
     def __init__(self) -> None:
         self.records: list[Logs] = []
 
     @property
     def history(self) -> dict[str, list[Any]]:
-        """The same by name, as Keras gives it: {"loss": [one value an epoch], …}."""
+        """The values by name, as in Keras: {"loss": [one value per epoch], …}."""
         names = self.records[0] if self.records else {}
         return {name: [record[name] for record in self.records] for name in names}
 
@@ -32,7 +55,7 @@ class History:
 
 
 def to_json(value: Any) -> Any:
-    """`value` with each float that JSON has no word for (NaN, ±∞) as None."""
+    """Return `value` with each float that JSON cannot represent (NaN, ±∞) replaced by None."""
     if isinstance(value, dict):
         return {name: to_json(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

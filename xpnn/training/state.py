@@ -1,7 +1,7 @@
-"""What changes from step to step: everything that a run needs to go on, as one tree of arrays.
+"""The state of training: everything that changes from step to step, as one tree of arrays.
 
-`State` lives on the device while training runs. `first_state` makes the one before the first step, on the host;
-`host_copy` brings one back to the host, where it can be kept, saved or pickled.
+The state is on the device while training runs. `first_state` makes the state before the first step, on the host;
+`host_copy` copies a state to the host, so that it can be saved or pickled.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from xpnn.training.metrics.base import Metric
 
 
 class Data(NamedTuple):
-    """A data set, from which each step takes its rows.
+    """A data set, from which each step takes the rows of its batch.
 
     Attributes
     ----------
     x : array of shape (rows, …)
+        The features.
     y : array of shape (rows, …)
+        The targets.
     sample_weight : array of shape (rows,), or None for 1
+        The weight of each row.
     """
 
     x: Array
@@ -41,15 +44,15 @@ class Totals(NamedTuple):
     Attributes
     ----------
     loss : array
-        Σ over rows of weight · loss.
+        Σ of weight · loss over the rows.
     weight : array
-        Σ of the rows' weights.
+        Σ of the weights of the rows.
     metrics : tuple
         The sums of each metric.
     lr : array
         The learning rate of the last step.
     bad_step : array of shape (1,)
-        The first step, counted from 1, whose loss was not finite; 0 for none.
+        The first step, counted from 1, whose loss was not finite; 0 if there is none.
     bad_lr : array
         The learning rate of that step.
     """
@@ -63,7 +66,15 @@ class Totals(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Time as schedules see it, 0-d. `step` counts from 0; each epoch begins at epoch · steps_per_epoch."""
+    """The time for learning rate schedules.
+
+    Attributes
+    ----------
+    step : array
+        The current step, counted from 0; an epoch begins at epoch · steps_per_epoch. 0-d, floating point.
+    steps_per_epoch : array
+        The steps of the current epoch. 0-d, floating point.
+    """
 
     step: Array
     steps_per_epoch: Array
@@ -72,30 +83,31 @@ class Clock(NamedTuple):
 class State(NamedTuple):
     """Everything that changes from step to step.
 
-    A runner may reuse the memory of a state: after a step, only the new one may be used.
+    A step may reuse the memory of a state: after a step, only the new state may be used.
 
     Attributes
     ----------
     params : Params
-        The model's parameters, carried values included.
+        The parameters of the model, including `Carried` values.
     optimizer : Any
-        The optimizer's state.
+        The state of the optimizer.
     ema : Params
-        Moving averages of the parameters; () without.
+        Moving averages of the parameters; () if there are none.
     constants : Params
         The constants of the loss.
     key : tuple of two arrays of shape (1,)
-        The 32-bit words of the key from which dropout masks are drawn.
+        The 32-bit words of the key from which dropout masks are drawn: uint32, or the dtype that a library uses
+        instead.
     step : array of shape (1,)
-        Steps taken so far, in the lanes of the key.
+        The number of steps so far, a 32-bit word.
     epoch : array of shape (1,)
-        How many epochs came before the one that `totals` belong to, in the lanes of the key.
+        The number of epochs before the current one, a 32-bit word.
     clock : Clock
-        Time for schedules.
+        The time for schedules.
     lr_scale : array
-        The factor of the optimizer's learning rate.
+        Factor of the optimizer's learning rate, 0-d.
     totals : Totals
-        The sums of the present epoch.
+        The sums of the current epoch.
     """
 
     params: Params
@@ -111,7 +123,7 @@ class State(NamedTuple):
 
 
 def empty_totals(metrics: Sequence[Metric]) -> Totals:
-    """The totals before the first batch: NumPy arrays on the host, float64, and uint32 for the counter."""
+    """Return the totals before the first batch: NumPy arrays, float64, and uint32 for `bad_step`."""
     zero = np.zeros(())
     sums = tuple(metric.init() for metric in metrics)
     return Totals(zero, zero, sums, zero, np.zeros(1, np.uint32), zero)
@@ -125,19 +137,24 @@ def first_state(
     ema: float | None = None,
     params: Params | None = None,
 ) -> State:
-    """The state before the first step, without the optimizer's part: NumPy arrays on the host; floats are float64.
+    """Return the state before the first step on the host, without the state of the optimizer.
 
     Parameters
     ----------
     model, loss, metrics, seed, ema
-        As `Trainer` takes them.
+        As for `Trainer`.
     params : Params, optional
-        Initial parameters, arrays of any library; by default they are drawn by `model.init`.
+        Initial parameters, as arrays of any library; by default those of `model.init`.
+
+    Returns
+    -------
+    State
+        NumPy arrays; floating-point values are float64, unless `params` have another dtype.
 
     Raises
     ------
     InputError
-        For a seed that is out of range, or parameters whose names or shapes are not the model's.
+        If the seed is out of range, or names or shapes of `params` differ from the model's.
     """
     key = random.key(seed, "dropout")
     drawn = model.init(random.key(seed, "init"))
@@ -157,20 +174,23 @@ def first_state(
 
 
 def matching(template: Params, params: Params) -> Params:
-    """A copy of `params` on the host, with the types of `template`. Raises InputError if names or shapes differ."""
-    own, given = ({name: tuple(leaf.shape) for name, leaf in tree.named(part)} for part in (template, params))
-    if own != given:
-        raise InputError(f"these parameters belong to another model: {given}; expected {own}")
+    """Return a copy of `params` on the host in the structure of `template`.
+
+    Raises InputError if names or shapes differ.
+    """
+    expected, given = ({name: tuple(leaf.shape) for name, leaf in tree.named(part)} for part in (template, params))
+    if expected != given:
+        raise InputError(f"these parameters belong to another model: {given}; expected {expected}")
     return tree.rebuild(template, [np.array(to_numpy(leaf)) for leaf in tree.leaves(params)])
 
 
 def words_of(state: State) -> Tree:
-    """The leaves that hold 32-bit words: uint32, or whatever a library computes with instead."""
+    """The leaves that hold 32-bit words: uint32, or the dtype that a library uses instead."""
     return state.key, state.step, state.epoch, state.totals.bad_step
 
 
 def host_copy(state: State) -> State:
-    """A copy on the host: NumPy arrays, words as uint32. Waits for the device."""
+    """Copy a state to the host: NumPy arrays, 32-bit words as uint32. Waits for the device."""
     words = {id(leaf) for leaf in tree.leaves(words_of(state))}
 
     def copied(leaf: Array) -> np.ndarray:

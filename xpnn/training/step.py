@@ -1,9 +1,9 @@
-"""One training step, and one step of evaluation: pure functions of (state, data, rows).
+"""The training step and the evaluation step, as pure functions.
 
 A training step has two halves, `gradients` and `apply`. Between them, the gradients of several parts of a batch can be
-added: parts that one device computes in turn (`accumulate`), or parts on several devices. Nothing here reads a value
-back from the device: what the host needs is added up in `Totals`, and read once an epoch. How a library executes the
-step (eagerly, compiled, as a CUDA graph) is decided in `xpnn.training.runners`.
+added: parts that one device computes one after the other (`accumulate`), or parts on several devices. A step never
+reads a value back from the device. The values that the host needs are added up in `Totals`, and read once per epoch.
+The runners in `xpnn.training.runners` decide how a step is executed: eagerly, compiled, or as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from xpnn.training.totals import averaged, row_counts, row_weight, take_rows, up
 
 
 class StepSums(NamedTuple):
-    """What a step, or a part of one, adds to the totals.
+    """The loss, weight and metrics of a batch, or of a part of one: what `TrainingStep.apply` needs for the totals.
 
     Attributes
     ----------
     loss : array
-        The loss of the rows as the loss function gives it, a mean or a sum; after `TrainingStep.to_sum`, the sum.
+        The loss of the rows as the loss function returns it, a mean or a sum; after `TrainingStep.to_sum`, the sum.
+        0-d.
     weight : int or array
-        Σ of the rows' weights.
+        Σ of the weights of the rows, 0-d.
     metrics : tuple
-        The sums of the metrics in this epoch, these rows included.
+        The sums of the metrics in this epoch, including these rows.
     """
 
     loss: Array
@@ -45,25 +46,34 @@ class StepSums(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One step of training, state ← step(state, data, rows): a pure function that pickles and can be compiled.
+    """One step of training, a pure function: ``state = step(state, data, rows)``.
+
+    A step is immutable and hashable. It can be pickled, and compiled (``jax.jit(step)``).
 
     Parameters
     ----------
     model : Layer
+        The model.
     loss : Loss
+        The loss function.
     optimizer : Optimizer
-    metrics : sequence of Metric
-        Reported beside the loss.
+        The optimizer.
+    metrics : sequence of Metric, default ()
+        Metrics that are computed beside the loss.
     ema : float, optional
-        Decay of a moving average of the parameters.
-    accumulate : int
-        In how many parts a batch is computed, one after the other, so that it takes less memory. The result is that of
-        the whole batch to rounding, with the same dropout masks; only layers that compute statistics of the batch
-        (BatchNorm1d) see a part at a time.
+        Decay of an exponential moving average of the parameters.
+    accumulate : int, default 1
+        The number of parts in which a batch is computed, one after the other; more parts need less memory. The result
+        is that of the whole batch to rounding, with the same dropout masks. Only layers that use statistics of the
+        batch (`nn.BatchNorm1d`) compute them from each part.
     reduction : {"mean", "sum"}, optional
-        How the loss combines its rows; None for what it states, "mean" if it states nothing.
-    carries : bool
-        False promises that no layer has `Carried` values, which saves some time in a small network.
+        How the loss combines its rows. By default what the loss states, or "mean" if it states nothing.
+    carries : bool, default True
+        Whether a layer may have `Carried` values. False saves some time in a small network that has none.
+
+    See Also
+    --------
+    initial_state, begin_epoch, epoch_batches, read_logs : The other parts of a custom training loop.
 
     Examples
     --------
@@ -87,7 +97,7 @@ class TrainingStep:
     accumulate: int = 1
     reduction: str | None = None
     carries: bool = True
-    # Derived, so that a step does not have to ask again.
+    # Derived once from the fields above, to save time in each step.
     _is_sum: bool = field(init=False, repr=False, compare=False)
     _gathers: bool = field(init=False, repr=False, compare=False)
     _counting: Any = field(init=False, repr=False, compare=False)
@@ -97,7 +107,21 @@ class TrainingStep:
         _derive(self)
 
     def __call__(self, state: State, data: Data, rows: Array) -> State:
-        """The state after one step on the rows, (batch,) int32 indices on the device; `state` is used up."""
+        """Return the state after one step.
+
+        Parameters
+        ----------
+        state : State
+            The current state. Its memory may be reused; do not use it afterwards.
+        data : Data
+            The data set, on the device.
+        rows : array of shape (batch,)
+            int32 indices of the rows of the batch, on the device.
+
+        Returns
+        -------
+        State
+        """
         if self.accumulate == 1:
             grads, sums = self.gradients(state, data, rows)
         else:
@@ -107,41 +131,58 @@ class TrainingStep:
     def gradients(
         self, state: State, data: Data, rows: Array, share: tuple[int, int] | None = None
     ) -> tuple[Params, StepSums]:
-        """The first half: forward and backward.
+        """Compute the first half of a step: forward and backward.
 
         Parameters
         ----------
         state : State
+            The current state, which is not changed.
         data : Data
+            The data set, on the device.
         rows : array of shape (batch,)
-            int32 indices on the device.
+            int32 indices of the rows of the batch, on the device.
         share : tuple (first, batch), optional
-            If these rows are a part of a batch: where they begin in it, an even number, and how many rows it has. A
-            row's dropout mask depends on its position in the whole batch.
+            If the rows are only a part of a batch: the position of their first row in it, which must be even, and the
+            number of rows of the batch. A row's dropout mask depends on its position in the whole batch.
 
         Returns
         -------
         grads : Params
-            ∂loss/∂params, of the types of the parameters; a `Carried` field holds its next value.
+            ∂loss/∂params, in the structure of the parameters. A `Carried` field contains its next value.
         sums : StepSums
+            The loss, weight and metrics of the rows.
         """
         x, y, weight = take_rows(data, rows, self._gathers)
         key = Key(state.key, state.step) if share is None else Key(state.key, state.step, share=share)
         prediction, residuals = self.model.forward(state.params, x, key=key)
-        value, kept = self.loss.forward(state.constants, prediction, y, weight)
-        dprediction = self.loss.backward(state.constants, kept)
+        value, loss_residuals = self.loss.forward(state.constants, prediction, y, weight)
+        dprediction = self.loss.backward(state.constants, loss_residuals)
         _, grads = self.model.backward(state.params, residuals, dprediction, need_dx=False)
         counts = row_counts(self._counting, state.constants, prediction, y, weight)
         sums = update_metrics(self.metrics, state.totals, prediction, y, counts)
         return grads, StepSums(value, row_weight(y, counts), sums)
 
     def apply(self, state: State, grads: Params, sums: StepSums) -> State:
-        """The second half: the optimizer's update, and the totals. Gradients and sums are those of the whole batch."""
+        """Compute the second half of a step: the optimizer's update and the totals of the epoch.
+
+        Parameters
+        ----------
+        state : State
+            The current state. Its memory may be reused; do not use it afterwards.
+        grads : Params
+            The gradients for the whole batch. They may be overwritten.
+        sums : StepSums
+            The loss, weight and metrics of the whole batch.
+
+        Returns
+        -------
+        State
+        """
         lr = state.lr_scale * learning_rate(self.optimizer.lr, *state.clock)
         old, slopes = (tree.trained(state.params), tree.trained(grads)) if self.carries else (state.params, grads)
         params, optimizer = self.optimizer.update(old, slopes, state.optimizer, lr, donate=True)
         if self.carries:
-            params = tree.merge(params, grads)
+            params = tree.merge(params, grads)  # carried values are replaced by their next values
         before = state.totals
         counters = (state.step, state.clock.step, before.loss, before.weight, before.bad_step, before.bad_lr)
         step, clock, loss, weight, bad_step, bad_lr = update_totals(*counters, sums.loss, sums.weight, lr, self._is_sum)
@@ -159,7 +200,19 @@ class TrainingStep:
         )
 
     def to_sum(self, grads: Params, sums: StepSums) -> tuple[Params, StepSums]:
-        """Gradients and loss of the *sum* over the rows: what can be added up over the parts of a batch."""
+        """Convert to gradients and loss of the *sum* over the rows, which can be added up over parts of a batch.
+
+        Parameters
+        ----------
+        grads : Params
+        sums : StepSums
+            From `gradients`.
+
+        Returns
+        -------
+        grads : Params
+        sums : StepSums
+        """
         if self._is_sum:
             return grads, sums
         weight = float(sums.weight) if isinstance(sums.weight, int) else sums.weight
@@ -167,7 +220,19 @@ class TrainingStep:
         return tree.merge(scaled, grads), sums._replace(loss=sums.loss * weight)
 
     def from_sum(self, grads: Params, sums: StepSums) -> tuple[Params, StepSums]:
-        """Gradients and loss as the loss function gives them for the whole batch: undoes `to_sum`."""
+        """Convert back to the reduction of the loss: the inverse of `to_sum`, for the added parts of a batch.
+
+        Parameters
+        ----------
+        grads : Params
+        sums : StepSums
+            For the sum over all rows of the batch.
+
+        Returns
+        -------
+        grads : Params
+        sums : StepSums
+        """
         if self._is_sum:
             return grads, sums
         weight = sums.weight
@@ -179,7 +244,7 @@ class TrainingStep:
         return tree.merge(scaled, grads), sums._replace(loss=sums.loss / divisor)
 
     def _gradients_in_parts(self, state: State, data: Data, rows: Array) -> tuple[State, Params, StepSums]:
-        """`gradients` of the parts in turn, added; and the state with the last part's metrics and carried values."""
+        """Add up the gradients of all parts; also return the state with the last part's metrics and carried values."""
         batch = rows.shape[0]
         edges = part_edges(batch, self.accumulate)
         if len(edges) == 2:
@@ -197,14 +262,28 @@ class TrainingStep:
 
 
 def added(one: tuple[Params, StepSums], other: tuple[Params, StepSums]) -> tuple[Params, StepSums]:
-    """The gradients and sums of two parts together, both after `to_sum`; carried values and metrics are the other's."""
+    """Add the gradients and sums of two parts, both after `to_sum`; carried values and metrics are those of `other`."""
     grads = tree.map(lambda a, b: a + b, tree.trained(one[0]), tree.trained(other[0]))
     sums = StepSums(one[1].loss + other[1].loss, one[1].weight + other[1].weight, other[1].metrics)
     return tree.merge(grads, other[0]), sums
 
 
 def part_edges(batch: int, parts: int) -> list[int]:
-    """Where the parts of a batch begin, and its end; all begin on even rows, so there may be fewer parts than asked.
+    """Return where the parts of a batch begin, and where the last one ends.
+
+    Each part begins on an even row, because a 64-bit block of random bits covers two positions of a mask whose rows may
+    have an odd width. So there may be fewer parts than requested.
+
+    Parameters
+    ----------
+    batch : int
+        The rows of the batch.
+    parts : int
+        The number of parts wanted.
+
+    Returns
+    -------
+    list of int
 
     Examples
     --------
@@ -217,12 +296,29 @@ def part_edges(batch: int, parts: int) -> list[int]:
 
 @dataclass(frozen=True)
 class EvaluationStep:
-    """One step of evaluation, totals ← step(params, constants, totals, data, rows), in inference: nothing is dropped.
+    """One step of evaluation, a pure function: ``totals = step(params, constants, totals, data, rows)``.
+
+    The model computes in inference: nothing is dropped, and running statistics are used.
 
     Parameters
     ----------
     model, loss, metrics, reduction
         As for `TrainingStep`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn, optim
+    >>> from xpnn.training import Accuracy, Data, EvaluationStep, TrainingStep, begin_epoch, initial_state, read_logs
+    >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> parts = nn.Linear(4, 4), nn.CrossEntropyLoss()
+    >>> training, evaluation = TrainingStep(*parts, optim.SGD(0.5), [Accuracy()]), EvaluationStep(*parts, [Accuracy()])
+    >>> state = begin_epoch(training, initial_state(training, like=x), epoch=0, steps=1)
+    >>> for rows in (np.arange(2), np.arange(2, 4)):
+    ...     state = state._replace(
+    ...         totals=evaluation(state.params, state.constants, state.totals, Data(x, y), rows))
+    >>> sorted(read_logs(training, state)), float(state.totals.weight)
+    (['accuracy', 'loss'], 4.0)
     """
 
     model: Layer
@@ -238,6 +334,23 @@ class EvaluationStep:
         _derive(self)
 
     def __call__(self, params: Params, constants: Params, totals: Totals, data: Data, rows: Array) -> Totals:
+        """Return the totals after one more batch.
+
+        Parameters
+        ----------
+        params, constants : Params
+            The parameters of the model and the constants of the loss, as in `State`.
+        totals : Totals
+            The totals so far.
+        data : Data
+            The data set, on the device.
+        rows : array of shape (batch,)
+            int32 indices of the rows of the batch, on the device.
+
+        Returns
+        -------
+        Totals
+        """
         x, y, sample_weight = take_rows(data, rows, self._gathers)
         prediction, _ = self.model.forward(params, x)
         value, _ = self.loss.forward(constants, prediction, y, sample_weight)
@@ -251,7 +364,7 @@ class EvaluationStep:
 
 
 def _derive(step: Any) -> None:
-    """Fill in what follows from the fields of a step."""
+    """Set the derived fields of a step."""
     object.__setattr__(step, "_is_sum", (step.reduction or traits.reduction(step.loss)) == "sum")
     object.__setattr__(step, "_gathers", traits.gathers_rows(step.model))
     object.__setattr__(step, "_counting", traits.counting(step.loss))

@@ -1,4 +1,4 @@
-"""What a step reads of its batch and adds up: its rows, how much they count, the sums of an epoch, moving averages."""
+"""The parts of a step beside model, loss and optimizer: rows, weights, totals of the epoch, moving averages."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from xpnn.training.state import Data, Totals
 
 
 def take_rows(data: Data, rows: Array, gathers: bool) -> tuple[Any, Array, Array | None]:
-    """(x, y, sample weights) of these rows; a model that gathers takes its rows itself."""
+    """Return (x, y, sample weights) of the rows. With `gathers`, the model takes the rows of x itself."""
     take, weight = array_namespace(rows).take, data.sample_weight
     x = Gathered(data.x, rows) if gathers else take(data.x, rows, axis=0)
     return x, take(data.y, rows, axis=0), None if weight is None else take(weight, rows, axis=0)
 
 
 def row_counts(counting: Any, constants: Params, prediction: Array, y: Array, weight: Array | None) -> Counts:
-    """How much each row counts: as the loss states, or its sample weight."""
+    """Return how much each row counts: what the loss states, or the sample weights."""
     if counting is None:
         return Counts(weight, weight)
     return Counts(*counting.counts(constants, prediction, y, weight))
 
 
 def row_weight(y: Array, counts: Counts) -> int | Array:
-    """How many rows a batch counts for."""
+    """Return Σ of the weights of the rows: the number of rows, if each counts 1."""
     return y.shape[0] if counts.share is None else array_namespace(counts.share).sum(counts.share)
 
 
 def update_metrics(
     metrics: Sequence[Metric], totals: Totals, prediction: Array, y: Array, counts: Counts
 ) -> tuple[Any, ...]:
-    """The sums of the metrics after one more batch."""
+    """Return the sums of the metrics after one more batch."""
     return tuple(
         [metric.update(old, prediction, y, counts.u) for metric, old in zip(metrics, totals.metrics, strict=True)]
     )
@@ -57,9 +57,9 @@ def update_totals(
     lr: Array,
     is_sum: bool,
 ) -> tuple[Array, ...]:
-    """The first six arguments after a step with the loss `value` over rows of the total weight `rows`.
+    """Return the first six arguments after a step whose rows have the loss `value` and the total weight `rows`.
 
-    Remembers the first step whose loss is not finite, without reading anything from the device.
+    `bad_step` and `bad_lr` become those of the first step whose loss is not finite; nothing is read from the device.
     """
     xp = array_namespace(step)
     first = (bad_step == 0) & ~xp.isfinite(value)  # shape (1,)
@@ -74,9 +74,9 @@ def update_totals(
 
 
 def averaged(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
-    """The moving averages after a step, of running statistics too; a leaf that is not floating point is copied.
+    """Return the moving averages of the parameters after a step; a leaf that is not floating point is taken over.
 
-    The running statistics of the last parameters do not belong to the averaged ones.
+    Running statistics are averaged too: those of the current parameters do not belong to the averaged parameters.
     """
     old, new = tree.leaves(averages), tree.leaves(params)
     floats = [array_namespace(p).isdtype(p.dtype, "real floating") for p in new]
@@ -89,21 +89,22 @@ def averaged(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
 
 @dispatched
 def ema_update(averages: list[Array], params: list[Array], decay: float, step: Array) -> list[Array]:
-    """e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), so that the first parameters are soon forgotten.
+    """Return e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), for averages e and parameters p after t steps.
 
-    A kernel may overwrite the averages.
+    The smaller decay at the beginning reduces the influence of the initial parameters. A kernel may overwrite the
+    averages.
     """
     xp = array_namespace(step)
 
     def one(e: Array, p: Array) -> Array:
-        early = 9 / (10 + xp.astype(step[0], p.dtype))  # 1 − (1 + t) / (10 + t): subtraction would lose digits
+        early = 9 / (10 + xp.astype(step[0], p.dtype))  # 1 − (1 + t) / (10 + t), without cancellation
         return e + xp.where(early > 1 - decay, early, 1 - decay) * (p - e)
 
     return [one(e, p) for e, p in zip(averages, params, strict=True)]
 
 
 def epoch_logs(totals: Totals, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """The mean loss and the metrics, {"loss": …, "accuracy": …}, from totals that are on the host."""
+    """Return the mean loss and the metrics, {"loss": …, "accuracy": …}, from totals on the host."""
     weight = float(totals.weight)
     logs: dict[str, Any] = {"loss": float(totals.loss) / weight if weight else float("nan")}
     for metric, sums in zip(metrics, totals.metrics, strict=True):

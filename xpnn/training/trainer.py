@@ -1,4 +1,9 @@
-"""The trainer: fit, evaluate, predict."""
+"""The trainer: fit, evaluate and predict.
+
+`Trainer` checks the data, counts epochs, records the history and calls the callbacks. Its `Engine` has the state on the
+device and passes the batches to a runner, which executes the training step. The docstring of `xpnn.training` lists the
+whole path of a batch.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ from xpnn.training.checks.arguments import check_numbers, check_parts
 from xpnn.training.checks.batch_memory import device_scope
 from xpnn.training.checks.inputs import check_features, check_rows, check_weight, stays_integer
 from xpnn.training.checks.nonfinite import shortest
-from xpnn.training.checks.shapes import ShapeCheck
+from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
 from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source, placed
 from xpnn.training.engine import Engine, Progress
 from xpnn.training.history import History, Logs
@@ -39,52 +44,65 @@ Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epo
 
 
 class Trainer:
-    """Trains a model on whatever arrays it is given.
+    """Train a model, evaluate it and predict with it, on arrays of any supported library.
 
-    A trainer can be pickled and copied at any time, also between calls of `fit`, and goes on with the same bits.
+    Unless they are given, the array library, the device and the dtype are those of the first data that `fit`,
+    `evaluate` or `predict` receives. A trainer can be pickled and copied before, between and (in a callback) during
+    calls of `fit`; the copy continues with the same bits.
 
     Parameters
     ----------
     model : Layer
-        Usually nn.Sequential.
+        The model, usually an `nn.Sequential`.
     loss : Loss
-        For example nn.CrossEntropyLoss().
+        The loss function, for example ``nn.CrossEntropyLoss()``.
     optimizer : Optimizer
-        For example optim.Adam(lr=1e-3).
-    seed : int
-        Determines the initial parameters, the order of the rows and the dropout masks, alike on every library.
+        The optimizer, for example ``optim.Adam(lr=1e-3)``.
+    seed : int, default 0
+        Determines the initial parameters, the order of the rows and the dropout masks. They are the same on every
+        library.
     device : str or Place, optional
-        By default the device of the first data. Or "cpu", "cuda", "cuda:1"; "auto" (a GPU if one is usable, else the
-        CPU with a warning); or a `Place` from `xpnn.find_place`.
+        "cpu", "cuda", "cuda:1", …; "auto" (a GPU if one is usable, else the CPU with a warning); or a `Place` from
+        `xpnn.find_place`, which also determines the library. By default the device of the first data. NumPy data are
+        trained on a GPU by an installed GPU library.
     dtype : {"float32", "float64"}, optional
-        By default that of the first data, or float32 if that is neither.
+        The dtype of the parameters and of all floating-point computation. By default the dtype of the first features,
+        or float32 if they have another dtype.
     metrics : sequence of Metric, optional
-        From `xpnn.training`, or custom ones. By default those that the loss names: accuracy for a classification loss.
+        Metrics of `xpnn.training`, or custom ones (see `Metric`). By default those that the loss names: accuracy for
+        a classification loss.
     ema : float, optional
         Decay of an exponential moving average of the parameters, for example 0.999. `evaluate`, validation, `predict`
-        and `snapshot` use the averages, also of running statistics; training goes on from the parameters themselves.
-    precision : {"fp32", "tf32", "bf16"}
-        Of matrix products in float32. On a GPU "tf32" and "bf16" round their factors; parameters, sums and everything
-        else stay float32.
+        and `snapshot` then use the averages, including those of running statistics. Training itself uses the current
+        parameters.
+    precision : {"fp32", "tf32", "bf16"}, default "fp32"
+        The precision of matrix products in float32. "tf32" and "bf16" round the factors of a product on a GPU;
+        parameters, sums and everything else stay float32.
     params : Params, optional
-        Initial parameters, arrays of any library, with the structure that `model.init` gives. By default they are
+        Initial parameters, as arrays of any library, in the structure that ``model.init`` returns. By default they are
         drawn from the seed.
 
     Attributes
     ----------
     history : History
-        The records of the latest `fit`, also of one that an exception ended.
+        The records of the latest `fit`. After an exception it holds the epochs before it.
     epoch, steps : int
-        Whole epochs and steps trained so far, over all calls of `fit`.
+        Numbers of complete epochs and of steps so far, over all calls of `fit`.
     lr_scale : float
-        The factor of the optimizer's learning rate from the next epoch on; a callback may change it.
+        Factor of the optimizer's learning rate, used from the next epoch on. A callback may change it.
+    state : State
+        The current state on the device; see the property.
 
     Raises
     ------
     InputError
-        For an argument that cannot be used.
+        If an argument cannot be used.
     DeviceUnavailableError
-        If the device or the precision cannot be had; raised when the first data arrive.
+        If the device or the precision is not available; raised when the first data arrive.
+
+    See Also
+    --------
+    TrainingStep : The step itself, for custom training loops.
 
     Examples
     --------
@@ -122,35 +140,63 @@ class Trainer:
         self.history = History()
         self.epoch = self.steps = 0
         self.lr_scale = 1.0
-        self._host = first_state(model, loss, self.metrics, seed, self.ema, params)  # before there is an engine
-        self._start()
+        self._host = first_state(model, loss, self.metrics, seed, self.ema, params)  # used until there is an engine
+        self._reset_runtime()
 
-    def _start(self) -> None:
-        """Set up what is not part of a pickle."""
+    def _reset_runtime(self, callback_states: Sequence[Any] = ()) -> None:
+        """Set every attribute that is not part of a pickle; the next data build a new engine."""
         self._check = ShapeCheck(self.model, self.loss, self.metrics, self._host)
         self._order = EpochOrder(self.seed)
         self._engine: Engine | None = None
         self._stopping = False
-        self._callbacks: tuple[Any, ...] = ()  # of the present or latest fit
-        self._callback_states: list[Any] = []  # to load into the callbacks of the next fit
+        self._callbacks: tuple[Any, ...] = ()  # of the current or latest fit
+        self._callback_states = list(callback_states)  # to be loaded into the callbacks of the next fit
 
     @property
     def state(self) -> State:
-        """The live state, on the device. Training reuses its memory: to keep parameters, take a `snapshot()`."""
+        """The current state on the device.
+
+        Training reuses the memory of the state. Call `snapshot` to keep the parameters, or `state_dict` to keep all.
+
+        Returns
+        -------
+        State
+
+        Raises
+        ------
+        InputError
+            Before the first call of `fit`, `evaluate` or `predict`.
+        """
         if self._engine is None:
-            raise InputError("the trainer has no state yet: call fit, evaluate or predict first, which give it arrays")
+            raise InputError("the trainer has no state on a device yet; call fit, evaluate or predict first")
         return self._engine.state
 
     def snapshot(self) -> Params:
-        """A copy of the parameters on the host, as NumPy arrays."""
+        """Return a copy of the parameters on the host.
+
+        Returns
+        -------
+        Params
+            NumPy arrays in the structure that ``model.init`` returns; the moving averages if the trainer has `ema`.
+        """
         if self._engine is None:
             return tree.map(np.array, self._host.params)
         return matching(self._host.params, self._engine.weights)
 
     def load(self, params: Params) -> None:
-        """Use a copy of these parameters: a `snapshot()`, or a saved model's; arrays of any library.
+        """Replace the parameters, and their moving averages, by a copy of the given ones.
 
-        Raises InputError if names or shapes are not the model's.
+        The state of the optimizer stays as it is.
+
+        Parameters
+        ----------
+        params : Params
+            Arrays of any library: a `snapshot`, or the parameters of a saved model.
+
+        Raises
+        ------
+        InputError
+            If names or shapes differ from the model's.
         """
         params = matching(self._host.params, params)
         ema = () if self.ema is None else params
@@ -159,55 +205,86 @@ class Trainer:
             self._engine.write(params=params, ema=ema)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training needs to go on with the same bits: plain values, tuples and NumPy arrays.
+        """Return everything that changes while training.
+
+        Loaded into a trainer that was made with the same arguments, it lets training continue with the same bits. A
+        callback that calls this method should be the last of the list: callbacks after it have not seen the epoch yet.
 
         Returns
         -------
         dict
-            state (a `State` on the host), epoch, steps, lr_scale, dtype, history (records of the latest fit) and
-            callbacks (their states, in the order of that fit).
+            Plain values, tuples and NumPy arrays: "state" (a `State` on the host), "seed", "epoch", "steps",
+            "lr_scale", "dtype", "history" (the records of the latest `fit`) and "callbacks" (class names and states of
+            the callbacks of the latest `fit`, in order).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from xpnn import Trainer, nn, optim
+        >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+        >>> def make():
+        ...     return Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.Adam(0.1))
+        >>> first, second = make(), make()
+        >>> _ = first.fit(x, y, epochs=2, batch_size=2)
+        >>> second.load_state_dict(first.state_dict())
+        >>> for trainer in (first, second):
+        ...     _ = trainer.fit(x, y, epochs=3, batch_size=2)
+        >>> second.epoch, first.evaluate(x, y) == second.evaluate(x, y)
+        (5, True)
         """
         engine = self._engine
         return {
-            "state": self._host if engine is None else host_copy(engine.state),
+            "state": host_copy(self._host if engine is None else engine.state),
+            "seed": self.seed,
             "epoch": self.epoch,
             "steps": self.steps,
             "lr_scale": self.lr_scale,
             "dtype": self.dtype if engine is None else engine.dtype,
             "history": list(self.history),
-            "callbacks": states_of(self._callbacks),
+            "callbacks": self._callback_states or states_of(self._callbacks),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave; the next `fit` restores the callbacks' states too.
+        """Continue from a `state_dict`; the next `fit` restores the states of its callbacks too.
 
-        Raises InputError if it belongs to another model, loss, optimizer or other metrics.
+        Parameters
+        ----------
+        saved : dict
+            From `state_dict` of a trainer with the same arguments. The seed and the dtype are taken from it.
+
+        Raises
+        ------
+        InputError
+            If it belongs to another model, loss or optimizer, to other metrics, or if only one of both trainers has
+            `ema`. `fit` raises it if its callbacks are not of the same classes, in the same order.
         """
         state: State = saved["state"]
-        for name in ("params", "constants", "totals"):
-            own, given = tree.outline(getattr(self._host, name)), tree.outline(getattr(state, name))
-            if own != given:
-                raise InputError(f"state_dict: {name} are {given}; expected {own}: they belong to another trainer")
+        check_same_structure(self._host, state, self.optimizer)
+        self.seed, self.dtype, self._host = saved["seed"], saved["dtype"], state
         self.epoch, self.steps, self.lr_scale = saved["epoch"], saved["steps"], saved["lr_scale"]
-        self.dtype, self._host = saved["dtype"], state
         self.history = History()
         self.history.records.extend(saved["history"])
-        self._start()
-        self._callback_states = list(saved["callbacks"])
+        self._reset_runtime(saved["callbacks"])
 
     def __getstate__(self) -> dict[str, Any]:
         engine = self._engine
         kept = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         kept["_host"] = self._host if engine is None else host_copy(engine.state)
         kept["dtype"] = self.dtype if engine is None else engine.dtype
+        kept["_callback_states"] = self._callback_states
         return kept
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         vars(self).update(kept)
-        self._start()
+        self._reset_runtime(self._callback_states)
 
     def stop(self) -> None:
-        """Ask fit to end: after the present step, or, from a callback, after the present epoch."""
+        """Make `fit` return early.
+
+        From a callback, it returns when all callbacks of the epoch have been called. From `progress`, a signal handler
+        or another thread, it returns after the steps in progress; the incomplete epoch is not recorded, but its steps
+        count, and the next `fit` begins the epoch again.
+        """
         self._stopping = True
 
     def fit(
@@ -225,53 +302,72 @@ class Trainer:
         progress: Progress | None = None,
         terminate_on_nan: bool = True,
     ) -> History:
-        """Train on rows (x, y), going on after the last whole epoch of an earlier call; one record an epoch.
+        """Train on the rows (x, y).
+
+        A later call continues from the last complete epoch of an earlier one: weights, optimizer and schedules are
+        kept.
 
         Parameters
         ----------
         x : array of shape (rows, features…)
-            Of any supported library.
-        y : array
-            As the loss requires it, of any library.
-        epochs : int
-        batch_size : int
-            Rows per step; the last batch of an epoch has what remains.
-        accumulate : int
-            In how many parts each batch is computed, one after the other: less memory, the same history to rounding.
+            The features, of any supported library.
+        y : array of shape (rows, …)
+            The targets, as the loss requires them, of any library.
+        epochs : int, default 1
+            How many passes over the data to make.
+        batch_size : int, default 32
+            Rows per step. The last batch of an epoch has the remaining rows.
+        accumulate : int, default 1
+            The number of parts in which each batch is computed, one after the other. More parts need less memory; the
+            history is the same to rounding, and the dropout masks are the same bits. Each part begins on an even row,
+            so there may be fewer parts. A layer that uses statistics of the batch (`nn.BatchNorm1d`) computes them
+            from each part; `fit` then warns.
         sample_weight : array of shape (rows,), optional
-            By default 1.
+            The weight of each row in the loss and the metrics. By default 1.
         validation_data : tuple (x, y), optional
-            Evaluated after each epoch.
-        shuffle : bool or callable
-            Whether the rows are shuffled in each epoch. A function (epoch, rows) -> indices gives the order itself; it
-            may leave rows out or repeat them. Epochs count from 0.
-        callbacks : sequence of callables
-            Each is called as callback(trainer, logs) after each epoch, and may call `trainer.stop()`.
+            Rows that are evaluated after each epoch; the logs name their values "val_loss", "val_accuracy", ….
+        shuffle : bool or callable, default True
+            Whether to shuffle the rows in each epoch. A function (epoch, rows) -> indices determines the order itself;
+            it may leave rows out or repeat them. Epochs count from 0.
+        callbacks : sequence of callables, default ()
+            Each is called as ``callback(trainer, logs)`` after each epoch; see `xpnn.training.callbacks`.
         progress : callable, optional
-            Called as progress(rows done, rows) between steps.
-        terminate_on_nan : bool
-            Whether to raise NonFiniteError if the loss or a parameter becomes NaN or infinite: `TerminateOnNaN`.
+            Called as ``progress(rows_done, rows)`` between steps.
+        terminate_on_nan : bool, default True
+            Whether to put a `TerminateOnNaN` before the callbacks, which raises NonFiniteError if the loss or a
+            parameter becomes NaN or infinite.
 
         Returns
         -------
         History
+            One record per epoch of this call; also in the attribute `history`.
 
         Raises
         ------
         InputError
-            For data that do not fit.
+            If the data or an argument cannot be used.
         DeviceMemoryError
-            For a batch too large for a GPU.
+            If a batch does not fit into the memory of a GPU.
+        NonFiniteError
+            See `terminate_on_nan`.
 
-        Whatever a callback raises; `trainer.history` holds the epochs before it.
+        Notes
+        -----
+        An exception of a callback is passed on. The trainer stays usable, and `history` holds the epochs before it.
         """
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
         accumulate = as_count("accumulate", accumulate)
         callbacks = (*([TerminateOnNaN()] if terminate_on_nan else []), *check_callbacks(callbacks))
+        if accumulate > 1 and traits.uses_batch_statistics(self.model):
+            warnings.warn(
+                f"accumulate is {accumulate} and the model uses statistics of the batch (BatchNorm1d): they are "
+                "computed from each part of a batch, so results differ from those with accumulate=1",
+                stacklevel=2,
+            )
         data = self._enter(x, y, sample_weight)
         self._check.training(data.data.x, data.data.y)
         if validation_data is not None and len(validation_data) != 2:
-            raise InputError(f"validation_data holds {len(validation_data)} things; expected (x, y)")
+            raise InputError(f"validation_data has {len(validation_data)} elements; expected two, (x, y)")
         validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
         batch_size = _clip_batch(batch_size, data.rows)
         self._stopping, self._callbacks = False, callbacks
@@ -286,7 +382,7 @@ class Trainer:
             self._callback_states = []
             for _ in range(epochs):
                 logs = self._fit_epoch(engine, data, validation, batch_size, shuffle, progress)
-                if logs is None:
+                if logs is None:  # stopped within the epoch
                     break
                 history.records.append(logs)
                 for callback in callbacks:
@@ -297,14 +393,48 @@ class Trainer:
         return history
 
     def evaluate(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> dict[str, Any]:
-        """The mean loss and the metrics over the rows (x, y), {"loss": …, "accuracy": …}, in inference."""
+        """Return the mean loss and the metrics over the rows (x, y), computed in inference.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As for `fit`.
+
+        Returns
+        -------
+        dict
+            For example ``{"loss": 0.31, "accuracy": 0.92}``.
+
+        Raises
+        ------
+        InputError
+            If the data cannot be used.
+        """
         data = self._enter(x, y, sample_weight)
         assert self._engine is not None
         with device_scope(self._engine.place):
             return self._engine.evaluate(data)
 
     def predict(self, x: Array, *, batch_size: int = 4096) -> Array:
-        """The model's outputs (logits, if it ends with a Linear layer) in the library and on the device of x."""
+        """Return the model's outputs, computed in inference.
+
+        Parameters
+        ----------
+        x : array of shape (rows, features…)
+            The features, of any library.
+        batch_size : int, default 4096
+            How many rows are computed at a time.
+
+        Returns
+        -------
+        array of shape (rows, outputs)
+            In the library and on the device of `x`. Logits, if the model ends with a Linear layer.
+
+        Raises
+        ------
+        InputError
+            If `x` cannot be used.
+        """
         x = check_features("x", x, self.model)
         engine, _ = self._build(x)
         rows, batch_size = x.shape[0], as_count("batch_size", batch_size)
@@ -313,10 +443,10 @@ class Trainer:
             y = engine.predict(placed("x", part, self._feature_dtype(x), engine.place) for part in slices)
         return to_place(y, place_of(x), copy=False)
 
-    # -- inside ------------------------------------------------------------------------------------------------------
+    # -- private methods ---------------------------------------------------------------------------------------------
 
     def _enter(self, x: Any, y: Any, weight: Any = None, *, prefix: str = "") -> DataSource:
-        """Check the data, build the engine if these are the first, and bring them to the device, or near it."""
+        """Check the data, build the engine if these are the first, and return them on the device or ready to stream."""
         x = check_features(f"{prefix}x", x, self.model)
         rows = x.shape[0]
         engine, outputs = self._build(x)
@@ -328,12 +458,12 @@ class Trainer:
         return data_source(Data(x, y, weight), dtypes, engine.place, prefix)
 
     def _feature_dtype(self, x: Array) -> str | None:
-        """The dtype for x on the device: None for integers that the model reads as they are (bytes, say)."""
+        """The dtype for x on the device: None for integers (bytes, for example) that the model reads as they are."""
         assert self._engine is not None
         return None if stays_integer(x, self.model) else self._engine.dtype
 
     def _build(self, x: Array) -> tuple[Engine, np.ndarray]:
-        """The engine, made once where `x` (or `device`) says; the host's outputs for a row of zeros, (1, outputs)."""
+        """The engine, made once, on `device` or the device of `x`; and the host's outputs for one row, (1, outputs)."""
         outputs = self._check.outputs(x)
         if self._engine is None:
             place = place_for(x, self.device)
@@ -341,10 +471,9 @@ class Trainer:
             dtype = self.dtype or (name if name in ("float32", "float64") else "float32")
             check_precision(self.precision, place, dtype)
             with device_scope(place):
-                step = TrainingStep(
-                    *(self.model, self.loss, self.optimizer, self.metrics, self.ema),
-                    carries=tree.trained(self._host.params) is not self._host.params,
-                )
+                carries = tree.trained(self._host.params) is not self._host.params
+                parts = (self.model, self.loss, self.optimizer, self.metrics, self.ema)
+                step = TrainingStep(*parts, carries=carries)
                 self._engine = Engine(place, dtype, step, self._host, self.precision)
         return self._engine, outputs
 
@@ -357,12 +486,13 @@ class Trainer:
         shuffle: Shuffle,
         progress: Progress | None,
     ) -> Logs | None:
-        """One pass over the data, and its record; None if it was stopped before its end."""
+        """Make one pass over the data and return its record; None if it was stopped before its end."""
         start, done = time.perf_counter(), 0
         order = self._order.of(self.epoch, data.rows, shuffle)
         engine.begin_epoch(self.epoch, len(order), batch_size, as_float("lr_scale", self.lr_scale))
 
-        def between(steps: int, rows: int) -> bool:
+        def after_call(steps: int, rows: int) -> bool:
+            """Count what the runner has just done; True stops the epoch."""
             nonlocal done
             self.steps += steps
             done += rows
@@ -370,11 +500,11 @@ class Trainer:
                 progress(done, len(order))
             return self._stopping
 
-        if not engine.train(data, order, batch_size, between):
+        if not engine.train(data, order, batch_size, after_call):
             return None
         if shuffle is True and engine.place.is_gpu:
-            self._order.draw_ahead(self.epoch + 1, data.rows)  # while the device is still computing
-        totals = engine.totals()
+            self._order.draw_ahead(self.epoch + 1, data.rows)  # while the device computes
+        totals = engine.totals()  # waits for the device
         self.epoch += 1
         logs: Logs = {"epoch": self.epoch, **epoch_logs(totals, self.metrics)}
         if validation is not None:

@@ -1,4 +1,4 @@
-"""Layers. Each class documents its formula and has `forward` next to the hand-derived `backward`."""
+"""Layers. Each class states its formula, and has `forward` next to the hand-derived `backward`."""
 
 from xpnn.nn.layers.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from xpnn.nn.layers.augmentation import RandomDistortion

@@ -1,4 +1,8 @@
-"""Activations: y = f(x), element by element; none has parameters."""
+"""Activations: y = f(x) for each element. They have no parameters and take an x of any shape.
+
+`forward` keeps y or x for `backward`, whichever makes the derivative cheaper. Integers are converted to floating point
+before they reach an activation (`accepts_integers = False`).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,26 @@ from xpnn.validation import as_float, one_of
 
 @dataclass(frozen=True)
 class ReLU:
-    """y = max(x, 0); its derivative at 0 is taken as 0."""
+    """Rectified linear unit, y = max(x, 0).
+
+    Notes
+    -----
+    The derivative at 0 is 0. NaN stays NaN.
+
+    References
+    ----------
+    Nair and Hinton, "Rectified linear units improve restricted Boltzmann machines", 2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> y, residuals = nn.ReLU().forward((), np.array([[-1.0, 2.0]]))
+    >>> y
+    array([[0., 2.]])
+    >>> nn.ReLU().backward((), residuals, np.ones((1, 2)))
+    (array([[0., 1.]]), ())
+    """
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
@@ -29,14 +52,27 @@ class ReLU:
         return y, y
 
     def backward(self, params: tuple[()], y: Array, dy: Array, *, need_dx: bool = True) -> tuple[Array, tuple[()]]:
-        """dx = dy where y > 0, else 0."""
+        """Return dx = dy where y > 0, else 0."""
         xp = array_namespace(dy)
         return xp.where(y > 0, dy, 0.0), ()
 
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """y = σ(x) = 1 / (1 + e⁻ˣ)."""
+    """Logistic sigmoid, y = σ(x) = 1 / (1 + e⁻ˣ).
+
+    Notes
+    -----
+    Computed from e^−|x|, so that it does not overflow. If a model ends with it, use `nn.BCEWithLogitsLoss` on the
+    logits instead: it includes the sigmoid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.Sigmoid().forward((), np.array([[0.0, 1000.0]]))[0]
+    array([[0.5, 1. ]])
+    """
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
@@ -50,13 +86,21 @@ class Sigmoid:
         return y, y
 
     def backward(self, params: tuple[()], y: Array, dy: Array, *, need_dx: bool = True) -> tuple[Array, tuple[()]]:
-        """dx = dy · y · (1 − y)."""
+        """Return dx = dy · y · (1 − y)."""
         return dy * (y * (1 - y)), ()
 
 
 @dataclass(frozen=True)
 class Tanh:
-    """y = tanh x."""
+    """Hyperbolic tangent, y = tanh x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.Tanh().forward((), np.array([[0.0, 1000.0]]))[0]
+    array([[0., 1.]])
+    """
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
@@ -70,13 +114,25 @@ class Tanh:
         return y, y
 
     def backward(self, params: tuple[()], y: Array, dy: Array, *, need_dx: bool = True) -> tuple[Array, tuple[()]]:
-        """dx = dy · (1 − y²)."""
+        """Return dx = dy · (1 − y²)."""
         return dy * (1 - y * y), ()
 
 
 @dataclass(frozen=True)
 class Identity:
-    """y = x: a place-holder, as torch.nn.Identity."""
+    """The identity function, y = x.
+
+    Notes
+    -----
+    A placeholder where a layer is required; the same as ``torch.nn.Identity``. Integers pass through as they are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.Identity().forward((), np.array([[3]]))[0]
+    array([[3]])
+    """
 
     accepts_integers: ClassVar[bool | None] = None
     fused_role: ClassVar[str] = "activation"
@@ -90,13 +146,30 @@ class Identity:
     def backward(
         self, params: tuple[()], residuals: None, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array, tuple[()]]:
-        """dx = dy."""
+        """Return dx = dy."""
         return dy, ()
 
 
 @dataclass(frozen=True)
 class LeakyReLU:
-    """y = x for x ≥ 0, negative_slope · x below. Source: Maas et al. 2013."""
+    """Leaky rectified linear unit, y = x for x ≥ 0, else negative_slope · x.
+
+    Parameters
+    ----------
+    negative_slope : float
+        The slope for x < 0, and the derivative at 0.
+
+    References
+    ----------
+    Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.LeakyReLU(0.1).forward((), np.array([[-1.0, 2.0]]))[0]
+    array([[-0.1,  2. ]])
+    """
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
@@ -114,14 +187,32 @@ class LeakyReLU:
         return xp.where(x < 0, self.negative_slope * x, x), x
 
     def backward(self, params: tuple[()], x: Array, dy: Array, *, need_dx: bool = True) -> tuple[Array, tuple[()]]:
-        """dx = dy for x > 0, negative_slope · dy elsewhere."""
+        """Return dx = dy for x > 0, else negative_slope · dy."""
         xp = array_namespace(dy)
         return xp.where(x > 0, dy, self.negative_slope * dy), ()
 
 
 @dataclass(frozen=True)
 class ELU:
-    """y = x for x > 0, alpha · (eˣ − 1) elsewhere. Source: Clevert et al. 2016."""
+    """Exponential linear unit, y = x for x > 0, else alpha · (eˣ − 1).
+
+    Parameters
+    ----------
+    alpha : float
+        −alpha is the limit of y for x → −∞.
+
+    References
+    ----------
+    Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by exponential linear units (ELUs)",
+    2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.ELU(2.0).forward((), np.array([[-1000.0, 3.0]]))[0]
+    array([[-2.,  3.]])
+    """
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
@@ -136,18 +227,31 @@ class ELU:
 
     def forward(self, params: tuple[()], x: Array, *, key: Key | None = None) -> tuple[Array, Array]:
         xp = array_namespace(x)
-        # The branch that is not taken must not overflow either.
+        # where() computes both branches: the one that is not selected must not overflow.
         return xp.where(x > 0, x, self.alpha * xp.expm1(xp.where(x > 0, 0.0, x))), x
 
     def backward(self, params: tuple[()], x: Array, dy: Array, *, need_dx: bool = True) -> tuple[Array, tuple[()]]:
-        """dx = dy for x > 0, dy · alpha · eˣ elsewhere."""
+        """Return dx = dy for x > 0, else dy · alpha · eˣ."""
         xp = array_namespace(dy)
         return xp.where(x > 0, dy, dy * self.alpha * xp.exp(xp.where(x > 0, 0.0, x))), ()
 
 
 @dataclass(frozen=True)
 class SiLU:
-    """y = x · σ(x), with σ the sigmoid; also called swish. Source: Elfwing et al. 2017."""
+    """Sigmoid linear unit, y = x · σ(x), with the sigmoid σ; also called swish.
+
+    References
+    ----------
+    Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units for neural network function approximation in reinforcement
+    learning", 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.SiLU().forward((), np.array([[-1000.0, 0.0, 1000.0]]))[0]
+    array([[  -0.,    0., 1000.]])
+    """
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
@@ -162,17 +266,41 @@ class SiLU:
     def backward(
         self, params: tuple[()], residuals: tuple[Array, Array], dy: Array, *, need_dx: bool = True
     ) -> tuple[Array, tuple[()]]:
-        """dx = dy · (σ + x · σ · (1 − σ))."""
+        """Return dx = dy · (σ + x · σ · (1 − σ))."""
         x, s = residuals
         return dy * (s + x * s * (1 - s)), ()
 
 
 @dataclass(frozen=True)
 class Softplus:
-    """y = log(1 + e^{beta · x}) / beta, a smooth ReLU; never overflows.
+    """Smooth approximation of ReLU, y = log(1 + e^{beta · x}) / beta.
 
-    Exact everywhere, where torch.nn.Softplus goes over to y = x above beta · x = 20 (a difference below 3e-9 / beta).
-    Source: Dugas et al. 2001.
+    Parameters
+    ----------
+    beta : float
+        Sharpness, above 0: for beta → ∞ this is ReLU.
+
+    Raises
+    ------
+    InputError
+        If `beta` is not above 0.
+
+    Notes
+    -----
+    It does not overflow. The formula holds for every x, whereas ``torch.nn.Softplus`` returns x if beta · x > 20 (a
+    difference below 3e-9 / beta).
+
+    References
+    ----------
+    Dugas, Bengio, Bélisle, Nadeau and Garcia, "Incorporating second-order functional knowledge for better option
+    pricing", 2001.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.Softplus().forward((), np.array([[-1000.0, 1000.0]]))[0]
+    array([[   0., 1000.]])
     """
 
     accepts_integers: ClassVar[bool] = False
@@ -194,16 +322,34 @@ class Softplus:
         return (xp.where(z < 0, 0.0, z) + xp.log1p(xp.exp(-xp.abs(z)))) / self.beta, x
 
     def backward(self, params: tuple[()], x: Array, dy: Array, *, need_dx: bool = True) -> tuple[Array, tuple[()]]:
-        """dx = dy · σ(beta · x)."""
+        """Return dx = dy · σ(beta · x)."""
         return dy * sigmoid(array_namespace(dy), self.beta * x), ()
 
 
 @dataclass(frozen=True)
 class GELU:
-    """y = x · Φ(x), with Φ the distribution function of the standard normal.
+    """Gaussian error linear unit, y = x · Φ(x), with the distribution function Φ of the standard normal distribution.
 
-    approximate: "none", or "tanh" for y = ½ x (1 + tanh(√(2/π) · (x + 0.044715 x³))), off by at most 5e-4
-    Raises InputError for another approximation. Source: Hendrycks and Gimpel 2016.
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+        "tanh" replaces Φ(x) by ½ (1 + tanh(√(2/π) · (x + 0.044715 x³))), with an error of y of at most 5e-4.
+
+    Raises
+    ------
+    InputError
+        If `approximate` has another value.
+
+    References
+    ----------
+    Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.GELU().forward((), np.array([[0.0, 1.0]]))[0].round(4)
+    array([[0.    , 0.8413]])
     """
 
     accepts_integers: ClassVar[bool] = False
@@ -221,12 +367,12 @@ class GELU:
         return x * self._gate(x)[0], x
 
     def backward(self, params: tuple[()], x: Array, dy: Array, *, need_dx: bool = True) -> tuple[Array, tuple[()]]:
-        """dx = dy · (gate + x · gate'), with y = x · gate(x); Φ' is the normal density."""
+        """Return dx = dy · (Φ(x) + x · Φ'(x)); Φ' is the density of the standard normal distribution."""
         gate, slope = self._gate(x)
         return dy * (gate + x * slope), ()
 
     def _gate(self, x: Array) -> tuple[Array, Array]:
-        """(gate, its derivative): Φ and the density, or ½ (1 + tanh u) and ½ (1 − tanh² u) · u'."""
+        """Return (Φ(x), Φ'(x)), or of its approximation (½ (1 + tanh u), ½ (1 − tanh² u) · u')."""
         xp = array_namespace(x)
         if self.approximate == "tanh":
             x = xp.where(x > 10, 10.0, xp.where(x < -10, -10.0, x))  # beyond, tanh is ±1 and u' could overflow
@@ -239,12 +385,25 @@ _ROOT = math.sqrt(2 / math.pi)
 
 
 def sigmoid(xp: Namespace, x: Array) -> Array:
-    """1 / (1 + e⁻ˣ), computed from e^−|x| so that nothing overflows."""
+    """Return 1 / (1 + e⁻ˣ), computed from e^−|x| so that nothing overflows.
+
+    Parameters
+    ----------
+    xp : Namespace
+        The functions of the library of `x`.
+    x : array
+        Floating point, of any shape.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `x`.
+    """
     e = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
-#: By name, as MLP and the command take them; all of them are layers that can be saved and run in a dense block.
+#: The activations by the names that `MLP` and the command line accept. All can be saved and are part of fused blocks.
 ACTIVATIONS: dict[str, type[Any]] = {
     "relu": ReLU,
     "leaky_relu": LeakyReLU,

@@ -51,9 +51,13 @@ class RandomDistortion:
 
     Notes
     -----
-    ``y(p) = x(A·(p − centre − t) + centre + d(p))``. x and y are floats, (batch, height, width); for bytes, put
-    ``Scale(1 / 255)`` before this layer. There is one bilinear resampling, so that images are blurred only once; pixels
-    outside an image are 0. ``y = x`` in inference (without a key), and if all fields have their defaults.
+    ::
+
+        y(p) = x(A·(p − centre − t) + centre + d(p))
+
+    x and y are floats, (batch, height, width); for bytes, put ``Scale(1 / 255)`` before this layer. There is one
+    bilinear resampling, so that images are blurred only once; pixels outside an image are 0. In inference (without a
+    key), and if all fields have their defaults, y is x.
 
     A is the inverse of the matrix of ``torchvision.transforms.RandomAffine``, whose fields have the same names (there
     `translate` is a pair, and shifts are rounded to pixels). d is that of its ``ElasticTransform`` with twice the
@@ -104,7 +108,6 @@ class RandomDistortion:
                 raise InputError(f"RandomDistortion: {name} is {getattr(self, name)!r}; expected {wanted}")
 
     def init(self, key: Key) -> tuple[()]:
-        """Return (): no parameters."""
         return ()
 
     def forward(self, params: tuple[()], x: Array, *, key: Key | None = None) -> tuple[Array, Sources | None]:
@@ -129,9 +132,11 @@ class RandomDistortion:
         return (dy if sources is None else spread(dy, sources)), ()
 
     def _is_affine(self) -> bool:
+        """Whether there is an affine part."""
         return bool(self.degrees or self.translate or self.shear or self.scale != (1, 1))
 
     def _sources(self, xp: Namespace, x: Array, key: Key) -> Sources:
+        """Draw the positions at which the images are read."""
         _, height, width = x.shape
         rows, columns = _count(xp, x, height, (1, height, 1)), _count(xp, x, width, (1, 1, width))
         if self._is_affine():
@@ -249,6 +254,7 @@ def spread(dy: Array, sources: Sources) -> Array:
 
 
 def _hat(xp: Namespace, t: Array) -> Array:
+    """Return max(0, 1 − |t|)."""
     near = 1 - xp.abs(t)
     return xp.where(near > 0, near, 0.0)
 

@@ -1,4 +1,4 @@
-"""Layers made of layers."""
+"""Containers: layers that consist of other layers."""
 
 from __future__ import annotations
 
@@ -24,18 +24,52 @@ from xpnn.validation import one_of
 
 @dataclass(frozen=True, init=False)
 class Sequential:
-    """y = f_n(… f_2(f_1(x))): Sequential(f_1, f_2, …, f_n). Its parameters are the tuple of theirs.
+    """Apply layers one after the other, y = f_n(… f_2(f_1(x))).
 
-    Each `Linear → activation → Dropout`, or part of it, runs through the accelerated pair of `xpnn.nn.fused`.
+    Parameters
+    ----------
+    *layers : Layer
+        f_1, …, f_n. Without any, the model is the identity.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    blocks : tuple of (start, stop, is_dense)
+        Derived: consecutive layers that run as one fused block, and single layers.
+
+    Raises
+    ------
+    InputError
+        If an argument is not a layer.
+
+    Notes
+    -----
+    The parameters are the tuple of the parameters of the layers. Layer i draws its initial parameters and random
+    numbers by ``key.child(i)``. Consecutive Linear, activation and Dropout layers, or some of them in this order, run
+    through the pair of functions in `xpnn.nn.fused`, which may have a kernel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> params = model.init(random.key(0, "init"))
+    >>> params[0], params[1].weight.shape
+    ((), (4, 3))
+    >>> y, residuals = model.forward(params, np.ones((5, 2, 2)))
+    >>> dx, grads = model.backward(params, residuals, np.ones_like(y))
+    >>> y.shape, dx.shape, grads[3].weight.shape
+    ((5, 2), (5, 2, 2), (3, 2))
     """
 
     layers: tuple[Layer, ...]
-    blocks: tuple[tuple[int, int, bool], ...] = field(repr=False, compare=False)  # derived: see `_blocks`
+    blocks: tuple[tuple[int, int, bool], ...] = field(repr=False, compare=False)  # see `_blocks`
 
     def __init__(self, *layers: Layer) -> None:
         for layer in layers:
             if isinstance(layer, (list, tuple, int, float, str, dict)) or layer is None:
-                raise InputError(f"Sequential: {layer!r} is no layer; write Sequential(layer, layer, …)")
+                raise InputError(f"Sequential: {layer!r} is not a layer; write Sequential(layer, layer, …)")
             if isinstance(layer, type):
                 raise InputError(f"Sequential: {layer.__name__} is a class; write {layer.__name__}(…)")
         object.__setattr__(self, "layers", layers)
@@ -43,22 +77,27 @@ class Sequential:
 
     @property
     def accepts_integers(self) -> bool | None:
-        """What the first layer states that does not just pass its input on; None if all do."""
+        """The trait of the first layer that does not only pass its input on; None if all layers do."""
         return None if self._reader is None else traits.accepts_integers(self._reader)
 
     @property
     def gathers_rows(self) -> bool:
-        """What the first layer states."""
+        """The trait of the first layer."""
         return bool(self.layers) and traits.gathers_rows(self.layers[0])
 
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether any of the layers does."""
+        return any(map(traits.uses_batch_statistics, self.layers))
+
     def check_input(self, name: str, x: Array) -> None:
-        """Raise InputError if the first layer that reads the values of x cannot."""
+        """Raise InputError if the first layer that reads the values of `x` does not accept them."""
         if self._reader is not None:
             traits.check_input(self._reader, name, x)
 
     @property
     def _reader(self) -> Layer | None:
-        """The first layer that does something with the values."""
+        """The first layer that does not only pass its input on."""
         return next((layer for layer in self.layers if traits.accepts_integers(layer) is not None), None)
 
     def init(self, key: Key) -> tuple[Params, ...]:
@@ -80,13 +119,16 @@ class Sequential:
     def backward(
         self, params: tuple[Params, ...], residuals: tuple[Residuals, ...], dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, tuple[Params, ...]]:
-        """Last to first. Without need_dx, nothing is computed below the first trained layer but carried values."""
-        grads: list[Params] = list(params)  # what is skipped has no leaves, and keeps its type
+        """Return dx and the tuple of the gradients of the layers, computed from the last layer to the first.
+
+        With need_dx=False, the layers before the first trained layer only return their carried values.
+        """
+        grads: list[Params] = list(params)  # the layers that are skipped have no arrays: this is their type
         trained_from = 0 if need_dx else self._first_trained(params)
         dx: Any = dy  # None below a layer that takes integers
         for (start, stop, is_dense), kept in zip(reversed(self.blocks), reversed(residuals), strict=True):
             need = need_dx or start > trained_from
-            if (dx is None or start < trained_from) and not tree.leaves(params[start]):  # None: it was integers
+            if (dx is None or start < trained_from) and not tree.leaves(params[start]):  # dx is None for integers
                 continue
             if is_dense:
                 parts = self.layers[start:stop]
@@ -96,6 +138,7 @@ class Sequential:
         return (dx if need_dx else None), tuple(grads)
 
     def _first_trained(self, params: tuple[Params, ...]) -> int:
+        """Return the index of the first layer that has trained parameters."""
         for i, branch in enumerate(params):
             if tree.leaves(tree.trained(branch)):
                 return i
@@ -103,7 +146,7 @@ class Sequential:
 
 
 def _blocks(layers: tuple[Layer, ...]) -> tuple[tuple[int, int, bool], ...]:
-    """(start, stop, is_dense) of each stretch of layers that runs as one."""
+    """Return (start, stop, is_dense) for each run of layers that are computed together."""
     blocks, start = [], 0
     while start < len(layers):
         length = dense_length(layers[start:])
@@ -114,14 +157,38 @@ def _blocks(layers: tuple[Layer, ...]) -> tuple[tuple[int, int, bool], ...]:
 
 @dataclass(frozen=True)
 class Residual:
-    """y = x + block(x), for a block whose y has the shape of its x; its parameters are the block's.
+    """Residual connection, y = x + block(x).
 
-    Raises InputError where the shapes differ. Source: He et al. 2016.
+    Parameters
+    ----------
+    block : Layer
+        Any layer whose result has the shape of x, (batch, …). Its parameters are those of this layer.
+
+    Raises
+    ------
+    InputError
+        By `forward`, if the shapes of x and block(x) differ.
+
+    References
+    ----------
+    He, Zhang, Ren and Sun, "Deep residual learning for image recognition", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.Residual(nn.Scale(3.0)).forward(nn.Scale(3.0).init(None), np.array([[1.0, 2.0]]))[0]
+    array([[4., 8.]])
     """
 
     accepts_integers: ClassVar[bool] = False
 
     block: Layer
+
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether the block does."""
+        return traits.uses_batch_statistics(self.block)
 
     def init(self, key: Key) -> Params:
         return self.block.init(key)
@@ -129,18 +196,18 @@ class Residual:
     def forward(self, params: Params, x: Array, *, key: Key | None = None) -> tuple[Array, Residuals]:
         y, residuals = self.block.forward(params, x, key=key)
         if y.shape != x.shape:
-            raise InputError(f"Residual: the block turns shape {tuple(x.shape)} into {tuple(y.shape)}; both must agree")
+            raise InputError(f"Residual: x has shape {tuple(x.shape)}, block(x) {tuple(y.shape)}; expected the same")
         return x + y, residuals
 
     def backward(
         self, params: Params, residuals: Residuals, dy: Any, *, need_dx: bool = True
     ) -> tuple[Array | None, Params]:
-        """dx = dy + the block's dx."""
+        """Return dx = dy + (dx of the block), and the gradients of the block."""
         dx, grads = self.block.backward(params, residuals, dy, need_dx=need_dx)
         return (None if dx is None or dy is None else dy + dx), grads
 
 
-#: By the name that MLP takes.
+#: The normalization layers by the names that `MLP` accepts.
 NORMS: dict[str, type[BatchNorm1d] | type[LayerNorm] | type[RMSNorm]] = {
     "batch": BatchNorm1d,
     "layer": LayerNorm,
@@ -161,26 +228,51 @@ def MLP(
     weight_init: str | Initializer | None = None,
     bias_init: str | Initializer = "zeros",
 ) -> Sequential:
-    """A multilayer perceptron, in_features → hidden_sizes… → out_features.
+    """Build a multilayer perceptron, in_features → hidden_sizes… → out_features.
 
-    A hidden layer is Linear, norm, activation, Dropout, as far as they are wanted.
+    Parameters
+    ----------
+    in_features, out_features : int
+        Sizes of the rows of x, (batch, in_features), and of y, (batch, out_features).
+    hidden_sizes : sequence of int
+        Sizes of the hidden layers. Each is Linear, normalization, activation, Dropout, as far as they are requested.
+    activation : str or Layer, or a sequence of them
+        One for all hidden layers, or one each: a name in `xpnn.nn.layers.activations.ACTIVATIONS` ("relu", "gelu",
+        "tanh", …) or a layer, such as nn.LeakyReLU(0.2).
+    output_activation : str or Layer, optional
+        The activation after the last layer. By default there is none: the outputs are logits.
+    norm : {"batch", "layer", "rms"}, optional
+        The normalization before each hidden activation.
+    dropout : float or sequence of float
+        Probability of dropping after each hidden layer: one for all, or one each.
+    bias : bool
+        Whether the Linear layers have a bias. A layer before norm="batch" never has, because it would have no effect.
+    weight_init : str or Initializer, optional
+        The initializer of all weights. By default, each hidden layer uses the `preferred_init` of its activation
+        (Glorot uniform for sigmoid and tanh, He normal for the others), and the last layer uses Glorot uniform.
+    bias_init : str or Initializer
+        The initializer of all biases.
 
-    activation:  a name in `xpnn.nn.layers.activations.ACTIVATIONS` ("relu", "gelu", "tanh", …) or a layer (nn.LeakyReLU(0.2));
-                 one for all hidden layers, or one each
-    output_activation: the same for the last layer; by default none, and its outputs are logits
-    norm:        "batch", "layer" or "rms" before each activation, or None
-    dropout:     probability of dropping after each hidden layer; one for all, or one each
-    bias:        whether the Linear layers have one; a layer before "batch" never has, as the norm would cancel it
-    weight_init: an initializer for all layers; by default Glorot uniform for the last layer and
-                 for those that sigmoid or tanh follows, He normal elsewhere
-    bias_init:   an initializer for all biases
+    Returns
+    -------
+    Sequential
 
-    Returns a Sequential. Raises InputError.
+    Raises
+    ------
+    InputError
+        If an argument is out of range or unknown, or a sequence does not have one entry per hidden layer.
+
+    Examples
+    --------
+    >>> from xpnn import nn
+    >>> model = nn.MLP(784, 10, [128], activation="tanh", dropout=0.2)
+    >>> [type(layer).__name__ for layer in model.layers]
+    ['Linear', 'Tanh', 'Dropout', 'Linear']
     """
     if isinstance(hidden_sizes, numbers.Integral):
         raise InputError(f"MLP: hidden_sizes is {hidden_sizes!r}; expected a list of widths: [{hidden_sizes}]")
     if isinstance(activation, str):
-        one_of("activation", activation, ACTIVATIONS)  # also where there is no hidden layer
+        one_of("activation", activation, ACTIVATIONS)  # even if there is no hidden layer
     if norm is not None:
         one_of("norm", norm, NORMS)
     rates = _one_each("dropout rates", dropout, hidden_sizes)
@@ -203,16 +295,17 @@ def MLP(
 
 
 def _one_each(what: str, given: Any, hidden_sizes: Sequence[int]) -> list[Any]:
-    """`given` for each hidden layer: a list as it stands, anything else repeated."""
+    """Return one value per hidden layer: a sequence as it is, anything else repeated."""
     if isinstance(given, str) or not isinstance(given, Sequence):
         return [given] * len(hidden_sizes)
     if len(given) != len(hidden_sizes):
         raise InputError(
-            f"MLP: {len(given)} {what} for {len(hidden_sizes)} hidden layers; give one for all, or one each"
+            f"MLP: {len(given)} {what} for {len(hidden_sizes)} hidden layers; give one for all, or one per layer"
         )
     return list(given)
 
 
 def _activation(given: str | Layer) -> Layer:
+    """Return the activation of that name, or the layer as it is."""
     layer: Layer = ACTIVATIONS[one_of("activation", given, ACTIVATIONS)]() if isinstance(given, str) else given
     return layer

@@ -28,9 +28,13 @@ class Dropout:
 
     Notes
     -----
-    ``y = x / (1 − p)`` for kept elements, else 0. ``y = x`` in inference (without a key). x has any shape; its first
-    axis is the rows of the batch. The mask depends only on the key and on the position of the row in the whole batch,
-    so it is the same on every library. This is ``torch.nn.Dropout``.
+    ::
+
+        y = x / (1 − p) for kept elements, else 0
+
+    In inference (without a key), y is x. x has any shape; its first axis is the rows of the batch. The mask depends
+    only on the key and on the position of the row in the whole batch, so it is the same on every library. The same as
+    ``torch.nn.Dropout``.
 
     References
     ----------
@@ -60,7 +64,6 @@ class Dropout:
             raise InputError(f"Dropout: p is {self.p!r}; expected a probability of dropping, 0 <= p < 1")
 
     def init(self, key: Key) -> tuple[()]:
-        """Return (): no parameters."""
         return ()
 
     def forward(self, params: tuple[()], x: Array, *, key: Key | None = None) -> tuple[Array, Array | None]:
@@ -77,4 +80,5 @@ class Dropout:
         return (dy if keep is None else self._apply(keep, dy)), ()
 
     def _apply(self, keep: Array, x: Array) -> Array:
+        """Return x / (1 − p) for kept elements, else 0."""
         return array_namespace(x).where(keep, x * (1 / (1 - self.p)), 0.0)

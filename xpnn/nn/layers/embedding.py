@@ -1,4 +1,4 @@
-"""A table that is looked up by whole numbers."""
+"""Embedding: a table of vectors that integers select."""
 
 from __future__ import annotations
 
@@ -20,20 +20,52 @@ from xpnn.validation import as_count
 
 
 class EmbeddingParams(NamedTuple):
-    """weight: (num_embeddings, embedding_dim)."""
+    """weight: array, (num_embeddings, embedding_dim)."""
 
     weight: Array
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """y[…, :] = weight[x[…], :]: integers x of any shape (batch, …) -> (batch, …, embedding_dim), in weight's dtype.
+    """Look up a trained vector for each integer.
 
-    padding_idx: a row that starts at 0 and is not trained; a negative one counts from the end
+    Parameters
+    ----------
+    num_embeddings : int
+        Number of rows of the table. x must hold integers from 0 to num_embeddings − 1.
+    embedding_dim : int
+        Size of each vector.
+    padding_idx : int, optional
+        A row that is initially 0 and is not trained; negative numbers count from the end.
 
-    The rows start standard normal. x must hold 0 … num_embeddings − 1: `Trainer` checks it before anything is uploaded;
-    called alone, the layer leaves other values to the library, and not every one raises.
-    Raises InputError for an x that is not of integers, or a padding_idx that is no row.
+    Raises
+    ------
+    InputError
+        If a size is not a positive integer or `padding_idx` is not a row of the table. `forward` raises it if x does
+        not have an integer dtype.
+
+    Notes
+    -----
+    ::
+
+        y[…, :] = weight[x[…], :]
+
+    x has any shape (batch, …); y has the shape (batch, …, embedding_dim) and the dtype of the weight. The table is
+    initially drawn from the standard normal distribution. `Trainer` checks the range of x before training; `forward`
+    does not check it, and not every library raises for an index that is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.nn.layers.embedding import EmbeddingParams
+    >>> layer, params = nn.Embedding(3, 2), EmbeddingParams(np.array([[0.0, 0.5], [1.0, 1.5], [2.0, 2.5]]))
+    >>> y, residuals = layer.forward(params, np.array([2, 0, 2]))
+    >>> y.tolist()
+    [[2.0, 2.5], [0.0, 0.5], [2.0, 2.5]]
+    >>> dx, grads = layer.backward(params, residuals, np.ones((3, 2)))
+    >>> grads.weight.tolist()
+    [[1.0, 1.0], [0.0, 0.0], [2.0, 2.0]]
     """
 
     accepts_integers: ClassVar[bool] = True
@@ -59,16 +91,19 @@ class Embedding:
         if not xp.isdtype(x.dtype, "integral"):
             raise InputError(
                 f"Embedding({self.num_embeddings}, {self.embedding_dim}): x has dtype {x.dtype}; "
-                "expected integers, the numbers of rows: convert it, as x.astype('int32')"
+                "expected integers (row indices); convert it: x.astype('int32')"
             )
-        rows = xp.astype(xp.reshape(x, (-1,)), xp.int32, copy=False)  # not every library indexes with bytes
+        rows = xp.astype(xp.reshape(x, (-1,)), xp.int32, copy=False)  # not every library takes uint8 as indices
         y = xp.take(params.weight, rows, axis=0)
         return xp.reshape(y, (*x.shape, self.embedding_dim)), rows
 
     def backward(
         self, params: EmbeddingParams, rows: Array, dy: Array, *, need_dx: bool = True
     ) -> tuple[None, EmbeddingParams]:
-        """dweight[i, :] = Σ dy[…, :] over the places where x is i; 0 for padding_idx. Integers have no gradient."""
+        """Return dweight[i,:] = Σ dy[…,:] over all positions at which x is i, and 0 for row padding_idx.
+
+        dx is None, because integers have no gradient.
+        """
         xp = array_namespace(dy)
         dweight = add_rows(xp.reshape(dy, (-1, self.embedding_dim)), rows, self.num_embeddings)
         if self.padding_idx is not None:
@@ -77,23 +112,24 @@ class Embedding:
         return None, EmbeddingParams(dweight)
 
     def check_input(self, name: str, x: Array) -> None:
-        """Raise InputError unless x holds integers that the table has rows for; on the host, as for labels."""
+        """Raise InputError if `x` does not hold integers from 0 to num_embeddings − 1. Copies `x` to the host."""
         what = f"Embedding({self.num_embeddings}, {self.embedding_dim})"
         if not array_namespace(x).isdtype(x.dtype, "integral"):
             raise InputError(
-                f"{name} has dtype {x.dtype}, but the model begins with {what}, which reads integers: "
-                f"convert it, as {name}.astype('int32')"
+                f"{name} has dtype {x.dtype}, but the model begins with {what}, which expects integers; "
+                f"convert it: {name}.astype('int32')"
             )
         host, last = to_numpy(x), self.num_embeddings - 1
         wrong = (host < 0) | (host > last)
         if wrong.any():
             first = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise InputError(
-                f"{name}[{', '.join(map(str, first))}] = {host[first]}, but {what} has the rows 0…{last} "
-                f"({int(wrong.sum())} of {wrong.size} values have none)"
+                f"{name}[{', '.join(map(str, first))}] = {host[first]}, but {what} has rows 0…{last} "
+                f"({int(wrong.sum())} of {wrong.size} values are out of range)"
             )
 
     def _row(self, index: object) -> int:
+        """Return `index` as a row of the table, counted from 0."""
         n = self.num_embeddings
         if isinstance(index, numbers.Integral) and not isinstance(index, bool) and index in range(-n, n):
             return int(index) % n
@@ -102,11 +138,31 @@ class Embedding:
 
 @dispatched
 def add_rows(values: Array, rows: Array, count: int) -> Array:
-    """sums[i, :] = Σ values[j, :] over all j with rows[j] = i: (n, width) values, (n,) rows -> (count, width).
+    """Return sums[i, :] = Σ values[j, :] over all j with rows[j] = i, a scatter-add.
 
-    The standard has no scatter that adds, so rows are compared with 0 … count − 1 and the matches multiply the values:
-    2 · n · count · width operations, and a temporary array of count × 512 of the values' dtype. A value that is not
-    finite spoils its whole column.
+    Parameters
+    ----------
+    values : array, (n, width)
+    rows : array, (n,)
+        Integers from 0 to count − 1.
+    count : int
+        Number of rows of the result.
+
+    Returns
+    -------
+    array, (count, width)
+
+    Notes
+    -----
+    The array API standard has no scatter-add. Instead, a (count, n) matrix of 0 and 1 multiplies the values, in blocks
+    of 512 columns: 2 · n · count · width operations, and a temporary array of (count, 512). A value that is not finite
+    makes its whole column NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> add_rows(np.array([[1.0], [2.0], [4.0]]), np.array([1, 0, 1]), 3).tolist()
+    [[2.0], [5.0], [0.0]]
     """
     xp = array_namespace(values)
     number = xp.arange(count, dtype=rows.dtype, device=device_of(rows))[:, None]

@@ -17,7 +17,13 @@ from xpnn.validation import as_count
 
 
 class LinearParams(NamedTuple):
-    """weight: (in_features, out_features); bias: (out_features,), or None without one."""
+    """The parameters of a `Linear` layer.
+
+    Attributes
+    ----------
+    weight : array, (in_features, out_features)
+    bias : array, (out_features,), or None
+    """
 
     weight: Array
     bias: Array | None
@@ -25,13 +31,43 @@ class LinearParams(NamedTuple):
 
 @dataclass(frozen=True)
 class Linear:
-    """Affine map y = x @ weight + bias, with x (batch, in_features) and y (batch, out_features).
+    """Affine map, y = x @ weight + bias.
 
-    weight_init: a name in `xpnn.nn.initializers.INITIALIZERS`, or an object
-    bias_init:   the same for the bias, whose fans are the weight's: "fan_in_uniform" is uniform on ±1/√in_features
+    Parameters
+    ----------
+    in_features, out_features : int
+        Sizes of the rows of x, (batch, in_features), and of y, (batch, out_features).
+    bias : bool
+        Whether to add a bias.
+    weight_init : str or Initializer
+        A name in `xpnn.nn.initializers.INITIALIZERS`, or an initializer.
+    bias_init : str or Initializer
+        The same for the bias. Its fans are those of the weight: "fan_in_uniform" is uniform in ±1/√in_features.
 
-    Computed in the dtype of the weight: bytes and other numbers are converted.
-    Raises InputError for an x of another shape.
+    Raises
+    ------
+    InputError
+        If a size is not a positive integer or an initializer is unknown. `forward` raises it if x has another shape.
+
+    Notes
+    -----
+    The result has the dtype of the weight; bytes and other integers are converted to it. ``torch.nn.Linear`` stores the
+    transposed weight, (out_features, in_features).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> layer = nn.Linear(3, 2, bias_init=nn.Constant(0.5))
+    >>> params = layer.init(random.key(0, "init"))
+    >>> params.weight.shape, params.bias
+    ((3, 2), array([0.5, 0.5]))
+    >>> x = np.ones((4, 3))
+    >>> y, residuals = layer.forward(params, x)
+    >>> dx, grads = layer.backward(params, residuals, np.ones_like(y))
+    >>> y.shape, dx.shape, grads.bias
+    ((4, 2), (4, 3), array([4., 4.]))
     """
 
     accepts_integers: ClassVar[bool] = True
@@ -54,7 +90,7 @@ class Linear:
         weight = initializers.first_values(self.weight_init, key.child("weight"), shape)
         if not self.bias:
             return LinearParams(weight, None)
-        # The first row of a weight: so every initializer sees the fans.
+        # The first row of a matrix of the shape of the weight, so that the initializer sees the same fans.
         return LinearParams(weight, np.array(initializers.first_values(self.bias_init, key.child("bias"), shape)[0]))
 
     def forward(self, params: LinearParams, x: Array, *, key: Key | None = None) -> tuple[Array, Array]:
@@ -71,7 +107,7 @@ class Linear:
     def backward(
         self, params: LinearParams, x: Array, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, LinearParams]:
-        """dweight = xᵀ @ dy, dbias = Σ_batch dy, dx = dy @ weightᵀ."""
+        """Return dx = dy @ weightᵀ, dweight = xᵀ @ dy, dbias = Σ_batch dy."""
         xp = array_namespace(dy)
         dweight = matmul(x.T, dy)
         dbias = None if params.bias is None else xp.sum(dy, axis=0)

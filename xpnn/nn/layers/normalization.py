@@ -1,4 +1,4 @@
-"""Normalization: features brought to mean 0 and variance 1, within a row or over the batch."""
+"""Normalization: layers that scale the features to mean 0 and variance 1, within each row or over the batch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,22 @@ from xpnn.validation import as_count, as_float
 
 
 class NormParams(NamedTuple):
-    """weight: (features,), starts at 1; bias: (features,), starts at 0, or None where there is none."""
+    """The parameters of `LayerNorm` and `RMSNorm`.
+
+    Attributes
+    ----------
+    weight : array, (features,)
+        Initially 1.
+    bias : array, (features,), or None
+        Initially 0; None for `RMSNorm`.
+    """
 
     weight: Array
     bias: Array | None
 
 
 class NormResiduals(NamedTuple):
-    """xhat: x normalized, of x's shape; scale: 1 / deviation, which broadcasts against it."""
+    """xhat: the normalized x, of the shape of x; scale: 1 / deviation of each row, (…, 1)."""
 
     xhat: Array
     scale: Array
@@ -30,10 +38,42 @@ class NormResiduals(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """y = x̂ · weight + bias with x̂ = (x − mean) / √(variance + eps), both over the features of each row.
+    """Layer normalization: normalize each row over its features, then scale and shift each feature.
 
-    x, y: (…, features); the variance is the mean square. As torch.nn.LayerNorm. Raises InputError for another width.
-    Source: Ba et al. 2016.
+    Parameters
+    ----------
+    features : int
+        Size of the last axis of x and y, (batch, …, features).
+    eps : float
+        Added to the variance; above 0.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range. `forward` raises it if x has another number of features.
+
+    Notes
+    -----
+    ::
+
+        y = x̂ · weight + bias, x̂ = (x − mean) / √(variance + eps)
+
+    with the mean and the (biased) variance over the features of each row. The same as ``torch.nn.LayerNorm``.
+
+    References
+    ----------
+    Ba, Kiros and Hinton, "Layer normalization", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> layer = nn.LayerNorm(2)
+    >>> params = layer.init(random.key(0, "init"))
+    >>> layer.forward(params, np.array([[1.0, 3.0], [-500.0, 500.0]]))[0].round(3)
+    array([[-1.,  1.],
+           [-1.,  1.]])
     """
 
     accepts_integers: ClassVar[bool] = False
@@ -42,14 +82,14 @@ class LayerNorm:
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        _settle(self)
+        _check_fields(self)
 
     def init(self, key: Key) -> NormParams:
         return NormParams(np.ones(self.features), np.zeros(self.features))
 
     def forward(self, params: NormParams, x: Array, *, key: Key | None = None) -> tuple[Array, NormResiduals]:
         xp = _checked(self, x)
-        shifted = x - x[..., :1]  # the mean of a constant row may round, and eps would not hide it: 0 does not round
+        shifted = x - x[..., :1]  # a constant row becomes exactly 0; the rounding of its mean could exceed √eps
         centred = shifted - xp.mean(shifted, axis=-1, keepdims=True)
         scale = _one_over_root(xp, xp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
         xhat = centred * scale
@@ -58,7 +98,7 @@ class LayerNorm:
     def backward(
         self, params: NormParams, residuals: NormResiduals, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, NormParams]:
-        """dx = scale · (g − mean g − x̂ · mean(g · x̂)) with g = dy · weight; dweight = Σ dy · x̂, dbias = Σ dy."""
+        """Return dx = scale · (g − mean g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂, dbias = Σ dy."""
         xhat, scale = residuals
         xp = array_namespace(dy)
         grads = NormParams(_over_rows(xp, dy * xhat), _over_rows(xp, dy))
@@ -71,10 +111,41 @@ class LayerNorm:
 
 @dataclass(frozen=True)
 class RMSNorm:
-    """y = x̂ · weight with x̂ = x / √(mean of x² + eps), over the features of each row.
+    """Root mean square normalization: divide each row by its root mean square, then scale each feature.
 
-    x, y: (…, features). As torch.nn.RMSNorm, whose eps depends on the dtype unless it is given. Raises InputError for
-    another width. Source: Zhang and Sennrich 2019.
+    Parameters
+    ----------
+    features : int
+        Size of the last axis of x and y, (batch, …, features).
+    eps : float
+        Added to the mean square; above 0.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range. `forward` raises it if x has another number of features.
+
+    Notes
+    -----
+    ::
+
+        y = x̂ · weight, x̂ = x / √(mean of x² + eps)
+
+    with the mean over the features of each row. The same as ``torch.nn.RMSNorm``, whose default eps depends on the
+    dtype.
+
+    References
+    ----------
+    Zhang and Sennrich, "Root mean square layer normalization", 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> layer = nn.RMSNorm(2)
+    >>> layer.forward(layer.init(random.key(0, "init")), np.array([[1.0, 7.0]]))[0].round(3)
+    array([[0.2, 1.4]])
     """
 
     accepts_integers: ClassVar[bool] = False
@@ -83,7 +154,7 @@ class RMSNorm:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        _settle(self)
+        _check_fields(self)
 
     def init(self, key: Key) -> NormParams:
         return NormParams(np.ones(self.features), None)
@@ -97,7 +168,7 @@ class RMSNorm:
     def backward(
         self, params: NormParams, residuals: NormResiduals, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, NormParams]:
-        """dx = scale · (g − x̂ · mean(g · x̂)) with g = dy · weight; dweight = Σ dy · x̂ over rows."""
+        """Return dx = scale · (g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂."""
         xhat, scale = residuals
         xp = array_namespace(dy)
         grads = NormParams(_over_rows(xp, dy * xhat), None)
@@ -108,7 +179,15 @@ class RMSNorm:
 
 
 class BatchNormParams(NamedTuple):
-    """weight, bias: (features,), or None without affine; running_mean, running_var: Carried (features,)."""
+    """The parameters of `BatchNorm1d`.
+
+    Attributes
+    ----------
+    weight, bias : array, (features,), or None
+        Initially 1 and 0; None without `affine`.
+    running_mean, running_var : Carried array, (features,)
+        Initially 0 and 1; carried from step to step, not trained.
+    """
 
     weight: Array | None
     bias: Array | None
@@ -117,7 +196,7 @@ class BatchNormParams(NamedTuple):
 
 
 class BatchNormResiduals(NamedTuple):
-    """xhat: (batch, features); scale: (features,); the next running statistics, as they were in inference."""
+    """xhat: (batch, features); scale: 1 / deviation, (features,); the next running statistics."""
 
     xhat: Array
     scale: Array
@@ -127,16 +206,60 @@ class BatchNormResiduals(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchNorm1d:
-    """y = x̂ · weight + bias with x̂ = (x − mean) / √(variance + eps), over the batch while training.
+    """Batch normalization: normalize each feature over the batch, then scale and shift it.
 
-    x, y: (batch, features). While training the statistics are the batch's (the variance is the mean square), and the
-    running ones follow: r ← (1 − momentum) · r + momentum · the batch's mean, or its variance over batch − 1. In
-    inference the running statistics are used. As torch.nn.BatchNorm1d, but that a batch of one trains (its x̂ is 0, and
-    the running variance stays) instead of raising. Raises InputError for another width. Source: Ioffe and Szegedy 2015.
+    Parameters
+    ----------
+    features : int
+        Number of columns of x and y, (batch, features).
+    eps : float
+        Added to the variance; above 0.
+    momentum : float
+        Weight of the batch in the running statistics, from 0 to 1.
+    affine : bool
+        Whether to scale and shift by a trained weight and bias.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range. `forward` raises it if x has another shape.
+
+    Notes
+    -----
+    ::
+
+        y = x̂ · weight + bias, x̂ = (x − mean) / √(variance + eps)
+
+    In training, the mean and the (biased) variance are those of the batch, and the running statistics are updated:
+    r ← (1 − momentum) · r + momentum · s, where s is the mean of the batch, or its unbiased variance (divided by
+    batch − 1). In inference (without a key) the running statistics take their place.
+
+    The same as ``torch.nn.BatchNorm1d``, except that a batch of one row does not raise: its x̂ is 0, and the running
+    variance is not updated.
+
+    References
+    ----------
+    Ioffe and Szegedy, "Batch normalization: Accelerating deep network training by reducing internal covariate shift",
+    2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> layer, x = nn.BatchNorm1d(1), np.array([[1.0], [3.0]])
+    >>> params = layer.init(random.key(0, "init"))
+    >>> y, residuals = layer.forward(params, x, key=random.key(0, "dropout"))
+    >>> y.round(3).tolist()
+    [[-1.0], [1.0]]
+    >>> _, grads = layer.backward(params, residuals, np.ones((2, 1)))
+    >>> grads.running_mean  # the next value, not a gradient
+    Carried(value=array([0.2]))
     """
 
     accepts_integers: ClassVar[bool] = False
     cancels_bias: ClassVar[bool] = True
+    uses_batch_statistics: ClassVar[bool] = True
 
     features: int
     eps: float = 1e-5
@@ -144,7 +267,7 @@ class BatchNorm1d:
     affine: bool = True
 
     def __post_init__(self) -> None:
-        _settle(self)
+        _check_fields(self)
         object.__setattr__(self, "momentum", as_float("BatchNorm1d: momentum", self.momentum))
         if not 0 <= self.momentum <= 1:
             raise InputError(f"BatchNorm1d: momentum is {self.momentum!r}; expected 0 <= momentum <= 1")
@@ -161,28 +284,32 @@ class BatchNorm1d:
             mean, variance = (carried.value for carried in running)
             centred = x - mean
         else:
-            shifted = x - x[:1, :]  # the mean of a constant column may round, and eps would not hide it
+            shifted = x - x[:1, :]  # a constant column becomes exactly 0; the rounding of its mean could exceed √eps
             mean = xp.mean(shifted, axis=0)
             centred = shifted - mean
             variance = xp.mean(centred * centred, axis=0)
             rows, running_var = x.shape[0], running[1]
-            if rows > 1:  # one row shows no variance
-                running_var = self._follow(running_var, variance * (rows / (rows - 1)))
-            running = self._follow(running[0], x[0, :] + mean), running_var
+            if rows > 1:  # the unbiased variance of one row is undefined
+                running_var = self._updated(running_var, variance * (rows / (rows - 1)))
+            running = self._updated(running[0], x[0, :] + mean), running_var
         scale = _one_over_root(xp, variance + self.eps)
         xhat = centred * scale
         y = xhat if params.weight is None else xhat * params.weight + params.bias
         return y, BatchNormResiduals(xhat, scale, *running)
 
-    def _follow(self, old: Carried, new: Array) -> Carried:
+    def _updated(self, old: Carried, new: Array) -> Carried:
+        """Return the next value of a running statistic."""
         return Carried((1 - self.momentum) * old.value + self.momentum * new)
 
     def backward(
         self, params: BatchNormParams, residuals: BatchNormResiduals, dy: Array | None, *, need_dx: bool = True
     ) -> tuple[Array | None, BatchNormParams]:
-        """dx = scale · (g − mean g − x̂ · mean(g · x̂)) over the batch, g = dy · weight; in inference dx = scale · g."""
+        """Return dx = scale · (g − mean g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂, dbias = Σ dy.
+
+        Means and sums are over the batch. In inference dx is scale · g.
+        """
         xhat, scale, *running = residuals
-        if dy is None:  # nothing is trained from here downwards
+        if dy is None:  # nothing is trained, neither here nor below
             return None, params._replace(running_mean=running[0], running_var=running[1])
         xp = array_namespace(dy)
         dweight = dbias = None
@@ -197,8 +324,8 @@ class BatchNorm1d:
         return scale * (g - xp.mean(g, axis=0) - xhat * xp.mean(g * xhat, axis=0)), grads
 
 
-def _settle(layer: LayerNorm | RMSNorm | BatchNorm1d) -> None:
-    """Check and convert the fields that all of them have."""
+def _check_fields(layer: LayerNorm | RMSNorm | BatchNorm1d) -> None:
+    """Check and convert the fields that all three layers have."""
     name = type(layer).__name__
     object.__setattr__(layer, "features", as_count(f"{name}: features", layer.features))
     object.__setattr__(layer, "eps", as_float(f"{name}: eps", layer.eps))
@@ -207,6 +334,7 @@ def _settle(layer: LayerNorm | RMSNorm | BatchNorm1d) -> None:
 
 
 def _checked(layer: LayerNorm | RMSNorm | BatchNorm1d, x: Array) -> Namespace:
+    """Return the functions for `x`, after a check of its shape."""
     if x.ndim < 2 or x.shape[-1] != layer.features or (isinstance(layer, BatchNorm1d) and x.ndim != 2):
         name = f"{type(layer).__name__}({layer.features})"
         raise InputError(f"{name}: x has shape {tuple(x.shape)}; expected (batch, {layer.features})")
@@ -214,10 +342,10 @@ def _checked(layer: LayerNorm | RMSNorm | BatchNorm1d, x: Array) -> Namespace:
 
 
 def _one_over_root(xp: Namespace, variance: Array) -> Array:
-    """1 / √variance; NaN, so that a run stops, where the variance overflowed: 0 would make all rows alike."""
+    """Return 1 / √variance; NaN if the variance is infinite, so that training stops: 0 would make all rows equal."""
     return xp.sqrt(variance) / variance
 
 
 def _over_rows(xp: Namespace, x: Array) -> Array:
-    """The sum over all axes but the last."""
+    """Return the sum over all axes except the last."""
     return xp.sum(x, axis=tuple(range(x.ndim - 1)))

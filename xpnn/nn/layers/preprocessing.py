@@ -1,4 +1,4 @@
-"""Layers that stand first: they turn raw data into what the network likes, and are saved and exported with it."""
+"""Preprocessing as the first layers of a model, so that it is saved and exported with the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,23 @@ from xpnn.validation import as_float
 
 @dataclass(frozen=True)
 class Flatten:
-    """y = x as rows: (batch, d₁, d₂, …) -> (batch, d₁·d₂·…)."""
+    """Reshape each sample to a vector: (batch, d₁, d₂, …) → (batch, d₁ · d₂ · …).
+
+    Notes
+    -----
+    ::
+
+        y = x, reshaped to (batch, d₁ · d₂ · …)
+
+    in row-major order. Integers pass through as they are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.Flatten().forward((), np.ones((32, 28, 28)))[0].shape
+    (32, 784)
+    """
 
     accepts_integers: ClassVar[bool | None] = None
 
@@ -33,13 +49,22 @@ class Flatten:
     def backward(
         self, params: tuple[()], shape: tuple[int, ...], dy: Array, *, need_dx: bool = True
     ) -> tuple[Array, tuple[()]]:
-        """dx = dy in the shape of x."""
+        """Return dx = dy, reshaped to the shape of x."""
         return array_namespace(dy).reshape(dy, shape), ()
 
 
 class Gathered(NamedTuple):
-    """Rows of a data set that are yet to be taken, (rows,) numbers: what a training step gives a model that begins with
-    Scale, so that they can be scaled on the way.
+    """A data set and the rows to take from it.
+
+    A training step passes this instead of x to a model whose `gathers_rows` is True, so that its first layer can take
+    the rows and convert them in one pass. It stands for ``xp.take(whole, rows, axis=0)``.
+
+    Attributes
+    ----------
+    whole : array, (samples, …)
+        The data set.
+    rows : array, (batch,)
+        int32 indices.
     """
 
     whole: Array
@@ -47,14 +72,39 @@ class Gathered(NamedTuple):
 
 
 class ScaleParams(NamedTuple):
-    """factor: Carried 0-d array; it also tells the dtype in which bytes are scaled."""
+    """factor: Carried array, 0-d. Its dtype is the dtype of y."""
 
     factor: Carried
 
 
 @dataclass(frozen=True)
 class Scale:
-    """y = factor · x; turns bytes into fractions: Scale(1 / 255). x of any shape and any real dtype."""
+    """Multiply by a constant, y = factor · x.
+
+    Parameters
+    ----------
+    factor : float
+        Not trained.
+
+    Raises
+    ------
+    InputError
+        If `factor` is not a number.
+
+    Notes
+    -----
+    x has any shape and any real dtype; integers are converted to floating point. Scale(1 / 255) turns bytes into values
+    from 0 to 1; the data set can stay on the device as bytes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> layer = nn.Scale(1 / 255)
+    >>> layer.forward(layer.init(random.key(0, "init")), np.array([[0, 255]], dtype=np.uint8))[0]
+    array([[0., 1.]])
+    """
 
     accepts_integers: ClassVar[bool] = True
     gathers_rows: ClassVar[bool] = True
@@ -75,24 +125,24 @@ class Scale:
     def backward(
         self, params: ScaleParams, residuals: None, dy: Array | None, *, need_dx: bool = True
     ) -> tuple[Array | None, ScaleParams]:
-        """dx = factor · dy; the factor is carried on."""
+        """Return dx = factor · dy; the factor is unchanged."""
         return (dy * params.factor.value if need_dx and dy is not None else None), params
 
 
 @dispatched
 def scaled(x: Array, factor: Array) -> Array:
-    """x · factor in the dtype of `factor`, which is 0-d."""
+    """Return x · factor in the dtype of `factor`, which is 0-d."""
     return (x if x.dtype == factor.dtype else array_namespace(x).astype(x, factor.dtype)) * factor
 
 
 @dispatched
 def gathered(whole: Array, rows: Array, factor: Array) -> Array:
-    """`scaled` rows of a data set: (rows,) numbers."""
+    """Return `scaled` rows of a data set, (samples, …), for the indices `rows`, (batch,)."""
     return scaled(array_namespace(whole).take(whole, rows, axis=0), factor)
 
 
 class StandardizeParams(NamedTuple):
-    """mean, scale: Carried arrays of shape (features,); scale = 1 / standard deviation."""
+    """mean, scale: Carried arrays, (features,); scale is 1 / standard deviation, or 1 for a constant column."""
 
     mean: Carried
     scale: Carried
@@ -100,9 +150,34 @@ class StandardizeParams(NamedTuple):
 
 @dataclass(frozen=True)
 class Standardize:
-    """y = (x − mean) / deviation, column by column; x and y are (batch, features).
+    """Standardize each column, y = (x − mean) / deviation.
 
-    `Standardize.fit(x)` measures the columns. A column that never changes has deviation 0: it is only centred.
+    Parameters
+    ----------
+    mean, deviation : tuple of float
+        Mean and standard deviation of each column. `Standardize.fit(x)` computes them from data.
+
+    Raises
+    ------
+    InputError
+        If their lengths differ. `forward` raises it if x has another shape.
+
+    Notes
+    -----
+    x and y have the shape (batch, features). A column with deviation 0 is only centred. Mean and deviation are not
+    trained. Integers are converted to floating point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> x = np.array([[1.0, 5.0], [3.0, 5.0]])
+    >>> layer = nn.Standardize.fit(x)
+    >>> layer
+    Standardize(mean=(2.0, 5.0), deviation=(1.0, 0.0))
+    >>> layer.forward(layer.init(random.key(0, "init")), x)[0].tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
     """
 
     accepts_integers: ClassVar[bool] = True
@@ -112,7 +187,22 @@ class Standardize:
 
     @classmethod
     def fit(cls, x: Any) -> Standardize:
-        """The layer for the columns of x, (rows, features): host arithmetic in float64. Raises InputError."""
+        """Compute mean and standard deviation of each column, in float64 on the host.
+
+        Parameters
+        ----------
+        x : array or table, (rows, features)
+
+        Returns
+        -------
+        Standardize
+            The layer for these columns.
+
+        Raises
+        ------
+        InputError
+            If `x` is empty or has another number of axes, or a column holds values that are not finite or too large.
+        """
         table = np.asarray(to_numpy(x) if is_array(x) else x, dtype=np.float64)
         if table.ndim != 2 or table.size == 0:
             raise InputError(f"Standardize.fit: x has shape {table.shape}; expected (rows, features), not empty")
@@ -120,13 +210,17 @@ class Standardize:
             mean, deviation = table.mean(axis=0), table.std(axis=0)
         bad = np.flatnonzero(~np.isfinite(mean) | ~np.isfinite(deviation))
         if bad.size:
-            raise InputError(f"Standardize.fit: the values of column {bad[0]} are too large, or not finite")
-        deviation[table.max(axis=0) == table.min(axis=0)] = 0  # rounding may leave 1e-17
+            raise InputError(
+                f"Standardize.fit: column {bad[0]} holds values that are not finite or too large; remove or clip them"
+            )
+        deviation[table.max(axis=0) == table.min(axis=0)] = 0  # instead of a rounding error such as 1e-17
         return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.deviation):
-            raise InputError(f"Standardize: {len(self.mean)} means, but {len(self.deviation)} deviations")
+            raise InputError(
+                f"Standardize: {len(self.mean)} means, but {len(self.deviation)} deviations; expected one per column"
+            )
 
     def init(self, key: Key) -> StandardizeParams:
         deviation = np.asarray(self.deviation)
@@ -136,7 +230,7 @@ class Standardize:
     def forward(self, params: StandardizeParams, x: Array, *, key: Key | None = None) -> tuple[Array, None]:
         if x.ndim != 2 or x.shape[1] != len(self.mean):
             raise InputError(
-                f"Standardize: x has shape {tuple(x.shape)}; expected (batch, {len(self.mean)}), the columns fitted"
+                f"Standardize: x has shape {tuple(x.shape)}; expected (batch, {len(self.mean)}), the fitted columns"
             )
         mean, scale = params.mean.value, params.scale.value
         if x.dtype != mean.dtype:
@@ -146,5 +240,5 @@ class Standardize:
     def backward(
         self, params: StandardizeParams, residuals: None, dy: Array | None, *, need_dx: bool = True
     ) -> tuple[Array | None, StandardizeParams]:
-        """dx = dy / deviation; mean and scale are carried on."""
+        """Return dx = dy / deviation; mean and scale are unchanged."""
         return (dy * params.scale.value if need_dx and dy is not None else None), params

@@ -1,4 +1,4 @@
-"""Softmax and its logarithm, over the last axis; no parameters."""
+"""Softmax and its logarithm, over the last axis. They have no parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,21 @@ from xpnn.arrays.random import Key
 
 @dataclass(frozen=True)
 class Softmax:
-    """y_j = e^{x_j} / Σ_k e^{x_k} over the last axis. CrossEntropyLoss wants logits: do not put this before it."""
+    """Softmax over the last axis, y_j = e^{x_j} / Σ_k e^{x_k}.
+
+    Notes
+    -----
+    x and y have the shape (batch, …, classes). The largest x_j is subtracted first, so that nothing overflows. Do not
+    put this layer before `nn.CrossEntropyLoss`, which takes logits and includes the softmax.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.Softmax().forward((), np.array([[1000.0, 1000.0], [0.0, np.log(3)]]))[0]
+    array([[0.5 , 0.5 ],
+           [0.25, 0.75]])
+    """
 
     accepts_integers: ClassVar[bool] = False
 
@@ -25,14 +39,27 @@ class Softmax:
         return y, y
 
     def backward(self, params: tuple[()], y: Array, dy: Array, *, need_dx: bool = True) -> tuple[Array, tuple[()]]:
-        """dx_j = y_j · (dy_j − Σ_k dy_k y_k)."""
+        """Return dx_j = y_j · (dy_j − Σ_k dy_k y_k)."""
         xp = array_namespace(dy)
         return y * (dy - xp.sum(dy * y, axis=-1, keepdims=True)), ()
 
 
 @dataclass(frozen=True)
 class LogSoftmax:
-    """y_j = x_j − log Σ_k e^{x_k} over the last axis: the logarithm of Softmax, without its underflow."""
+    """Logarithm of the softmax over the last axis, y_j = x_j − log Σ_k e^{x_k}.
+
+    Notes
+    -----
+    x and y have the shape (batch, …, classes). It is finite even if the softmax underflows to 0. `nn.NLLLoss` takes its
+    result as the prediction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> nn.LogSoftmax().forward((), np.array([[0.0, 1000.0]]))[0]
+    array([[-1000.,     0.]])
+    """
 
     accepts_integers: ClassVar[bool] = False
 
@@ -46,6 +73,6 @@ class LogSoftmax:
         return y, y
 
     def backward(self, params: tuple[()], y: Array, dy: Array, *, need_dx: bool = True) -> tuple[Array, tuple[()]]:
-        """dx_j = dy_j − e^{y_j} · Σ_k dy_k."""
+        """Return dx_j = dy_j − e^{y_j} · Σ_k dy_k."""
         xp = array_namespace(dy)
         return dy - xp.exp(y) * xp.sum(dy, axis=-1, keepdims=True), ()

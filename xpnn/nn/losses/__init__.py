@@ -1,4 +1,4 @@
-"""Losses. Each class documents its formula and has `forward` next to the hand-derived `backward`."""
+"""Losses. Each class states its formula, and has `forward` next to the hand-derived `backward`."""
 
 from xpnn import deprecated
 from xpnn.nn.losses.cross_entropy import CrossEntropyLoss, NLLLoss

@@ -1,12 +1,16 @@
-"""Losses that compare prediction and target entry by entry: ℓ(z, t), and its derivative by z.
+"""Losses that compare prediction and target element by element: ℓ(z, t), and its derivative with respect to z.
 
-All of them take
-
-    prediction, target  z and t, (batch, outputs), the same shape
+Shapes
+    prediction, target  z and t, both (batch, outputs)
     sample_weight       w, (batch,), or None for 1
-    reduction           "mean": Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n; "sum": Σ_n w_n · Σ_outputs ℓ,
-                        of which a trainer logs the weighted mean over the rows; "none": w_n · ℓ, (batch, outputs), and
-                        `backward` gives the derivative of each
+
+Reduction over the rows n, in the unit of ℓ
+    "mean"  Σ_n w_n · (mean of ℓ over the outputs of row n) / Σ_n w_n
+    "sum"   Σ_n w_n · (sum of ℓ over the outputs of row n); a trainer logs it divided by Σ_n w_n
+    "none"  w_n · ℓ, (batch, outputs); `backward` returns the derivative of each element. Not for training
+
+`backward` multiplies ∂ℓ/∂z by the factor of each element in the reduction. The target is converted to the dtype of the
+prediction.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from xpnn.validation import as_float, one_of
 
 
 class ElementwiseResiduals(NamedTuple):
-    """prediction, target: (batch, outputs), in the prediction's dtype; factor: what each ℓ counts in the loss."""
+    """prediction, target: (batch, outputs), of one dtype; factor: of each ℓ in the loss, a scalar or (batch, 1)."""
 
     prediction: Array
     target: Array
@@ -33,10 +37,33 @@ class ElementwiseResiduals(NamedTuple):
 
 @dataclass(frozen=True)
 class MSELoss:
-    """The squared error, ℓ = (z − t)², of a prediction z.
+    """Mean squared error, ℓ = (z − t)².
 
-    prediction z and target t (batch, outputs), sample_weight (batch,); reduced as in `xpnn.nn.losses.elementwise`.
-    Raises InputError where the shapes differ.
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
+
+    Raises
+    ------
+    InputError
+        If `reduction` is unknown. `forward` raises it if the shapes differ.
+
+    Notes
+    -----
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). The best constant
+    prediction is the mean of the targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> loss, z, t = nn.MSELoss(), np.array([[1.0], [5.0]]), np.array([[0.0], [2.0]])
+    >>> value, residuals = loss.forward((), z, t)
+    >>> float(value), loss.backward((), residuals).tolist()
+    (5.0, [[1.0], [3.0]])
+    >>> float(loss.forward((), z, t, sample_weight=np.array([3.0, 1.0]))[0])
+    3.0
     """
 
     reduction: Reduction = "mean"
@@ -54,21 +81,40 @@ class MSELoss:
         return reduced(xp, self.reduction, (z - t) ** 2, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
-        """∂ℓ/∂z = 2 (z − t)."""
+        """Return the gradient, from ∂ℓ/∂z = 2 (z − t)."""
         z, t, factor = residuals
         return 2 * (z - t) * factor
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
-        """`y` as (rows, outputs) values."""
+        """Return `y` as an array (rows, outputs). Raises InputError if its shape does not fit."""
         return check_values(name, y, outputs)
 
 
 @dataclass(frozen=True)
 class L1Loss:
-    """The absolute error, ℓ = |z − t|, of a prediction z.
+    """Mean absolute error, ℓ = |z − t|.
 
-    prediction z and target t (batch, outputs), sample_weight (batch,); reduced as in `xpnn.nn.losses.elementwise`.
-    Raises InputError where the shapes differ.
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
+
+    Raises
+    ------
+    InputError
+        If `reduction` is unknown. `forward` raises it if the shapes differ.
+
+    Notes
+    -----
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). The best constant
+    prediction is the median of the targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> float(nn.L1Loss().forward((), np.array([[1.0], [5.0]]), np.array([[0.0], [2.0]]))[0])
+    2.0
     """
 
     reduction: Reduction = "mean"
@@ -86,21 +132,49 @@ class L1Loss:
         return reduced(xp, self.reduction, xp.abs(z - t), factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
-        """∂ℓ/∂z = sign(z − t), 0 at 0."""
+        """Return the gradient, from ∂ℓ/∂z = sign(z − t), 0 if z = t."""
         z, t, factor = residuals
         return array_namespace(z).sign(z - t) * factor
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
-        """`y` as (rows, outputs) values."""
+        """Return `y` as an array (rows, outputs). Raises InputError if its shape does not fit."""
         return check_values(name, y, outputs)
 
 
 @dataclass(frozen=True)
 class HuberLoss:
-    """Squared near the target, linear far from it: ℓ = ½ d² for |d| ≤ delta, else delta · (|d| − ½ delta), d = z − t.
+    """Huber loss: squared for small errors, linear for large ones.
 
-    prediction z and target t (batch, outputs), sample_weight (batch,); reduced as in `xpnn.nn.losses.elementwise`.
-    Raises InputError where the shapes differ. Source: Huber 1964.
+    Parameters
+    ----------
+    delta : float
+        The error at which it becomes linear, above 0.
+    reduction : {"mean", "sum", "none"}
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
+
+    Raises
+    ------
+    InputError
+        If `delta` is not above 0 or `reduction` is unknown. `forward` raises it if the shapes differ.
+
+    Notes
+    -----
+    ::
+
+        ℓ = ½ (z − t)² if |z − t| ≤ delta, else delta · (|z − t| − ½ delta)
+
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,).
+
+    References
+    ----------
+    Huber, "Robust estimation of a location parameter", 1964.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> float(nn.HuberLoss(2.0).forward((), np.array([[1.0], [5.0]]), np.zeros((2, 1)))[0])
+    4.25
     """
 
     delta: float = 1.0
@@ -121,27 +195,48 @@ class HuberLoss:
         xp, z, t, factor = _enter(self, prediction, target, sample_weight)
         size = xp.abs(z - t)
         near = xp.where(size < self.delta, size, self.delta)
-        each = near * (size - 0.5 * near)  # both branches in one
+        each = near * (size - 0.5 * near)  # both cases in one formula
         return reduced(xp, self.reduction, each, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
-        """∂ℓ/∂z = d for |d| ≤ delta, else delta · sign d."""
+        """Return the gradient, from ∂ℓ/∂z = z − t if |z − t| ≤ delta, else delta · sign(z − t)."""
         z, t, factor = residuals
         xp = array_namespace(z)
         d = z - t
         return xp.where(d > self.delta, self.delta, xp.where(d < -self.delta, -self.delta, d)) * factor
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
-        """`y` as (rows, outputs) values."""
+        """Return `y` as an array (rows, outputs). Raises InputError if its shape does not fit."""
         return check_values(name, y, outputs)
 
 
 @dataclass(frozen=True)
 class BCEWithLogitsLoss:
-    """Binary cross-entropy of logits z against probabilities t: ℓ = max(z, 0) − z·t + log(1 + e^−|z|), in nats.
+    """Binary cross-entropy of logits, ℓ = max(z, 0) − z·t + log(1 + e^−|z|), in nats.
 
-    prediction z and target t (batch, outputs), sample_weight (batch,); reduced as in `xpnn.nn.losses.elementwise`.
-    Raises InputError where the shapes differ.
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
+
+    Raises
+    ------
+    InputError
+        If `reduction` is unknown. `forward` raises it if the shapes differ.
+
+    Notes
+    -----
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). This is −t · log σ(z) −
+    (1 − t) · log(1 − σ(z)) with the sigmoid σ, in a form that does not overflow. t is the probability of class 1, from
+    0 to 1; each output is a separate binary problem (multi-label classification).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> loss = nn.BCEWithLogitsLoss()
+    >>> round(float(loss.forward((), np.array([[0.0], [1000.0]]), np.array([[1.0], [1.0]]))[0]), 4)  # ½ log 2
+    0.3466
     """
 
     reduction: Reduction = "mean"
@@ -156,26 +251,45 @@ class BCEWithLogitsLoss:
         self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[Array, ElementwiseResiduals]:
         xp, z, t, factor = _enter(self, prediction, target, sample_weight)
-        each = xp.where(z > 0, z, 0.0) - z * t + xp.log1p(xp.exp(-xp.abs(z)))  # never overflows
+        each = xp.where(z > 0, z, 0.0) - z * t + xp.log1p(xp.exp(-xp.abs(z)))  # does not overflow
         return reduced(xp, self.reduction, each, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
-        """∂ℓ/∂z = σ(z) − t."""
+        """Return the gradient, from ∂ℓ/∂z = σ(z) − t."""
         z, t, factor = residuals
         return (sigmoid(array_namespace(z), z) - t) * factor
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
-        """`y` as (rows, outputs) probabilities."""
+        """Return `y` as an array (rows, outputs). Raises InputError if it holds values outside 0…1."""
         check_range(name, y, 0, 1, "binary targets must be probabilities in 0…1; map two classes to 0 and 1")
         return check_values(name, y, outputs)
 
 
 @dataclass(frozen=True)
 class PoissonNLLLoss:
-    """The negative log likelihood of counts t under a Poisson law of rate e^z: ℓ = e^z − t · z, without log t!.
+    """Negative log likelihood of counts t under a Poisson distribution of rate e^z, ℓ = e^z − t · z, in nats.
 
-    prediction z and target t (batch, outputs), sample_weight (batch,); reduced as in `xpnn.nn.losses.elementwise`.
-    Raises InputError where the shapes differ. As torch.nn.PoissonNLLLoss with log_input.
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
+
+    Raises
+    ------
+    InputError
+        If `reduction` is unknown. `forward` raises it if the shapes differ.
+
+    Notes
+    -----
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). The term log t!, which
+    does not depend on z, is left out. The same as ``torch.nn.PoissonNLLLoss`` with log_input.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> float(nn.PoissonNLLLoss().forward((), np.array([[0.0]]), np.array([[3.0]]))[0])
+    1.0
     """
 
     reduction: Reduction = "mean"
@@ -193,22 +307,47 @@ class PoissonNLLLoss:
         return reduced(xp, self.reduction, xp.exp(z) - t * z, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
-        """∂ℓ/∂z = e^z − t."""
+        """Return the gradient, from ∂ℓ/∂z = e^z − t."""
         z, t, factor = residuals
         return (array_namespace(z).exp(z) - t) * factor
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
-        """`y` as (rows, outputs) counts."""
+        """Return `y` as an array (rows, outputs). Raises InputError if it holds negative values."""
         check_range(name, y, 0, math.inf, "counts must not be negative")
         return check_values(name, y, outputs)
 
 
 @dataclass(frozen=True)
 class QuantileLoss:
-    """The pinball loss, whose best prediction is the q-quantile: ℓ = q · d for d = t − z ≥ 0, (q − 1) · d below.
+    """Quantile loss (pinball loss), ℓ = q · (t − z) if t ≥ z, else (1 − q) · (z − t).
 
-    prediction z and target t (batch, outputs), sample_weight (batch,); reduced as in `xpnn.nn.losses.elementwise`.
-    Raises InputError where the shapes differ. Source: Koenker and Bassett 1978.
+    Parameters
+    ----------
+    q : float
+        The quantile, 0 < q < 1.
+    reduction : {"mean", "sum", "none"}
+        The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
+
+    Raises
+    ------
+    InputError
+        If `q` is out of range or `reduction` is unknown. `forward` raises it if the shapes differ.
+
+    Notes
+    -----
+    The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). The best constant
+    prediction is the q-quantile of the targets.
+
+    References
+    ----------
+    Koenker and Bassett, "Regression quantiles", 1978.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> float(nn.QuantileLoss(0.9).forward((), np.array([[0.0]]), np.array([[10.0]]))[0])
+    9.0
     """
 
     q: float = 0.5
@@ -232,25 +371,25 @@ class QuantileLoss:
         return reduced(xp, self.reduction, each, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
-        """∂ℓ/∂z = −q for z < t, 1 − q for z > t, 0 at t."""
+        """Return the gradient, from ∂ℓ/∂z = −q if z < t, 1 − q if z > t, 0 if z = t."""
         z, t, factor = residuals
         xp = array_namespace(z)
         d = t - z
         return xp.where(d > 0, -self.q, xp.where(d < 0, 1 - self.q, xp.zeros_like(d))) * factor
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
-        """`y` as (rows, outputs) values."""
+        """Return `y` as an array (rows, outputs). Raises InputError if its shape does not fit."""
         return check_values(name, y, outputs)
 
 
 def _enter(
     loss: Any, prediction: Array, target: Array, sample_weight: Array | None
 ) -> tuple[Namespace, Array, Array, float | Array]:
-    """(xp, prediction, target in its dtype, factor of each entry)."""
+    """Return (xp, prediction, target in the dtype of the prediction, factor of each element in the loss)."""
     if prediction.ndim != 2 or prediction.shape != target.shape:
         raise InputError(
             f"{type(loss).__name__}: prediction has shape {tuple(prediction.shape)} and target {tuple(target.shape)}; "
-            "expected the same shape (batch, outputs). Give a column as y[:, None]"
+            "expected the same shape (batch, outputs). Pass a column as y[:, None]"
         )
     xp = array_namespace(prediction)
     batch, outputs = prediction.shape

@@ -1,4 +1,4 @@
-"""How the losses of the rows become one number."""
+"""The reduction of the losses of the rows to a scalar."""
 
 from __future__ import annotations
 
@@ -13,10 +13,23 @@ REDUCTIONS = ("mean", "sum", "none")
 def factor_of(
     xp: Namespace, reduction: Reduction, batch: int, count: Array | None, share: Array | None
 ) -> float | Array:
-    """What the loss of each row is multiplied by: a number, or an array of shape () or (batch, 1).
+    """Return the factor of the loss of each row in the reduced loss.
 
-    count: (batch,), how much each row counts, or None for 1; share: (batch,), its part of the mean's denominator, or
-    None for 1. Rows that all count for nothing have the loss 0.
+    Parameters
+    ----------
+    xp : Namespace
+    reduction : {"mean", "sum", "none"}
+    batch : int
+        Number of rows.
+    count : array, (batch,), or None for 1
+        Weight of each row in the numerator; see `xpnn.nn.traits.Counts`.
+    share : array, (batch,), or None for 1
+        Its share of the denominator of the mean. If all shares are 0, the denominator is 1, so that the loss is 0.
+
+    Returns
+    -------
+    float or array, () or (batch, 1)
+        count / Σ share for "mean", otherwise count.
     """
     factor = 1.0 if count is None else count[:, None]
     if reduction != "mean":
@@ -28,5 +41,5 @@ def factor_of(
 
 
 def reduced(xp: Namespace, reduction: Reduction, each: Array, factor: float | Array) -> Array:
-    """Σ each · factor, 0-d; for "none" the products themselves."""
+    """Return Σ each · factor, 0-d; for "none", the products themselves."""
     return each * factor if reduction == "none" else xp.sum(each * factor)

@@ -1,6 +1,16 @@
-"""What happens between epochs. A callback is called as callback(trainer, logs) after each; a plain function is one.
+"""The protocols of callbacks, and how a trainer calls them.
 
-One that also needs the start or the end of `fit` has what `AtStart` or `AtEnd` declares.
+A callback is called as ``callback(trainer, logs)`` after each epoch. A function is enough; an object may also define
+`on_train_begin`, `on_train_end`, and both `state_dict` and `load_state_dict`. The order of a fit is::
+
+    on_train_begin(trainer)         of every callback that defines it, in order
+    load_state_dict(state)          only in the first fit after Trainer.load_state_dict
+    after each epoch:
+        callback(trainer, logs)     of every callback, in order
+    on_train_end(trainer)           of every callback that defines it, in order; not after an exception
+
+`logs` is the record of the epoch, a dict that is also an element of ``trainer.history``; a callback may add values to
+it. In a callback, `trainer` offers what `TrainerLike` lists, above all `stop`, `snapshot`, `load` and `lr_scale`.
 """
 
 from __future__ import annotations
@@ -14,7 +24,19 @@ from xpnn.training.state import State
 
 
 class TrainerLike(Protocol):
-    """What the callbacks here use of a `Trainer`, whose module stands above this one."""
+    """The part of `Trainer` that callbacks use; declared here because the trainer's module imports this one.
+
+    Attributes
+    ----------
+    model : Layer
+        The model.
+    steps : int
+        Steps so far, over all calls of `fit`.
+    lr_scale : float
+        Factor of the learning rate from the next epoch on; a callback may change it.
+    state : State
+        The current state on the device.
+    """
 
     model: Layer
     steps: int
@@ -29,31 +51,98 @@ class TrainerLike(Protocol):
 
 @runtime_checkable
 class AtStart(Protocol):
-    """A callback that is also called before the first epoch of each `fit`."""
+    """A callback that is also called before the first epoch of each `fit`.
 
-    def on_train_begin(self, trainer: Any) -> None: ...
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import Trainer, nn, optim
+    >>> class Counter:
+    ...     def on_train_begin(self, trainer):
+    ...         self.epochs = 0
+    ...
+    ...     def __call__(self, trainer, logs):
+    ...         self.epochs += 1
+    >>> counter, x, y = Counter(), np.eye(4, dtype=np.float32), np.arange(4)
+    >>> trainer = Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.SGD(0.1))
+    >>> _ = trainer.fit(x, y, epochs=3, batch_size=2, callbacks=[counter])
+    >>> counter.epochs
+    3
+    """
+
+    def on_train_begin(self, trainer: Any) -> None:
+        """Prepare for a fit; called before its first epoch."""
 
 
 @runtime_checkable
 class AtEnd(Protocol):
-    """A callback that is also called at the end of each `fit`, stopped or not; not where an exception ends it."""
+    """A callback that is also called at the end of each `fit`, including one that was stopped.
 
-    def on_train_end(self, trainer: Any) -> None: ...
+    It is not called if an exception ends the fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import Trainer, nn, optim
+    >>> class Summary:
+    ...     def __call__(self, trainer, logs):
+    ...         if logs["epoch"] == 2:
+    ...             trainer.stop()
+    ...
+    ...     def on_train_end(self, trainer):
+    ...         print(trainer.epoch, "epochs,", trainer.steps, "steps")
+    >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> trainer = Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.SGD(0.1))
+    >>> _ = trainer.fit(x, y, epochs=9, batch_size=2, callbacks=[Summary()])
+    2 epochs, 4 steps
+    """
+
+    def on_train_end(self, trainer: Any) -> None:
+        """Finish a fit; called after its last epoch."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A callback whose state belongs to a training run: it is saved and restored with the trainer's."""
+    """A callback whose state belongs to a training run.
+
+    `Trainer.state_dict` saves the state with the trainer's. After `Trainer.load_state_dict`, the next `fit` restores
+    it, if it is given callbacks of the same classes in the same order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import Trainer, nn, optim
+    >>> class Losses:
+    ...     def __init__(self):
+    ...         self.losses = []
+    ...
+    ...     def __call__(self, trainer, logs):
+    ...         self.losses.append(logs["loss"])
+    ...
+    ...     def state_dict(self):
+    ...         return {"losses": list(self.losses)}
+    ...
+    ...     def load_state_dict(self, state):
+    ...         self.losses = list(state["losses"])
+    >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> first, second = (Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.SGD(0.1)) for _ in range(2))
+    >>> _ = first.fit(x, y, epochs=3, batch_size=2, callbacks=[Losses()])
+    >>> second.load_state_dict(first.state_dict())
+    >>> callback = Losses()
+    >>> _ = second.fit(x, y, epochs=2, batch_size=2, callbacks=[callback])
+    >>> len(callback.losses)
+    5
+    """
 
     def state_dict(self) -> Any:
-        """The state: plain values, tuples and NumPy arrays."""
+        """Return the state: plain values, tuples and NumPy arrays."""
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore the state that `state_dict` returned; called after `on_train_begin`."""
 
 
 def states_of(callbacks: Sequence[Any]) -> list[tuple[str, Any]]:
-    """(name of the class, state) of each callback; None for one without a state."""
+    """Return (name of the class, state) of each callback; the state is None for a callback without one."""
     return [
         (type(callback).__name__, callback.state_dict() if isinstance(callback, Stateful) else None)
         for callback in callbacks
@@ -61,38 +150,44 @@ def states_of(callbacks: Sequence[Any]) -> list[tuple[str, Any]]:
 
 
 def load_states(callbacks: Sequence[Any], states: Sequence[tuple[str, Any]]) -> None:
-    """Restore what `states_of` gave. Raises InputError unless the callbacks are of the same classes, in order."""
+    """Restore the states that `states_of` returned; do nothing if there are none.
+
+    Raises InputError unless the callbacks are of the same classes, in the same order.
+    """
     if not states:
         return
-    own, given = [type(callback).__name__ for callback in callbacks], [name for name, _ in states]
-    if own != given:
-        raise InputError(f"callbacks: {', '.join(own)}; the saved run had {', '.join(given)}: give the same, in order")
+    given, saved = [type(callback).__name__ for callback in callbacks], [name for name, _ in states]
+    if given != saved:
+        raise InputError(
+            f"callbacks: {', '.join(given)}; the saved run had {', '.join(saved)}: give the same, in order"
+        )
     for callback, (_, state) in zip(callbacks, states, strict=True):
         if isinstance(callback, Stateful):
             callback.load_state_dict(state)
 
 
 def check_callbacks(callbacks: Sequence[Any]) -> tuple[Any, ...]:
-    """The callbacks as a tuple. Raises InputError unless each is callable."""
+    """Return the callbacks as a tuple. Raises InputError unless they are a list of callables."""
     if not isinstance(callbacks, Sequence):
-        raise InputError(f"callbacks: {callbacks!r} is no list; give [{callbacks!r}]")
+        raise InputError(f"callbacks: {callbacks!r} is not a list; write [{callbacks!r}]")
     for callback in callbacks:
         if isinstance(callback, type) or not callable(callback):
             raise InputError(
-                f"callbacks: {callback!r} is no callback; give a function or an instance, as EarlyStopping()"
+                f"callbacks: {callback!r} is not a callback; give a function or an instance, for example "
+                "EarlyStopping()"
             )
     return tuple(callbacks)
 
 
 def begin(callbacks: Sequence[Any], trainer: TrainerLike) -> None:
-    """Tell those that want to know it that a fit begins."""
+    """Call `on_train_begin` of the callbacks that define it."""
     for callback in callbacks:
         if isinstance(callback, AtStart):
             callback.on_train_begin(trainer)
 
 
 def end(callbacks: Sequence[Any], trainer: TrainerLike) -> None:
-    """Tell those that want to know it that a fit has ended regularly."""
+    """Call `on_train_end` of the callbacks that define it."""
     for callback in callbacks:
         if isinstance(callback, AtEnd):
             callback.on_train_end(trainer)

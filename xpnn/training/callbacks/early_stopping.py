@@ -1,4 +1,4 @@
-"""The callback that ends training when a log stops improving."""
+"""The callback that stops training if a log value no longer improves."""
 
 from __future__ import annotations
 
@@ -12,16 +12,54 @@ from xpnn.validation import as_nonnegative_count
 
 
 class EarlyStopping:
-    """Ends the training where a log has not become better for `patience` epochs (0 is taken as 1).
+    """Stop training if a log value has not improved for `patience` epochs.
 
-    monitor, min_delta, mode  what is watched, see `Monitor`
-    restore_best_weights      at the end of fit, however it came about, the weights of the best epoch are loaded;
-                              the optimizer's state stays that of the last. With a trainer's `ema` they are the
-                              averages, and a later fit goes on from them
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        The log value to watch.
+    patience : int, default 0
+        The number of epochs without improvement after which to stop; 0 has the effect of 1.
+    min_delta : float, default 0.0
+        A value is an improvement only if it is better by more than this.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether lower or higher is better; "auto" decides by the name: lower for a loss or an error, higher for an
+        accuracy.
+    restore_best_weights : bool, default True
+        Whether to load the weights of the best epoch at the end of `fit`, also if it was not stopped. The optimizer's
+        state stays that of the last step. If the trainer has `ema`, the weights are the averages, and a later `fit`
+        continues from them.
 
-    After each epoch it tells best_epoch and best (0 and ±∞ before there is one), stopped_epoch (0: it has not stopped
-    anything) and best_weights (a snapshot, also after an error). Each fit starts afresh. Raises InputError where
-    `monitor` is not among the logs.
+    Attributes
+    ----------
+    best : float
+        The best value so far; ±∞ before there is one.
+    best_epoch : int
+        Its epoch; 0 before there is one.
+    stopped_epoch : int
+        The epoch after which training was stopped; 0 if it was not.
+    best_weights : Params or None
+        A snapshot of the best epoch, also after an exception; None without `restore_best_weights`.
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used, or, after the first epoch, if `monitor` is not in the logs.
+
+    Notes
+    -----
+    Each `fit` starts anew, except the first after `Trainer.load_state_dict`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import EarlyStopping, Trainer, nn, optim
+    >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> stopping = EarlyStopping("loss", patience=2, min_delta=0.1)
+    >>> trainer = Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.SGD(0.1))
+    >>> history = trainer.fit(x, y, epochs=100, batch_size=2, callbacks=[stopping])
+    >>> stopping.stopped_epoch == len(history) < 100
+    True
     """
 
     def __init__(
@@ -36,15 +74,16 @@ class EarlyStopping:
         self.restore_best_weights = restore_best_weights
         self._monitor = Monitor("EarlyStopping", monitor, mode, min_delta)
         self.best_weights: Params | None = None
-        self._forget()
+        self._reset()
 
     @property
     def best(self) -> float:
-        """The best value so far."""
+        """The best value so far; ±∞ before there is one."""
         return self._monitor.best
 
     def on_train_begin(self, trainer: TrainerLike) -> None:
-        self._forget()
+        """Forget the previous fit."""
+        self._reset()
 
     def __call__(self, trainer: TrainerLike, logs: Logs) -> None:
         if self._monitor.improves(logs):
@@ -58,11 +97,12 @@ class EarlyStopping:
             trainer.stop()
 
     def on_train_end(self, trainer: TrainerLike) -> None:
+        """Load the best weights, if they are to be restored."""
         if self.best_weights is not None:
             trainer.load(self.best_weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and NumPy arrays."""
+        """Return the state: plain values and NumPy arrays."""
         return {
             "best": self._monitor.best,
             "waited": self._waited,
@@ -72,12 +112,12 @@ class EarlyStopping:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self._monitor.best, self._waited = state["best"], state["waited"]
         self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
         self.best_weights = state["best_weights"]
 
-    def _forget(self) -> None:
-        self._monitor.forget()
+    def _reset(self) -> None:
+        self._monitor.reset()
         self._waited = self.best_epoch = self.stopped_epoch = 0
         self.best_weights = None

@@ -1,4 +1,4 @@
-"""The callback that saves the model after an epoch."""
+"""The callback that saves the model after each epoch, or after each best one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,41 @@ from xpnn.training.saving.model_file import save_model
 
 
 class ModelCheckpoint:
-    """Saves the model after each epoch as `save_model` does: each file is whole, and holds the epoch's record.
+    """Save the model after each epoch, by `save_model`, together with the epoch's record.
 
-    filepath        may hold logs, as in "runs/{epoch:02d}-{val_loss:.4f}.safetensors"; folders are made
-    save_best_only  only where `monitor` is better than ever; the best is remembered from one fit to the next.
-                    A file that is there already is replaced once the new one is whole
-    monitor, mode   what is watched, see `Monitor`; only for save_best_only
+    Parameters
+    ----------
+    filepath : str or Path
+        The file. It may contain log values, as in ``"runs/{epoch:02d}-{val_loss:.4f}.safetensors"``. Folders are
+        created. An existing file is replaced when the new one is complete.
+    monitor : str, default "val_loss"
+        The log value to watch; only for `save_best_only`.
+    save_best_only : bool, default False
+        Whether to save only if `monitor` has improved. The best value is remembered from one `fit` to the next.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether lower or higher is better, as in `EarlyStopping`; only for `save_best_only`.
 
-    Raises InputError for a log that is not there or a layer that cannot be saved, OSError.
+    Raises
+    ------
+    InputError
+        If an argument cannot be used; after an epoch, if `filepath` or `monitor` names a value that is not in the logs,
+        or if a layer cannot be saved.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from xpnn import ModelCheckpoint, Trainer, load_model, nn, optim
+    >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> trainer = Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.SGD(0.1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoint = ModelCheckpoint(f"{folder}/{{epoch:02d}}.safetensors")
+    ...     _ = trainer.fit(x, y, epochs=2, batch_size=2, callbacks=[checkpoint])
+    ...     model, params, about = load_model(f"{folder}/02.safetensors")
+    >>> model, about["epoch"]
+    (Linear(in_features=4, out_features=4, ...), 2)
     """
 
     def __init__(
@@ -44,10 +71,10 @@ class ModelCheckpoint:
             ) from error
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the state: plain values."""
         return {"best": None if self._monitor is None else self._monitor.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         if self._monitor is not None and state["best"] is not None:
             self._monitor.best = state["best"]

@@ -1,4 +1,4 @@
-"""What some callbacks watch: one number of the logs, and which way it is better."""
+"""The log value that a callback watches, and whether lower or higher is better."""
 
 from __future__ import annotations
 
@@ -16,14 +16,29 @@ UP = re.compile(r"(accuracy|precision|recall|f1|f1_score|r2|r2_score|auc)$|(^|_)
 
 
 class Monitor:
-    """One log that is watched, and its best value so far.
+    """A log value that is watched, and its best value so far.
 
-    who        the callback, for the messages
-    name       of the log
-    mode       "min" or "max" is better; "auto": as the name says (a loss or an error down, an accuracy up)
-    min_delta  a value is better only if it is by more than this
+    Parameters
+    ----------
+    who : str
+        The name of the callback, for messages.
+    name : str
+        The name of the log value.
+    mode : {"auto", "min", "max"}
+        Whether lower or higher is better. "auto" decides by the name: lower for a loss or an error, higher for an
+        accuracy, precision, recall, F1 score, R², AUC or top-k accuracy.
+    min_delta : float, default 0.0
+        A value is an improvement only if it is better by more than this.
 
-    Raises InputError for a mode that is none, and for a name that does not say which way is better.
+    Attributes
+    ----------
+    best : float
+        The best value so far; ±∞ before there is one.
+
+    Raises
+    ------
+    InputError
+        If the mode or min_delta cannot be used, or if "auto" cannot decide by the name.
     """
 
     def __init__(self, who: str, name: str, mode: str, min_delta: float = 0.0) -> None:
@@ -34,28 +49,29 @@ class Monitor:
         if one_of(f"{who}: mode", mode, MODES) == "auto":
             if not DOWN.search(name) and not UP.search(name):
                 raise InputError(
-                    f"{who}: whether more {name!r} is better, its name does not say; give mode='min' or 'max'"
+                    f"{who}: the name {name!r} does not tell whether lower or higher is better; give mode='min' or "
+                    "mode='max'"
                 )
             mode = "min" if DOWN.search(name) else "max"
         self._sign = 1 if mode == "max" else -1
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Start afresh: any number is better."""
+    def reset(self) -> None:
+        """Forget the best value: the next number is an improvement."""
         self.best = -self._sign * math.inf
 
     def improves(self, logs: Logs) -> bool:
-        """Whether this epoch is the best so far; its value is kept if so. NaN never is.
+        """Whether this epoch is the best so far; if so, its value becomes the best. NaN is never an improvement.
 
-        Raises InputError where the logs do not hold the name, or hold no number under it.
+        Raises InputError if the logs do not contain the name, or if its value is not a number.
         """
         if self.name not in logs:
             missing = self.name.startswith("val_") and not any(name.startswith("val_") for name in logs)
-            hint = "; fit was given no validation_data" if missing else ""
+            hint = "; fit has no validation_data" if missing else ""
             raise InputError(f"{self.who}: {self.name!r} is not one of the logs {', '.join(logs)}{hint}")
         value = logs[self.name]
         if not isinstance(value, numbers.Real):
-            raise InputError(f"{self.who}: {self.name!r} is not one number, so there is no best of it")
+            raise InputError(f"{self.who}: {self.name!r} is not a number; watch a log value that is one")
         value = float(value)
         if not self._sign * value > self._sign * self.best + self.min_delta:
             return False

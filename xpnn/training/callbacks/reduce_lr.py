@@ -1,4 +1,4 @@
-"""The callback that lowers the learning rate when a log stops improving."""
+"""The callback that lowers the learning rate if a log value no longer improves."""
 
 from __future__ import annotations
 
@@ -12,15 +12,46 @@ from xpnn.validation import as_float, as_nonnegative_count
 
 
 class ReduceLROnPlateau:
-    """Multiplies the learning rate by `factor` where a log has not become better for `patience` epochs (`lr_scale`).
+    """Multiply the learning rate by `factor` if a log value has not improved for `patience` epochs.
 
-    monitor, min_delta, mode  what is watched, see `Monitor`
-    cooldown                  how many epochs, the one of the reduction included, do not count towards the next one
-    min_lr                    the rate is never brought below this
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        The log value to watch.
+    factor : float, default 0.1
+        The factor of a reduction, 0 < factor < 1.
+    patience : int, default 10
+        The number of epochs without improvement after which to reduce.
+    min_delta : float, default 1e-4
+        A value is an improvement only if it is better by more than this.
+    cooldown : int, default 0
+        The number of epochs after a reduction, including its own, that do not count as epochs without improvement.
+    min_lr : float, default 0.0
+        The learning rate is not reduced below this.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether lower or higher is better; "auto" decides by the name, as in `EarlyStopping`.
 
-    Epochs are counted as Keras counts them: torch's scheduler of the same name waits one epoch longer for the same
-    patience, and for the same cooldown. Each fit starts afresh, and goes on from the rate it finds. Raises InputError
-    where `monitor` is not among the logs.
+    Raises
+    ------
+    InputError
+        If an argument cannot be used, or, after the first epoch, if `monitor` is not in the logs.
+
+    Notes
+    -----
+    The callback changes `Trainer.lr_scale`. Epochs are counted as in Keras; torch's scheduler of the same name waits
+    one epoch longer for the same patience, and for the same cooldown. Each `fit` starts anew, from the current learning
+    rate, except the first after `Trainer.load_state_dict`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import ReduceLROnPlateau, Trainer, nn, optim
+    >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> trainer = Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.SGD(0.1))
+    >>> plateau = ReduceLROnPlateau("loss", factor=0.5, patience=2, min_delta=9.0)
+    >>> _ = trainer.fit(x, y, epochs=5, batch_size=2, callbacks=[plateau])
+    >>> trainer.lr_scale
+    0.25
     """
 
     def __init__(
@@ -44,7 +75,8 @@ class ReduceLROnPlateau:
         self._waited = self._cooling = 0
 
     def on_train_begin(self, trainer: TrainerLike) -> None:
-        self._monitor.forget()
+        """Forget the previous fit."""
+        self._monitor.reset()
         self._waited = self._cooling = 0
 
     def __call__(self, trainer: TrainerLike, logs: Logs) -> None:
@@ -55,14 +87,14 @@ class ReduceLROnPlateau:
             return
         self._waited += 1
         lr = logs["lr"]
-        if self._waited >= self.patience and lr > self.min_lr * (1 + 1e-6):  # min_lr itself, rounded to float32, is met
+        if self._waited >= self.patience and lr > self.min_lr * (1 + 1e-6):  # min_lr may have been rounded to float32
             trainer.lr_scale *= max(self.factor, self.min_lr / lr)
             self._waited, self._cooling = 0, self.cooldown
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the state: plain values."""
         return {"best": self._monitor.best, "waited": self._waited, "cooling": self._cooling}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self._monitor.best, self._waited, self._cooling = state["best"], state["waited"], state["cooling"]

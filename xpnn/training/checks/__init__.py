@@ -1,1 +1,1 @@
-"""Checks of what a trainer is given, before anything is uploaded or trained."""
+"""Checks of the arguments and the data of a trainer, before anything is uploaded or trained."""

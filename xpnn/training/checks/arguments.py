@@ -1,4 +1,4 @@
-"""What a Trainer is made of, checked."""
+"""Checks of the arguments of `Trainer`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from xpnn.validation import as_float, one_of
 
 
 def check_parts(model: Any, loss: Any, optimizer: Any) -> None:
-    """Raises InputError for a class or a name where an instance is wanted, and for a loss of many numbers."""
+    """Raise InputError if a part is a class or a name instead of an instance, or if the loss is not a scalar."""
     for name, part, hint in (
         ("model", model, "nn.Sequential(…)"),
         ("loss", loss, "nn.CrossEntropyLoss()"),
         ("optimizer", optimizer, "optim.Adam()"),
     ):
         if isinstance(part, (str, type, int, float, list, tuple)):
-            raise InputError(f"{name}: {part!r} is no {name}; give an instance, as {hint}")
+            article = "an" if name == "optimizer" else "a"
+            raise InputError(f"{name}: {part!r} is not {article} {name}; give an instance, for example {hint}")
     if reduction(loss) == "none":
-        raise InputError('loss: reduction "none" gives no one number to be made small; use "mean" or "sum"')
+        raise InputError('loss: reduction "none" does not give a scalar to minimize; use "mean" or "sum"')
 
 
 def check_numbers(dtype: str | None, precision: str, ema: float | None) -> None:
-    """Raises InputError for a dtype or precision that is none, and a decay out of range."""
+    """Raise InputError if dtype or precision is unknown, or the decay out of range."""
     if dtype not in (None, "float32", "float64"):
         raise InputError(f"dtype: {dtype!r} is not one of float32, float64, None")
     one_of("precision", precision, PRECISIONS)
     if ema is not None and not 0 <= as_float("ema", ema) < 1:
-        raise InputError(f"ema: {ema!r} is no decay; expected 0 <= ema < 1, or None")
+        raise InputError(f"ema: {ema!r} is not a decay; expected 0 <= ema < 1, or None")

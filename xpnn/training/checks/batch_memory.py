@@ -1,4 +1,4 @@
-"""Whether a step fits into a device's memory, found out before the first one; and what would fit."""
+"""Whether a step fits into the memory of a device, checked before the first step; if not, which batch does."""
 
 from __future__ import annotations
 
@@ -10,11 +10,23 @@ from xpnn.devices.memory import bytes_wanted, free_bytes, give_back, in_words, i
 from xpnn.devices.place import Place, current
 from xpnn.errors import DeviceMemoryError, XpnnError
 
-_FINENESS = 16  # the largest batch is found to a sixteenth of itself
+_FINENESS = 16  # the largest batch is found to a sixteenth of its size
+_HINT = "or compute each batch in more parts with accumulate="
 
 
 class device_scope:
-    """Inside, this device is the current one, and want of its memory is a DeviceMemoryError."""
+    """Make a device the current one; turn an out-of-memory error of a GPU into a DeviceMemoryError.
+
+    Parameters
+    ----------
+    place : Place
+        The device.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the GPU runs out of memory inside, with the amounts wanted and free, and a hint.
+    """
 
     def __init__(self, place: Place) -> None:
         self._place, self._current = place, current(place)
@@ -26,20 +38,34 @@ class device_scope:
         self._current.__exit__(kind, error, trace)
         if error is None or isinstance(error, XpnnError) or not (self._place.is_gpu and is_out_of_memory(error)):
             return
-        del trace  # this frame is one of the new error's, which would keep the old one's alive
+        del trace  # the new error refers to this frame, which would keep the old traceback and its arrays alive
         facts = memory_facts(self._place, without_arrays(error))
         del error
-        told = DeviceMemoryError(f"{self._place.name} ran out of memory: {facts}; take smaller batches")
+        failure = DeviceMemoryError(
+            f"{self._place.name} ran out of memory: {facts}; take a smaller batch_size, {_HINT}"
+        )
         try:
-            raise told
+            raise failure
         finally:
-            told.__context__ = None
+            failure.__context__ = None
 
 
 def ensure_batch_fits(place: Place, step: Callable[[int], None], batch_size: int) -> None:
-    """Try a step of `batch_size` rows, and once more after what is not used has been given back.
+    """Try a step of `batch_size` rows; if it fails, release unused memory and try once more.
 
-    Raises DeviceMemoryError with what was wanted, what is free, and the largest batch that fits.
+    Parameters
+    ----------
+    place : Place
+        The device.
+    step : callable
+        ``step(rows)`` computes one step of that many rows and discards its result.
+    batch_size : int
+        The rows of a batch.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If it does not fit, with the amounts wanted and free, and the largest batch that fits.
     """
 
     def failure(rows: int) -> BaseException | None:
@@ -52,7 +78,7 @@ def ensure_batch_fits(place: Place, step: Callable[[int], None], batch_size: int
         return None
 
     if failure(batch_size) is None:
-        give_back(place)  # what is recorded later takes its memory elsewhere
+        give_back(place)  # a graph that is captured later takes its memory from another pool
         return
     give_back(place)
     error = failure(batch_size)
@@ -60,7 +86,7 @@ def ensure_batch_fits(place: Place, step: Callable[[int], None], batch_size: int
         return
     give_back(place)
     facts = memory_facts(place, error)
-    fits, too_many = 0, batch_size
+    fits, too_many = 0, batch_size  # bisection
     while too_many - fits > max(1, fits // _FINENESS):
         middle = (fits + too_many) // 2
         if failure(middle) is None:
@@ -68,18 +94,20 @@ def ensure_batch_fits(place: Place, step: Callable[[int], None], batch_size: int
         else:
             too_many = middle
             give_back(place)
-    hint = f"batches of {fits} rows fit" if fits else "not even one row fits: take a smaller network"
+    hint = "not even one row fits: take a smaller network"
+    if fits:
+        hint = f"batches of {fits} rows fit; take that batch_size, {_HINT}"
     raise DeviceMemoryError(f"{place.name} has too little memory for batches of {batch_size} rows: {facts}; {hint}")
 
 
 def without_arrays(error: BaseException) -> BaseException:
-    """The error without the frames that it came through, which keep their arrays alive."""
+    """Remove the traceback and the causes of an error: their frames keep arrays alive."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def memory_facts(place: Place, error: BaseException) -> str:
-    """What was wanted and what is free, in words."""
+    """Return how much memory was wanted and how much is free, as text."""
     wanted, free = bytes_wanted(error), free_bytes(place)
     parts = [one_line(error) if wanted is None else f"{in_words(wanted)} more were needed"]
     return ", ".join(parts + ([] if free is None else [f"{in_words(free)} are free"]))

@@ -1,4 +1,4 @@
-"""A loss or a weight that is not finite: found without a wait in the step, and said with the step and the rate."""
+"""Checks that the loss and the weights are finite. Steps record the first bad loss on the device, without a wait."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ HINT = "lower the learning rate or scale the features"
 
 
 def check_loss(totals: Totals, epoch: int, steps_before: int) -> None:
-    """Raise NonFiniteError where an epoch's totals, on the host, hold a step whose loss was not finite.
+    """Check the totals of an epoch, on the host.
 
-    Raise InputError where the weights of its rows add up to 0, or to more than the dtype holds: no row would count.
+    Raises NonFiniteError, with the step and the learning rate, if the loss of a step was not finite. Raises InputError
+    if the sum of the weights of the rows is 0 or overflows: no row would count.
     """
     if not 0 < float(totals.weight) < math.inf:
         raise InputError(
-            f"the weights of the rows add up to {float(totals.weight):g} in {totals.weight.dtype}, so none counts: "
+            f"the weights of the rows add up to {float(totals.weight):g} in {totals.weight.dtype}, so no row counts: "
             "scale sample_weight, or see the ignore_index and the class_weight of the loss"
         )
     bad = int(totals.bad_step[0])
@@ -33,9 +34,10 @@ def check_loss(totals: Totals, epoch: int, steps_before: int) -> None:
 
 
 def check_weights(params: Tree, optimizer: Tree, step: int, lr: float) -> None:
-    """Raise NonFiniteError where the last update spoilt the weights, after a last good loss; asked once a fit.
+    """Check the weights and the optimizer's state at the end of a fit.
 
-    And where a sum of squared gradients overflowed in the optimizer's state: its weights would never move again.
+    Raises NonFiniteError if a value is not finite. The last update may have produced such weights after a finite loss.
+    If a sum of squared gradients in the optimizer's state has overflowed, its weights would never change again.
     """
     for what, part in (("weights", params), ("optimizer's", optimizer)):
         for name, leaf in tree.named(part):
@@ -46,5 +48,5 @@ def check_weights(params: Tree, optimizer: Tree, step: int, lr: float) -> None:
 
 
 def shortest(x: Array) -> float:
-    """The shortest decimal that means this float: 0.001 for a float32, not 0.0010000000474974513."""
+    """Return the shortest decimal that rounds to this float: 0.001 for a float32, not 0.0010000000474974513."""
     return float(str(x))

@@ -1,4 +1,4 @@
-"""One row through the host's own copy of the model: mistakes in shapes are found before anything is uploaded."""
+"""Checks of shapes: one row runs through the model on the host, before anything is uploaded."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from xpnn.training.state import State
 
 
 class ShapeCheck:
-    """Each kind of row, by shape and dtype, goes through once.
+    """Run one row through model, loss and metrics on the host, once for each shape and dtype of rows.
 
-    That is no matter of time alone: it wakes up the threads of NumPy's BLAS, which then keep a core busy for a tenth of
-    a second, and another library may need it (JAX took 1.3 times as long for its first 200 ms; AMD EPYC, 2026-11-21).
+    Results are cached, not only to save time: a product on the host wakes the threads of NumPy's BLAS, which keep a
+    core busy for a tenth of a second (JAX took 1.3 times as long for its first 200 ms; AMD EPYC, 2026-11-21).
     """
 
     def __init__(self, model: Layer, loss: Loss, metrics: Sequence[Metric], host: State) -> None:
@@ -34,16 +34,19 @@ class ShapeCheck:
         self._trained: set[tuple[Any, ...]] = set()
 
     def outputs(self, x: Array) -> np.ndarray:
-        """The model's outputs for a row of zeros shaped as those of x, (1, outputs). Raises InputError."""
-        looks = _looks(x)
-        if looks not in self._outputs:
-            self._outputs[looks] = self._outputs_for_one(x)
-        return self._outputs[looks]
+        """Return the model's outputs (1, outputs) for a row of zeros with the shape and dtype of the rows of x.
+
+        Raises InputError if the rows do not suit the model.
+        """
+        kind = _kind_of_rows(x)
+        if kind not in self._outputs:
+            self._outputs[kind] = self._outputs_for_one(x)
+        return self._outputs[kind]
 
     def evaluation(self, outputs: np.ndarray, y: Array) -> str:
-        """Run loss and metrics on one row, so that they raise for shapes that do not fit.
+        """Run loss and metrics on one row, and return how the loss combines its rows, "mean" or "sum".
 
-        Returns "mean" or "sum": how the loss combines its rows. Raises InputError.
+        Raises InputError if the shapes do not suit, or if the loss is not a scalar.
         """
         loss, first = self._loss, to_numpy(y[:1, ...])
         with np.errstate(all="ignore"):
@@ -51,26 +54,28 @@ class ShapeCheck:
             for metric in self._metrics:
                 metric.update(metric.init(), outputs, first, None)
         if np.shape(value) != ():
-            raise InputError(f"the loss {type(loss).__name__} gave shape {np.shape(value)}; expected one number, 0-d")
+            raise InputError(f"the loss {type(loss).__name__} has shape {np.shape(value)}; expected a scalar, ()")
         return traits.reduction(loss) or measured_reduction(loss, self._host.constants, outputs, first)
 
     def training(self, x: Array, y: Array) -> None:
-        """Raise InputError unless backward gives gradients of the parameters' types and shapes."""
-        looks = (*_looks(x), *_looks(y))
-        if looks in self._trained:
+        """Raise InputError unless backward returns gradients of the types and shapes of the parameters."""
+        kind = (*_kind_of_rows(x), *_kind_of_rows(y))
+        if kind in self._trained:
             return
         model, loss, host = self._model, self._loss, self._host
         with np.errstate(all="ignore"):
             prediction, residuals = model.forward(host.params, _row(model, x), key=Key(host.key, host.step))
-            slope = loss.backward(host.constants, loss.forward(host.constants, prediction, to_numpy(y[:1, ...]))[1])
-            _, grads = model.backward(host.params, residuals, slope, need_dx=False)
-        came, wanted = tree.outline(grads), tree.outline(host.params)
-        if came != wanted:
-            raise InputError(
-                f"backward gave gradients {came}; expected the types and shapes of the parameters, {wanted}. "
-                "xpnn.testing.check_layer tells more of a layer"
+            dprediction = loss.backward(
+                host.constants, loss.forward(host.constants, prediction, to_numpy(y[:1, ...]))[1]
             )
-        self._trained.add(looks)
+            _, grads = model.backward(host.params, residuals, dprediction, need_dx=False)
+        came, expected = tree.outline(grads), tree.outline(host.params)
+        if came != expected:
+            raise InputError(
+                f"backward returned gradients {came}; expected the types and shapes of the parameters, {expected}. "
+                "xpnn.testing.check_layer checks a single layer"
+            )
+        self._trained.add(kind)
 
     def _outputs_for_one(self, x: Array) -> np.ndarray:
         shape, model = tuple(x.shape), self._model
@@ -86,9 +91,9 @@ class ShapeCheck:
 
 
 def measured_reduction(loss: Loss, constants: Params, outputs: np.ndarray, target: np.ndarray) -> str:
-    """ "sum" if the loss doubles when its rows are doubled, else "mean": for a loss that states nothing.
+    """Return "sum" if the loss doubles when a row is repeated, else "mean": for a loss that does not state it.
 
-    outputs, target: of one row.
+    `outputs` and `target` are those of one row.
     """
     prediction = outputs + np.linspace(0.1, 0.9, outputs.size, dtype=outputs.dtype).reshape(outputs.shape)
     values = []
@@ -101,21 +106,35 @@ def measured_reduction(loss: Loss, constants: Params, outputs: np.ndarray, targe
 
 
 def computes_on_numpy(optimizer: Optimizer, params: Params) -> bool:
-    """Whether the optimizer and its schedule compute on NumPy arrays: tried on a corner of each parameter.
+    """Whether the optimizer and its schedule compute on NumPy arrays; tried on a corner of each parameter.
 
-    A user's optimizer may be written for one library alone; layers and losses have been tried on the host already.
+    A custom optimizer may be written for one library only. Layers and losses have already run on the host.
     """
     corner = tree.map(lambda p: np.array(p[tuple(slice(2) for _ in np.shape(p))], np.float64), tree.trained(params))
     try:
         with np.errstate(all="ignore"):
             lr = np.asarray(1.0) * learning_rate(optimizer.lr, np.zeros(()), np.ones(()))
             after = optimizer.update(corner, corner, optimizer.init(corner), lr)
-    except Exception:  # whatever it is: another library's functions say no in many ways
+    except Exception:  # of any type: the functions of another library raise different errors
         return False
     return all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in tree.leaves(after))
 
 
-def _looks(x: Array) -> tuple[Any, ...]:
+def check_same_structure(ours: State, given: State, optimizer: Optimizer) -> None:
+    """Raise InputError unless a saved state has the types and shapes of a trainer's state, both on the host."""
+    expected = {name: getattr(ours, name) for name in ("params", "constants", "totals", "ema")}
+    if given.optimizer != () and computes_on_numpy(optimizer, ours.params):  # (): saved before the first step
+        expected["optimizer"] = optimizer.init(tree.trained(ours.params))
+    for name, part in expected.items():
+        want, came = tree.outline(part), tree.outline(getattr(given, name))
+        if came != want:
+            raise InputError(
+                f"state_dict: {name} has the structure {came}; expected {want}. It belongs to a trainer with other "
+                "arguments"
+            )
+
+
+def _kind_of_rows(x: Array) -> tuple[Any, ...]:
     return tuple(x.shape[1:]), str(x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Metrics: sums that are kept on the device, and read once an epoch."""
+"""Metrics, which are reported beside the loss. Their sums stay on the device and are read once per epoch."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,28 @@ from xpnn.training.metrics.confusion import ConfusionMatrix, F1Score, Precision,
 from xpnn.training.metrics.regression import MeanAbsoluteError, R2Score
 from xpnn.validation import one_of
 
-#: By the name that a loss gives as its default.
+#: Metrics by the names that a loss may give in `default_metrics`.
 BY_NAME: dict[str, type[Accuracy]] = {"accuracy": Accuracy}
 
 
 def metrics_for(loss: Loss, metrics: Sequence[Metric] | None) -> tuple[Metric, ...]:
-    """The metrics of a trainer: those given, or the loss's default. Raises InputError for anything else."""
+    """Return the metrics of a trainer.
+
+    Parameters
+    ----------
+    loss : Loss
+    metrics : sequence of Metric or None
+        The argument of the trainer; None for the default metrics of the loss.
+
+    Returns
+    -------
+    tuple of Metric
+
+    Raises
+    ------
+    InputError
+        If one of them is not a metric, or a name cannot be used.
+    """
     if metrics is not None:
         return check_metrics(metrics)
     names = default_metrics(loss)

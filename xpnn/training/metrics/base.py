@@ -1,4 +1,4 @@
-"""What a metric is: sums that are kept on the device until the epoch ends."""
+"""The protocol of a metric: sums that stay on the device until the epoch ends."""
 
 from __future__ import annotations
 
@@ -14,37 +14,157 @@ RESERVED_NAMES = ("epoch", "loss", "lr", "seconds")  # names that every record h
 
 @runtime_checkable
 class Metric(Protocol):
-    """What a metric promises."""
+    """The interface of a metric. A custom metric is a frozen dataclass with a `name` and these three methods.
+
+    A metric keeps sums over the rows of an epoch: `init` returns the empty sums, each step calls `update` with its
+    batch, and at the end of the epoch `result` turns the sums into the value that is logged.
+
+    The sums are a NamedTuple (or a tuple) of arrays. `update` must not read values back from the device: no `float`,
+    `bool` or `if` of an array. Take functions from ``xp = array_namespace(prediction)``; then the metric works on every
+    library, and inside a compiled step.
+
+    A metric may also define ``merge(one, other)``, which returns the sums of two disjoint sets of rows, given the sums
+    of each, as arrays of any library. By default the sums are added leaf by leaf. Define it if sums cannot be added, as
+    `R2Score` does.
+
+    Attributes
+    ----------
+    name : str
+        The name in the logs. Two metrics of a trainer need different names.
+
+    Examples
+    --------
+    The largest error of an epoch is not a sum, so this metric defines `merge`. `weight` is None or (batch,); rows of
+    weight 0 do not count:
+
+    >>> from dataclasses import dataclass
+    >>> from typing import NamedTuple
+    >>> import numpy as np
+    >>> from xpnn import Trainer, nn, optim
+    >>> from xpnn.arrays.namespace import array_namespace
+    >>> class Largest(NamedTuple):
+    ...     error: np.ndarray
+    >>> @dataclass(frozen=True)
+    ... class LargestError:
+    ...     name: str = "largest_error"
+    ...
+    ...     def init(self):
+    ...         return Largest(np.zeros(()))
+    ...
+    ...     def update(self, sums, prediction, target, weight):
+    ...         xp = array_namespace(prediction)
+    ...         error = xp.max(xp.abs(prediction - target), axis=1)
+    ...         if weight is not None:
+    ...             error = xp.where(weight > 0, error, 0.0)
+    ...         return Largest(xp.maximum(sums.error, xp.max(error)))
+    ...
+    ...     def merge(self, one, other):
+    ...         return Largest(array_namespace(one.error).maximum(one.error, other.error))
+    ...
+    ...     def result(self, sums):
+    ...         return float(sums.error)
+    >>> x = np.linspace(-1, 1, 8)[:, None]
+    >>> trainer = Trainer(nn.Linear(1, 1), nn.MSELoss(), optim.SGD(0.1), metrics=[LargestError()])
+    >>> trainer.fit(x, 2 * x, epochs=100, batch_size=8).records[-1]["largest_error"] < 0.1
+    True
+    """
 
     @property
     def name(self) -> str:
-        """Its name in the logs."""
+        """The name in the logs."""
 
     def init(self) -> Any:
-        """The empty sums: NumPy arrays on the host, in float64."""
+        """Return the empty sums.
+
+        Returns
+        -------
+        NamedTuple or tuple of arrays
+            NumPy arrays in float64. They are copied to the device in the dtype of the training.
+        """
 
     def update(self, sums: Any, prediction: Array, target: Array, weight: Array | None) -> Any:
-        """The sums after one more batch, of the same dtypes and shapes; `weight` is (batch,), or None for 1."""
+        """Return the sums after one more batch.
+
+        Parameters
+        ----------
+        sums : NamedTuple or tuple of arrays
+            The sums so far.
+        prediction : array of shape (batch, outputs)
+            The outputs of the model.
+        target : array of shape (batch, …)
+            The targets, as the loss receives them.
+        weight : array of shape (batch,), or None for 1
+            How much each row counts.
+
+        Returns
+        -------
+        NamedTuple or tuple of arrays
+            Of the same types, dtypes and shapes as `sums`.
+
+        Raises
+        ------
+        InputError
+            If the shapes do not suit the metric. The trainer tries one row before it trains.
+        """
 
     def result(self, sums: Any) -> Any:
-        """The metric of all batches, from its sums on the host: a float, or nested lists of floats."""
+        """Return the value for the logs.
+
+        Parameters
+        ----------
+        sums : NamedTuple or tuple of arrays
+            The sums over all batches, as NumPy arrays.
+
+        Returns
+        -------
+        float or nested list of floats
+            NaN if no row was counted.
+        """
 
 
 def check_metrics(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
-    """The metrics as a tuple. Raises InputError unless each is one, with a name of its own."""
+    """Return the metrics as a tuple.
+
+    Parameters
+    ----------
+    metrics : sequence of Metric
+
+    Returns
+    -------
+    tuple of Metric
+
+    Raises
+    ------
+    InputError
+        If it is not a list, an element is not a metric, or a name is reserved or used twice.
+    """
     if not isinstance(metrics, Sequence):
-        raise InputError(f"metrics: {metrics!r} is no list; give [{metrics!r}]")
+        raise InputError(f"metrics: {metrics!r} is not a list; write [{metrics!r}]")
     for metric in metrics:
         if isinstance(metric, type) or not isinstance(metric, Metric):
-            raise InputError(f"metrics: {metric!r} is no metric; give an instance, as Accuracy()")
+            raise InputError(f"metrics: {metric!r} is not a metric; give an instance, for example Accuracy()")
     names = [metric.name for metric in metrics]
     for name in names:
-        if names.count(name) > 1 or name in RESERVED_NAMES or name.startswith("val_"):
-            raise InputError(f"metrics: the name {name!r} would stand for two things in the logs; give another name=")
+        if name in RESERVED_NAMES or name.startswith("val_"):
+            raise InputError(f"metrics: the name {name!r} is reserved for other logs; give another name=")
+        if names.count(name) > 1:
+            raise InputError(f"metrics: the name {name!r} is used twice; give one of them another name=")
     return tuple(metrics)
 
 
 def merged(metric: Metric, one: Any, other: Any) -> Any:
-    """The sums of two sets of rows together, from the sums of each: as `metric.merge` gives them, else added up."""
+    """Return the sums of two disjoint sets of rows from the sums of each.
+
+    Parameters
+    ----------
+    metric : Metric
+    one, other : NamedTuple or tuple of arrays
+        The sums of each set.
+
+    Returns
+    -------
+    NamedTuple or tuple of arrays
+        ``metric.merge(one, other)`` if the metric defines it; else the sums added leaf by leaf.
+    """
     merge = getattr(metric, "merge", None)
     return tree.map(lambda a, b: a + b, one, other) if merge is None else merge(one, other)

@@ -1,6 +1,7 @@
-"""Metrics that follow from the confusion matrix, which is kept on the device: one_hot(target)ᵀ · one_hot(prediction).
+"""The confusion matrix, and the metrics that are computed from it: precision, recall, F1 score.
 
-They take what `Accuracy` takes; their definitions are scikit-learn's, with zero_division=0.
+The matrix is counted on the device, as one_hot(target)ᵀ · one_hot(prediction). Predictions and targets are those of
+`Accuracy`. The definitions are those of scikit-learn with zero_division=0.
 """
 
 from __future__ import annotations
@@ -21,17 +22,48 @@ AVERAGES = ("macro", "micro", "weighted")
 
 
 class Confusion(NamedTuple):
-    """counts: (classes, classes) sums of weights; rows are the true classes, columns the predicted ones."""
+    """Sums of the metrics of this module.
+
+    Attributes
+    ----------
+    counts : array of shape (classes, classes)
+        Sums of weights; rows are the true classes, columns the predicted ones.
+    """
 
     counts: Array
 
 
 @dataclass(frozen=True)
 class ConfusionMatrix:
-    """How often each class was taken for each: c_ij = Σ w · [target = i] · [argmax prediction = j].
+    """Confusion matrix: how many rows of each class were predicted as each class.
 
-    classes: how many; 2 for one output. The result is a nested list of floats, rows true, columns predicted.
-    prediction and target as for `Accuracy`. Raises InputError for other shapes.
+    Parameters
+    ----------
+    classes : int
+        The number of classes: the outputs of the model, or 2 for one output.
+    name : str, default "confusion_matrix"
+        The name in the logs.
+    threshold : float, default 0.0
+        As for `Accuracy`.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 2 classes; `update` raises it if the shapes do not suit.
+
+    Notes
+    -----
+    c_ij = Σ w · [target = i] · [argmax prediction = j], where w are the weights of the rows. The result is a nested
+    list of floats: rows are the true classes, columns the predicted ones. Predictions and targets are those of
+    `Accuracy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import ConfusionMatrix
+    >>> metric, logits = ConfusionMatrix(2), np.array([[3.0, 1.0], [0.0, 2.0], [5.0, 4.0]])
+    >>> metric.result(metric.update(metric.init(), logits, np.array([0, 1, 1]), None))
+    [[1.0, 0.0], [1.0, 1.0]]
     """
 
     classes: int
@@ -53,13 +85,36 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True)
 class Precision:
-    """The share of right ones among the rows that were given a class: c_jj / Σ_i c_ij, averaged over the classes j.
+    """Precision: the fraction of the rows predicted as a class that are of this class, averaged over the classes.
 
-    average  "macro"     the mean over the classes that occur or are predicted
-             "weighted"  the mean over the classes, each weighted by its true rows
-             "micro"     all classes in one count, which is the accuracy
+    Parameters
+    ----------
+    classes : int
+        The number of classes: the outputs of the model, or 2 for one output.
+    average : {"macro", "weighted", "micro"}, default "macro"
+        "macro": the mean over the classes that occur or are predicted. "weighted": the mean over the classes, each
+        weighted by its number of true rows. "micro": all classes are counted together, which gives the accuracy.
+    name : str, default "precision"
+        The name in the logs.
+    threshold : float, default 0.0
+        As for `Accuracy`.
 
-    prediction and target as for `Accuracy`. Raises InputError for other shapes.
+    Raises
+    ------
+    InputError
+        If an argument cannot be used; `update` raises it if the shapes do not suit.
+
+    Notes
+    -----
+    The mean over the classes j of c_jj / Σ_i c_ij, where c is the `ConfusionMatrix`. A quotient 0 / 0 counts as 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import Precision
+    >>> metric, logits = Precision(2), np.array([[3.0, 1.0], [0.0, 2.0], [5.0, 4.0]])
+    >>> metric.result(metric.update(metric.init(), logits, np.array([0, 1, 1]), None))
+    0.75
     """
 
     classes: int
@@ -83,9 +138,31 @@ class Precision:
 
 @dataclass(frozen=True)
 class Recall:
-    """The share of a class's rows that were found: c_ii / Σ_j c_ij, averaged over the classes i as in `Precision`.
+    """Recall: the fraction of the rows of a class that are predicted as this class, averaged over the classes.
 
-    prediction and target as for `Accuracy`. Raises InputError for other shapes.
+    Parameters
+    ----------
+    classes, average, threshold
+        As for `Precision`.
+    name : str, default "recall"
+        The name in the logs.
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used; `update` raises it if the shapes do not suit.
+
+    Notes
+    -----
+    The mean over the classes i of c_ii / Σ_j c_ij, where c is the `ConfusionMatrix`. A quotient 0 / 0 counts as 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import Recall
+    >>> metric, logits = Recall(2), np.array([[3.0, 1.0], [0.0, 2.0], [5.0, 4.0]])
+    >>> metric.result(metric.update(metric.init(), logits, np.array([0, 1, 1]), None))
+    0.75
     """
 
     classes: int
@@ -109,9 +186,32 @@ class Recall:
 
 @dataclass(frozen=True)
 class F1Score:
-    """The harmonic mean of precision and recall: 2 c_ii / (Σ_j c_ij + Σ_j c_ji), averaged as in `Precision`.
+    """F1 score: the harmonic mean of precision and recall of a class, averaged over the classes.
 
-    prediction and target as for `Accuracy`. Raises InputError for other shapes.
+    Parameters
+    ----------
+    classes, average, threshold
+        As for `Precision`.
+    name : str, default "f1_score"
+        The name in the logs.
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used; `update` raises it if the shapes do not suit.
+
+    Notes
+    -----
+    The mean over the classes i of 2 c_ii / (Σ_j c_ij + Σ_j c_ji), where c is the `ConfusionMatrix`. A quotient 0 / 0
+    counts as 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import F1Score
+    >>> metric, logits = F1Score(2), np.array([[3.0, 1.0], [0.0, 2.0], [5.0, 4.0]])
+    >>> round(metric.result(metric.update(metric.init(), logits, np.array([0, 1, 1]), None)), 3)
+    0.667
     """
 
     classes: int
@@ -134,37 +234,40 @@ class F1Score:
 
 
 def _check(metric: Any) -> None:
-    """Raise InputError unless the metric has at least two classes, and a number for its threshold."""
+    """Raise InputError unless `classes` is at least 2 and `threshold` a number; store both as int and float."""
     object.__setattr__(metric, "threshold", as_float(f"{type(metric).__name__}: threshold", metric.threshold))
     what = f"{type(metric).__name__}: classes"
     object.__setattr__(metric, "classes", as_count(what, metric.classes))
     if metric.classes < 2:
-        raise InputError(f"{what} is 1; expected at least 2, as one output has too")
+        raise InputError(f"{what} is 1; expected at least 2; a model with one output has 2 classes")
 
 
 def _count(metric: Any, sums: Confusion, prediction: Array, target: Array, weight: Array | None) -> Confusion:
-    """The counts after one more batch."""
+    """Return the counts after one more batch."""
     predicted, true = classes_of(prediction, target, metric.threshold)
     outputs = prediction.shape[1]
     if metric.classes != max(outputs, 2):
-        raise InputError(f"{type(metric).__name__}: classes is {metric.classes}, but there are {outputs} outputs")
+        raise InputError(
+            f"{type(metric).__name__}: classes is {metric.classes}, but there are {outputs} outputs; expected classes="
+            f"{max(outputs, 2)}"
+        )
     xp = array_namespace(prediction)
-    number = xp.arange(metric.classes, dtype=xp.int32, device=device_of(prediction))
-    rows = xp.astype(true[:, None] == number, prediction.dtype)
+    index = xp.arange(metric.classes, dtype=xp.int32, device=device_of(prediction))
+    rows = xp.astype(true[:, None] == index, prediction.dtype)
     if weight is not None:
         rows = rows * weight[:, None]
-    hits = matmul(rows.T, xp.astype(predicted[:, None] == number, prediction.dtype), exact=True)
-    return Confusion(sums.counts + hits)
+    counts = matmul(rows.T, xp.astype(predicted[:, None] == index, prediction.dtype), exact=True)
+    return Confusion(sums.counts + counts)
 
 
 def _mean(sums: Confusion, average: Average, of_true: float) -> float:
-    """The mean over the classes of right ones / (of_true · true ones + (1 − of_true) · predicted ones)."""
+    """The mean over the classes of correct / (of_true · true + (1 − of_true) · predicted), all of them counts."""
     counts = np.asarray(sums.counts, dtype=np.float64)
-    right, true, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    correct, true, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
     if average == "micro":
-        right, true, predicted = (part.sum(keepdims=True) for part in (right, true, predicted))
+        correct, true, predicted = (part.sum(keepdims=True) for part in (correct, true, predicted))
     weight = (true + predicted > 0).astype(np.float64) if average == "macro" else true
     base = of_true * true + (1 - of_true) * predicted
-    share = right / np.where(base > 0, base, 1.0)  # nothing there: 0 / 1
+    share = correct / np.where(base > 0, base, 1.0)  # 0 / 0 counts as 0
     total = weight.sum()
     return float(share @ weight / total) if total > 0 else float("nan")

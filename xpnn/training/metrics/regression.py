@@ -1,4 +1,4 @@
-"""Metrics of numbers: how far the predictions are from the targets."""
+"""Metrics of regression: mean absolute error and R²."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from xpnn.validation import as_count
 
 
 class ErrorSums(NamedTuple):
-    """total: Σ w · (mean over the outputs of |z − t|); seen: Σ w; 0-d."""
+    """Sums of `MeanAbsoluteError`, for predictions z, targets t and weights w.
+
+    Attributes
+    ----------
+    total : array
+        Σ w · (mean over the outputs of |z − t|), 0-d.
+    seen : array
+        Σ w, 0-d.
+    """
 
     total: Array
     seen: Array
@@ -21,9 +29,31 @@ class ErrorSums(NamedTuple):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError:
-    """The mean distance, in the target's unit: Σ_n w_n · (mean over the outputs of |z − t|) / Σ_n w_n.
+    """Mean absolute error, in the unit of the target.
 
-    prediction z, target t: (batch, outputs). Raises InputError where the shapes differ.
+    Parameters
+    ----------
+    name : str, default "mean_absolute_error"
+        The name in the logs.
+
+    Raises
+    ------
+    InputError
+        By `update`, if prediction and target have different shapes.
+
+    Notes
+    -----
+    Σ w · (mean over the outputs of |z − t|) / Σ w, over the rows, for predictions z and targets t, both of shape
+    (batch, outputs), and weights w of the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import MeanAbsoluteError
+    >>> metric = MeanAbsoluteError()
+    >>> sums = metric.update(metric.init(), np.array([[1.0], [2.0]]), np.array([[1.5], [4.0]]), None)
+    >>> metric.result(sums)
+    1.25
     """
 
     name: str = "mean_absolute_error"
@@ -40,7 +70,19 @@ class MeanAbsoluteError:
 
 
 class R2Sums(NamedTuple):
-    """Per output, d = t − shift: Σ w · (z − t)², shift, Σ w · d, Σ w · d², each (outputs,); seen: Σ w, 0-d."""
+    """Sums of `R2Score`, for predictions z, targets t, weights w and d = t − shift.
+
+    Attributes
+    ----------
+    residual : array of shape (outputs,)
+        Σ w · (z − t)².
+    shift : array of shape (outputs,)
+        The mean of the first batch of targets.
+    first, second : arrays of shape (outputs,)
+        Σ w · d and Σ w · d².
+    seen : array
+        Σ w, 0-d.
+    """
 
     residual: Array
     shift: Array
@@ -51,13 +93,42 @@ class R2Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class R2Score:
-    """The share of the targets' variance that is explained, 1 − Σ w (z − t)² / Σ w (t − mean t)², at most 1.
+    """Coefficient of determination R²: the fraction of the variance of the targets that is explained, at most 1.
 
-    Of several outputs, the mean of each one's. A constant target gives 1 if it is met exactly, else 0 (as in
-    scikit-learn). All sums are of t − shift, where the shift is the mean of the first batch: a large offset of the
-    targets costs no digits (Chan, Golub and LeVeque 1983, "shifted data").
+    Parameters
+    ----------
+    outputs : int, default 1
+        The number of outputs of the model.
+    name : str, default "r2_score"
+        The name in the logs.
 
-    outputs: how many the model has. prediction z, target t: (batch, outputs). Raises InputError for other shapes.
+    Raises
+    ------
+    InputError
+        If `outputs` is not a whole number of at least 1; `update` raises it if the shapes do not suit.
+
+    Notes
+    -----
+    1 − Σ w (z − t)² / Σ w (t − mean t)², over the rows, for predictions z and targets t, both of shape
+    (batch, outputs), and weights w of the rows; then the mean over the outputs. A constant target gives 1 if it is
+    predicted exactly, else 0, as in scikit-learn.
+
+    Targets are summed as t − shift, where the shift is the mean of the first batch. So a large offset of the targets
+    costs no precision.
+
+    References
+    ----------
+    Chan, Golub and LeVeque, "Algorithms for computing the sample variance: analysis and recommendations", 1983
+    (shifted data).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import R2Score
+    >>> metric = R2Score()
+    >>> sums = metric.update(metric.init(), np.array([[1.0], [2.0], [4.0]]), np.array([[0.0], [2.0], [4.0]]), None)
+    >>> metric.result(sums)
+    0.875
     """
 
     outputs: int = 1
@@ -73,8 +144,8 @@ class R2Score:
     def update(self, sums: R2Sums, prediction: Array, target: Array, weight: Array | None) -> R2Sums:
         xp, z, t, w, rows = _enter(self, prediction, target, weight)
         if z.shape[1] != self.outputs:
-            raise InputError(f"R2Score: outputs is {self.outputs}, but the model has {z.shape[1]}")
-        # The mean is taken of differences from the first row, so that it is exact for targets that are all alike.
+            raise InputError(f"R2Score: outputs is {self.outputs}, but the model has {z.shape[1]} outputs")
+        # The mean is computed from differences to the first row, so that it is exact for a constant target.
         row = t[0, :]
         mean = row + xp.sum(w * (t - row), axis=0) / xp.where(rows > 0, rows, 1.0)
         shift = xp.where(sums.seen > 0, sums.shift, mean)
@@ -88,7 +159,7 @@ class R2Score:
         )
 
     def merge(self, one: R2Sums, other: R2Sums) -> R2Sums:
-        """The sums of both, about the shift of the first; sums without rows change nothing."""
+        """Return the sums of two disjoint sets of rows, about the shift of the first; empty sums change nothing."""
         xp = array_namespace(one.seen)
         shift = xp.where(one.seen > 0, one.shift, other.shift)
         moved = xp.where(other.seen > 0, other.shift - shift, xp.zeros_like(shift))  # d about `shift` is d + moved
@@ -105,7 +176,7 @@ class R2Score:
         residual, _, first, second, seen = (np.asarray(part, dtype=np.float64) for part in sums)
         if not seen:
             return float("nan")
-        with np.errstate(all="ignore"):  # what is not finite stays so
+        with np.errstate(all="ignore"):  # values that are not finite stay so
             total = np.maximum(second - first * first / seen, 0.0)
             explained = 1 - residual / np.where(total > 0, total, 1.0)
         return float(np.mean(np.where(total == 0, residual == 0, explained)))
@@ -114,7 +185,7 @@ class R2Score:
 def _enter(
     metric: Any, prediction: Array, target: Array, weight: Array | None
 ) -> tuple[Namespace, Array, Array, Array, Array]:
-    """(xp, prediction, target in its dtype, weight of each row as a column, their sum)."""
+    """Return xp, the prediction, the target in its dtype, the weights as a column, and the sum of the weights."""
     if prediction.ndim != 2 or prediction.shape != target.shape:
         raise InputError(
             f"{type(metric).__name__}: prediction has shape {tuple(prediction.shape)} and target "

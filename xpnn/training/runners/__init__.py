@@ -1,4 +1,4 @@
-"""How each array library runs training steps."""
+"""Runners: how each array library executes training steps."""
 
 from xpnn import deprecated
 

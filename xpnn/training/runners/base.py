@@ -1,7 +1,8 @@
-"""What a runner is, what all of them share, and the plain one, which takes a step operation by operation.
+"""The protocol of a runner, and what all runners share.
 
-A runner owns the state that is handed to it. `batches` is an integer array (steps, batch) on the device; a run has two
-shapes of it, full batches and the remainder, so that nothing is compiled or captured more than twice.
+A runner executes steps on the arrays of one library. It may reuse the memory of the state that it receives. `batches`
+is an integer array (steps, batch) on the device. An epoch has two shapes of it, the full batches and the remainder;
+each is compiled or captured once.
 """
 
 from __future__ import annotations
@@ -25,8 +26,26 @@ Step: TypeAlias = Callable[[State, Data, Array], State]
 Evaluation: TypeAlias = Callable[[Params, Params, Totals, Data, Array], Totals]
 
 
-class Job(NamedTuple):
-    """What a runner is made for: the steps, of a model with floats of `dtype`, and their products' precision."""
+class RunnerSpec(NamedTuple):
+    """What a runner executes, and where.
+
+    Attributes
+    ----------
+    place : Place
+        The library and the device.
+    dtype : {"float32", "float64"}
+        The dtype of all floating-point values.
+    model : Layer
+        The model, for predictions.
+    training : callable
+        The training step, (state, data, rows) -> state.
+    evaluation : callable
+        The evaluation step, (params, constants, totals, data, rows) -> totals.
+    precision : {"fp32", "tf32", "bf16"}, default "fp32"
+        The precision of matrix products.
+    on_numpy : bool, default False
+        Whether the optimizer also computes on NumPy arrays; see `computes_on_numpy`.
+    """
 
     place: Place
     dtype: str
@@ -34,51 +53,57 @@ class Job(NamedTuple):
     training: Step
     evaluation: Evaluation
     precision: str = "fp32"
-    on_numpy: bool = False  # whether the optimizer was seen to compute on NumPy's arrays too
+    on_numpy: bool = False
 
 
 class Runner(Protocol):
-    """What runs steps on one library's arrays."""
+    """The interface of a runner.
 
-    steps_per_call: int  # steps between two looks at the clock and at the signals
+    Attributes
+    ----------
+    steps_per_call : int
+        The largest number of steps in one call of `train`. Between calls, progress is reported and signals are handled.
+    """
+
+    steps_per_call: int
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
-        """The state after the steps start … stop − 1 of `batches`. The state passed in is used up."""
+        """Return the state after the steps start … stop − 1 of `batches`. The given state must not be used again."""
 
     def try_step(self, state: State, data: Data, rows: Array) -> None:
-        """One step on a copy of the state, for the memory that it takes."""
+        """Compute one step on a copy of the state and discard the result, to see whether it fits into memory."""
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
-        """The totals after all of `batches`."""
+        """Return the totals after all of `batches`."""
 
     def predict(self, params: Params, x: Array) -> Array:
-        """The model's output for x, in inference."""
+        """Return the model's output for x, in inference."""
 
     def write(self, state: State, **fields: Tree) -> State:
-        """The state with these fields replaced by host values (see `upload`), of the same dtypes and shapes."""
+        """Return the state with fields replaced by host values of the same dtypes and shapes; see `upload`."""
 
 
 def upload(host: Tree, place: Place, dtype: str) -> Tree:
-    """Return host values as state on a device; every array is a copy.
+    """Copy host values to the device.
 
     Parameters
     ----------
-    host : Tree
-        Host values.
+    host : tree of arrays
+        NumPy arrays.
     place : Place
-        The destination.
-    dtype : str
-        The dtype of the floats; uint32 words become the library's 32-bit lanes, all else keeps its dtype.
+        The library and the device.
+    dtype : {"float32", "float64"}
+        The dtype of all floating-point values on the device.
 
     Returns
     -------
-    Tree
-        The same tree of arrays at `place`.
+    tree of arrays
+        Copies; uint32 words in the dtype that the library uses for them.
 
     Raises
     ------
     InputError
-        If `dtype` cannot hold a value.
+        If a value is too large for `dtype`.
     """
 
     def put(x: np.ndarray) -> Array:
@@ -91,7 +116,7 @@ def upload(host: Tree, place: Place, dtype: str) -> Tree:
             y = x.astype(dtype)
         if np.isinf(y).any() and np.isfinite(x).all():
             raise InputError(
-                f"the model, the loss or lr_scale holds the number {np.abs(x).max():g}, too large for {dtype}: scale "
+                f"the model, the loss or lr_scale contains the value {np.abs(x).max():g}, too large for {dtype}: scale "
                 "the features, or train in float64"
             )
         return to_place(y, place)
@@ -100,25 +125,25 @@ def upload(host: Tree, place: Place, dtype: str) -> Tree:
 
 
 def download(device: Tree) -> Tree:
-    """The same tree on the host, as NumPy; waits for the device."""
+    """Return the tree on the host, as NumPy arrays. Waits for the device."""
     return tree.map(to_numpy, device)
 
 
 def batches_of(order: np.ndarray, batch_size: int, place: Place) -> list[Array]:
-    """The row numbers on the device: full batches (steps, batch_size), and what remains (1, rest), if anything."""
+    """Return row indices on the device: the full batches (steps, batch_size), and the remainder (1, rest), if any."""
     full = len(order) // batch_size * batch_size
     parts = (order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1))
     return [to_place(part, place) for part in parts if part.size]
 
 
-def copied(arrays: Tree) -> Tree:
-    """Return copies of device arrays, on the same device."""
+def copy_on_device(arrays: Tree) -> Tree:
+    """Return copies of the arrays on the same device."""
     return tree.map(lambda x: array_namespace(x).asarray(x, copy=True), arrays)
 
 
-def written(state: State, fields: dict[str, Tree], job: Job) -> State:
-    """Return the state with some fields replaced by host values; see `upload`."""
-    return state._replace(**{name: upload(x, job.place, job.dtype) for name, x in fields.items()})
+def write_fields(state: State, fields: dict[str, Tree], spec: RunnerSpec) -> State:
+    """Return the state with fields replaced by host values."""
+    return state._replace(**{name: upload(x, spec.place, spec.dtype) for name, x in fields.items()})
 
 
 def compute_scope(place: Place, precision: str = "fp32") -> contextlib.AbstractContextManager[Any]:
@@ -134,8 +159,8 @@ def compute_scope(place: Place, precision: str = "fp32") -> contextlib.AbstractC
     Returns
     -------
     context manager
-        It sets what the library needs: no tape (torch), no warnings of overflow (NumPy: `Totals` reports what is not
-        finite), products in true float32 (JAX).
+        It sets what the library needs: no autograd (torch), no warnings of overflow (NumPy; `Totals` has the first step
+        whose loss is not finite), products in full float32 (JAX).
     """
     if precision == "fp32":
         return place.lib.compute_scope()

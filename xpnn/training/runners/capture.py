@@ -1,4 +1,4 @@
-"""Recording work on a GPU as a CUDA graph: the recorder of a place, one without graphs, and whether recording works."""
+"""Capturing work on a GPU as a CUDA graph: the recorder of a place, one without graphs, and whether capture works."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xpnn.training.runners.base import compute_scope
 
 
 class EagerReplay:
-    """Records nothing and runs the work once more: for libraries without graphs, and to test all but the capture."""
+    """A recorder without a graph, whose replay calls the work again; for tests of everything but the capture."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Return the work itself."""
@@ -66,10 +66,10 @@ def why_not_recorded(place: Place) -> str:
 
             with compute_scope(place), recorder.running():
                 work()
-                wanted = to_numpy(y).tolist()
+                expected = to_numpy(y).tolist()
                 overwrite([y], [x])
                 recorder.record(work)()
-                same = to_numpy(y).tolist() == wanted
+                same = to_numpy(y).tolist() == expected
             return "" if same else "a replay gives other values"
-    except Exception as error:  # the libraries of a GPU may raise anything
+    except Exception as error:  # GPU libraries raise errors of many types
         return one_line(error)

@@ -1,4 +1,4 @@
-"""How JAX's arrays are trained: compiled."""
+"""The runner of JAX: steps are compiled with jax.jit."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import numpy as np
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.nn.protocols import Params
-from xpnn.training.runners.base import Job, compute_scope, copied, written
+from xpnn.training.runners.base import RunnerSpec, compute_scope, copy_on_device, write_fields
 from xpnn.training.state import Data, State, Totals
 
 
 class JaxJitRunner:
-    """Compiled with jax.jit; many steps a call in a loop whose bounds are arguments, so each shape is compiled once."""
+    """Compile a loop over steps with jax.jit. Its bounds are arguments, so each shape of batches is compiled once."""
 
     steps_per_call = 64
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, spec: RunnerSpec) -> None:
         import jax
 
-        self._job = job
+        self._spec = spec
 
         def many(state: State, data: Data, batches: Array, start: Array, stop: Array) -> State:
             def body(i: Array, state: State) -> State:
-                return job.training(state, data, batches[i, :])
+                return spec.training(state, data, batches[i, :])
 
-            with compute_scope(job.place, job.precision):
+            with compute_scope(spec.place, spec.precision):
                 return jax.lax.fori_loop(start, stop, body, state)
 
         def evaluate(params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
             def body(i: Array, totals: Totals) -> Totals:
-                return job.evaluation(params, constants, totals, data, batches[i, :])
+                return spec.evaluation(params, constants, totals, data, batches[i, :])
 
-            with compute_scope(job.place, job.precision):
+            with compute_scope(spec.place, spec.precision):
                 return jax.lax.fori_loop(0, batches.shape[0], body, totals)
 
         def predict(params: Params, x: Array) -> Array:
-            with compute_scope(job.place, job.precision):
-                return job.model.forward(params, x)[0]
+            with compute_scope(spec.place, spec.precision):
+                return spec.model.forward(params, x)[0]
 
         self._train: Callable[..., State] = jax.jit(many, donate_argnums=0)
         self._evaluate: Callable[..., Totals] = jax.jit(evaluate)
@@ -49,7 +49,7 @@ class JaxJitRunner:
         return self._train(state, data, batches, np.int32(start), np.int32(stop))
 
     def try_step(self, state: State, data: Data, rows: Array) -> None:
-        self._train(copied(state), data, rows[None, :], np.int32(0), np.int32(1))
+        self._train(copy_on_device(state), data, rows[None, :], np.int32(0), np.int32(1))
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         return self._evaluate(params, constants, totals, data, batches)
@@ -58,4 +58,4 @@ class JaxJitRunner:
         return self._predict(params, x)
 
     def write(self, state: State, **fields: Tree) -> State:
-        return written(state, fields, self._job)
+        return write_fields(state, fields, self._spec)

@@ -1,9 +1,9 @@
-"""Where training happens, and what runs a step there; the mathematics of the step is the same.
+"""Select the place of training and its runner. All runners execute the same step.
 
 eager.py            operation by operation: NumPy, array-api-strict, and any library without another runner
-torch_via_numpy.py  torch on the CPU: NumPy's steps, in the tensors' memory
-jax_jit.py          JAX: compiled, many steps a call
-cuda_graph.py       CuPy, and torch on a GPU: recorded once as a CUDA graph, and replayed
+torch_via_numpy.py  torch on the CPU: by NumPy's functions, in the memory of the tensors
+jax_jit.py          JAX: compiled, many steps per call
+cuda_graph.py       CuPy, and torch on a GPU: captured as a CUDA graph and replayed
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from xpnn import config
 from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries import default_library
 from xpnn.devices.place import Place, find_place, place_of
-from xpnn.training.runners.base import Job, Runner
+from xpnn.training.runners.base import Runner, RunnerSpec
 from xpnn.training.runners.cuda_graph import CudaGraphRunner
 from xpnn.training.runners.eager import EagerRunner
 from xpnn.training.runners.jax_jit import JaxJitRunner
 from xpnn.training.runners.torch_via_numpy import TorchViaNumpyRunner
 
 #: By the names in `xpnn.devices.libraries.base.RUNNERS`, one of which each library returns.
-_RUNNERS: dict[str, Callable[[Job], Runner]] = {
+_RUNNERS: dict[str, Callable[[RunnerSpec], Runner]] = {
     "eager": EagerRunner,
     "jax_jit": JaxJitRunner,
     "torch_via_numpy": TorchViaNumpyRunner,
@@ -30,12 +30,12 @@ _RUNNERS: dict[str, Callable[[Job], Runner]] = {
 }
 
 
-def make_runner(job: Job) -> Runner:
-    """Return the runner for the library and the device of a job.
+def make_runner(spec: RunnerSpec) -> Runner:
+    """Return the runner for a library and a device.
 
     Parameters
     ----------
-    job : Job
+    spec : RunnerSpec
         The steps and their place.
 
     Returns
@@ -44,12 +44,12 @@ def make_runner(job: Job) -> Runner:
         The library's runner for this kind of device; `EagerRunner` if XPNN_GRAPH=0 switches CUDA graphs off, or if the
         optimizer does not compute on NumPy arrays.
     """
-    name = job.place.lib.runner(job.place.kind)
-    if name == "torch_via_numpy" and not job.on_numpy:
+    name = spec.place.lib.runner(spec.place.kind)
+    if name == "torch_via_numpy" and not spec.on_numpy:
         name = "eager"
     if name == "cuda_graph" and config.get("XPNN_GRAPH") == "0":
         name = "eager"
-    return _RUNNERS[name](job)
+    return _RUNNERS[name](spec)
 
 
 def place_for(x: Array, device: str | Place | None) -> Place:

@@ -1,1 +1,1 @@
-"""Files that hold a model or a training run."""
+"""Files for models."""

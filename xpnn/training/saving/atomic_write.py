@@ -1,4 +1,4 @@
-"""Files that are whole or not there: what all that is kept of a run is written by."""
+"""Atomic writes: a file is complete, or it does not exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from pathlib import Path
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Put `content` at `path` by temporary file, fsync and replace: no reader, and no crash, ever sees a part of it."""
+    """Write a file atomically: to a temporary file, which is synced to disk and then replaces the old file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    content : bytes
+        Its new content.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; an old file is then unchanged.
+    """
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,7 +1,7 @@
-"""A model as one safetensors file: the weights, and in its metadata how to build the network around them.
+"""A model in one safetensors file: the parameters as tensors, and in the metadata the layers.
 
-    metadata  format, format_version, xpnn_version, config (the layers, JSON), about (the caller's facts, JSON), digest
-    tensors   named by their place: layers.0.weight, layers.0.bias, …; weights are (in_features, out_features)
+    metadata  format, format_version, xpnn_version, config (the layers, JSON), about (facts of the caller, JSON), digest
+    tensors   named by their path: layers.0.weight, layers.0.bias, …; weights are (in_features, out_features)
 
 The digest is a SHA-256 of everything else, because safetensors has no checksum: a flipped bit would load silently.
 """
@@ -29,11 +29,46 @@ FORMAT_VERSION = 1
 
 
 def save_model(path: str | Path, model: Layer, params: Params, about: dict[str, Any] | None = None) -> None:
-    """Write `model` and its `params` (NumPy, as `Trainer.snapshot` gives them) so that the file is whole or not there.
+    """Save a model and its parameters to a safetensors file.
 
-    about: facts to keep beside the weights, ready for JSON. Raises InputError for a layer that is not xpnn's, OSError.
+    The file is written atomically: an existing file is replaced only when the new one is complete.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    model : Layer
+        The model, made of layers of `xpnn.nn`.
+    params : Params
+        Its parameters as NumPy arrays, for example `Trainer.snapshot`.
+    about : dict, optional
+        Facts to save with the parameters; values that JSON can represent.
+
+    Raises
+    ------
+    InputError
+        If a layer is not one of `xpnn.nn`.
+    OSError
+        If the file cannot be written.
+
+    See Also
+    --------
+    load_model : Read the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from xpnn import load_model, nn, save_model
+    >>> from xpnn.arrays import random
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> params = model.init(random.key(0, "init"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(f"{folder}/model.safetensors", model, params, {"accuracy": 0.9})
+    ...     loaded, params, about = load_model(f"{folder}/model.safetensors")
+    >>> loaded == model, params[0].weight.shape, about
+    (True, (2, 3), {'accuracy': 0.9})
     """
-    # Always C order: safetensors 0.8.0 writes other arrays wrongly, without a word (safetensors/safetensors#825).
+    # Always C order: safetensors 0.8.0 silently writes other arrays wrongly (safetensors/safetensors#825).
     tensors = {
         name: np.array(leaf, dtype=np.asarray(leaf).dtype.newbyteorder("="), order="C")
         for name, leaf in tree.named(params, "layers")
@@ -47,12 +82,38 @@ def save_model(path: str | Path, model: Layer, params: Params, about: dict[str, 
     }
     metadata["digest"] = _digest(metadata, tensors)
     content = serialize(tensors, metadata=metadata)
-    _read(str(path), content)  # what cannot be read back is not saved, and an older file stays
+    _read(str(path), content)  # raises if it cannot be read back; an existing file is then unchanged
     write_whole(path, content)
 
 
 def load_model(path: str | Path) -> tuple[Layer, Params, dict[str, Any]]:
-    """(model, params, about) from a file of `save_model`; params are NumPy arrays. Raises DataFormatError, OSError."""
+    """Load a model from a file of `save_model`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    model : Layer
+        The model.
+    params : Params
+        Its parameters, as NumPy arrays. `Trainer.load` and the argument `params` of `Trainer` take them.
+    about : dict
+        The facts that were saved with them.
+
+    Raises
+    ------
+    DataFormatError
+        If the file is not a model of xpnn, is damaged, or has a newer format.
+    OSError
+        If the file cannot be read.
+
+    See Also
+    --------
+    save_model : Write the file; with an example.
+    """
     return _read(str(path), Path(path).read_bytes())
 
 
@@ -64,7 +125,7 @@ def _read(path: str, raw: bytes) -> tuple[Layer, Params, dict[str, Any]]:
     except (SafetensorError, ValueError) as error:
         raise DataFormatError(f"{path} is not a whole safetensors file: {error}") from error
     if metadata.get("format") != "xpnn":
-        raise DataFormatError(f"{path} holds no xpnn model (its metadata has no format 'xpnn')")
+        raise DataFormatError(f"{path} does not contain an xpnn model (its metadata has no format 'xpnn')")
     if metadata.get("format_version") != str(FORMAT_VERSION):
         raise DataFormatError(
             f"{path} has format {metadata.get('format_version')}; this xpnn reads format {FORMAT_VERSION}: "
@@ -82,21 +143,21 @@ def _read(path: str, raw: bytes) -> tuple[Layer, Params, dict[str, Any]]:
 
 
 def _fit_in(path: str, model: Layer, tensors: dict[str, np.ndarray]) -> Params:
-    """The tensors in the shape of the model's parameters."""
+    """The tensors in the structure of the model's parameters."""
     try:
         template = model.init(random.key(0, "init"))
-    except MemoryError as error:  # sizes that no tensor in the file has
+    except MemoryError as error:  # the config states sizes that the tensors do not have
         raise DataFormatError(f"{path}: its layers would not fit into memory ({error})") from error
-    wanted = dict(tree.named(template, "layers"))
-    if set(wanted) != set(tensors):
-        odd = ", ".join(sorted(set(wanted) ^ set(tensors)))
-        raise DataFormatError(f"{path}: the tensors do not match the layers; only on one side: {odd}")
-    for name, leaf in wanted.items():
+    expected = dict(tree.named(template, "layers"))
+    if set(expected) != set(tensors):
+        odd = ", ".join(sorted(set(expected) ^ set(tensors)))
+        raise DataFormatError(f"{path}: the tensors do not match the layers; only in one of both: {odd}")
+    for name, leaf in expected.items():
         if tensors[name].shape != leaf.shape or tensors[name].dtype.kind != "f":
             raise DataFormatError(
                 f"{path}: {name} is {tensors[name].dtype} {tensors[name].shape}; expected floats of shape {leaf.shape}"
             )
-    return tree.rebuild(template, [tensors[name] for name in wanted])
+    return tree.rebuild(template, [tensors[name] for name in expected])
 
 
 def _digest(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
