@@ -179,8 +179,10 @@ class TrainingStep:
         State
         """
         lr = state.lr_scale * learning_rate(self.optimizer.lr, *state.clock)
-        old, slopes = (tree.trained(state.params), tree.trained(grads)) if self.carries else (state.params, grads)
-        params, optimizer = self.optimizer.update(old, slopes, state.optimizer, lr, donate=True)
+        trained, trained_grads = (
+            (tree.trained(state.params), tree.trained(grads)) if self.carries else (state.params, grads)
+        )
+        params, optimizer = self.optimizer.update(trained, trained_grads, state.optimizer, lr, donate=True)
         if self.carries:
             params = tree.merge(params, grads)  # carried values are replaced by their next values
         before = state.totals
