@@ -6,10 +6,13 @@ that is installed is tested (CuPy only when named), and the header says which ar
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,7 @@ import pytest
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import array_namespace, device_of
+from xpnn.devices.libraries import LIBRARIES as REGISTRY
 from xpnn.devices.libraries import library
 from xpnn.devices.place import Place, find_place, to_numpy, to_place
 
@@ -30,6 +34,14 @@ ROWS = {
     "jax": ("jax", "jax-cuda"),
     "cupy": ("cupy",),
 }
+# Many tests compile the same programs: the processes of a session share them.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.mkdtemp(prefix="xpnn-jax-")
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 PACKAGES = {name: library(name).module for name in ROWS}
 
 NAMED = [name for name in os.environ.get("XPNN_BACKENDS", "").split(",") if name]
@@ -130,12 +142,23 @@ JAX_X64 = os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "yes", "
 def process_state() -> Iterator[None]:
     """Restore at the end what is global to the process.
 
-    JAX's 64 bits, the environment, the working directory, NumPy's error state, torch's default dtype and threads.
+    JAX's 64 bits, the environment, the working directory, NumPy's error state, torch's default dtype and threads, and
+    the registry of libraries, whose order matters.
     """
-    environment, folder, errors = dict(os.environ), os.getcwd(), np.geterr()
+    environment, folder, errors, registry = dict(os.environ), os.getcwd(), np.geterr(), dict(REGISTRY)
     torch = sys.modules.get("torch")
     torch_state = None if torch is None else (torch.get_default_dtype(), torch.get_num_threads())
-    yield
+    try:
+        yield
+    finally:
+        _restore(environment, folder, errors, registry, torch_state)
+
+
+def _restore(environment: Any, folder: str, errors: Any, registry: Any, torch_state: Any) -> None:
+    torch = sys.modules.get("torch")
+    if list(REGISTRY.items()) != list(registry.items()):
+        REGISTRY.clear()
+        REGISTRY.update(registry)
     if os.environ != environment:
         os.environ.clear()
         os.environ.update(environment)

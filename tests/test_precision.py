@@ -81,7 +81,7 @@ def unrounded(name: str, dz: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.nda
 
 def test_a_trainer_hands_its_precision_on(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jax")
-    monkeypatch.setattr("xpnn.training.trainer.check_precision", lambda *what: None)
+    monkeypatch.setattr("xpnn.training.engine.check_precision", lambda *what: None)
     model, found = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3)), {}
     for precision in ("fp32", "bf16"):
         place = make_backend("jax").place

@@ -14,6 +14,7 @@ import numpy as np
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.devices.place import Place
+from xpnn.devices.precision import check_precision
 from xpnn.nn import traits
 from xpnn.nn.protocols import Params
 from xpnn.training.checks.batch_memory import ensure_batch_fits
@@ -54,10 +55,13 @@ class Engine:
     Raises
     ------
     InputError
-        If a value of the state is too large for the dtype.
+        If a value of the state is too large for the dtype, or the precision does not suit the dtype.
+    DeviceUnavailableError
+        If the device does not have this precision.
     """
 
     def __init__(self, place: Place, dtype: str, step: TrainingStep, host: State, precision: str) -> None:
+        check_precision(precision, place, dtype)
         self.place, self.dtype, self._precision = place, dtype, precision
         by_numpy = place.lib.runner(place.kind) == "torch_via_numpy"
         self._on_numpy = by_numpy and computes_on_numpy(step.optimizer, host.params)

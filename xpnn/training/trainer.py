@@ -17,7 +17,6 @@ import numpy as np
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.devices.place import Place, parse_device, place_of, to_place
-from xpnn.devices.precision import check_precision
 from xpnn.errors import InputError
 from xpnn.nn import traits
 from xpnn.nn.protocols import Layer, Loss, Params
@@ -469,7 +468,6 @@ class Trainer:
             place = place_for(x, self.device)
             name = str(x.dtype).rpartition(".")[2]
             dtype = self.dtype or (name if name in ("float32", "float64") else "float32")
-            check_precision(self.precision, place, dtype)
             with device_scope(place):
                 carries = tree.trained(self._host.params) is not self._host.params
                 parts = (self.model, self.loss, self.optimizer, self.metrics, self.ema)
