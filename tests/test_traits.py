@@ -77,6 +77,8 @@ def records(loss: Any, backend: Backend, y: Any = Y, **options: Any) -> list[dic
 @pytest.mark.parametrize("wrapper", [Wrapped, Slotted])
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 def test_a_wrapped_loss_is_counted_like_the_loss_itself(loss: Any, wrapper: Any, backend: Backend) -> None:
+    if wrapper is Slotted and backend.library == "jax":
+        pytest.skip("compiling takes long, and the traits are found on the host")
     assert records(wrapper(loss), backend) == records(loss, backend)
     assert records(wrapper(wrapper(loss)), backend)[0]["accuracy"] == records(loss, backend)[0]["accuracy"]
 
