@@ -1,4 +1,4 @@
-"""The subcommands together; every error becomes one line and an exit status.
+"""The command with all its subcommands; every error becomes one line and an exit status.
 
 0 done; 1 the work failed; 2 usage or input; 3 device; 128 + n stopped by signal n (130: Ctrl-C, 143: SIGTERM).
 """
@@ -75,7 +75,7 @@ def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, typer.TyperException):
-        text = f"{error.format_message()} (see xpnn --help)"
+        text = f"{error.format_message().rstrip('.')} (see xpnn --help)"
     elif isinstance(error, (XpnnError, OSError)):
         text = with_option_names(str(error))
     elif isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""xpnn explain"""
+"""xpnn explain: one training step, layer by layer."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def _print(console: Console, found: Explanation, steps: tuple[Step, ...], *, in_
         _print_step(console, step)
         if in_detail:
             _print_detail(console, step)
-    verdict = "agree" if found.ok else "do not agree"
-    print_line(console, f"error: of a gradient against finite differences, at most {GRADIENT:.0e}; they {verdict}.")
+    verdict = "all are within" if found.ok else "not all are within"
+    print_line(console, f"error: a gradient against finite differences; {verdict} the tolerance of {GRADIENT:.0e}.")
     update = f"parameter -= {found.lr:g} · gradient"
     print_line(console, f"The loss is {found.loss:.4f}, and {found.loss_after:.4f} after the update {update}.")
     stop = next((step for step in steps if step.name == "Linear"), steps[0]).forward_source

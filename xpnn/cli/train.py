@@ -1,4 +1,4 @@
-"""xpnn train"""
+"""xpnn train: train a network, and test it once at the end."""
 
 from __future__ import annotations
 

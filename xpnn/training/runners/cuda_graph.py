@@ -3,7 +3,8 @@
 A captured graph contains addresses and the values of Python scalars. Therefore the state stays in fixed buffers: at the
 end of a step, every array that the step has replaced is copied into its buffer. Everything that changes from step to
 step is read from the device: the state, and the position in the batches. Each graph is compared with an eager run from
-the same state, bit for bit, before it is used. The recorders are in `xpnn.training.runners.capture`.
+the same state, bit for bit, before it is used. `xpnn.training.runners.capture` returns the
+recorder of a place; the classes of the recorders are in `xpnn.devices.libraries`.
 """
 
 from __future__ import annotations
