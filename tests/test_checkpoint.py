@@ -106,7 +106,7 @@ def test_every_flipped_bit_is_noticed(saved: Path) -> None:
             load_model(saved)
     for length in (0, 7, 8, 100, len(whole) - 1):
         saved.write_bytes(whole[:length])
-        with pytest.raises(DataFormatError, match="not a whole safetensors file"):
+        with pytest.raises(DataFormatError, match="not a complete safetensors file"):
             load_model(saved)
 
 

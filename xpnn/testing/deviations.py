@@ -31,7 +31,7 @@ class Subject(NamedTuple):
     kind, name : str
         "layer", "loss" or "optimizer", and the name of its class.
     promises : callable
-        () -> the promises that are broken, in words.
+        () -> messages about the promises that are broken.
     gradients : callable
         () -> (error against finite differences, what the gradient belongs to), for each gradient.
     compute : callable

@@ -24,7 +24,7 @@ class Copier(Protocol):
     """Copies from pinned host memory to a device, on a separate stream."""
 
     def pinned(self, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Any, np.ndarray]:
-        """Return memory that the device can read by itself: the library's object, and a NumPy view of it."""
+        """Return pinned memory, which the device can read: the library's object, and a NumPy view of it."""
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """Return a buffer on the device, filled with zeros."""
@@ -196,7 +196,7 @@ class Library:
         return None
 
     def release_memory(self, device: Any) -> None:
-        """Return memory that the library holds and does not use to the device."""
+        """Release memory that the library has reserved and does not use to the device."""
 
 
 @final

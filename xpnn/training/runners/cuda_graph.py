@@ -47,7 +47,7 @@ class Recording:
         return self.fits_data(data) and tuple(batches.shape) == tuple(self._batches.shape)
 
     def fits_data(self, data: Data) -> bool:
-        """Whether `data` has the very same x, and targets and weights of the same shapes and dtypes."""
+        """Whether `data` has the same x in the same memory, and targets and weights of the same shapes and dtypes."""
         alike = [[(tuple(x.shape), x.dtype) for x in tree.leaves(part)] for part in (data[1:], self._data[1:])]
         return alike[0] == alike[1] and memory_fingerprint(data.x) == memory_fingerprint(self._data.x)
 

@@ -123,7 +123,7 @@ def _read(path: str, raw: bytes) -> tuple[Layer, Params, dict[str, Any]]:
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
         metadata = header.get("__metadata__", {})
     except (SafetensorError, ValueError) as error:
-        raise DataFormatError(f"{path} is not a whole safetensors file: {error}") from error
+        raise DataFormatError(f"{path} is not a complete safetensors file: {error}") from error
     if metadata.get("format") != "xpnn":
         raise DataFormatError(f"{path} does not contain an xpnn model (its metadata has no format 'xpnn')")
     if metadata.get("format_version") != str(FORMAT_VERSION):
