@@ -132,8 +132,8 @@ def test_a_file_that_was_changed(change: Any, message: str, saved: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors: tensors.pop("layers.3.bias"), "only in one of both: layers.3.bias"),
-        (lambda tensors: tensors.update({"../../etc": np.zeros(1)}), "only in one of both: ../../etc"),
+        (lambda tensors: tensors.pop("layers.3.bias"), "only in one of the two: layers.3.bias"),
+        (lambda tensors: tensors.update({"../../etc": np.zeros(1)}), "only in one of the two: ../../etc"),
         (lambda tensors: tensors.update({"layers.3.bias": np.zeros(5)}), r"layers.3.bias is float64 \(5,\); expected"),
         (lambda tensors: tensors.update({"layers.3.bias": np.zeros(4, int)}), "layers.3.bias is int64"),
     ],

@@ -59,9 +59,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
             status = int(app(arguments, standalone_mode=False) or 0)
             sys.stdout.flush()
             return status
-        except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+        except BrokenPipeError:  # the pipe was closed, as by `| head`
             close_quietly()
-            return 1  # as typer does when it meets the closed pipe itself
+            return 1  # as typer does if it finds the closed pipe
         except Exception as error:
             if "--debug" in arguments and not isinstance(error, typer.TyperException):
                 traceback.print_exc()

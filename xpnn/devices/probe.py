@@ -182,7 +182,7 @@ _HINTS = (  # a pattern in the error, and the hint; the first that matches
     ),
     (
         "no.?kernel.?image|gpu-arch|invalid.?ptx",
-        "this build does not know this GPU; take a newer one: {install}",
+        "this build does not support this GPU; install a newer one: {install}",
     ),
     (
         "out.?of.?memory|resource.?exhausted",

@@ -151,7 +151,7 @@ def _fit_in(path: str, model: Layer, tensors: dict[str, np.ndarray]) -> Params:
     expected = dict(tree.named(template, "layers"))
     if set(expected) != set(tensors):
         odd = ", ".join(sorted(set(expected) ^ set(tensors)))
-        raise DataFormatError(f"{path}: the tensors do not match the layers; only in one of both: {odd}")
+        raise DataFormatError(f"{path}: the tensors do not match the layers; only in one of the two: {odd}")
     for name, leaf in expected.items():
         if tensors[name].shape != leaf.shape or tensors[name].dtype.kind != "f":
             raise DataFormatError(
