@@ -194,7 +194,7 @@ _HINTS = (  # a pattern in the error, and the hint; the first that matches
 
 
 def _hint(one: Library, error: BaseException) -> str:
-    """What helps against an error that the library raised."""
+    """Return a hint for an error that the library raised."""
     install, names = one.install_hint(), [name for name, _ in installed_distributions(one.distributions)]
     if len(names) > 1:
         return f"{' and '.join(names)} overwrite each other: pip uninstall {' '.join(names)}, then {install}"

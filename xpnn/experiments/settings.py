@@ -44,7 +44,7 @@ _SCHEDULES = ("constant", "step", "exponential", "inverse-time", "polynomial", "
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that decides an experiment but the device: data, network, loss, optimizer, epochs and seed.
+    """Everything that determines an experiment, except the device: data, network, loss, optimizer, epochs, seed.
 
     A setting is the option of `xpnn train` with the same name and ``_`` for ``-``. None means a default that depends
     on the data or on other settings, see `complete`. `recipe` only records a name: `from_recipe` reads the recipe.

@@ -169,7 +169,7 @@ def optimizer_subject(optimizer: optim.Optimizer) -> Subject:
 
 
 def _moved_params(layer: nn.Layer, x: np.ndarray) -> Tree:
-    """The layer's parameters away from where they start: a bias of 0 or a running mean of 0 would hide mistakes."""
+    """Return parameters that differ from the initial ones: a bias or a running mean of 0 would hide mistakes."""
     first = layer.init(random.key(1, "init"))
     if not isinstance(first, tuple) or not all(isinstance(leaf, np.ndarray) for leaf in tree.leaves(first)):
         raise CheckFailedError(f"init gave {first!r}; expected NumPy arrays in a NamedTuple or a tuple")
@@ -186,7 +186,7 @@ def _moved_params(layer: nn.Layer, x: np.ndarray) -> Tree:
 
 
 def _reduction_problems(reduction: str, value: float, twice: float) -> Iterator[str]:
-    """What is wrong with a loss that is `value`, and `twice` once each row comes twice."""
+    """Yield what is wrong with a loss that is `value`, and `twice` if each row is given twice."""
     doubles = math.isclose(twice, 2 * value, rel_tol=1e-9)
     if value != 0 and doubles and reduction == "mean":
         yield (

@@ -44,7 +44,7 @@ class EpochDisplay:
             self._bar.start()
 
     def stop(self) -> None:
-        """The training has ended."""
+        """End the live line."""
         if self._bar:
             self._bar.stop()
             self._bar = None
