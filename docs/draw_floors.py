@@ -1,11 +1,11 @@
-"""Draws docs/floors.svg, the floors of xpnn/ and the arrows between its rooms, from the imports.
+"""Draw docs/floors.svg: the packages of xpnn/ on their floors, with arrows to what they import.
 
 python docs/draw_floors.py            write the drawing
-python docs/draw_floors.py --check    exit with status 1 if its rooms, floors or arrows are not those of the imports
+python docs/draw_floors.py --check    exit with status 1 if its packages, floors or arrows differ from the imports
 
 The thickness of an arrow shows how many names are imported. Numbers change with nearly every commit, so `--check` does
-not compare them. Each room and each place where a long arrow passes a floor is a node; nodes are ordered by the mean
-position of their neighbours on the floors above and below, in turn, which keeps crossings few.
+not compare them. Each package, and each point where a long arrow passes a floor, is a node; nodes are ordered by the
+mean position of their neighbours on the floors above and below, in turn, which keeps crossings few.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from import_graph import FLOOR, arrows, present
 
 PATH = Path(__file__).with_name("floors.svg")
-#: What stands below these is used by nearly every room: arrows to it from above are left out of the drawing.
+#: Nearly every package uses what is below this floor: arrows to it from above are left out of the drawing.
 BASE = FLOOR["arrays"]
 
 ROOM_WIDTH, ROOM_HEIGHT, ROW, PASSAGE = 116, 34, 88, 22
@@ -36,7 +36,7 @@ text { fill: #e6edf3 } .note { fill: #adb5bd } .dynamic { stroke: #adb5bd } .hea
 }
 """
 
-Node = tuple[str, int]  # a room on its floor, or on another one: where the arrows to it pass
+Node = tuple[str, int]  # a package on its floor, or on another one: where the arrows to it pass
 
 
 def description() -> str:
@@ -112,7 +112,7 @@ def draw() -> str:
         return TOP + (len(floors) - 1 - floor) * ROW
 
     def port(node: Node, to: Node, is_leaving: bool) -> float:
-        """Where an arrow touches a room: in the order of the nodes that its arrows lead to or come from."""
+        """Return where an arrow touches a package: in the order of the nodes that its arrows lead to or come from."""
         if FLOOR[node[0]] != node[1]:
             return at[node]
         near = [nodes if is_leaving else nodes[::-1] for nodes in routes.values()]

@@ -75,7 +75,7 @@ def test_the_name_says_which_way_is_better(names: str, up: bool) -> None:
         monitor = Monitor("M", name, "auto")
         assert monitor.improves({name: 1.0})
         assert monitor.improves({name: 2.0}) is up and monitor.improves({name: 0.5}) is not up
-    with pytest.raises(InputError, match="the name 'temperature' does not tell whether lower or higher is better"):
+    with pytest.raises(InputError, match="the name 'temperature' does not show whether lower or higher is better"):
         Monitor("M", "temperature", "auto")
     assert Monitor("M", "temperature", "max").best == -math.inf
 

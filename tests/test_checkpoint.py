@@ -106,7 +106,7 @@ def test_every_flipped_bit_is_noticed(saved: Path) -> None:
             load_model(saved)
     for length in (0, 7, 8, 100, len(whole) - 1):
         saved.write_bytes(whole[:length])
-        with pytest.raises(DataFormatError, match="not a whole safetensors file"):
+        with pytest.raises(DataFormatError, match="not a complete safetensors file"):
             load_model(saved)
 
 
@@ -132,8 +132,8 @@ def test_a_file_that_was_changed(change: Any, message: str, saved: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors: tensors.pop("layers.3.bias"), "only in one of both: layers.3.bias"),
-        (lambda tensors: tensors.update({"../../etc": np.zeros(1)}), "only in one of both: ../../etc"),
+        (lambda tensors: tensors.pop("layers.3.bias"), "only in one of the two: layers.3.bias"),
+        (lambda tensors: tensors.update({"../../etc": np.zeros(1)}), "only in one of the two: ../../etc"),
         (lambda tensors: tensors.update({"layers.3.bias": np.zeros(5)}), r"layers.3.bias is float64 \(5,\); expected"),
         (lambda tensors: tensors.update({"layers.3.bias": np.zeros(4, int)}), "layers.3.bias is int64"),
     ],

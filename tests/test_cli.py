@@ -232,7 +232,7 @@ def test_the_run_folder(run: Any, result: Any, tmp_path: Path) -> None:
     assert status == 2 and "already contains a run" in err
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-8])
     status, _, err = run("evaluate", folder)
-    assert status == 2 and "not a whole safetensors file" in err
+    assert status == 2 and "not a complete safetensors file" in err
 
 
 WITHOUT_GPU = "no driver here; install one"

@@ -263,7 +263,7 @@ def test_the_largest_batch_that_fits_is_named(monkeypatch: pytest.MonkeyPatch, m
         named = int(text.split("batches of ")[2].split()[0])
         assert most - most // 16 <= named <= most
     else:
-        assert "not even one row fits: take a smaller network" in text and "accumulate" not in text
+        assert "not even one row fits: use a smaller network" in text and "accumulate" not in text
     assert len(tried) < 20
 
 
@@ -294,7 +294,7 @@ def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: seen.append(len(alive)) or 100)
     with pytest.raises(
-        DeviceMemoryError, match="batches of 3 rows fit; take that batch_size, or compute each batch in more parts"
+        DeviceMemoryError, match="batches of 3 rows fit; use that batch_size, or compute each batch in more parts"
     ):
         ensure_batch_fits(Place("numpy", "cpu", "cuda", 0), step, 16)
     try:
@@ -302,8 +302,7 @@ def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
             step(16)
     except DeviceMemoryError as error:
         assert (
-            "take a smaller batch_size, or compute each batch in more parts with accumulate=" in str(error)
-            and not alive
+            "use a smaller batch_size, or compute each batch in more parts with accumulate=" in str(error) and not alive
         )
     assert seen == [0] * len(seen)
 
@@ -351,7 +350,7 @@ def test_memory_that_runs_out_later_is_one_sentence_too(monkeypatch: pytest.Monk
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 3 * 2**20)
     gpu, host = Place("numpy", "cpu", "cuda", 0), find_place("cpu", "numpy")
     told = (
-        "cuda:0 ran out of memory: 1 GiB more were needed, 3 MiB are free; take a smaller batch_size, or compute "
+        "cuda:0 ran out of memory: 1 GiB more were needed, 3 MiB are free; use a smaller batch_size, or compute "
         "each batch in more parts with accumulate="
     )
     with pytest.raises(DeviceMemoryError, match=told), batch_memory.device_scope(gpu):

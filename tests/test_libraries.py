@@ -191,7 +191,7 @@ def test_a_new_library_is_one_class(
     """Found by name, trained on with the bits of the library that it copies, on its CPU and its GPU."""
     xp = import_madeup("madeup")
     monkeypatch.setitem(LIBRARIES, "made-up", MadeUp())
-    with pytest.raises(InputError, match="made-up computes on the CPU and xpu only, but device cuda was asked for"):
+    with pytest.raises(InputError, match="made-up computes on the CPU and xpu only, but device cuda was requested"):
         find_place("cuda", "made-up")
     for absent in ("cupy", "torch", "jax"):  # they would only take time
         monkeypatch.delitem(LIBRARIES, absent)

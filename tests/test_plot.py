@@ -111,7 +111,7 @@ def test_a_file_that_exists_is_not_written_over(run: Any, make_run: Any, tmp_pat
     folder, taken = make_run("a"), tmp_path / "mine.png"
     taken.write_text("mine")
     status, _, err = run("plot", folder, "--output", taken)
-    assert status == 2 and "exists already" in err and taken.read_text() == "mine"
+    assert status == 2 and "already exists" in err and taken.read_text() == "mine"
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "samples.png").write_text("mine")
     status, _, err = run("train", *FAST, "--output", tmp_path / "new", "--plot")

@@ -254,7 +254,7 @@ def test_import_fails(machine: Callable[..., None], monkeypatch: pytest.MonkeyPa
         (RuntimeError("CuPy failed to load libnvrtc.so.12: OSError: not there"), 'pip install "cupy-cuda12x[ctk]"'),
         (RuntimeError("error: cannot open source file 'cuda_fp16.h'"), 'pip install "cupy-cuda12x[ctk]"'),
         (RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient"), "update the NVIDIA driver"),
-        (RuntimeError("cudaErrorNoKernelImageForDevice: no kernel image"), "does not know this GPU"),
+        (RuntimeError("cudaErrorNoKernelImageForDevice: no kernel image"), "does not support this GPU"),
         (MemoryError("Out of memory allocating 512 bytes"), "free memory"),
         (RuntimeError("cudaErrorDevicesUnavailable: busy or unavailable"), "another process"),
         (KeyError(), "reinstall CuPy"),

@@ -105,7 +105,7 @@ def test_csv_faults(write: Write, kind: str) -> None:
 @pytest.mark.parametrize(
     ("content", "options", "telling"),
     [
-        ("a,b\n1,2\n", {}, "no column is called label, target, class, y.*'a', 'b'"),
+        ("a,b\n1,2\n", {}, "no column is called label, target, class or y; .*'a', 'b'"),
         ("size,kind\n1,2\n", {"target": "knd"}, "target: 'knd'; its columns are 'size', 'kind'; did you mean 'kind'"),
         ("a,y\n1,0.5\n2,1\n", {}, "line 2: the target is '0.5', which looks like a regression target"),
         ("a,y\n1,1\n2,inf\n", {}, "line 3: the target is 'inf'"),

@@ -1,7 +1,7 @@
 """The environment variables that xpnn reads: every `XPNN_*` variable, its meaning, its allowed values and its default.
 
-A variable is read each time its value is used, so a change in the process takes effect from then on (a value that a
-module has already acted upon, such as kernels that have been loaded, stays). `xpnn doctor` lists them all.
+A variable is read each time its value is used, so a change in the process takes effect from then on. Kernels that
+have been loaded stay loaded. `xpnn doctor` lists them all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Variable(NamedTuple):
     meaning : str
         What it does, in one sentence for `xpnn doctor`.
     default : str
-        The value that stands for an unset variable.
+        The value of a variable that is not set.
     allowed : tuple of str
         The values that it may have; empty if any text is allowed.
     """
@@ -36,29 +36,29 @@ class Variable(NamedTuple):
 VARIABLES = {
     variable.name: variable
     for variable in (
-        Variable("XPNN_KERNELS", "0 runs the reference operations alone, without any kernel", "1", ("0", "1")),
+        Variable("XPNN_KERNELS", "0 runs only the reference code, without kernels", "1", ("0", "1")),
         Variable("XPNN_GRAPH", "0 runs training steps without recording them as CUDA graphs", "1", ("0", "1")),
-        Variable("XPNN_LT", "0 leaves cublasLt out, and with it CUDA graphs on CuPy", "1", ("0", "1")),
+        Variable("XPNN_LT", "0 disables cublasLt, and with it CUDA graphs on CuPy", "1", ("0", "1")),
         Variable(
             "XPNN_TUNE",
-            "1 times the algorithms of cublasLt and takes the fastest, which may differ from run to run",
+            "1 measures the algorithms of cublasLt and uses the fastest, which may differ from run to run",
             "0",
             ("0", "1"),
         ),
         Variable(
             "XPNN_FAST",
-            "1 loads the compiled loops of NumPy's kernels at once, 0 never, auto when they pay",
+            "1 loads the compiled loops of NumPy's kernels at once, 0 never, auto once they save time",
             "auto",
             ("auto", "0", "1"),
         ),
-        Variable("XPNN_BLAS_CORE", "off leaves the choice of OpenBLAS kernels to OpenBLAS", "auto", ("auto", "off")),
+        Variable("XPNN_BLAS_CORE", "off lets OpenBLAS choose its kernels itself", "auto", ("auto", "off")),
         Variable("XPNN_DATA_DIR", "folder that is searched for the MNIST files before they are downloaded", ""),
     )
 }
 
 
 def get(name: str) -> str:
-    """Return the present value of an environment variable of xpnn.
+    """Return the current value of an environment variable of xpnn.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ class DataFormatError(InputError):
 
 
 class DownloadError(XpnnError, OSError):
-    """A file could not be downloaded from any mirror. The message lists each address with its error, and a remedy."""
+    """A file could not be downloaded from any mirror. The message lists each address with its error, and a hint."""
 
 
 class DeviceUnavailableError(XpnnError, RuntimeError):

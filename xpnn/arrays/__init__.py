@@ -1,1 +1,1 @@
-"""What an array library is to us: its namespace, its devices, its random bits, its trees and its kernels."""
+"""Mathematics for arrays of any library: namespace, dispatch, matrix products, random numbers, trees."""

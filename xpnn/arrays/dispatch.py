@@ -6,7 +6,8 @@ it. `xpnn/kernels/<package>`, if it exists, is imported when the first array of 
     @adam_step.kernel("numpy")           a function of the reference's signature, or
     dense.kernel("numpy", forward, backward, residuals=Residuals)      a forward/backward pair.
 
-A kernel returns NotImplemented for what it does not cover, and the reference runs instead; with XPNN_KERNELS=0 always.
+A kernel returns NotImplemented for what it does not cover, and the reference runs instead. With XPNN_KERNELS=0 the
+reference always runs.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class DispatchedPair:
 
     Notes
     -----
-    The type of the residuals selects the backward function: a kernel pair has a class of its own for them (a
+    The type of the residuals selects the backward function: each kernel pair has its own class for them (a
     NamedTuple, so that JAX can carry it).
     """
 

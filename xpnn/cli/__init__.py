@@ -1,4 +1,4 @@
-"""The command `xpnn`: one file a subcommand. It chooses the BLAS kernels before NumPy is imported."""
+"""The command `xpnn`: one file for each subcommand. It chooses the BLAS kernels before NumPy is imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        As after the name of the command; None for those of the process.
+        The arguments after the name of the command; by default those of the process.
 
     Returns
     -------

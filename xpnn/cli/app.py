@@ -1,4 +1,4 @@
-"""The subcommands together; every error becomes one line and an exit status.
+"""The command with all its subcommands; every error becomes one line and an exit status.
 
 0 done; 1 the work failed; 2 usage or input; 3 device; 128 + n stopped by signal n (130: Ctrl-C, 143: SIGTERM).
 """
@@ -59,9 +59,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
             status = int(app(arguments, standalone_mode=False) or 0)
             sys.stdout.flush()
             return status
-        except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+        except BrokenPipeError:  # the pipe was closed, as by `| head`
             close_quietly()
-            return 1  # as typer does when it meets the closed pipe itself
+            return 1  # as typer does if it finds the closed pipe
         except Exception as error:
             if "--debug" in arguments and not isinstance(error, typer.TyperException):
                 traceback.print_exc()
@@ -75,7 +75,7 @@ def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, typer.TyperException):
-        text = f"{error.format_message()} (see xpnn --help)"
+        text = f"{error.format_message().rstrip('.')} (see xpnn --help)"
     elif isinstance(error, (XpnnError, OSError)):
         text = with_option_names(str(error))
     elif isinstance(error, MemoryError):

@@ -28,8 +28,8 @@ def check(
 ) -> None:
     """Check that this machine computes what the formulas state.
 
-    Every layer, loss and optimizer, on every library and device of this machine, against NumPy's float64 and finite
-    differences. The exit status is 1 if anything is out of tolerance.
+    Compares every layer, loss and optimizer, on every library and device of this machine, with NumPy's float64 and with
+    finite differences. The exit status is 1 if anything is out of tolerance.
     """
     for library in LIBRARIES.values():
         with contextlib.suppress(Exception):  # absent or broken: `xpnn doctor` shows the reason

@@ -1,4 +1,4 @@
-"""xpnn doctor: what this machine can compute with, what it cannot, and the hint."""
+"""xpnn doctor: what this machine can compute with, why the rest does not work, and how to fix it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def doctor(
 ) -> None:
     """Show which libraries and GPUs work here.
 
-    And which CPU kernels, the settings of xpnn, and how to mend what does not work.
+    Also shows the kernels of the CPU, the variables of xpnn, and how to fix what does not work.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take 3/4 of a GPU that others may use
     with contextlib.redirect_stdout(sys.stderr):  # what a library prints at import is not part of the report

@@ -1,4 +1,4 @@
-"""xpnn evaluate"""
+"""xpnn evaluate: test a saved network."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from xpnn.training.history import to_json
 
 def evaluate(
     run: Run,
-    dataset: Annotated[
-        str | None, typer.Argument(help="What to test on. [default: the rows that the run kept for the test]")
-    ] = None,
+    dataset: Annotated[str | None, typer.Argument(help="Data to test on. [default: the test rows of the run]")] = None,
     data_dir: DataDir = None,
     target: Annotated[str | None, typer.Option(help="CSV column of the classes. [default: as in training]")] = None,
     device: Device = "auto",
@@ -30,7 +28,7 @@ def evaluate(
 ) -> None:
     """Test a saved network.
 
-    On the rows that its training did not use, or on all rows of another CSV file.
+    Uses the rows that were not used in training, or all rows of another CSV file.
     """
     saved = SavedRun.open(run)
     with DownloadDisplay() as downloads:

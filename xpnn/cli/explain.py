@@ -1,4 +1,4 @@
-"""xpnn explain"""
+"""xpnn explain: one training step, layer by layer."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def _print(console: Console, found: Explanation, steps: tuple[Step, ...], *, in_
         _print_step(console, step)
         if in_detail:
             _print_detail(console, step)
-    verdict = "agree" if found.ok else "do not agree"
-    print_line(console, f"error: of a gradient against finite differences, at most {GRADIENT:.0e}; they {verdict}.")
+    verdict = "all are within" if found.ok else "not all are within"
+    print_line(console, f"error: a gradient against finite differences; {verdict} the tolerance of {GRADIENT:.0e}.")
     update = f"parameter -= {found.lr:g} · gradient"
     print_line(console, f"The loss is {found.loss:.4f}, and {found.loss_after:.4f} after the update {update}.")
     stop = next((step for step in steps if step.name == "Linear"), steps[0]).forward_source
@@ -151,7 +151,7 @@ def _print_step(console: Console, step: Step) -> None:
 
 
 def _print_detail(console: Console, step: Step) -> None:
-    """The code, the ranges of the arrays, and the entries of each gradient beside their finite differences."""
+    """Print the code, the ranges of the arrays, and the entries of each gradient with their finite differences."""
     for source in (step.forward_source, step.backward_source):
         code = (f"{number:>4}  {line}" for number, line in enumerate(source.read(), source.first))
         _print_indented(console, Text("\n".join(code), "dim", no_wrap=True, overflow="ellipsis"))
@@ -185,7 +185,7 @@ def _print_indented(console: Console, part: Table | Text) -> None:
 
 
 def _values(array: np.ndarray, room: int) -> str:
-    """As many of the first values as there is room for."""
+    """Return as many of the first values as fit into the width."""
     values = array.ravel()[: max((room - 2) // 10, 1)]
     text = " ".join(f"{value:>9.3g}" for value in values)
     return text + (" …" if array.size > len(values) else "")

@@ -1,4 +1,4 @@
-"""xpnn plot, and the pictures of train --plot."""
+"""xpnn plot: curves of one or several runs; and the figures of train --plot."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def plot(
 ) -> None:
     """Draw loss and error of one or several runs.
 
-    Against the epoch, all runs in one picture. A run may still be in training. The default file is overwritten; a file
-    named by --output must not exist.
+    All runs are drawn into one figure, against the epoch. A run may still be in training. The default file is
+    overwritten; a file given by --output must not exist.
     """
     folders = list(dict.fromkeys(map(_absolute, run)))
     if output is not None:
@@ -51,7 +51,7 @@ def plot(
 def check_pictures(output: Path | None) -> None:
     """Raise InputError, before the training, if `draw_pictures` could not draw, or would overwrite a file."""
     if output is None:
-        raise InputError("--plot draws into the folder of the run; name it with --output")
+        raise InputError("--plot draws into the folder of the run; give that folder with --output")
     check_drawable(*CURVE_FILES, SAMPLE_FILE)
     taken = [name for name in (*CURVE_FILES, SAMPLE_FILE) if (output / name).exists()]
     if taken:
@@ -59,9 +59,9 @@ def check_pictures(output: Path | None) -> None:
 
 
 def draw_pictures(folder: Path, records: Sequence[Logs], data: Dataset, trainer: Trainer) -> list[str]:
-    """Draw the pictures of `train --plot` into the folder of the run; the names of the files.
+    """Draw the figures of `train --plot` into the folder of the run, and return the names of the files.
 
-    The history (unless the training was stopped in its first epoch) and, of images, some of the test part.
+    These are the history (unless training was stopped in its first epoch) and, for images, some test rows.
     """
     drawn: list[str] = []
     if records:
@@ -81,7 +81,7 @@ def _absolute(folder: Path) -> Path:
 
 
 def _distinct_names(folders: list[Path]) -> list[str]:
-    """The names of the folders, each with as many of its parents as it takes to distinguish them."""
+    """Return the names of the folders, each with as many parents as needed to distinguish it."""
     names = []
     for folder in folders:
         for length in range(1, len(folder.parts) + 1):

@@ -1,4 +1,4 @@
-"""xpnn predict"""
+"""xpnn predict: classify the rows of a file with a saved network."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from xpnn.version import __version__
 
 
 def list_recipes(as_json: Json = False, debug: Debug = False) -> None:
-    """List the recipes and the figures to meet."""
+    """List the recipes and their published figures."""
     found = [recipes.read(name) for name in recipes.names()]
     if as_json:
         rows = [asdict(recipe) for recipe in found]
@@ -47,7 +47,7 @@ def reproduce(
 ) -> None:
     """Train recipes and compare with the published figures.
 
-    The exit status is 1 if a figure is not met.
+    The exit status is 1 if a figure is not reached.
     """
     chosen = [recipes.read(name) for name in names or recipes.names()]
     precisions = {recipe.train.get("precision", "fp32") for recipe in chosen}

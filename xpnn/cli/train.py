@@ -1,4 +1,4 @@
-"""xpnn train"""
+"""xpnn train: train a network, and test it once at the end."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _settings(context: typer.Context, values: dict[str, Any]) -> Settings:
 
 
 def _print_plan(console: Console, experiment: Experiment) -> None:
-    """A few lines about what is going to be trained."""
+    """Print a few lines about what will be trained."""
     settings, data, place = experiment.settings, experiment.data, experiment.place
     train_rows, validation_rows = len(experiment.train_rows), len(experiment.validation_rows)
     widths = [str(layer.out_features) for layer in experiment.model.layers if isinstance(layer, nn.Linear)]

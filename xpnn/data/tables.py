@@ -165,7 +165,7 @@ def _target(path: Path | str, names: list[str], target: str | None, needed: bool
     known = [lower.index(name) for name in TARGETS if name in lower]
     if needed and not known:
         raise InputError(
-            f"{str(path)!r}: no column is called {', '.join(TARGETS)}; "
+            f"{str(path)!r}: no column is called {', '.join(TARGETS[:-1])} or {TARGETS[-1]}; "
             f"name the column that holds the classes with target (--target), one of {listed(names)}"
         )
     return known[0] if known else None

@@ -104,23 +104,24 @@ def choice() -> Choice:
 
     Notes
     -----
-    Only a certain choice is made. OPENBLAS_CORETYPE, if the user has set it, stands. A CPU with AVX-512 can run the
-    SkylakeX kernels, and OpenBLAS itself uses them for all such CPUs but those of Intel, which it distinguishes.
+    A choice is made only if it is certain. OPENBLAS_CORETYPE is respected if the user has set it. A CPU with AVX-512
+    can run the SkylakeX kernels. OpenBLAS itself uses them for all such CPUs except Intel's, whose models it
+    distinguishes.
     """
     setting, forced = config.get("XPNN_BLAS_CORE"), os.environ.get("OPENBLAS_CORETYPE")
     if _chosen is not None:
         return _chosen
     if forced:
-        return Choice(None, f"OPENBLAS_CORETYPE={forced} says so")
+        return Choice(None, f"set by OPENBLAS_CORETYPE={forced}")
     if setting == "off":
         return Choice(None, "OpenBLAS's own choice, as XPNN_BLAS_CORE=off")
     if "numpy" in sys.modules:
-        return Choice(None, "OpenBLAS's own choice, NumPy being loaded before")
+        return Choice(None, "OpenBLAS's own choice, as NumPy was loaded before")
     facts = _cpuinfo()
     if not set(facts.get("flags", "").split()) >= _AVX512:
         return Choice(None, "OpenBLAS's own choice")
     if facts.get("vendor_id") in (None, "GenuineIntel"):
-        return Choice(None, "OpenBLAS's own choice, which tells Intel's models apart")
+        return Choice(None, "OpenBLAS's own choice, which distinguishes Intel's models")
     return Choice("SkylakeX", "chosen by xpnn, as the CPU has AVX-512")
 
 

@@ -79,7 +79,7 @@ def free_bytes(place: Place) -> int | None:
 
 
 def give_back(place: Place) -> None:
-    """Return memory that is held and not used to the device; never raises.
+    """Release unused memory of the library to the device; never raises.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def give_back(place: Place) -> None:
         The place.
     """
     gc.collect()
-    with contextlib.suppress(Exception):  # after a failure: if this was needed, what follows fails by itself
+    with contextlib.suppress(Exception):  # if the memory was needed, the next allocation raises the error
         place.lib.release_memory(place.device)
 
 

@@ -40,7 +40,7 @@ class Place:
     reason : str, default ""
         Why this place was chosen.
     fell_back : bool, default False
-        Whether a GPU was asked for and is not used.
+        Whether a GPU was requested and is not used.
 
     Examples
     --------
@@ -72,12 +72,12 @@ class Place:
 
     @property
     def lib(self) -> Library:
-        """What is particular to the library."""
+        """The `Library` object, which has everything in which the library differs from others."""
         return library(self.library)
 
     @property
     def xp(self) -> Namespace:
-        """The library's functions."""
+        """The functions of the library: its array namespace."""
         return self.lib.namespace()
 
     def __reduce__(self) -> tuple[Callable[..., Place], tuple[Any, ...]]:
@@ -85,7 +85,7 @@ class Place:
 
 
 def _restored(name: str, kind: str, index: int, reason: str, fell_back: bool) -> Place:
-    """The place whose device is found by its kind and index: not every device object pickles."""
+    """Return the place with the device found by kind and index, because not every device object can be pickled."""
     try:
         return Place(name, library(name).device(kind, index), kind, index, reason, fell_back)
     except Exception as error:  # whatever a library raises that is not installed, or does not find the device
@@ -104,7 +104,7 @@ def find_place(device: str = "auto", backend: str = "auto", *, fallback: bool = 
     backend : {"auto", "numpy", "cupy", "torch", "jax", "strict"}, default "auto"
         "auto" is CuPy, then torch, then JAX on a GPU, and NumPy on the CPU.
     fallback : bool, default True
-        Whether the CPU may be used if a GPU was asked for and cannot be used.
+        Whether the CPU may be used if a GPU was requested and cannot be used.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def find_place(device: str = "auto", backend: str = "auto", *, fallback: bool = 
     Examples
     --------
     >>> find_place("cpu", "numpy").reason
-    'the CPU was asked for'
+    'the CPU was requested'
     """
     kind, index = parse_device(device)
     one_of("backend", backend, ("auto", *LIBRARIES))
@@ -129,15 +129,15 @@ def find_place(device: str = "auto", backend: str = "auto", *, fallback: bool = 
     if kind not in ("auto", "cpu") and named is not None and named.gpu_kind != kind:
         only = "the CPU" if named.gpu_kind is None else f"the CPU and {named.gpu_kind}"
         raise InputError(
-            f"backend {backend} computes on {only} only, but device {device} was asked for; drop one of the two"
+            f"backend {backend} computes on {only} only, but device {device} was requested; drop one of the two"
         )
     gpu_only = named is not None and not named.runs_on_cpu
     if kind == "cpu" and gpu_only:
-        raise InputError(f"backend {backend} computes on a GPU only, but device cpu was asked for; drop one of the two")
+        raise InputError(f"backend {backend} computes on a GPU only, but device cpu was requested; drop one of the two")
     if kind == "cpu" or (named is not None and named.gpu_kind is None):
-        return _cpu(named, "the CPU was asked for" if kind == "cpu" else f"{backend} computes on the CPU")
+        return _cpu(named, "the CPU was requested" if kind == "cpu" else f"{backend} computes on the CPU")
     if named is not None and not gpu_only:
-        _require(named)  # a library that is named must be there, whatever its device
+        _require(named)  # a named library must be installed, whatever the device
 
     failures = []
     for name in gpu_libraries() if named is None else (backend,):
@@ -204,7 +204,7 @@ def to_place(x: Array, place: Place, *, dtype: str | None = None, copy: bool = T
     x : array
         An array of any library.
     place : Place
-        Its destination.
+        The destination.
     dtype : str, optional
         The dtype of the result; None keeps that of `x`, as far as the library has it.
     copy : bool, default True

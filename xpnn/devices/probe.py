@@ -1,11 +1,11 @@
-"""Whether an array library can compute on a GPU: checked in stages, and the reason of each failure is kept.
+"""Whether an array library can compute on a GPU: checked in stages, each with the reason of its failure.
 
-installed   the package is there (it is not imported)
+installed   the package is installed (it is not imported)
 driver      libcuda loads and starts        } the driver itself is called: a machine without one is recognized
-device      GPU number `index` is visible   } in a millisecond, and no library is imported in vain
+device      GPU number `index` is visible   } in a millisecond, without importing a library
 import      the library imports and finds CUDA
 kernel      a small elementwise kernel runs and gives the right values
-matmul      a small matrix product does so
+matmul      a small matrix product does too
 graph       a captured stream replays (if it does not, training runs without capture: the GPU can still be used)
 """
 
@@ -65,7 +65,7 @@ def _stages(name: str, index: int) -> tuple[Stage, ...]:
 
 
 def first_failure(stages: Sequence[Stage]) -> Stage | None:
-    """Return the failure to mend first.
+    """Return the failure to fix first.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ _HINTS = (  # a pattern in the error, and the hint; the first that matches
     ),
     (
         "no.?kernel.?image|gpu-arch|invalid.?ptx",
-        "this build does not know this GPU; take a newer one: {install}",
+        "this build does not support this GPU; install a newer one: {install}",
     ),
     (
         "out.?of.?memory|resource.?exhausted",
@@ -194,7 +194,7 @@ _HINTS = (  # a pattern in the error, and the hint; the first that matches
 
 
 def _hint(one: Library, error: BaseException) -> str:
-    """What helps against an error that the library raised."""
+    """Return a hint for an error that the library raised."""
     install, names = one.install_hint(), [name for name, _ in installed_distributions(one.distributions)]
     if len(names) > 1:
         return f"{' and '.join(names)} overwrite each other: pip uninstall {' '.join(names)}, then {install}"

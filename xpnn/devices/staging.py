@@ -1,4 +1,4 @@
-"""Buffers on a device that the host fills again and again, while the device computes."""
+"""Buffers on a device that the host fills again and again, in parallel with computation."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """How many threads a small network may use on the CPU: one.
 
-OpenBLAS's threads wait for each other actively. On small products they gain nothing, and beside any other busy process
-they delay each other: `xpnn train` on digits took 2.1 s with two threads and 1.9 s with one, alone on two cores; two of
-them at once took 39 s each with two threads and 1.9 s with one (AMD EPYC, OpenBLAS 0.3.31, 2026-11-20; to see it again:
-OPENBLAS_NUM_THREADS=2 xpnn train & OPENBLAS_NUM_THREADS=2 xpnn train). The same holds for torch's threads.
+OpenBLAS's threads wait for each other actively. On small products they gain nothing, and they
+delay each other if another process is busy: `xpnn train` on digits took 2.1 s with two threads and 1.9 s with one,
+alone on two cores; two of them at once took 39 s each with two threads and 1.9 s with one (AMD EPYC, OpenBLAS 0.3.31,
+2026-11-20; to reproduce it: OPENBLAS_NUM_THREADS=2 xpnn train & OPENBLAS_NUM_THREADS=2 xpnn train). The same holds for
+torch's threads.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 
 from xpnn.devices.place import Place
 
-#: Multiplications in a step's forward pass, rows · weights, below which a second thread does not pay. Two threads made
+#: Multiplications in a step's forward pass, rows · weights, below which a second thread saves no time. Two threads made
 #: MNIST's default network, 30 million, 1.2 times faster, and that of digits, 1.6 million, slower.
 SMALL = 8_000_000
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")

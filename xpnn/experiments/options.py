@@ -16,7 +16,7 @@ _KEY = "option"  # of the field's metadata
 
 @dataclass(frozen=True)
 class Range:
-    """A condition on a number, and the words for it in a message: "... is not {text}"."""
+    """A condition on a number, and its text in a message: "... is not {text}"."""
 
     holds: Callable[[Any], bool]
     text: str
@@ -35,7 +35,7 @@ SEED = Range(lambda v: 0 <= v < 2**64, "an integer from 0 to 2**64 - 1")
 
 @dataclass(frozen=True)
 class Option:
-    """What a setting is beside its name, type and default.
+    """The properties of a setting, in addition to its name, type and default.
 
     Parameters
     ----------

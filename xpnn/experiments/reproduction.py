@@ -81,7 +81,7 @@ def reproduce(
 
 
 def measures(experiment: Experiment) -> dict[str, float]:
-    """What a recipe may publish, of a trained experiment: {train,test}_{loss,accuracy,error}; errors in per cent."""
+    """Return what a recipe may publish of a trained experiment: {train,test}_{loss,accuracy,error}; errors in %."""
     found = {f"test_{name}": value for name, value in experiment.evaluate_test().items()}
     found |= {f"train_{name}": value for name, value in experiment.evaluate_train().items()}
     for part in ("train", "test"):

@@ -2,7 +2,7 @@
 
 model.safetensors  the network, its weights, and all that using it again requires: see `SavedRun`
 history.jsonl      one record per epoch, written as the epochs end
-run.json           the settings and the results, for people and scripts; it is never read back
+run.json           the settings and the results, for users and scripts; xpnn does not read it
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A saved run: a network with all that evaluating it and predicting with it require."""
+"""A saved run: a network with everything that evaluation and prediction need."""
 
 from __future__ import annotations
 
@@ -24,11 +24,16 @@ from xpnn.training import Trainer, load_model, save_model
 
 
 class Predictions(NamedTuple):
-    """What `SavedRun.predict` returns.
+    """The result of `SavedRun.predict`.
 
-    labels : list of str, the class of each row
-    scores : (rows, classes) ndarray
-    are_probabilities : bool, whether each row of `scores` adds up to 1
+    Attributes
+    ----------
+    labels : list of str
+        The class of each row.
+    scores : ndarray of shape (rows, classes)
+        The probabilities of the classes, or scores; see `are_probabilities`.
+    are_probabilities : bool
+        Whether each row of `scores` adds up to 1.
     """
 
     labels: list[str]
@@ -37,7 +42,17 @@ class Predictions(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Rows to evaluate on: x, their labels as indices, and in `which`, in words, which rows these are."""
+    """Rows to evaluate on.
+
+    Attributes
+    ----------
+    x : ndarray
+        The features.
+    labels : ndarray
+        The indices of the classes.
+    which : str
+        Which rows these are, as text.
+    """
 
     x: np.ndarray
     labels: np.ndarray
@@ -46,7 +61,7 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SavedRun:
-    """A trained network, and what using it again requires: all of it is in one file, under its digest.
+    """A trained network with everything that is needed to use it again, in one file with a digest.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ _SCHEDULES = ("constant", "step", "exponential", "inverse-time", "polynomial", "
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that decides an experiment but the device: data, network, loss, optimizer, epochs and seed.
+    """Everything that determines an experiment, except the device: data, network, loss, optimizer, epochs, seed.
 
     A setting is the option of `xpnn train` with the same name and ``_`` for ``-``. None means a default that depends
     on the data or on other settings, see `complete`. `recipe` only records a name: `from_recipe` reads the recipe.
@@ -102,11 +102,11 @@ class Settings:
         None, "Parameter of the schedule step (factor), exponential, inverse-time (per epoch) or polynomial (power)."
     )
     warmup: float = option(
-        0.0, "Epochs in which the learning rate rises. [one-cycle: 0.3 of all]", range=options.NOT_NEGATIVE
+        0.0, "Epochs in which the learning rate rises. [one-cycle: 30% of all]", range=options.NOT_NEGATIVE
     )
     ema: float | None = option(None, "Decay of a moving average of the weights, as 0.999.", range=options.DECAY)
     epochs: int | None = option(
-        None, "Passes over the data. [default: for 2,500 steps, at least 15]", range=options.COUNT
+        None, "Passes over the data. [default: enough for 2,500 steps, at least 15]", range=options.COUNT
     )
     batch_size: int | None = option(
         None, "Rows in a step; 0 for all. [default: 32 below 10,000 rows, else 128]", range=options.ROWS
@@ -115,16 +115,16 @@ class Settings:
         None, "Stop after this many epochs without a better val_loss; keep the best weights.", range=options.COUNT_OR_0
     )
     validation_fraction: float = option(
-        0.1, "Share of the training rows that is kept for validation; 0 for none.", range=options.FRACTION
+        0.1, "Share of the training rows used for validation instead; 0 for none.", range=options.FRACTION
     )
-    seed: int = option(0, "Decides initial weights, batches, dropout and splits.", range=options.SEED)
+    seed: int = option(0, "Determines the initial weights, batches, dropout and splits.", range=options.SEED)
     data_dir: str | None = option(None, "Folder with the MNIST files.")
     target: str | None = option(None, "CSV column of the classes. [default: label, target, class or y]")
     test_fraction: float | None = option(
-        None, "Share of the CSV rows that is kept for the test. [default: 0.2]", range=options.POSITIVE_FRACTION
+        None, "Share of the CSV rows used for the test instead. [default: 0.2]", range=options.POSITIVE_FRACTION
     )
     precision: str = option(
-        "fp32", "Precision; tf32 and bf16 are of matrix products, on a GPU.", choices=NUMBER_FORMATS
+        "fp32", "Precision; tf32 and bf16 apply to matrix products on a GPU.", choices=NUMBER_FORMATS
     )
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Faster replacements for reference functions; optional, one package per array library.
 
-`xpnn.arrays.dispatch` imports `numpy`, `cupy`, `torch` or `jax` from here when it meets the first array of that
-library. The package registers its kernels with the functions that they replace. A kernel returns NotImplemented for
+`xpnn.arrays.dispatch` imports `numpy`, `cupy`, `torch` or `jax` from here when the first array of that library is
+used. The package registers its kernels with the functions that they replace. A kernel returns NotImplemented for
 arguments that it does not cover, and the reference runs instead. `tests/test_kernels.py` compares every kernel with its
 reference. The packages have the same file names for the same things:
 
@@ -13,5 +13,6 @@ reference. The packages have the same file names for the same things:
     totals.py         sums and counters of a training step
     matmul.py         matrix products in reduced precision
 
-`common.py` has the conditions that several libraries check, and `cuda` the sources of CuPy's kernels.
+A package leaves out what has no kernel there, and has further files for what only it needs. `common.py` has the
+conditions that several libraries check, and `cuda` the sources of CuPy's kernels.
 """

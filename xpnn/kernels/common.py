@@ -1,4 +1,4 @@
-"""What the kernels of several libraries have in common: which fused blocks and losses they cover."""
+"""Conditions that the kernels of several libraries share: which fused blocks and losses they cover."""
 
 from __future__ import annotations
 

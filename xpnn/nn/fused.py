@@ -1,6 +1,6 @@
 """The fused block: `Linear → activation → Dropout`, or a part of it, as a dispatched pair of functions.
 
-Most of the time of training is spent here, so that a library may have a kernel for the pair. Without a kernel, the
+Most of the time of training is spent here, so a library may have a kernel for the pair. Without a kernel, the
 layers run one after the other. The `fused_role` of a layer states its part in a block (`xpnn.nn.traits`).
 """
 

@@ -35,7 +35,7 @@ loss inside. (`counts` only if both return the same type from `init`, because it
 
 Examples
 --------
-A layer of a user that only computes with floating point and suits Glorot's initializer:
+A custom layer that needs floating point and prefers Glorot's initializer:
 
 >>> from xpnn import nn
 >>> class Sine(nn.Identity):
@@ -44,7 +44,7 @@ A layer of a user that only computes with floating point and suits Glorot's init
 >>> accepts_integers(Sine()), preferred_init(Sine()), cancels_bias(Sine()), fused_role(Sine())
 (False, 'glorot_uniform', False, None)
 
-A wrapper, and what it states by the loss inside:
+A wrapper, which takes its traits from the loss inside:
 
 >>> class Doubled:
 ...     def __init__(self, inner):
@@ -146,7 +146,7 @@ def cancels_bias(layer: Any) -> bool:
 
 
 def uses_batch_statistics(layer: Any) -> bool:
-    """Whether, in training, a row's output depends on the other rows of the batch; by default it does not."""
+    """Return whether, in training, a row of y depends on the other rows of the batch; False by default."""
     return bool(getattr(layer, "uses_batch_statistics", False))
 
 

@@ -1,8 +1,7 @@
 """The interfaces `Optimizer` and `Schedule`, and helpers that the optimizers share.
 
-An optimizer is a frozen dataclass that holds hyperparameters. Everything that changes between steps (moments, the
-step count, the learning rate) is an array. `params` and `grads` are trees without `Carried` fields. An update may
-overwrite them and the state only with donate=True, which kernels make use of; the reference never writes.
+`Optimizer` states all rules for custom optimizers, with an example. `zeros` and `scalar` make their initial states;
+`settle` and `settle_betas` check and convert the fields of the built-in optimizers.
 """
 
 from __future__ import annotations
@@ -43,32 +42,68 @@ class Schedule(Protocol):
 class Optimizer(Protocol):
     """The interface of an optimizer: a frozen dataclass with `lr` and these two methods.
 
-    `params` and `grads` are nested tuples of arrays, with None for what is not trained;
-    ``xpnn.arrays.tree.map(f, params, grads)`` applies a function to them leaf by leaf.
-    `xpnn.testing.check_optimizer` checks a custom optimizer.
+    To write a custom optimizer, define a frozen dataclass whose fields are the hyperparameters. It works in `Trainer`
+    like a built-in one; no base class, registration or kernel is needed.
+
+    Notes
+    -----
+    Trees
+        `params` and `grads` are nested tuples of arrays, with None for what is not trained.
+        ``xpnn.arrays.tree.map(f, params, grads)`` applies a function to them leaf by leaf; it returns one tree, so call
+        it once for the parameters and once for each moment. A model without parameters has no leaves.
+    State
+        Everything that changes between steps is an array in the state, the number of steps too: a Python number would
+        be frozen into a compiled or captured step. `zeros` and `scalar` of this module return initial moments and an
+        initial number.
+    Learning rate
+        `update` receives it as `lr`: the value of the schedule, if there is one, times `lr_scale`. Do not use
+        ``self.lr`` there.
+    Functions
+        ``xp = array_namespace(p)`` of a leaf, from `xpnn.arrays.namespace`. The rules of `xpnn.nn.Layer` for functions,
+        dtype and device apply: no ``if`` or ``float()`` on an array, and Python numbers as constants. A trainer for
+        torch on the CPU may call `update` with NumPy arrays.
+    Checks
+        `xpnn.testing.check_optimizer` checks a custom optimizer on every library and device of the machine.
 
     Examples
     --------
+    Gradient descent with a momentum that is corrected for its start at 0, as in Adam:
+
     >>> from dataclasses import dataclass
+    >>> from typing import Any, NamedTuple
+    >>> from xpnn import find_place
     >>> from xpnn.arrays import tree
-    >>> from xpnn.arrays.namespace import array_namespace
+    >>> from xpnn.optim.protocol import scalar, zeros
+    >>> from xpnn.testing import check_optimizer
+    >>> class MomentumState(NamedTuple):
+    ...     count: Any  # 0-d
+    ...     m: Any  # a tree like the parameters
     >>> @dataclass(frozen=True)
-    ... class SignSGD:
-    ...     lr: float = 1e-3
+    ... class CorrectedMomentum:
+    ...     lr: Any = 0.1
+    ...     beta: float = 0.9
     ...
     ...     def init(self, params):
-    ...         return ()
+    ...         return MomentumState(scalar(params, 0.0), zeros(params))
     ...
     ...     def update(self, params, grads, state, lr, *, donate=False):
-    ...         def step(p, g):
-    ...             return p - lr * array_namespace(p).sign(g)
-    ...
-    ...         return tree.map(step, params, grads), state
+    ...         if not tree.leaves(params):
+    ...             return params, state
+    ...         count = state.count + 1
+    ...         rate = lr / (1 - self.beta**count)
+    ...         m = tree.map(lambda m, g: self.beta * m + (1 - self.beta) * g, state.m, grads)
+    ...         params = tree.map(lambda p, m: p - rate * m, params, m)
+    ...         return params, MomentumState(count, m)
+    >>> check_optimizer(CorrectedMomentum(), places=[find_place("cpu", "numpy")]).ok  # places=None for all of them
+    True
     """
 
     @property
     def lr(self) -> float | Schedule:
-        """The learning rate before it is multiplied by `lr_scale`: a number, or a schedule."""
+        """The learning rate before it is multiplied by `lr_scale`: a number, or a schedule.
+
+        `Trainer` reads it, and passes its value at each step to `update`.
+        """
 
     def init(self, params: Tree) -> Any:
         """Return the initial state for these parameters.
@@ -76,12 +111,12 @@ class Optimizer(Protocol):
         Parameters
         ----------
         params : tree of arrays
-            The parameters, on the device on which they are trained.
+            The parameters, on the device on which they are trained, in the dtype of the training.
 
         Returns
         -------
         state
-            A tree of arrays on the device of the parameters. It shares no memory with them.
+            A tree of arrays on the device of the parameters, () for none. It shares no memory with them.
         """
 
     def update(self, params: Tree, grads: Tree, state: Any, lr: Array, *, donate: bool = False) -> tuple[Tree, Any]:
@@ -94,14 +129,15 @@ class Optimizer(Protocol):
         state
             What `init` or the previous `update` returned.
         lr : 0-d array
-            The learning rate of this step.
+            The learning rate of this step, in the dtype of the parameters and on their device.
         donate : bool
-            If True, the memory of `params`, `grads` and `state` may be reused for the result.
+            If True, `params`, `grads` and `state` may be overwritten, and their memory reused for the result. It may be
+            ignored. If False, they must not be changed.
 
         Returns
         -------
         params, state
-            The new parameters and the new state, of the structure, shapes and dtypes of the old ones.
+            The new parameters and the new state, with the structure, shapes and dtypes of the old ones.
         """
 
 

@@ -131,7 +131,7 @@ def check_optimizer(
     run: bool = True,
     raise_error: bool = True,
 ) -> Report:
-    """Check an optimizer on a matrix and a vector, five steps, and on a small network.
+    """Check an optimizer: five steps on a matrix and a vector, and the training of a small network.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class Subject(NamedTuple):
     kind, name : str
         "layer", "loss" or "optimizer", and the name of its class.
     promises : callable
-        () -> the promises that are broken, in words.
+        () -> messages about the promises that are broken.
     gradients : callable
         () -> (error against finite differences, what the gradient belongs to), for each gradient.
     compute : callable
@@ -87,7 +87,7 @@ def _deviation(subject: Subject, place: Place, dtype: str) -> float:
 
 
 def _same_bits(subject: Subject, place: Place, dtypes: tuple[str, ...]) -> bool:
-    """Whether 70 random words, and the inputs once they have been there, are the host's."""
+    """Return whether 70 random words, and the inputs after a round trip, are those of the host."""
     words = to_numpy(random.bits(_key_at(place).child("check"), (7, 10)))
     wanted: Any = random.bits(KEY.child("check"), (7, 10))
     if not np.array_equal(words.view(np.uint32), wanted):

@@ -22,7 +22,7 @@ ENTRIES = 200  # of each array that are compared with finite differences
 
 
 class Gradient(NamedTuple):
-    """A gradient from `backward`, and finite differences beside it.
+    """A gradient from `backward`, and finite differences to compare it with.
 
     name : str, "dx", "dweight", …
     value : ndarray, from `backward`
@@ -50,15 +50,15 @@ class Step:
     Parameters
     ----------
     number : int
-        Its place, from 1; the loss is the last.
+        Its position, counted from 1; the loss is the last.
     name : str
         Its class.
     configuration : str
-        Its class and those of its fields that are not the defaults, as "Linear(in_features=64, out_features=16)".
+        Its class and the fields that differ from their defaults, as "Linear(in_features=64, out_features=16)".
     forward_formula, backward_formula : str
         From its docstrings.
     forward_source, backward_source : Source
-        Where the code that ran stands.
+        The source code that ran.
     arrays : dict of str to ndarray
         "x", the parameters by name, "y" and "dy"; of the loss "prediction", "target" and "loss".
     gradients : tuple of Gradient
@@ -108,8 +108,8 @@ def explain(
 ) -> Explanation:
     """Run one training step in NumPy's float64, layer by layer, and keep every array.
 
-    The reference code runs, not the kernels that stand in for it: the lines that `Step.forward_source` and
-    `Step.backward_source` name. Every gradient is compared with finite differences of the loss.
+    The reference code runs, without kernels: the lines that `Step.forward_source` and `Step.backward_source` name.
+    Every gradient is compared with finite differences of the loss.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the code of a layer or a loss stands, and the formulas that its docstrings state."""
+"""Find the source code of a layer or a loss, and the formulas in its docstrings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ ROOT = Path(__file__).resolve().parents[2]  # the folder that contains the packa
 
 
 class Source(NamedTuple):
-    """Where a method stands.
+    """The file and the lines of a method.
 
-    file : str, relative to the folder that contains the package xpnn
-    first, last : int, its lines
-    body : int, the first line that runs when it is called: a debugger can stop there
+    Attributes
+    ----------
+    file : str
+        Relative to the folder that contains the package xpnn.
+    first, last : int
+        The first and the last line.
+    body : int
+        The first line that runs when the method is called: a debugger can stop there.
     """
 
     file: str
@@ -31,7 +36,7 @@ class Source(NamedTuple):
         return f"{self.file}:{self.first}-{self.last}"
 
     def read(self) -> list[str]:
-        """The lines themselves; [] for code without a file."""
+        """Return the text of the lines; [] for code without a file."""
         return (
             []
             if not self.first
@@ -40,7 +45,7 @@ class Source(NamedTuple):
 
 
 def configuration_of(part: Any) -> str:
-    """A layer or a loss, with those of its fields that are not the defaults."""
+    """Return a layer or a loss as text, with the fields that differ from their defaults."""
     if not dataclasses.is_dataclass(part):
         return repr(part)
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.repr}
@@ -58,7 +63,7 @@ _LEFT_SIDES = (
 
 
 def formula_of(docstring: str) -> str:
-    """The first formula of a docstring, "y = …" if there is one; without a formula, its first sentence.
+    """Return the first formula of a docstring, "y = …" if there is one; without a formula, its first sentence.
 
     Examples
     --------
@@ -75,7 +80,7 @@ def formula_of(docstring: str) -> str:
 
 
 def source_of(method: Callable[..., Any], half: int) -> Source:
-    """Where the code of `method` stands; of a method that only calls a pair, where the pair's reference stands."""
+    """Return the source of `method`; for a method that only calls a pair, the source of the pair's reference."""
     function = inspect.unwrap(method)
     for name in function.__code__.co_names:
         found = function.__globals__.get(name)

@@ -1,4 +1,4 @@
-"""What a check needs to know of a layer, a loss or an optimizer: a `Subject` of each."""
+"""The subjects of checks: what is computed and compared for a layer, a loss or an optimizer."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from xpnn.testing.deviation_measures import gradient_error
 from xpnn.testing.deviations import KEY, Subject, read_only
 from xpnn.training import Trainer
 
-_ENTRIES = 200  # finite differences try at most so many entries of an array
+_ENTRIES = 200  # finite differences are computed for at most this many entries of an array
 
 
 def layer_subject(layer: nn.Layer, x: np.ndarray) -> Subject:
-    """The subject of a layer and an input x, (batch, …)."""
+    """Return the subject for a layer and an input x, (batch, …)."""
     params = _moved_params(layer, x)
     dy = _draw(layer.forward(params, x)[0].shape)
 
@@ -89,7 +89,7 @@ def layer_subject(layer: nn.Layer, x: np.ndarray) -> Subject:
 
 
 def loss_subject(loss: nn.Loss, prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> Subject:
-    """The subject of a loss, a prediction (batch, outputs), its target and the rows' weights."""
+    """Return the subject for a loss, a prediction (batch, outputs), its target and the weights of the rows."""
     inputs = (loss.init(), prediction, target, weight)
     reduction = traits.reduction(loss) or "mean"
 
@@ -132,7 +132,7 @@ def loss_subject(loss: nn.Loss, prediction: np.ndarray, target: np.ndarray, weig
 
 
 def optimizer_subject(optimizer: optim.Optimizer) -> Subject:
-    """The subject of an optimizer: five steps of a matrix and a vector, and a small network."""
+    """Return the subject for an optimizer: five steps on a matrix and a vector, and a small network."""
     params, grads = (_draw((4, 3)), _draw((3,))), tuple((_draw((4, 3), i), _draw((3,), i)) for i in range(5))
     inputs = (params, grads, np.asarray(0.01))
 
@@ -169,7 +169,7 @@ def optimizer_subject(optimizer: optim.Optimizer) -> Subject:
 
 
 def _moved_params(layer: nn.Layer, x: np.ndarray) -> Tree:
-    """The layer's parameters away from where they start: a bias of 0 or a running mean of 0 would hide mistakes."""
+    """Return parameters that differ from the initial ones: a bias or a running mean of 0 would hide mistakes."""
     first = layer.init(random.key(1, "init"))
     if not isinstance(first, tuple) or not all(isinstance(leaf, np.ndarray) for leaf in tree.leaves(first)):
         raise CheckFailedError(f"init gave {first!r}; expected NumPy arrays in a NamedTuple or a tuple")
@@ -186,7 +186,7 @@ def _moved_params(layer: nn.Layer, x: np.ndarray) -> Tree:
 
 
 def _reduction_problems(reduction: str, value: float, twice: float) -> Iterator[str]:
-    """What is wrong with a loss that is `value`, and `twice` once each row comes twice."""
+    """Yield what is wrong with a loss that is `value`, and `twice` if each row is given twice."""
     doubles = math.isclose(twice, 2 * value, rel_tol=1e-9)
     if value != 0 and doubles and reduction == "mean":
         yield (

@@ -72,7 +72,7 @@ class Engine:
         self.state = state
 
     def reduce_rows(self, reduction: str) -> None:
-        """Set how the loss combines its rows, "mean" or "sum"; known when the first targets have been checked."""
+        """Set how the loss combines its rows, "mean" or "sum", once the first targets have been checked."""
         if reduction != (self._step.reduction or traits.reduction(self._step.loss) or "mean"):
             self._set_step(dataclasses.replace(self._step, reduction=reduction))
 

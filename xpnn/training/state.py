@@ -185,7 +185,7 @@ def matching(template: Params, params: Params) -> Params:
 
 
 def words_of(state: State) -> Tree:
-    """The leaves that hold 32-bit words: uint32, or the dtype that a library uses instead."""
+    """Return the leaves that hold 32-bit words: uint32, or the dtype that a library uses instead."""
     return state.key, state.step, state.epoch, state.totals.bad_step
 
 

@@ -59,7 +59,7 @@ class TrainingStep:
     optimizer : Optimizer
         The optimizer.
     metrics : sequence of Metric, default ()
-        Metrics that are computed beside the loss.
+        Metrics that are computed in addition to the loss.
     ema : float, optional
         Decay of an exponential moving average of the parameters.
     accumulate : int, default 1

@@ -1,4 +1,4 @@
-"""The parts of a step beside model, loss and optimizer: rows, weights, totals of the epoch, moving averages."""
+"""The parts of a step besides model, loss and optimizer: rows, weights, totals of the epoch, moving averages."""
 
 from __future__ import annotations
 

@@ -457,12 +457,12 @@ class Trainer:
         return data_source(Data(x, y, weight), dtypes, engine.place, prefix)
 
     def _feature_dtype(self, x: Array) -> str | None:
-        """The dtype for x on the device: None for integers (bytes, for example) that the model reads as they are."""
+        """Return the dtype for x on the device: None for integers (such as bytes) that the model reads as they are."""
         assert self._engine is not None
         return None if stays_integer(x, self.model) else self._engine.dtype
 
     def _build(self, x: Array) -> tuple[Engine, np.ndarray]:
-        """The engine, made once, on `device` or the device of `x`; and the host's outputs for one row, (1, outputs)."""
+        """Return the engine, made once on `device` or the device of `x`, and the outputs for one row on the host."""
         outputs = self._check.outputs(x)
         if self._engine is None:
             place = place_for(x, self.device)

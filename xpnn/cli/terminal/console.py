@@ -1,4 +1,4 @@
-"""Text for people: wrapped at words on a terminal, whole lines in a file; a closed pipe never stops the work."""
+"""Output as text: wrapped on a terminal, whole lines in a file or pipe. A closed pipe does not stop the work."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from rich.table import Table
 
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """A console for plain sentences."""
+    """Return a console for text without markup and highlighting."""
     console = Console(stderr=stderr, quiet=quiet, highlight=False, markup=False)
     console.soft_wrap = not console.is_terminal
     return console
 
 
 def make_table() -> Table:
-    """A table with a line below its header, and no other."""
+    """Return a table whose only line is below its header."""
     return Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
 
 
 def marks(console: Console) -> tuple[str, str]:
-    """The signs for right and wrong, in what the console can write."""
+    """Return the marks for right and wrong, in characters that the console can write."""
     return ("✓", "✗") if console.encoding.lower().startswith("utf") else ("+", "x")
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print a line. If its reader has gone, print nothing from now on: the work continues."""
+    """Print a line. If the pipe is closed, print nothing from then on, and let the work continue."""
     try:
         console.print(text)
     except (OSError, SystemExit):  # rich turns a broken pipe into SystemExit
@@ -36,22 +36,22 @@ def print_line(console: Console, text: str) -> None:
 
 
 def print_stderr(text: str) -> None:
-    """Print a line on standard error, after the name of the command."""
+    """Print a line on standard error, with the name of the command in front."""
     print_line(make_console(stderr=True), f"xpnn: {text}")
 
 
 def escaped(text: str) -> str:
-    """A name from outside, with control characters made visible."""
+    """Return a name that a user or a file gave, with control characters made visible."""
     return text if text.isprintable() else ascii(text)
 
 
 def pluralize(n: int, thing: str) -> str:
-    """ "1 epoch", "2 epochs"."""
+    """Return the count and the noun: "1 epoch", "2 epochs"."""
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
 def readable_numbers(logs: dict[str, Any]) -> str:
-    """The losses and accuracies of a record; nothing else, and no list (a confusion matrix)."""
+    """Return the losses and accuracies of a record as text; other metrics are left out."""
     parts = []
     for name, value in logs.items():
         if isinstance(value, list):
@@ -64,5 +64,5 @@ def readable_numbers(logs: dict[str, Any]) -> str:
 
 
 def close_quietly() -> None:
-    """Point standard output nowhere, so that the interpreter's last flush does not fail on a closed pipe."""
+    """Redirect standard output to the null device: the interpreter's last flush would fail on a closed pipe."""
     sys.stdout = open("/dev/null" if sys.platform != "win32" else "nul", "w")  # noqa: SIM115

@@ -1,4 +1,4 @@
-"""What `xpnn doctor` prints: the table of libraries, the hints, the BLAS, the variables and the verdict."""
+"""Print the report of `xpnn doctor`: the table of libraries, the hints, the BLAS, the variables and the verdict."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _show_blas(facts: dict[str, Any], console: Console, yes: str) -> None:
 
 
 def _show_fast(facts: dict[str, Any], console: Console, yes: str, blank: str) -> None:
-    """One line: the compiled loops are optional."""
+    """Print one line about the compiled loops, which are optional."""
     mark, style = (yes, "green") if facts["usable"] else (blank, "yellow")
     what = f"numba {facts['numba']}" if facts["usable"] else f"none, as {facts['reason']}"
     hint = "" if facts["numba"] else "; pip install 'xpnn[fast]'"
@@ -128,7 +128,7 @@ def _show_variables(variables: list[dict[str, Any]], console: Console) -> None:
 
 
 def _item(mark: str, text: str, style: str) -> Table:
-    """A mark and a text that hangs beside it; as `Text`, because commands such as "name[extra]" are not markup."""
+    """Return a mark and an indented text; as `Text`, because rich would take "name[extra]" for markup."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column()

@@ -28,7 +28,7 @@ class DownloadDisplay:
         self._bar.update(self._tasks[name], completed=done, total=total or None)
 
     def stop(self) -> None:
-        """The downloads have ended; another live display may begin."""
+        """End the bar, so that another live display can begin."""
         if self._bar.live.is_started:  # stopping a bar that was never started would print an empty line
             self._bar.stop()
 

@@ -37,8 +37,8 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 def takes_settings(*names: str, **defaults: object) -> Callable[[Command], Command]:
     """Give a command one option for each of these fields of `Settings`, or for all; it gets them as keyword arguments.
 
-    They come before the command's own options. Typer reads them from the signature that is set here, as if they were
-    written in the function's parameters. `defaults` replace the defaults of `Settings`.
+    They come before the other options of the command. Typer reads them from the signature that is set here, as if they
+    were written in the function's parameters. `defaults` replace the defaults of `Settings`.
     """
 
     def decorate(command: Command) -> Command:
@@ -65,7 +65,7 @@ _SETTING = re.compile(r"`([a-z_]+)`")
 
 
 def with_option_names(message: str) -> str:
-    """A message of the library with its settings as options: `batch_size` becomes --batch-size."""
+    """Return a message of the library with settings written as options: `batch_size` becomes --batch-size."""
 
     def replace(found: re.Match[str]) -> str:
         known = found[1] == "output" or found[1] in Settings.__dataclass_fields__
@@ -75,7 +75,7 @@ def with_option_names(message: str) -> str:
 
 
 def choose_place(device: str, backend: str, fallback: bool, precision: str) -> Place:
-    """The device to use; prints a line if it is not the one that was requested."""
+    """Return the place to use; print a line if it is not the one that was requested."""
     place = find_place(device, backend, fallback=fallback)
     if place.fell_back:
         print_stderr(f"{place.reason}. Using the CPU, with {place.library}.")
@@ -87,6 +87,6 @@ def choose_place(device: str, backend: str, fallback: bool, precision: str) -> P
 def check_output(output: Path) -> None:
     """Raise InputError, before the work, if the file exists or cannot be written."""
     if output.exists() or output.is_symlink():
-        raise InputError(f"--output: {str(output)!r} exists already; name another file, or delete it")
+        raise InputError(f"--output: {str(output)!r} already exists; name another file, or delete it")
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise InputError(f"--output: {str(output.parent)!r} is not a folder that can be written")

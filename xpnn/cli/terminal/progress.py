@@ -1,4 +1,4 @@
-"""The progress of a training: a live line on a terminal, elsewhere plain lines, one per epoch."""
+"""Show the progress of training: a live line on a terminal, elsewhere one line per epoch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EpochDisplay:
         self._bar: Progress | None = None
 
     def start(self, experiment: Experiment) -> None:
-        """The training of this experiment begins."""
+        """Begin to show the training of this experiment."""
         self._epochs, self._rows = experiment.epochs, len(experiment.train_rows)
         self._every = -(-self._epochs // 100)  # at most a hundred plain lines
         self._drawn_at, self._epoch, self._started = 0.0, 0, time.perf_counter()
@@ -44,7 +44,7 @@ class EpochDisplay:
             self._bar.start()
 
     def stop(self) -> None:
-        """The training has ended."""
+        """End the live line."""
         if self._bar:
             self._bar.stop()
             self._bar = None

@@ -1,4 +1,4 @@
-"""What SIGINT, SIGTERM and SIGHUP do to a run: the trained model is kept, and no folder is left half written."""
+"""Handle SIGINT, SIGTERM and SIGHUP: the trained model is saved, and no folder is left incomplete."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from xpnn.training import Trainer
 
 
 class Stopping:
-    """A context around a whole run that handles signals.
+    """A context that handles signals during a run.
 
     Before the training, a signal ends the program. During the training, the first signal ends the training after the
     current step, and a second one ends the program. After the training, signals wait until the model is saved.
     """
 
     def __init__(self) -> None:
-        self.signal: int | None = None  # the first that came during the training
+        self.signal: int | None = None  # the first one during the training
         self._trainer: Trainer | None = None
         self._saving = False
 
@@ -31,11 +31,11 @@ class Stopping:
         return self.signal is not None
 
     def training(self, trainer: Trainer) -> None:
-        """The training begins."""
+        """Note that the training begins."""
         self._trainer = trainer
 
     def saving(self) -> None:
-        """The training has ended; nothing may interrupt what follows."""
+        """Note that the training has ended; from now on signals are ignored until the model is saved."""
         self._saving = True
 
     def __enter__(self) -> Stopping:

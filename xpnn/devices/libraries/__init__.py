@@ -1,6 +1,6 @@
-"""The array libraries: one class a library, with what is particular to it, and the registry of them.
+"""The array libraries: one class for each, with what differs between libraries, and the registry of them.
 
-A new library is a class in this folder and its place in `LIBRARIES`; `xpnn.kernels` may have kernels for it. Nothing
+A new library is a class in this folder and an entry in `LIBRARIES`; `xpnn.kernels` may have kernels for it. Nothing
 else in xpnn names a library.
 """
 
@@ -19,7 +19,7 @@ from xpnn.devices.libraries.torch import Torch
 LIBRARIES: dict[str, Library] = {entry.name: entry for entry in (NumPy(), CuPy(), Torch(), Jax(), Strict())}
 
 _others: dict[str, Library] = {}
-_library_of_type: dict[type, Library] = {}  # a look-up: kernels ask for the addresses of arrays
+_library_of_type: dict[type, Library] = {}  # a cache: kernels look up the library of many arrays
 
 
 def library(name: str) -> Library:
@@ -57,7 +57,7 @@ def library_of_array(x: Array) -> Library:
     Returns
     -------
     Library
-        The library; one without a class of its own is called by the name of its package.
+        The library; one without a class here is called by the name of its package.
 
     Raises
     ------

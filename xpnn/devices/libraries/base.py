@@ -1,7 +1,7 @@
 """The interface of an array library: what the array API standard leaves to each library, with defaults.
 
-The defaults suit a library that computes on the CPU and follows the standard. A class for a library replaces what
-differs there, and nothing is derived from such a class.
+The defaults suit a library that computes on the CPU and follows the standard. The class of a library replaces the
+methods in which the library differs. No class is derived from it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ RUNNERS = ("eager", "jax_jit", "torch_via_numpy", "cuda_graph")
 
 
 class Copier(Protocol):
-    """Copies from pinned host memory to a device, on a stream of its own."""
+    """Copies from pinned host memory to a device, on a separate stream."""
 
     def pinned(self, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Any, np.ndarray]:
-        """Return memory that the device can read by itself: the library's object, and a NumPy view of it."""
+        """Return pinned memory, which the device can read: the library's object, and a NumPy view of it."""
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """Return a buffer on the device, filled with zeros."""
@@ -106,7 +106,7 @@ class Library:
         return ["cpu"]
 
     def current(self, device: Any) -> AbstractContextManager[Any]:
-        """Return a context in which `device` is the current one, if the library has such a thing."""
+        """Return a context in which `device` is the current one, if the library has a current device."""
         return contextlib.nullcontext()
 
     # -- transfers ----------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class Library:
         return ""
 
     def import_on_gpu(self) -> str:
-        """Import the library, check that it finds GPUs, and return its version in words; raise if it does not."""
+        """Import the library, check that it finds GPUs, and return its version as text; raise if it does not."""
         raise NotImplementedError(f"{self.title} does not compute on a GPU")
 
     def on_gpu(self, index: int) -> AbstractContextManager[Callable[[list[Any]], Any]]:
@@ -196,12 +196,12 @@ class Library:
         return None
 
     def release_memory(self, device: Any) -> None:
-        """Return memory that the library holds and does not use to the device."""
+        """Release memory that the library has reserved and does not use to the device."""
 
 
 @final
 class OtherLibrary(Library):
-    """A library without a class of its own: whatever array-api-compat knows, or follows the standard by itself.
+    """A library without a class here: one that array-api-compat supports, or that follows the standard.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the classes of several libraries share: why a check fails, hints for installation, recording."""
+"""Helpers that the classes of several libraries share: failed checks, hints for installation, recording."""
 
 from __future__ import annotations
 

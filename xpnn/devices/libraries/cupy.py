@@ -147,7 +147,7 @@ class CupyCopier:
 
 
 class CupyGraphs:
-    """Records on a stream of its own, with memory that nothing else is given, because a replay writes to it again.
+    """Records on a separate stream, with memory that nothing else uses, because a replay writes to it again.
 
     CuPy's pools return free memory to the system when memory runs short, and CuPy 14 never frees a pool that is dropped
     (it counts references to its arenas by hand). So the memory itself is kept here, and released with the recorder.

@@ -149,7 +149,7 @@ class TorchCopier:
 
 
 class TorchGraphs:
-    """Records on a side stream, as torch requires; each graph has a memory pool of its own."""
+    """Records on a side stream, as torch requires; each graph has its own memory pool."""
 
     def __init__(self, device: Any) -> None:
         import torch

@@ -85,7 +85,7 @@ def _forward(x: Any, params: Any, layers: Any, key: Key | None, first: int) -> A
 
 
 def _mask_of(dropping: Dropping | None, shape: tuple[int, ...]) -> tuple[Any, ...] | None:
-    """The arguments of fused.cu from which it draws the mask; None if it cannot: it begins with a whole block."""
+    """Return the arguments from which fused.cu draws the mask; None if it cannot, as it begins with a whole block."""
     if dropping is None:
         return NO_MASK
     key, start = dropping.key, dropping.key.first_word(shape)

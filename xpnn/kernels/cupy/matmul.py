@@ -49,7 +49,7 @@ def _batched(x: Any, w: Any) -> Any:
 
 
 def covers(x: Any, w: Any, exact: bool = False) -> bool:
-    """Whether cublasLt multiplies these two: matrices of one dtype, each in C order or the transpose of such a one."""
+    """Return whether cublasLt multiplies these: matrices of one dtype, each in C order or transposed from it."""
     alike = x.dtype == w.dtype and x.dtype.name in _DTYPES and x.ndim == w.ndim == 2
     if not alike or 0 in (*x.shape, *w.shape) or not (_order(x) and _order(w)):
         return False

@@ -49,7 +49,7 @@ class Monitor:
         if one_of(f"{who}: mode", mode, MODES) == "auto":
             if not DOWN.search(name) and not UP.search(name):
                 raise InputError(
-                    f"{who}: the name {name!r} does not tell whether lower or higher is better; give mode='min' or "
+                    f"{who}: the name {name!r} does not show whether lower or higher is better; give mode='min' or "
                     "mode='max'"
                 )
             mode = "min" if DOWN.search(name) else "max"

@@ -41,9 +41,7 @@ class device_scope:
         del trace  # the new error refers to this frame, which would keep the old traceback and its arrays alive
         facts = memory_facts(self._place, without_arrays(error))
         del error
-        failure = DeviceMemoryError(
-            f"{self._place.name} ran out of memory: {facts}; take a smaller batch_size, {_HINT}"
-        )
+        failure = DeviceMemoryError(f"{self._place.name} ran out of memory: {facts}; use a smaller batch_size, {_HINT}")
         try:
             raise failure
         finally:
@@ -94,9 +92,9 @@ def ensure_batch_fits(place: Place, step: Callable[[int], None], batch_size: int
         else:
             too_many = middle
             give_back(place)
-    hint = "not even one row fits: take a smaller network"
+    hint = "not even one row fits: use a smaller network"
     if fits:
-        hint = f"batches of {fits} rows fit; take that batch_size, {_HINT}"
+        hint = f"batches of {fits} rows fit; use that batch_size, {_HINT}"
     raise DeviceMemoryError(f"{place.name} has too little memory for batches of {batch_size} rows: {facts}; {hint}")
 
 
@@ -107,7 +105,7 @@ def without_arrays(error: BaseException) -> BaseException:
 
 
 def memory_facts(place: Place, error: BaseException) -> str:
-    """Return how much memory was wanted and how much is free, as text."""
+    """Return how much memory was requested and how much is free, as text."""
     wanted, free = bytes_wanted(error), free_bytes(place)
     parts = [one_line(error) if wanted is None else f"{in_words(wanted)} more were needed"]
     return ", ".join(parts + ([] if free is None else [f"{in_words(free)} are free"]))

@@ -1,4 +1,4 @@
-"""Metrics, which are reported beside the loss. Their sums stay on the device and are read once per epoch."""
+"""Metrics, which are reported with the loss. Their sums stay on the device and are read once per epoch."""
 
 from collections.abc import Sequence
 

@@ -17,15 +17,16 @@ class Metric(Protocol):
     """The interface of a metric. A custom metric is a frozen dataclass with a `name` and these three methods.
 
     A metric keeps sums over the rows of an epoch: `init` returns the empty sums, each step calls `update` with its
-    batch, and at the end of the epoch `result` turns the sums into the value that is logged.
+    batch (or with each part of it, see `accumulate`), and at the end of the epoch `result` turns the sums into the
+    value that is logged. Validation and `evaluate` do the same with sums of their own, logged as ``val_…``.
 
     The sums are a NamedTuple (or a tuple) of arrays. `update` must not read values back from the device: no `float`,
     `bool` or `if` of an array. Take functions from ``xp = array_namespace(prediction)``; then the metric works on every
-    library, and inside a compiled step.
+    library, and inside a compiled step. Convert integer targets by ``xp.astype`` before arithmetic.
 
     A metric may also define ``merge(one, other)``, which returns the sums of two disjoint sets of rows, given the sums
     of each, as arrays of any library. By default the sums are added leaf by leaf. Define it if sums cannot be added, as
-    `R2Score` does.
+    `R2Score` does. `Trainer` does not call it; code that computes sets of rows separately joins their sums by `merged`.
 
     Attributes
     ----------
@@ -34,8 +35,8 @@ class Metric(Protocol):
 
     Examples
     --------
-    The largest error of an epoch is not a sum, so this metric defines `merge`. `weight` is None or (batch,); rows of
-    weight 0 do not count:
+    The largest error of an epoch is not a sum, so this metric defines `merge`. Rows of weight 0 do not count. A mean
+    would add up ``xp.sum(weight * error)`` and ``xp.sum(weight)``, or, without weights, the number of rows:
 
     >>> from dataclasses import dataclass
     >>> from typing import NamedTuple
@@ -92,9 +93,10 @@ class Metric(Protocol):
         prediction : array of shape (batch, outputs)
             The outputs of the model.
         target : array of shape (batch, …)
-            The targets, as the loss receives them.
+            The targets, as the loss receives them: floating point in the dtype of `prediction`, or integers.
         weight : array of shape (batch,), or None for 1
-            How much each row counts.
+            How much each row counts, in the dtype of `prediction`: its sample weight, or what the loss states by
+            `counts` (0 for a label that it ignores).
 
         Returns
         -------
@@ -104,7 +106,8 @@ class Metric(Protocol):
         Raises
         ------
         InputError
-            If the shapes do not suit the metric. The trainer tries one row before it trains.
+            If the shapes do not suit the metric. Before training, the trainer calls `update` once with a row of zeros
+            in float64, on the host.
         """
 
     def result(self, sums: Any) -> Any:
@@ -113,7 +116,7 @@ class Metric(Protocol):
         Parameters
         ----------
         sums : NamedTuple or tuple of arrays
-            The sums over all batches, as NumPy arrays.
+            The sums over all batches, as NumPy arrays in the dtype of the training.
 
         Returns
         -------

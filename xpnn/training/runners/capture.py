@@ -1,4 +1,4 @@
-"""Capturing work on a GPU as a CUDA graph: the recorder of a place, one without graphs, and whether capture works."""
+"""CUDA graph capture: the recorder of a place, a recorder without graphs for tests, and whether capture works."""
 
 from __future__ import annotations
 

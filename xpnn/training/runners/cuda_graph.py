@@ -3,7 +3,8 @@
 A captured graph contains addresses and the values of Python scalars. Therefore the state stays in fixed buffers: at the
 end of a step, every array that the step has replaced is copied into its buffer. Everything that changes from step to
 step is read from the device: the state, and the position in the batches. Each graph is compared with an eager run from
-the same state, bit for bit, before it is used. The recorders are in `xpnn.training.runners.capture`.
+the same state, bit for bit, before it is used. `xpnn.training.runners.capture` returns the
+recorder of a place; the classes of the recorders are in `xpnn.devices.libraries`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Recording:
         return self.fits_data(data) and tuple(batches.shape) == tuple(self._batches.shape)
 
     def fits_data(self, data: Data) -> bool:
-        """Whether `data` has the very same x, and targets and weights of the same shapes and dtypes."""
+        """Whether `data` has the same x in the same memory, and targets and weights of the same shapes and dtypes."""
         alike = [[(tuple(x.shape), x.dtype) for x in tree.leaves(part)] for part in (data[1:], self._data[1:])]
         return alike[0] == alike[1] and memory_fingerprint(data.x) == memory_fingerprint(self._data.x)
 

@@ -123,7 +123,7 @@ def _read(path: str, raw: bytes) -> tuple[Layer, Params, dict[str, Any]]:
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
         metadata = header.get("__metadata__", {})
     except (SafetensorError, ValueError) as error:
-        raise DataFormatError(f"{path} is not a whole safetensors file: {error}") from error
+        raise DataFormatError(f"{path} is not a complete safetensors file: {error}") from error
     if metadata.get("format") != "xpnn":
         raise DataFormatError(f"{path} does not contain an xpnn model (its metadata has no format 'xpnn')")
     if metadata.get("format_version") != str(FORMAT_VERSION):
@@ -151,7 +151,7 @@ def _fit_in(path: str, model: Layer, tensors: dict[str, np.ndarray]) -> Params:
     expected = dict(tree.named(template, "layers"))
     if set(expected) != set(tensors):
         odd = ", ".join(sorted(set(expected) ^ set(tensors)))
-        raise DataFormatError(f"{path}: the tensors do not match the layers; only in one of both: {odd}")
+        raise DataFormatError(f"{path}: the tensors do not match the layers; only in one of the two: {odd}")
     for name, leaf in expected.items():
         if tensors[name].shape != leaf.shape or tensors[name].dtype.kind != "f":
             raise DataFormatError(
