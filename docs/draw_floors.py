@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-from import_graph import FLOOR, arrows, present
+from import_graph import FLOOR, import_counts, packages_by_floor
 
 PATH = Path(__file__).with_name("floors.svg")
 #: What stands below these is used by nearly every room: arrows to it from above are left out of the drawing.
@@ -41,8 +41,8 @@ Node = tuple[str, int]  # a room on its floor, or on another one: where the arro
 
 def description() -> str:
     """What `--check` compares: the floors from the highest to the lowest, then the arrows."""
-    floors = [" ".join(rooms) for rooms in reversed(present())]
-    return "\n".join([*floors, "", *(f"{source} -> {target}" for source, target in sorted(arrows()))])
+    floors = [" ".join(rooms) for rooms in reversed(packages_by_floor())]
+    return "\n".join([*floors, "", *(f"{source} -> {target}" for source, target in sorted(import_counts()))])
 
 
 def is_drawn(source: str, target: str) -> bool:
@@ -58,7 +58,7 @@ def route(source: str, target: str) -> list[Node]:
 
 def layout(routes: list[list[Node]]) -> dict[Node, float]:
     """The horizontal position of each node."""
-    rows: list[list[Node]] = [[(name, floor) for name in rooms] for floor, rooms in enumerate(present())]
+    rows: list[list[Node]] = [[(name, floor) for name in rooms] for floor, rooms in enumerate(packages_by_floor())]
     near: dict[Node, set[Node]] = {node: set() for row in rows for node in row}
     for nodes in routes:
         for upper, lower in itertools.pairwise(nodes):
@@ -101,7 +101,7 @@ def _spread(row: list[Node], wanted: dict[Node, float], at: dict[Node, float]) -
 
 def draw() -> str:
     """The drawing, as SVG."""
-    floors, counts = present(), arrows()
+    floors, counts = packages_by_floor(), import_counts()
     drawn = sorted(pair for pair in counts if is_drawn(*pair))
     routes = {pair: route(*pair) for pair in drawn}
     at = layout(list(routes.values()))

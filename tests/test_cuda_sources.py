@@ -85,7 +85,7 @@ def loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     return launch
 
 
-class Executed:
+class FakeCublasLt:
     """cublasLt's part, by NumPy: reads and writes what the addresses and the problem say. Without some epilogues."""
 
     def __init__(self, refused: tuple[int, ...] = ()) -> None:
@@ -130,8 +130,8 @@ def read(address: int, shape: tuple[int, ...], dtype: str, order: Any = "C") -> 
 
 
 @pytest.fixture
-def executed() -> Executed:
-    return Executed()
+def executed() -> FakeCublasLt:
+    return FakeCublasLt()
 
 
 def modules_that_launch() -> list[Any]:
@@ -144,7 +144,7 @@ def modules_that_launch() -> list[Any]:
 
 
 @pytest.fixture
-def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], executed: Executed) -> None:
+def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], executed: FakeCublasLt) -> None:
     """CuPy's kernels, run by those loops, in place of NumPy's."""
     from xpnn.kernels import cupy
 
@@ -157,7 +157,7 @@ def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], execut
         monkeypatch.setattr(op, "kernels", kernels)
 
 
-def test_every_kernel_is_known_by_its_types() -> None:
+def test_every_kernel_has_types() -> None:
     assert launching.signatures()["dropout_mask"] == (*["word *"] * 3, "word", "size", "word", "byte *")
     assert launching.signatures()["sgd"] == ("leaves", "size", "REAL *", "REAL", "REAL", "int")
     assert len(launching.signatures()) == launching.source().count("\nKERNEL ")
@@ -166,7 +166,7 @@ def test_every_kernel_is_known_by_its_types() -> None:
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", KERNEL_CASES, ids=lambda case: case.id)
-def test_the_loops_do_what_the_references_do(case: KernelCase, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_match_references(case: KernelCase, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not case.op.kernels:
         pytest.skip("CuPy has no kernel for this")
     backend = make_backend("numpy")
@@ -190,13 +190,13 @@ def _as(value: Any, dtype: str) -> Any:
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize(("rows", "sizes"), SHARES)
 @pytest.mark.parametrize("name", DRAWING)
-def test_the_loops_draw_a_part_as_in_the_whole_batch(name: str, rows: int, sizes: tuple[int, ...]) -> None:
+def test_loops_draw_a_part_as_in_the_whole_batch(name: str, rows: int, sizes: tuple[int, ...]) -> None:
     check_parts(name, rows, sizes, make_backend("numpy"))
 
 
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize("rows", [1, 64, 127, 128, 129, 8191, 8193])
-def test_columns_are_summed_in_as_many_rounds_as_it_takes(rows: int) -> None:
+def test_column_sums_take_several_rounds(rows: int) -> None:
     from xpnn.kernels.cupy.reductions import column_sums
 
     x = draw("x", rows, 3)
@@ -204,7 +204,7 @@ def test_columns_are_summed_in_as_many_rounds_as_it_takes(rows: int) -> None:
 
 
 @pytest.mark.usefixtures("on_numpy")
-def test_the_norm_is_over_all_leaves() -> None:
+def test_norm_is_over_all_leaves() -> None:
     """Over more than fit into one launch, and over fewer numbers than there are threads."""
     for count in (1, 32, 33, 70):
         grads = [draw(str(i), 40, 50) * (i + 1) for i in range(count)]
@@ -215,7 +215,7 @@ def test_the_norm_is_over_all_leaves() -> None:
 
 
 @pytest.mark.usefixtures("on_numpy")
-def test_a_word_at_the_threshold_is_kept() -> None:
+def test_word_at_the_threshold_is_kept() -> None:
     key = random.key(3, "dropout")
     word = int(random.bits(key, (5,))[3])
     for threshold, wanted in ((word >> 8, True), ((word >> 8) + 1, False)):
@@ -223,7 +223,7 @@ def test_a_word_at_the_threshold_is_kept() -> None:
 
 
 @pytest.mark.usefixtures("on_numpy")
-def test_leaves_of_all_kinds_are_overwritten() -> None:
+def test_in_place_update_of_all_kinds_of_leaves() -> None:
     old: list[Any] = [np.zeros(shape) for shape in ((3, 2), (), (0, 4)) * 20]
     old += [np.zeros(5, np.float32), np.zeros(3, np.int32), np.zeros(1, np.uint32)]
     new = [np.asarray(draw(str(i), *x.shape) ** 2 * 100).astype(x.dtype) for i, x in enumerate(old)]
@@ -239,8 +239,8 @@ def test_leaves_of_all_kinds_are_overwritten() -> None:
     ("epilogue", "x_order", "w_order"),
     [(cublaslt.BIAS_RELU, "C", "C"), (cublaslt.NOTHING, "C", "F"), (cublaslt.SUMS, "F", "C")],
 )
-def test_a_dense_block_is_three_products(
-    on_numpy: None, executed: Executed, epilogue: int, x_order: str, w_order: str
+def test_dense_block_takes_three_products(
+    on_numpy: None, executed: FakeCublasLt, epilogue: int, x_order: str, w_order: str
 ) -> None:
     """Forward with bias and ReLU on the way, backward with the bias' gradient, and nothing is copied for transposes."""
     block(dense, dropout=False)
@@ -263,8 +263,8 @@ def block(pair: DispatchedPair, dropout: bool) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     "refused", [(), (cublaslt.SUMS,), (cublaslt.BIAS_RELU, cublaslt.RELU), (cublaslt.BIAS_RELU, cublaslt.SUMS)]
 )
-def test_what_cublaslt_has_no_algorithm_for_is_done_by_kernels(
-    on_numpy: None, executed: Executed, refused: tuple[int, ...], dropout: bool
+def test_kernels_replace_missing_cublaslt_algorithms(
+    on_numpy: None, executed: FakeCublasLt, refused: tuple[int, ...], dropout: bool
 ) -> None:
     executed.refused = refused
     reference = DispatchedPair(*dense.reference)
@@ -272,7 +272,7 @@ def test_what_cublaslt_has_no_algorithm_for_is_done_by_kernels(
         assert_close(got, wanted)
 
 
-def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: Executed) -> None:
+def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: FakeCublasLt) -> None:
     """Ties to even, NaN and infinity as they are, and the transpose of an array as its transpose."""
     exact = block(dense, dropout=True)
     with matmul_precision("bf16"):
@@ -296,14 +296,14 @@ def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: Executed)
 
 
 @pytest.mark.parametrize(("precision", "compute"), [("fp32", cublaslt.COMPUTE_32F), ("tf32", cublaslt.COMPUTE_TF32)])
-def test_tf32_is_told_to_cublaslt(on_numpy: None, executed: Executed, precision: str, compute: int) -> None:
+def test_tf32_is_passed_to_cublaslt(on_numpy: None, executed: FakeCublasLt, precision: str, compute: int) -> None:
     with matmul_precision(precision):
         block(dense, dropout=False)
         matmul(np.ones((2, 2), np.float32), np.ones((2, 2), np.float32), exact=True)
     assert [p.compute for p in executed.problems] == [compute] * 3 + [cublaslt.COMPUTE_32F]
 
 
-def test_addresses_that_are_less_aligned_are_told(on_numpy: None, executed: Executed) -> None:
+def test_alignment_is_passed_to_cublaslt(on_numpy: None, executed: FakeCublasLt) -> None:
     room = np.zeros(512, np.float32)
     start = -room.ctypes.data // 4 % 64  # the first number at a multiple of 256 bytes
     for offset in (0, 1, 4):
@@ -311,14 +311,14 @@ def test_addresses_that_are_less_aligned_are_told(on_numpy: None, executed: Exec
     assert [p.alignments[0] for p in executed.problems] == [256, 4, 16]
 
 
-def test_a_wrong_array_is_not_handed_to_a_kernel() -> None:
+def test_wrong_array_is_not_passed_to_a_kernel() -> None:
     x, words = np.zeros(4), np.zeros(2, np.uint32)
     with pytest.raises(TypeError, match=r"round_to_bf16: got an array of float64; expected word \* of float32"):
         launching.arguments("round_to_bf16", "float32", (x, np.zeros(4, np.uint16), 4))
     launching.arguments("round_to_bf16", "float32", (words, np.zeros(2, np.uint16), 2))
 
 
-def test_cublaslt_is_handed_what_its_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cublaslt_calls_match_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library of the same signatures, in which each handle, address and size has more than 32 bits."""
     if COMPILER is None:
         pytest.skip("no C compiler")
@@ -375,7 +375,7 @@ int cublasLtMatmul(p h, p d, p al, p a, p la, p b, p lb, p be, p c, p lc, p y, p
 """
 
 
-def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_mask_matches_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The source that torch compiles on a GPU, compiled here for the CPU, in place of torch's own compiler."""
     torch = pytest.importorskip("torch")
     compiler = shutil.which("c++") or shutil.which("g++")
@@ -424,7 +424,7 @@ def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.Monke
     torch_random.compiles.cache_clear()
 
 
-def test_python_and_c_number_the_activations_alike() -> None:
+def test_activation_numbers_match_in_python_and_c() -> None:
     """From one table; and fused.cu has a value and a derivative for each."""
     source = launching.source()
     assert source.startswith("enum { IDENTITY = 0, RELU = 1, ") and source.count("enum {") == 1
@@ -440,7 +440,7 @@ ARCHITECTURES = ("sm_70", "sm_80", "sm_90", "sm_100")
 
 @pytest.mark.parametrize("real", launching.C_NAMES.values())
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_nvrtc_compiles_them(architecture: str, real: str) -> None:
+def test_nvrtc_compiles(architecture: str, real: str) -> None:
     """Without a driver. A version of NVRTC that has dropped a generation, or does not have it yet, says so itself."""
     pytest.importorskip("cupy", exc_type=ImportError)
     from cupy_backends.cuda.libs import nvrtc

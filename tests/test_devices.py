@@ -35,7 +35,7 @@ def test_copies_are_copies(backend: Backend) -> None:
     assert np.array_equal(x, X) and np.array_equal(y, Y)
 
 
-def test_torch_keeps_no_tape_and_jax_reuses_the_state() -> None:
+def test_torch_records_no_autograd_graph_and_jax_donates_the_state() -> None:
     torch = pytest.importorskip("torch")
     x = torch.tensor(X, requires_grad=True)
     run = trainer()
@@ -50,7 +50,7 @@ def test_torch_keeps_no_tape_and_jax_reuses_the_state() -> None:
     assert all(leaf.is_deleted() for leaf in tree.leaves(before.params))
 
 
-def test_what_goes_in_comes_out(backend: Backend) -> None:
+def test_output_library_follows_input(backend: Backend) -> None:
     x = backend.array(X, "float32")
     run = trainer()
     run.fit(x, backend.array(Y), epochs=30, batch_size=8)
@@ -69,7 +69,7 @@ def test_what_goes_in_comes_out(backend: Backend) -> None:
     assert_close(to_numpy(run.predict(x, batch_size=7)), to_numpy(outputs), ulps=256)
 
 
-def test_place_copies_unless_told_otherwise(backend: Backend) -> None:
+def test_place_copies_by_default(backend: Backend) -> None:
     x = backend.array(X)
     copied = to_place(x, backend.place)
     assert copied is not x and np.array_equal(to_numpy(copied), X)
@@ -83,7 +83,7 @@ def test_place_copies_unless_told_otherwise(backend: Backend) -> None:
     assert to_place(X[::-1, ::2], backend.place).shape == (40, 3)  # torch refuses negative strides
 
 
-def test_what_comes_from_the_host_is_a_copy(backend: Backend) -> None:
+def test_host_arrays_are_copied(backend: Backend) -> None:
     """Also where the library would share memory that happens to be aligned, as JAX does."""
     room = np.zeros(1024 + 16, np.float32)
     first = -room.ctypes.data % 64 // room.itemsize

@@ -66,7 +66,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, "-c", code], check=True, env=known, capture_output=True, encoding="utf-8")
 
 
-def test_json_of_this_machine() -> None:
+def test_json_on_this_machine() -> None:
     facts = json.loads(run("True").stdout)  # one object and nothing else
     assert facts["schema_version"] == 1 and facts["xpnn"] == xpnn.__version__
     libraries = {library["name"]: library for library in facts["libraries"]}
@@ -83,7 +83,7 @@ def test_json_of_this_machine() -> None:
     assert facts["blas"]["name"] and set(facts["fast"]) == {"usable", "numba", "XPNN_FAST", "reason"}
 
 
-def test_screen_of_this_machine() -> None:
+def test_screen_on_this_machine() -> None:
     screen = run("").stdout
     assert max(len(line.rstrip()) for line in screen.splitlines()) <= 80
     assert "\x1b" not in screen  # no colour where no terminal is
@@ -97,7 +97,7 @@ def test_screen_in_ascii() -> None:
     assert "+ ok" in screen and "✓" not in screen
 
 
-def test_what_a_library_prints_is_no_part_of_the_report(
+def test_library_output_is_not_part_of_the_report(
     machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine(cupy=GOOD)
@@ -107,7 +107,7 @@ def test_what_a_library_prints_is_no_part_of_the_report(
     assert json.loads(printed.out)["blas"] == {"name": "openblas"} and printed.err == "hello\n"
 
 
-def test_a_usable_gpu(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_usable_gpu(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     machine(cupy=failing("kernel", "no NVRTC", "mend it"), torch=GOOD)
     facts = command.report()
     assert facts["gpu"]["usable"] and (facts["gpu"]["library"], facts["gpu"]["name"]) == ("torch", "Some GPU")
@@ -118,7 +118,7 @@ def test_a_usable_gpu(machine: Callable[..., None], capsys: pytest.CaptureFixtur
     assert "✓ --device cuda takes Some GPU: PyTorch can use it" in capsys.readouterr().out
 
 
-def test_a_gpu_that_records_no_products(
+def test_gpu_that_cannot_capture_products(
     machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     why = command._why_plainly
@@ -134,7 +134,7 @@ def test_a_gpu_that_records_no_products(
     assert command.report()["gpu"]["plainly"] == "XPNN_GRAPH=0"
 
 
-def test_each_hint_once(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_hint_is_shown_once(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     broken = failing("driver", "no driver", "install [a] driver")
     machine(cupy=broken, torch=broken, jax=failing("device", "no device", "install [a] driver"))
     facts = command.report()
@@ -153,7 +153,7 @@ def test_each_hint_once(machine: Callable[..., None], capsys: pytest.CaptureFixt
     )
 
 
-def test_what_is_not_installed_comes_last(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_libraries_come_last(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     machine(torch=failing("driver", "no driver", "install a driver"))
     command.doctor()
     screen = capsys.readouterr().out
@@ -161,7 +161,7 @@ def test_what_is_not_installed_comes_last(machine: Callable[..., None], capsys: 
     assert "hint: pip install cupy" in screen and "\u2013 no" in screen
 
 
-def test_a_library_that_breaks_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_that_fails_to_import(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise AttributeError("module compiled against another NumPy\nand more")
 
@@ -171,7 +171,7 @@ def test_a_library_that_breaks_at_import(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stage.hint and devices == []
 
 
-def test_blas_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blas_query_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise OSError("no such library")
 
@@ -194,7 +194,7 @@ def test_blas_unknown_to_threadpoolctl(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, None, "none, as numba is not installed; pip install 'xpnn[fast]'\n"),
     ],
 )
-def test_the_compiled_loops(
+def test_compiled_loops(
     machine: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     setting: str | None,
@@ -212,7 +212,7 @@ def test_the_compiled_loops(
     assert line in "\n".join(text.rstrip() for text in out.getvalue().splitlines()) + "\n"
 
 
-def test_screen_of_a_long_blas_warning(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_screen_with_a_long_blas_warning(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     machine()
     monkeypatch.setattr(cpu_blas, "advice", lambda *_: [("slow", "set A"), ("crowded", "set B")])
     out = io.StringIO()

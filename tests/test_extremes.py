@@ -75,7 +75,7 @@ def test_log_softmax_and_nll_far_apart(backend: Backend) -> None:
     assert to_numpy(dz).tolist() == [[1, -1, 0]]
 
 
-def test_losses_at_their_kinks(backend: Backend) -> None:
+def test_losses_at_kinks(backend: Backend) -> None:
     """Huber at ±delta, on both its pieces; L1 and the quantiles where prediction and target agree."""
     z, t = backend.array([[1.0, -3.0, 2.0]], "float64"), backend.array([[-1.0, -1.0, 2.0]], "float64")
     for loss, value, slope in (
@@ -111,7 +111,7 @@ def test_activations_at_kinks_and_far_from_them(layer: Any, x: list[float], atol
 
 
 @pytest.mark.parametrize("value", [0.1, 123456.7, -3e7, 1e18])
-def test_rows_and_columns_that_never_change_are_only_centred(value: float, backend: Backend) -> None:
+def test_constant_rows_and_columns_are_only_centred(value: float, backend: Backend) -> None:
     """A mean that rounds would leave a difference, which a deviation as small brings near 1."""
     for layer, x in (
         (nn.LayerNorm(7), np.full((2, 7), value)),
@@ -124,7 +124,7 @@ def test_rows_and_columns_that_never_change_are_only_centred(value: float, backe
     assert not to_numpy(y).any()
 
 
-def test_normalizations_keep_their_digits_far_from_zero(backend: Backend) -> None:
+def test_normalization_precision_far_from_zero(backend: Backend) -> None:
     """Against float64 on the same numbers: what is left are the roundings of values near 1, not near 1e6."""
     x = (1e6 + draw("x", 9, 9)).astype("float32")
     for layer in (nn.LayerNorm(9), nn.BatchNorm1d(9)):
@@ -133,7 +133,7 @@ def test_normalizations_keep_their_digits_far_from_zero(backend: Backend) -> Non
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e15])
-def test_normalizations_of_tiny_and_huge_features(scale: float, backend: Backend) -> None:
+def test_normalization_of_tiny_and_huge_features(scale: float, backend: Backend) -> None:
     x = (scale * draw("x", 5, 6)).astype("float32")
     for layer in (nn.LayerNorm(6), nn.RMSNorm(6), nn.BatchNorm1d(6)):
         wanted = layer.forward(layer.init(KEY), x.astype("float64"), key=random.key(0, "dropout"))[0]
@@ -141,7 +141,7 @@ def test_normalizations_of_tiny_and_huge_features(scale: float, backend: Backend
 
 
 @pytest.mark.parametrize("p", [0.0, 0.001, 0.999])
-def test_dropout_of_nothing_and_of_nearly_all(p: float, backend: Backend) -> None:
+def test_dropout_at_extreme_rates(p: float, backend: Backend) -> None:
     x = np.full((500, 400), 2.0)
     y, dx = slopes(nn.Dropout(p), x, backend)
     kept = y != 0
@@ -152,7 +152,7 @@ def test_dropout_of_nothing_and_of_nearly_all(p: float, backend: Backend) -> Non
 
 
 @pytest.mark.parametrize("case", OPTIMIZERS, ids=[case.id for case in OPTIMIZERS])
-def test_a_learning_rate_of_0_changes_no_weight(case: OptimizerCase, backend: Backend) -> None:
+def test_learning_rate_of_0_changes_no_weight(case: OptimizerCase, backend: Backend) -> None:
     host = (draw("a", 4, 3), draw("b", 3))
     params = backend.tree(host, "float32")
     state = case.optimizer.init(params)
@@ -164,7 +164,7 @@ def test_a_learning_rate_of_0_changes_no_weight(case: OptimizerCase, backend: Ba
     assert all(np.isfinite(to_numpy(leaf)).all() for leaf in tree.leaves(state))
 
 
-def test_a_slow_average_follows_exactly_in_float32(backend: Backend) -> None:
+def test_slow_ema_is_exact_in_float32(backend: Backend) -> None:
     """1 − decay by subtraction would be off by 3e-3 of itself at a decay of 0.99999."""
     averages, weights = (backend.tree((np.full(2, value),), "float32") for value in (0.0, 1.0))
     for taken, share in ((0.0, 0.9), (90.0, 0.09), (3e6, 1e-5)):

@@ -76,7 +76,7 @@ class Untouchable:
         raise AssertionError("computed a dx that nobody needs")
 
 
-def test_the_first_trained_layer_is_spared_its_dx() -> None:
+def test_first_trained_layer_computes_no_dx() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Scale(0.5), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
     params = list(params_of(model))
     params[2] = params[2]._replace(weight=Untouchable(params[2].weight))
@@ -87,7 +87,7 @@ def test_the_first_trained_layer_is_spared_its_dx() -> None:
         model.backward(tuple(params), residuals, np.ones((4, 3)))
 
 
-def test_dropout_scales_what_it_keeps_and_draws_anew_each_step_and_place() -> None:
+def test_dropout_scales_kept_values_and_redraws_each_step_and_path() -> None:
     x = np.ones((50, 40))
     layer, key = nn.Dropout(0.25), random.key(0, "dropout")
     y, _ = layer.forward((), x, key=key)
@@ -108,7 +108,7 @@ def test_dropout_scales_what_it_keeps_and_draws_anew_each_step_and_place() -> No
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_extreme_inputs_stay_finite_and_right(dtype: str) -> None:
+def test_extreme_inputs(dtype: str) -> None:
     x = np.array([[-1e4, -1000.0, 0.0, 1000.0, 1e4]], dtype=dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         assert nn.Sigmoid().forward((), x)[0].tolist() == [[0, 0, 0.5, 1, 1]]
@@ -120,7 +120,7 @@ def test_extreme_inputs_stay_finite_and_right(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_every_activation_is_finite_at_extreme_inputs_and_keeps_nan(name: str) -> None:
+def test_activation_at_extreme_inputs_and_nan(name: str) -> None:
     x = np.array([[-1e4, -90.0, -1e-30, 0.0, 1e-30, 90.0, 1e4, np.nan]], dtype=np.float32)
     layer = ACTIVATIONS[name]()
     with np.errstate(over="raise", divide="raise"):
@@ -137,25 +137,25 @@ def test_erfc() -> None:
     np.testing.assert_allclose(erfc(np, tail), [math.erfc(value) for value in tail], rtol=6e-14)
 
 
-def test_rows_that_all_weigh_nothing_have_no_loss_and_no_gradient() -> None:
+def test_all_zero_weights_give_zero_loss_and_gradient() -> None:
     for loss, y in ((nn.CrossEntropyLoss(), np.array([0, 1])), (nn.MSELoss(), np.zeros((2, 3)))):
         value, residuals = loss.forward((), draw("z", 2, 3), y, np.zeros(2))
         assert value == 0 and not loss.backward((), residuals).any()
 
 
-def test_more_than_255_classes_in_bytes() -> None:
+def test_uint8_labels_with_more_than_255_classes() -> None:
     z = draw("z", 2, 300)
     one = nn.CrossEntropyLoss().forward((), z, np.array([3, 200], np.uint8))[0]
     assert one == nn.CrossEntropyLoss().forward((), z, np.array([3, 200]))[0]
 
 
-def test_a_column_that_never_changes_is_only_centred() -> None:
+def test_constant_column_is_only_centred() -> None:
     layer = nn.Standardize.fit(np.full((1437, 1), 0.1))
     y, _ = layer.forward(layer.init(KEY), np.array([[0.1], [0.2]]))
     np.testing.assert_allclose(y, [[0], [0.1]], atol=1e-15)
 
 
-def test_the_first_weights_are_what_they_are_said_to_be() -> None:
+def test_initial_weight_scale() -> None:
     model = nn.MLP(300, 10, (200, 100))
     params = model.init(random.key(0, "init"))
     for layer, scale in ((0, 2 / 300), (2, 2 / 200), (4, 2 / 110)):  # He before a ReLU, Glorot at the end
@@ -164,7 +164,7 @@ def test_the_first_weights_are_what_they_are_said_to_be() -> None:
     assert not np.array_equal(same[0].weight, same[1].weight)
 
 
-def test_adams_first_corrections_are_exact_in_float32() -> None:
+def test_adam_bias_correction_is_exact_in_float32() -> None:
     """1 − 0.999ᵗ by subtraction would be off by 1e-5 of itself at t = 1."""
     from xpnn.optim.adam import one_minus_power
 
@@ -175,7 +175,7 @@ def test_adams_first_corrections_are_exact_in_float32() -> None:
             np.testing.assert_allclose(got, 1 - beta**t, rtol=3 * eps("float32"))
 
 
-def test_a_class_without_a_share_may_be_impossible() -> None:
+def test_class_of_zero_target_may_have_zero_probability() -> None:
     """log p = −∞ times no share is nothing; as torch has it, which looks up the label's entry alone."""
     log_p = np.array([[0.0, -np.inf], [-1.0, -0.5]])
     with np.errstate(all="raise"):

@@ -55,7 +55,7 @@ def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 
 
 @pytest.mark.parametrize("number", range(27))
-def test_recorded_steps_are_plain_steps(recorded: Callable[..., None], number: int) -> None:
+def test_captured_steps_match_eager_steps(recorded: Callable[..., None], number: int) -> None:
     """Networks from the whole catalogue: 2 epochs of three steps, the last of which has the remainder."""
     ours = plan(number)
 
@@ -82,7 +82,7 @@ def long_run(epochs: int = 2) -> Trainer:
     return run
 
 
-def test_schedules_callbacks_and_later_fits_go_on(recorded: Callable[..., None]) -> None:
+def test_schedules_callbacks_and_later_fits(recorded: Callable[..., None]) -> None:
     def run() -> tuple[Any, ...]:
         one = long_run()
         start = one.snapshot()
@@ -112,7 +112,7 @@ class Counting(EagerReplay):
         return again
 
 
-def test_what_is_recorded_and_how_often_it_is_replayed(recorded: Callable[..., None]) -> None:
+def test_capture_and_replay_counts(recorded: Callable[..., None]) -> None:
     counting = Counting()
     recorded(counting)
     run = long_run(epochs=1)
@@ -124,7 +124,7 @@ def test_what_is_recorded_and_how_often_it_is_replayed(recorded: Callable[..., N
     assert [address_of(leaf) for leaf in tree.leaves(run.state)] == before
 
 
-def test_other_data_are_recorded_anew_and_other_targets_are_not(recorded: Callable[..., None]) -> None:
+def test_new_data_are_recaptured_and_new_targets_are_not(recorded: Callable[..., None]) -> None:
     def run(counting: Counting) -> tuple[Any, list[int]]:
         one, found = trainer(dtype="float64"), []
         for x, y in ((X, Y), (X, Y[::-1].copy()), (X.copy(), Y), (X, Y.astype(np.float64))):
@@ -154,7 +154,7 @@ class Wrong(EagerReplay):
 @pytest.mark.parametrize(
     ("recorder", "reason"), [(Failing(), "NotImplementedError: cuBLAS"), (Wrong(), "differs from an eager run")]
 )
-def test_what_cannot_be_recorded_runs_plainly_and_says_why_once(
+def test_failed_capture_falls_back_to_eager_and_warns_once(
     recorded: Callable[..., None], recorder: Any, reason: str
 ) -> None:
     plain = outcome(long_run())
@@ -166,7 +166,7 @@ def test_what_cannot_be_recorded_runs_plainly_and_says_why_once(
     assert reason in warning and "step by step" in warning and "\n" not in warning
 
 
-def test_rows_more_of_the_same_array_are_other_data(recorded: Callable[..., None]) -> None:
+def test_more_rows_of_the_same_array_are_recaptured(recorded: Callable[..., None]) -> None:
     """Same address, same batches, another length: what a recording keeps of an array is more than where it lies."""
     counting, found = Counting(), []
     recorded(counting)
@@ -178,7 +178,7 @@ def test_rows_more_of_the_same_array_are_other_data(recorded: Callable[..., None
     assert found[2] == found[1]
 
 
-def test_an_array_read_in_another_order_is_another(recorded: Callable[..., None]) -> None:
+def test_transposed_array_is_recaptured(recorded: Callable[..., None]) -> None:
     """A square matrix and its transpose: one address, one shape."""
 
     def run() -> tuple[Any, ...]:
@@ -213,7 +213,7 @@ class Momentum:
         return new, Exchange(grads, state.now)
 
 
-def test_buffers_that_change_places_are_copied_in_time(recorded: Callable[..., None]) -> None:
+def test_swapped_buffers_are_copied_in_time(recorded: Callable[..., None]) -> None:
     def run() -> tuple[Any, ...]:
         one = trainer(Momentum())
         one.fit(X, Y, epochs=3, batch_size=9)
@@ -275,7 +275,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
 GPU = Place("cupy", contextlib.nullcontext(), "cuda", 0)
 
 
-def test_a_capture_that_fails_is_ended_and_its_error_kept(cuda: Any) -> None:
+def test_failed_capture_is_ended_and_keeps_its_error(cuda: Any) -> None:
     recorder = CupyGraphs(GPU.device, GPU.index)
 
     def work() -> None:
@@ -290,7 +290,7 @@ def test_a_capture_that_fails_is_ended_and_its_error_kept(cuda: Any) -> None:
     assert cuda.log[2:] == ["begin", "work", "end", "launch"]
 
 
-def test_what_comes_after_a_run_waits_for_it_even_if_it_was_stopped(cuda: Any) -> None:
+def test_later_work_waits_for_an_interrupted_run(cuda: Any) -> None:
     recorder = CupyGraphs(GPU.device, GPU.index)
     with pytest.raises(KeyboardInterrupt), recorder.running():
         raise KeyboardInterrupt
@@ -298,7 +298,7 @@ def test_what_comes_after_a_run_waits_for_it_even_if_it_was_stopped(cuda: Any) -
 
 
 @pytest.mark.parametrize("in_work", [True, False])
-def test_torchs_capture_that_fails_is_ended_and_its_error_kept(monkeypatch: pytest.MonkeyPatch, in_work: bool) -> None:
+def test_failed_torch_capture_is_ended_and_keeps_its_error(monkeypatch: pytest.MonkeyPatch, in_work: bool) -> None:
     torch = pytest.importorskip("torch")
     log: list[str] = []
 
@@ -331,7 +331,9 @@ def test_torchs_capture_that_fails_is_ended_and_its_error_kept(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("replayed", "said"), [(True, ""), (False, "a replay gives other values"), (None, "RuntimeError: no cublasLt")]
 )
-def test_why_products_are_not_recorded(monkeypatch: pytest.MonkeyPatch, replayed: bool | None, said: str) -> None:
+def test_reason_why_products_are_not_captured(
+    monkeypatch: pytest.MonkeyPatch, replayed: bool | None, said: str
+) -> None:
     """Tried on NumPy, with what records, does nothing again, or fails."""
 
     class Recorder(EagerReplay):
@@ -344,7 +346,7 @@ def test_why_products_are_not_recorded(monkeypatch: pytest.MonkeyPatch, replayed
     assert capture.why_not_recorded(find_place("cpu", "numpy")) == said
 
 
-def test_who_cannot_record_lets_its_memory_go(monkeypatch: pytest.MonkeyPatch, cuda: Any) -> None:
+def test_failed_capture_releases_its_memory(monkeypatch: pytest.MonkeyPatch, cuda: Any) -> None:
     """Before the plain steps, which may need it."""
     made: list[Any] = []
 
@@ -362,7 +364,7 @@ def test_who_cannot_record_lets_its_memory_go(monkeypatch: pytest.MonkeyPatch, c
     assert made[0]() is None
 
 
-def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_held_while_the_recorder_lives(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     held = weakref.WeakSet()
 
     class Memory:

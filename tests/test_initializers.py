@@ -33,7 +33,7 @@ def test_orthogonal_columns_or_rows(shape: tuple[int, int]) -> None:
     assert_close(product, 2.25 * np.eye(min(shape)), ulps=32)
 
 
-def test_every_orthogonal_matrix_is_equally_likely() -> None:
+def test_orthogonal_is_uniformly_distributed() -> None:
     """The moments of the uniform measure: E q = 0, E q² = 1/n, E tr = 0, E tr² = 1; without the signs, E tr < 0."""
     drawn = np.stack([nn.Orthogonal()(KEY.child(i), (3, 3)) for i in range(2000)])
     trace = np.trace(drawn, axis1=1, axis2=2)
@@ -44,7 +44,7 @@ def test_every_orthogonal_matrix_is_equally_likely() -> None:
     assert abs(np.linalg.det(drawn).mean()) < limit
 
 
-def test_a_first_value_never_changes() -> None:
+def test_initial_values_are_frozen() -> None:
     """Frozen bits: they hold on every machine, whatever its BLAS and its vector width, and in every version."""
 
     def digest(x: np.ndarray) -> str:
@@ -56,7 +56,7 @@ def test_a_first_value_never_changes() -> None:
 
 
 @pytest.mark.parametrize("cut", [1e-9, 0.01, 0.5, 1.0, 2.0, 5.0, 7.0, 100.0])
-def test_truncated_normal_is_the_normal_within_its_bounds(cut: float) -> None:
+def test_truncated_normal_distribution(cut: float) -> None:
     probability = quantile.normal_probability(cut)
     np.testing.assert_allclose(probability, math.erf(cut / math.sqrt(2)), rtol=1e-15)
     z = random.truncated_normal(KEY, (20_000,), cut)
@@ -79,7 +79,7 @@ def test_truncated_normal_is_the_normal_within_its_bounds(cut: float) -> None:
         (nn.TruncatedNormal(1.0, 3.0, "fan_avg"), 3 * 250**-0.5),
     ],
 )
-def test_the_bounds_of_a_truncated_normal(initializer: nn.TruncatedNormal, bound: float) -> None:
+def test_truncated_normal_bounds(initializer: nn.TruncatedNormal, bound: float) -> None:
     weight = initializer(KEY, (300, 200))
     assert 0.998 * bound < np.abs(weight).max() < bound
     z = weight * (initializer.cut / bound)
@@ -98,7 +98,7 @@ def test_constants() -> None:
     assert not params.weight.any() and params.bias is not None and params.bias.tolist() == [-1, -1]
 
 
-def test_a_bias_is_drawn_by_the_fans_of_its_layer() -> None:
+def test_bias_uses_the_fans_of_its_layer() -> None:
     bound = 400**-0.5
     params = nn.Linear(400, 900, weight_init="fan_in_uniform", bias_init="fan_in_uniform").init(KEY)
     assert params.bias is not None and params.bias.shape == (900,) and params.bias.base is None
@@ -118,7 +118,7 @@ class Diagonal:
         return self.value * np.eye(*shape, dtype=np.float32)
 
 
-def test_an_initializer_of_ones_own_trains_but_cannot_be_saved() -> None:
+def test_custom_initializer_trains_but_cannot_be_saved() -> None:
     model = nn.Linear(6, 3, weight_init=Diagonal(0.5))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), dtype="float64")
     assert run.snapshot().weight.dtype == np.float64 and run.snapshot().weight[2, 2] == 0.5
@@ -140,14 +140,14 @@ OBJECTS: list[nn.Initializer] = [
 
 
 @pytest.mark.parametrize("initializer", [*initializers.INITIALIZERS, *OBJECTS], ids=str)
-def test_every_initializer_comes_back_from_a_file(initializer: Any) -> None:
+def test_initializer_round_trip(initializer: Any) -> None:
     model = nn.Sequential(nn.Linear(4, 3, weight_init=initializer, bias_init=initializer))
     again = from_config(to_config(model))
     assert again == model
     assert np.array_equal(again.init(KEY)[0].weight, model.init(KEY)[0].weight)
 
 
-def test_every_kind_of_initializer_is_tried() -> None:
+def test_every_initializer_is_tested() -> None:
     assert {type(initializer) for initializer in OBJECTS} == set(initializers.KINDS)
     assert {type(initializer) for initializer in initializers.INITIALIZERS.values()} <= set(initializers.KINDS)
 
@@ -167,7 +167,7 @@ def test_every_kind_of_initializer_is_tried() -> None:
         (lambda: nn.Linear(2, 2, bias_init=0), "0 is neither a name nor an initializer"),
     ],
 )
-def test_settings_that_no_initializer_takes(make: Any, message: str) -> None:
+def test_invalid_initializer_settings_raise(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
 

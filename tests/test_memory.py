@@ -32,7 +32,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that would return the memory each time")
-def test_a_steps_memory_stays_with_the_process() -> None:
+def test_step_memory_stays_with_the_process() -> None:
     """Arrays of 4 MiB: without more ado 40,000 page faults in 8 steps; in a process of its own, since luck plays in."""
     environment = {**os.environ, "PYTHONPATH": str(Path(xpnn.__file__).parents[1]), "XPNN_FAST": "0"}
     done = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True, env=environment)
@@ -40,7 +40,7 @@ def test_a_steps_memory_stays_with_the_process() -> None:
 
 
 @pytest.mark.parametrize("optimizer", [optim.Adam(1e-3), optim.SGD(1e-2, momentum=0.9)], ids=["adam", "sgd"])
-def test_steps_leave_nothing_behind(optimizer: optim.Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_do_not_leak(optimizer: optim.Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """2,000 steps more allocate no more at any time than what the records of their epochs take, a kilobyte each."""
     monkeypatch.setattr(compiled, "_absent", True)  # to load the loops takes memory, once
     run = trainer(optimizer)

@@ -76,14 +76,16 @@ def test_mnist_from_the_environment(
     assert data.load("mnist").source == f"mnist ({folder})"
 
 
-def test_mnist_goes_on_to_the_cache(small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_falls_back_to_the_cache(
+    small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "named").mkdir()
     monkeypatch.setenv("XPNN_DATA_DIR", str(tmp_path / "named"))
     folder = put(mnist.cache(), small)
     assert data.load("mnist").source == f"mnist ({folder})"
 
 
-def test_cache_is_below_the_users_cache() -> None:
+def test_cache_is_inside_the_user_cache() -> None:
     assert mnist.cache().name == "mnist" and "xpnn" in mnist.cache().parts
 
 
@@ -129,7 +131,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_download_falls_to_the_next_mirror(
+def test_download_falls_back_to_the_next_mirror(
     small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     address, served, asked = server
@@ -146,7 +148,7 @@ def test_download_falls_to_the_next_mirror(
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_download_fails_with_every_reason_and_leaves_nothing(
+def test_failed_download_lists_every_reason_and_leaves_nothing(
     small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     address, served, _ = server
@@ -178,9 +180,7 @@ def test_download_without_network(small: dict[str, bytes], monkeypatch: pytest.M
     assert "nothing', does not hold it" in str(caught.value)
 
 
-def test_a_cache_that_cannot_be_written(
-    small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_unwritable_cache(small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(mnist, "cache", lambda: tmp_path / "file" / "mnist")
     monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/",))
@@ -188,7 +188,7 @@ def test_a_cache_that_cannot_be_written(
         data.load("mnist")
 
 
-def test_a_damaged_cached_file_is_replaced_by_a_good_one_only(
+def test_damaged_cached_file_is_replaced_only_by_a_good_one(
     small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, served, asked = server
@@ -204,9 +204,7 @@ def test_a_damaged_cached_file_is_replaced_by_a_good_one_only(
     assert asked == [f"/{damaged.name}"] * 2  # the good ones are not fetched again
 
 
-def test_download_tells_its_progress_and_ends(
-    small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_download_reports_progress(small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     address, served, _ = server
     monkeypatch.setattr(mnist, "MIRRORS", (f"{address}/",))
     served.update({f"/{name}.gz": gzip.compress(raw) for name, raw in small.items()})
@@ -221,7 +219,7 @@ def test_download_tells_its_progress_and_ends(
         data.load("mnist")
 
 
-def test_nothing_is_imported_for_the_network() -> None:
+def test_no_network_module_is_imported() -> None:
     code = (
         "import sys, xpnn.data; xpnn.data.load('digits'); sys.exit('pooch' in sys.modules or 'requests' in sys.modules)"
     )

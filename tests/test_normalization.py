@@ -16,7 +16,7 @@ from xpnn.training import Trainer
 KEY = random.key(0, "dropout")
 
 
-def test_running_statistics_follow_as_torchs_do() -> None:
+def test_running_statistics_match_torch() -> None:
     torch = pytest.importorskip("torch")
     theirs, ours = torch.nn.BatchNorm1d(5, momentum=0.3, dtype=torch.float64), nn.BatchNorm1d(5, momentum=0.3)
     params = ours.init(random.key(0, "init"))
@@ -34,7 +34,7 @@ def test_running_statistics_follow_as_torchs_do() -> None:
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_it_trains_and_its_statistics_travel(affine: bool, backend: Backend, tmp_path) -> None:
+def test_trains_and_saves_running_statistics(affine: bool, backend: Backend, tmp_path) -> None:
     """Below the first trained layer without affine, above it otherwise."""
     model = nn.Sequential(
         nn.BatchNorm1d(6, affine=affine), nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
@@ -55,7 +55,7 @@ def test_it_trains_and_its_statistics_travel(affine: bool, backend: Backend, tmp
     assert other.evaluate(X, Y) == result
 
 
-def test_a_batch_of_one_is_finite() -> None:
+def test_batch_of_one_is_finite() -> None:
     layer = nn.BatchNorm1d(5)
     params = layer.init(random.key(0, "init"))
     y, residuals = layer.forward(params, draw("x", 1, 5), key=KEY)
@@ -86,6 +86,6 @@ def test_zero_variance_is_finite() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(make, message: str) -> None:
+def test_invalid_arguments_raise(make, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()

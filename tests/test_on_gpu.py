@@ -84,14 +84,14 @@ def never_refused() -> Iterator[None]:
 # -- first of all ------------------------------------------------------------------------------------------------------
 
 
-def test_smoke_a_product_on_a_stream_of_its_own(cupy_place: Place) -> None:
+def test_smoke_product_on_a_separate_stream(cupy_place: Place) -> None:
     x, w, bias = numbers(5, 7), numbers(7, 3), numbers(3)
     with gpu.own_stream(cupy_place):
         y = cupy_matmul.affine(*(placed(part, "float32", cupy_place) for part in (x, w, bias)), relu=True)
         assert_near(to_numpy(y), np.maximum(x @ w + bias, 0), np.abs(x) @ np.abs(w) + 1, 2e-6)
 
 
-def test_smoke_a_recorded_step(recording: Place) -> None:
+def test_smoke_captured_step(recording: Place) -> None:
     x, y = images()
     run = trainer_of(PLANS["adam"], recording)
     with never_refused():
@@ -107,7 +107,7 @@ NEAR = {"float64": 1e-9, "float32": 1e-4}  # 2e-14 and 1e-4; and of losses and p
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", PLANS)
-def test_504_steps_are_those_of_numpy(name: str, dtype: str, place: Place) -> None:
+def test_504_steps_match_numpy(name: str, dtype: str, place: Place) -> None:
     with never_refused():
         run, got = trained(name, place, dtype)
     wanted = gpu.trained_on_numpy(name, dtype)
@@ -123,7 +123,7 @@ def test_504_steps_are_those_of_numpy(name: str, dtype: str, place: Place) -> No
             assert abs(one[log] - other[log]) < {"float64": 1e-9, "float32": 0.006}[dtype], (log, one, other)
 
 
-def test_10_000_steps_end_where_numpys_end_and_take_no_more_memory(place: Place) -> None:
+def test_10_000_steps_match_numpy_and_do_not_leak(place: Place) -> None:
     """45 steps an epoch, the last one of 29 rows; the memory is that after 20 epochs."""
     digits, epochs = load("digits"), 12 if REHEARSED else 223
     optimizer = optim.Adam(optim.CosineAnnealingLR(1e-3, epochs))
@@ -163,7 +163,7 @@ def both_ways(run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> tuple[
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", PLANS)
-def test_replays_have_the_bits_of_plain_steps(
+def test_replays_are_bit_identical_to_eager_steps(
     name: str, dtype: str, recording: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded, plain = both_ways(lambda: trained(name, recording, dtype, epochs=3), monkeypatch)
@@ -173,7 +173,7 @@ def test_replays_have_the_bits_of_plain_steps(
 
 
 @pytest.mark.parametrize("number", range(9))
-def test_replays_of_random_networks_have_the_bits_of_plain_steps(
+def test_replays_of_random_networks_are_bit_identical_to_eager_steps(
     number: int, recording: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All optimizers and losses of the catalogue; three steps an epoch, the last of which has the remainder."""
@@ -190,7 +190,7 @@ def test_replays_of_random_networks_have_the_bits_of_plain_steps(
     assert recorded[1] == plain[1]
 
 
-def test_what_a_training_goes_through_is_the_same_replayed(
+def test_replayed_training_with_callbacks_and_checkpoints(
     recording: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Callbacks each epoch, early stopping, a second fit, other data, load(), and a model that is saved and goes on."""
@@ -241,7 +241,7 @@ def steps_by_hand(run: Trainer) -> Callable[[], None]:
 
 @pytest.mark.parametrize("graph", ["1", "0"])
 @pytest.mark.parametrize("name", PLANS)
-def test_a_step_waits_for_nothing(name: str, graph: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_does_not_synchronize(name: str, graph: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The host comes back while the device still has work from before; torch and JAX refuse by themselves as well."""
     if graph == "0" and place.library == "jax":
         pytest.skip("JAX records nothing")
@@ -342,7 +342,7 @@ def test_products_of_all_shapes(shape: tuple[int, int, int], dtype: str, precisi
                 assert_near(to_numpy(sums), added.sum(axis=0), np.abs(added).sum(axis=0), bound)
 
 
-def test_the_factors_are_rounded_as_was_asked(place: Place) -> None:
+def test_factors_are_rounded_to_the_precision(place: Place) -> None:
     """Apart from float64's product by no more than the precision allows, and no less than it must."""
     if not gpu.has_tensor_cores(place):
         pytest.skip("no tensor cores")
@@ -378,7 +378,7 @@ KINDS = {
 
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_cublaslt_has_what_a_dense_block_asks_for(
+def test_cublaslt_supports_the_epilogues_of_dense_blocks(
     kind: str, epilogue: str, cupy_place: Place, request: pytest.FixtureRequest
 ) -> None:
     """Sums, and what happens beside products that are not in float32, may be missing: kernels do it then."""
@@ -395,7 +395,7 @@ def test_cublaslt_has_what_a_dense_block_asks_for(
         pytest.skip(f"cublasLt has no {epilogue} in {kind}: {error}")
 
 
-def test_algorithms_can_be_timed(cupy_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_algorithm_timing(cupy_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPNN_TUNE", "1")
     monkeypatch.setattr(matmul, "_plans", {})
     x, w = numbers(64, 784), numbers(784, 100)
@@ -437,7 +437,7 @@ def test_rounded_products_train_nearly_as_well(precision: str, place: Place, mon
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
-def test_ten_trainers_leave_nothing_behind(place: Place) -> None:
+def test_ten_trainers_do_not_leak(place: Place) -> None:
     """From the second on: what is compiled and loaded once is not counted. Of JAX four, as it compiles each anew."""
     taken = []
     for _ in range(4 if place.library == "jax" else 10):
@@ -469,7 +469,7 @@ def at_most(place: Place, count: int) -> Iterator[None]:
 
 
 @pytest.mark.skipif("cupy" not in LIBRARIES, reason="XPNN_BACKENDS does not name cupy")
-def test_a_batch_too_large_is_told_and_the_one_that_is_named_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_batch_raises_and_the_suggested_one_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hidden layer of 64 MiB a batch, three times over, where 128 MiB may be had."""
     place = gpu.place_of_library("cupy")
     x, y = np.tile(images()[0].reshape(ROWS, 784)[:1024], (4, 1)), np.tile(images()[1][:1024], 4)
@@ -505,7 +505,7 @@ def refuse_more_than(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: None)
 
 
-def fed(place: Place) -> tuple[Any, list[str]]:
+def outcome_and_data_source(place: Place) -> tuple[Any, list[str]]:
     """The outcome of two epochs on 31 MiB, and who fed them."""
     x, y = images()
     x, y, by = np.tile(x, (8, 1, 1)).astype(np.float32), np.tile(y, 8), []
@@ -523,12 +523,12 @@ def fed(place: Place) -> tuple[Any, list[str]]:
         return outcome(run, x[:100]), by
 
 
-def test_streamed_data_train_as_data_that_lie_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streamed_training_matches_resident_training(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a mebibyte while the device computes; bit for bit, but for JAX, which compiles it anew."""
-    resident, how = fed(place)
+    resident, how = outcome_and_data_source(place)
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
     monkeypatch.setattr(data_feed, "_CHUNK", 2**20)
-    streamed, other = fed(place)
+    streamed, other = outcome_and_data_source(place)
     assert how == ["Resident"] and other == ["Streamed"]
     if place.library == "jax":
         assert gpu.distance(streamed.leaves, resident.leaves) < FAR["float32"]
@@ -541,11 +541,11 @@ def test_data_larger_than_the_pool_are_streamed(monkeypatch: pytest.MonkeyPatch)
     """31 MiB, where 40 MiB may be had, of which data are given seven tenths."""
     place = gpu.place_of_library("cupy")
     monkeypatch.setattr(data_feed, "_CHUNK", 4 * 2**20)
-    resident, how = fed(place)
+    resident, how = outcome_and_data_source(place)
     if REHEARSED:
         monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
     with at_most(place, 40 * 2**20):
-        streamed, other = fed(place)
+        streamed, other = outcome_and_data_source(place)
     assert how == ["Resident"] and other == ["Streamed"]
     assert streamed.bits == resident.bits
 
@@ -553,7 +553,7 @@ def test_data_larger_than_the_pool_are_streamed(monkeypatch: pytest.MonkeyPatch)
 # -- another GPU, and the command --------------------------------------------------------------------------------------
 
 
-def test_the_second_gpu_does_as_the_first(place: Place) -> None:
+def test_second_gpu_matches_the_first(place: Place) -> None:
     if not REHEARSED and len(driver.gpu_names()) < 2:
         pytest.skip("there is no second GPU")
     second = place if REHEARSED else find_place("cuda:1", place.library, fallback=False)
@@ -565,7 +565,7 @@ def test_the_second_gpu_does_as_the_first(place: Place) -> None:
     assert gpu.distance(got.leaves, wanted.leaves) < FAR["float32"]
 
 
-def test_the_command_trains_there(place: Place, run: Any) -> None:
+def test_command_trains_on_the_gpu(place: Place, run: Any) -> None:
     device = ("--device", "cpu" if REHEARSED else "cuda", "--no-fallback")
     status, out, err = run("train", "digits", *device, "--backend", place.library, "--epochs", 3, "--json")
     assert status == 0, err
@@ -575,7 +575,7 @@ def test_the_command_trains_there(place: Place, run: Any) -> None:
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp64"])
-def test_the_command_trains_there_in_any_precision(precision: str, place: Place, run: Any) -> None:
+def test_command_trains_on_the_gpu_in_any_precision(precision: str, place: Place, run: Any) -> None:
     if REHEARSED and precision != "fp64":
         pytest.skip("a CPU has no such products")
     if not gpu.has_tensor_cores(place):
@@ -587,7 +587,7 @@ def test_the_command_trains_there_in_any_precision(precision: str, place: Place,
     assert json.loads(out)["precision"] == precision
 
 
-def test_the_doctor_finds_it(run: Any) -> None:
+def test_doctor_finds_the_gpu(run: Any) -> None:
     status, out, err = run("doctor", "--json")
     assert status == 0, err
     facts = json.loads(out)
@@ -598,7 +598,7 @@ def test_the_doctor_finds_it(run: Any) -> None:
 
 
 @pytest.mark.skipif("cupy" not in LIBRARIES, reason="once is enough: it is of all libraries")
-def test_the_check_passes_there(run: Any) -> None:
+def test_check_passes_on_the_gpu(run: Any) -> None:
     names = ("Linear", "BatchNorm1d", "Dropout", "CrossEntropyLoss", "Adam")
     status, out, _ = run("check", *[word for name in names for word in ("--only", name)], "--json")
     facts = json.loads(out)

@@ -147,7 +147,7 @@ def raises(error: Exception) -> Callable[..., Any]:
     return function
 
 
-def test_all_is_well(machine: Callable[..., None]) -> None:
+def test_usable_gpu_has_no_failure(machine: Callable[..., None]) -> None:
     machine(Driver(), ("cupy-cuda12x",), cupy=cupy())
     stages = probe.stages("cupy")
     assert [(stage.name, stage.ok, stage.hint) for stage in stages] == [(name, True, "") for name in NAMES]
@@ -176,7 +176,7 @@ def test_no_driver_and_nothing_installed(machine: Callable[..., None]) -> None:
     assert line.index("install the NVIDIA driver") < line.index('pip install "xpnn[cuda12]"')
 
 
-def test_a_driver_under_a_false_name(machine: Callable[..., None]) -> None:
+def test_driver_under_a_wrong_name(machine: Callable[..., None]) -> None:
     machine(types.SimpleNamespace())
     assert "is not an NVIDIA driver" in failure().detail
 
@@ -289,7 +289,7 @@ def test_wrong_product(machine: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("place", ["captured", "stale"])
-def test_graph_does_not_rule_the_gpu_out(machine: Callable[..., None], place: str) -> None:
+def test_failing_graph_does_not_exclude_the_gpu(machine: Callable[..., None], place: str) -> None:
     def add(x: Any, y: Any, out: Any) -> None:
         if Stream.capturing and place == "captured":
             raise RuntimeError("not while capturing")
@@ -348,7 +348,7 @@ def test_odd_module_does_not_raise(machine: Callable[..., None]) -> None:
     assert failure().name == "installed"
 
 
-def test_warnings_stay_inside(machine: Callable[..., None]) -> None:
+def test_warnings_do_not_escape(machine: Callable[..., None]) -> None:
     def warn(values: Any, dtype: Any) -> Any:
         warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
         return np.asarray(values, dtype)

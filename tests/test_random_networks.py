@@ -33,7 +33,7 @@ def close(got: Any, wanted: Any) -> None:
 
 
 @pytest.mark.parametrize("number", range(COUNT))
-def test_a_network_and_its_twin_learn_alike(number: int, backend: Backend) -> None:
+def test_network_matches_its_torch_twin(number: int, backend: Backend) -> None:
     """21 steps, every third with a remainder: the losses of the epochs, all weights, and the network in inference."""
     if backend.library == "jax" and number >= JAX_COUNT:
         pytest.skip(f"compiling takes seconds a network: JAX has the first {JAX_COUNT}")
@@ -58,7 +58,7 @@ def test_every_public_layer_loss_optimizer_and_schedule_is_drawn() -> None:
     assert names(range(COUNT)) == {*nn.__all__, *optim.__all__} - cases.NO_ROW - no_twin
 
 
-def test_they_are_no_idle_networks() -> None:
+def test_networks_change_in_training() -> None:
     """Every one of them moves its weights and its loss, so that to agree is to have learned alike."""
     for number in range(COUNT):
         before, after = tree.leaves(plan(number).params), twin(number).leaves

@@ -14,7 +14,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 from problem import X, Y
-from test_cuda_sources import Executed, executed, loops, modules_that_launch, on_numpy  # noqa: F401 - fixtures
+from test_cuda_sources import FakeCublasLt, executed, loops, modules_that_launch, on_numpy  # noqa: F401 - fixtures
 
 from xpnn import nn, optim
 from xpnn.arrays import tree
@@ -142,7 +142,7 @@ class Runner(CudaGraphRunner):
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: Executed) -> Tape:  # noqa: F811
+def device(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: FakeCublasLt) -> Tape:  # noqa: F811
     """New arrays have a tape, and launches are written down."""
     recorder = Tape()
     for name in ("empty", "empty_like", "zeros", "zeros_like", "ones_like", "full", "arange", "asarray"):
@@ -184,7 +184,7 @@ def dropout(p: float = 0.4) -> Any:
         ((nn.Scale(0.5), *dropout(0.0)), optim.AdamW(optim.CosineAnnealingLR(3, 1e-2)), {}, 35),
     ],
 )
-def test_a_replay_takes_nothing_from_the_host(
+def test_replay_reads_nothing_from_the_host(
     monkeypatch: pytest.MonkeyPatch, device: Tape, layers: Any, optimizer: Any, options: Any, launches: int
 ) -> None:
     """Two epochs of full batches and a remainder: what a plain run gives, bit for bit; a step in so few launches."""

@@ -115,7 +115,7 @@ class Signs:
         return (moved[:1] if self.mistake == "drops" else moved), state
 
 
-def test_what_is_right_passes_everywhere(backend: Backend) -> None:
+def test_correct_parts_pass(backend: Backend) -> None:
     places = [backend.place]
     for report in (
         check_layer(Gate(4), draw("x", 6, 4), places=places),
@@ -143,7 +143,7 @@ def test_what_is_right_passes_everywhere(backend: Backend) -> None:
         ("wide", "numpy: it raised .*arrays of float32 went in, and .* float64"),
     ],
 )
-def test_a_layer_with_a_mistake_fails(mistake: str, message: str) -> None:
+def test_wrong_layer_fails(mistake: str, message: str) -> None:
     with pytest.raises(CheckFailedError, match=message):
         check_layer(Gate(4, mistake), draw("x", 6, 4), places=NUMPY)
     report = check_layer(Gate(4, mistake), draw("x", 6, 4), places=NUMPY, raise_error=False)
@@ -151,7 +151,7 @@ def test_a_layer_with_a_mistake_fails(mistake: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(("mistake", "message"), [("slope", "finite differences"), ("shape", r"shape \(1, 3\)")])
-def test_a_loss_with_a_mistake_fails(mistake: str, message: str) -> None:
+def test_wrong_loss_fails(mistake: str, message: str) -> None:
     with pytest.raises(CheckFailedError, match=message):
         check_loss(LogCosh(mistake), draw("z", 4, 3), draw("t", 4, 3), places=NUMPY)
 
@@ -164,12 +164,12 @@ def test_a_loss_with_a_mistake_fails(mistake: str, message: str) -> None:
         ("drops", "the parameters became"),
     ],
 )
-def test_an_optimizer_with_a_mistake_fails(mistake: str, message: str) -> None:
+def test_wrong_optimizer_fails(mistake: str, message: str) -> None:
     with pytest.raises(CheckFailedError, match=message):
         check_optimizer(Signs(mistake=mistake), places=NUMPY)
 
 
-def test_a_library_that_computes_something_else_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inaccurate_library_fails(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """One product is wrong by a part in ten thousand, as TF32 would be, or the random bits are another's."""
     import xpnn.testing.deviations as deviations
 
@@ -193,7 +193,7 @@ def test_a_library_that_computes_something_else_is_found(backend: Backend, monke
             check_layer(nn.ReLU(), draw("x", 6, 4), places=places)
 
 
-def test_a_run_that_drifts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drifting_run_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("array_api_strict")
     step = optim.SGD.update
 
@@ -228,7 +228,7 @@ def test_finite_differences() -> None:
     assert gradient_error(x[0], lambda x: float(x.sum()), x) == np.inf
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xpnn.testing.checks.usable_places", lambda: NUMPY)
     monkeypatch.setattr("xpnn.cli.check.usable_places", lambda: NUMPY)
     assert main(["check", "--only", "Linear", "--only", "MSELoss"]) == 0
@@ -250,7 +250,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
 
 @dataclass(frozen=True)
-class Deaf:
+class IgnoresWeights:
     """A mean squared error that takes a sample_weight and leaves it out."""
 
     def init(self) -> tuple[()]:
@@ -264,11 +264,11 @@ class Deaf:
         return 2 * residuals / math.prod(residuals.shape)
 
 
-def test_a_loss_that_leaves_its_weights_out_is_found() -> None:
+def test_loss_that_ignores_sample_weight_fails() -> None:
     z, t = draw("z", 4, 3), draw("t", 4, 3)
-    assert check_loss(Deaf(), z, t, places=NUMPY).ok
+    assert check_loss(IgnoresWeights(), z, t, places=NUMPY).ok
     with pytest.raises(CheckFailedError, match="is it left out"):
-        check_loss(Deaf(), z, t, np.arange(4.0), places=NUMPY)
+        check_loss(IgnoresWeights(), z, t, np.arange(4.0), places=NUMPY)
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ class NamedSquares(Squares):
     reduction: str = "sum"
 
 
-def test_a_loss_that_is_not_what_its_reduction_says_is_found() -> None:
+def test_loss_with_wrong_reduction_fails() -> None:
     z, t = draw("z", 4, 3), draw("t", 4, 3)
     assert check_loss(Squares(True), z, t, places=NUMPY).ok and check_loss(NamedSquares(False), z, t, places=NUMPY).ok
     for wrong in (Squares(False), NamedSquares(False, "mean")):
@@ -306,12 +306,12 @@ def test_a_loss_that_is_not_what_its_reduction_says_is_found() -> None:
     assert check_loss(Squares(False), t, t, places=NUMPY).ok  # 0 is both
 
 
-def test_a_run_can_be_left_out() -> None:
+def test_run_can_be_skipped() -> None:
     report = check_layer(nn.ReLU(), draw("x", 6, 4), places=NUMPY, run=False)
     assert report.ok and report.places[0].run is None and report.places[0].ulps
 
 
-def test_a_gradient_for_integers_is_found() -> None:
+def test_gradient_for_integers_fails() -> None:
     @dataclass(frozen=True)
     class Table(nn.Embedding):
         def backward(self, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> Any:
@@ -321,7 +321,7 @@ def test_a_gradient_for_integers_is_found() -> None:
         check_layer(Table(5, 3), np.array([0, 4, 2]), places=NUMPY)
 
 
-def test_a_wrong_gradient_of_a_large_loss_is_found() -> None:
+def test_wrong_gradient_of_large_loss_fails() -> None:
     """Both the slopes and the loss are large: the error counts once against the larger."""
 
     @dataclass(frozen=True)
@@ -347,12 +347,12 @@ def test_a_wrong_gradient_of_a_large_loss_is_found() -> None:
         (lambda: check_layer(nn.ReLU(), np.ones((2, 3)), places=[]), "find_place"),
     ],
 )
-def test_what_cannot_be_checked_is_said(check: Any, message: str) -> None:
+def test_uncheckable_parts_raise(check: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check()
 
 
-def test_parameters_that_are_no_tuple_are_a_failure_not_a_crash() -> None:
+def test_non_tuple_parameters_fail_without_a_crash() -> None:
     @dataclass(frozen=True)
     class Dicts(Gate):
         def init(self, key: nn.Key) -> Any:
@@ -376,6 +376,6 @@ class Center:
         return dy, ()
 
 
-def test_a_gradient_that_is_wrong_in_training_alone_is_found() -> None:
+def test_wrong_gradient_in_training_mode_fails() -> None:
     with pytest.raises(CheckFailedError, match=r"the gradient of x, in training .* a statistic of the batch"):
         check_layer(Center(), draw("x", 6, 4), places=NUMPY)

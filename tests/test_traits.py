@@ -76,7 +76,7 @@ def records(loss: Any, backend: Backend, y: Any = Y, **options: Any) -> list[dic
 
 @pytest.mark.parametrize("wrapper", [Wrapped, Slotted])
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
-def test_a_wrapped_loss_is_counted_like_the_loss_itself(loss: Any, wrapper: Any, backend: Backend) -> None:
+def test_wrapped_loss_is_counted_like_the_loss_itself(loss: Any, wrapper: Any, backend: Backend) -> None:
     assert records(wrapper(loss), backend) == records(loss, backend)
     assert records(wrapper(wrapper(loss)), backend)[0]["accuracy"] == records(loss, backend)[0]["accuracy"]
 
@@ -92,7 +92,7 @@ def test_targets_are_checked_through_a_wrapper() -> None:
         Trainer(nn.Linear(6, 1), Wrapped(nn.MSELoss()), optim.SGD()).fit(X, X[:, :2])
 
 
-def test_a_wrapper_may_override_what_it_states() -> None:
+def test_wrapper_may_override_traits() -> None:
     @dataclass(frozen=True)
     class Own(Wrapped):
         default_metrics: ClassVar[Any] = (R2Score(3),)
@@ -110,7 +110,7 @@ def test_a_wrapper_may_override_what_it_states() -> None:
     assert float(trainer.state.totals.weight) == 80
 
 
-def test_a_wrapper_with_constants_of_its_own_counts_plainly() -> None:
+def test_wrapper_with_constants_counts_rows() -> None:
     @dataclass(frozen=True)
     class Own(Wrapped):
         def init(self) -> Any:
@@ -127,7 +127,7 @@ def test_a_wrapper_with_constants_of_its_own_counts_plainly() -> None:
     assert float(trainer.state.totals.weight) == 40
 
 
-def test_two_losses_in_one_state_nothing() -> None:
+def test_loss_of_two_losses_has_no_traits() -> None:
     @dataclass(frozen=True)
     class Both(Wrapped):
         other: Any
@@ -136,7 +136,7 @@ def test_two_losses_in_one_state_nothing() -> None:
     assert traits.wrapped(both) is None and traits.reduction(both) is None and traits.default_metrics(both) == ()
 
 
-def test_a_sum_that_does_not_state_it_is_found_out(backend: Backend) -> None:
+def test_undeclared_sum_reduction_is_detected(backend: Backend) -> None:
     trainer = Trainer(nn.Linear(6, 1), SquaredSum(), optim.SGD(1e-4), device=backend.place, dtype="float64")
     stated = Trainer(nn.Linear(6, 1), nn.MSELoss("sum"), optim.SGD(1e-4), device=backend.place, dtype="float64")
     got, wanted = (run.fit(X, X[:, :1], epochs=2, batch_size=16).history for run in (trainer, stated))
@@ -152,7 +152,7 @@ def test_a_sum_that_does_not_state_it_is_found_out(backend: Backend) -> None:
         (nn.PoissonNLLLoss(), np.full((40, 1), -2.0), r"y\[0, 0\] = -2.0, but counts must not be negative"),
     ],
 )
-def test_targets_outside_the_range_of_a_loss(loss: Any, y: Any, message: str) -> None:
+def test_targets_out_of_range_raise(loss: Any, y: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Trainer(nn.Linear(6, 1), loss, optim.SGD()).fit(X, y)
 
@@ -163,7 +163,7 @@ def test_one_hot_targets_may_be_booleans(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("model", [nn.Sequential(), nn.Sequential(nn.Sequential()), nn.Identity()], ids=repr)
-def test_a_model_without_layers_is_the_identity(model: Any, backend: Backend) -> None:
+def test_model_without_layers_is_the_identity(model: Any, backend: Backend) -> None:
     trainer = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(), device=backend.place)
     x = X[:, :3].astype(np.float32)
     assert len(trainer.fit(x, Y, epochs=2, batch_size=16)) == 2
@@ -222,7 +222,7 @@ class Even(nn.Identity):
         return array_namespace(x).astype(x, array_namespace(x).float32) / 2, None
 
 
-def test_a_users_layer_checks_its_input_and_reads_integers() -> None:
+def test_custom_layer_checks_its_input_and_reads_integers() -> None:
     for first in ((Even(),), (nn.Flatten(), nn.Sequential(nn.Identity(), Even()))):
         trainer = Trainer(nn.Sequential(*first, nn.Linear(6, 3)), nn.CrossEntropyLoss(), optim.SGD(), dtype="float32")
         with pytest.raises(InputError, match="x holds odd values; expected even ones"):
@@ -231,7 +231,7 @@ def test_a_users_layer_checks_its_input_and_reads_integers() -> None:
         assert trainer.predict(np.full((1, 6), 4, np.int32)).dtype == np.float32
 
 
-def test_an_activation_states_the_initializer_that_suits_it() -> None:
+def test_activation_declares_its_initializer() -> None:
     class Own(nn.Identity):
         preferred_init = "lecun_normal"
 
@@ -239,7 +239,7 @@ def test_an_activation_states_the_initializer_that_suits_it() -> None:
     assert inits == ["lecun_normal", "glorot_uniform", "glorot_uniform"]
 
 
-def test_no_bias_where_batch_normalization_would_cancel_it() -> None:
+def test_no_bias_before_batch_norm() -> None:
     biases = {
         norm: [layer.bias for layer in nn.MLP(4, 2, (3, 3), norm=norm).layers if isinstance(layer, nn.Linear)]
         for norm in ("batch", "layer", "rms", None)
@@ -248,7 +248,7 @@ def test_no_bias_where_batch_normalization_would_cancel_it() -> None:
     assert not any(layer.bias for layer in nn.MLP(4, 2, (3,), bias=False).layers if isinstance(layer, nn.Linear))
 
 
-def test_with_batch_normalization_the_libraries_stay_together(backend: Backend) -> None:
+def test_libraries_agree_with_batch_norm(backend: Backend) -> None:
     """The bias's gradient was rounding noise, which Adam turned into a random walk: 1.2e-2 after 10 epochs."""
     weights = []
     for place in (backend.place, "cpu"):

@@ -47,24 +47,24 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def room(module: str, name: str = "") -> str:
+def package_of(module: str, name: str = "") -> str:
     """The room of `xpnn.<room>…`; `from xpnn import nn` names it in the second part."""
     parts = [*module.split("."), name]
     return parts[1] if len(parts) > 1 else ""
 
 
-def arrows() -> Counter[tuple[str, str]]:
+def import_counts() -> Counter[tuple[str, str]]:
     """How many names each room imports from each other room, by (importer, imported)."""
     found: Counter[tuple[str, str]] = Counter()
     for module, path in modules():
         for target, name in imports(path):
-            pair = room(module), room(target, name)
+            pair = package_of(module), package_of(target, name)
             if target.split(".")[0] == "xpnn" and pair[0] != pair[1] and not OUTSIDE & {*pair}:
                 found[pair] += 1
     return found
 
 
-def present() -> list[list[str]]:
+def packages_by_floor() -> list[list[str]]:
     """The rooms that exist on each floor, from the lowest floor to the highest."""
-    found = {room(module) for module, _ in modules()} - OUTSIDE
+    found = {package_of(module) for module, _ in modules()} - OUTSIDE
     return [sorted(rooms & found) for rooms in FLOORS]
