@@ -1,4 +1,4 @@
-"""RandomDistortion: what it does to images, alike on every library, and what it leaves alone."""
+"""Tests for RandomDistortion."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_distortion_differs_by_step_path_and_image(layer: nn.RandomDistortion) -
 def test_identity_without_key_or_distortion() -> None:
     assert ALL.forward((), IMAGES)[0] is IMAGES
     assert nn.RandomDistortion().forward((), IMAGES, key=KEY)[0] is IMAGES
-    # The least wish goes through the whole resampling, and rounds to nothing.
+    # The smallest possible distortion runs the whole resampling and rounds to the identity.
     for least in (nn.RandomDistortion(1e-300), nn.RandomDistortion(shear=1e-300), nn.RandomDistortion(alpha=1e-300)):
         y, places = least.forward((), IMAGES, key=KEY)
         assert places is not None and np.array_equal(y, IMAGES)
@@ -76,7 +76,7 @@ def test_spread_is_transpose_of_sample() -> None:
 
 
 def displacements_of(layer: nn.RandomDistortion, size: int = 9, batch: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """The displacements, downwards and to the right, over many images of this size."""
+    """The vertical and horizontal displacements of many images of this size."""
     _, places = layer.forward((), np.zeros((batch, size, size)), key=KEY)
     return tuple(place - start for place, start in zip(places, grid(batch, size, size), strict=True))
 
@@ -85,16 +85,16 @@ def test_shift_is_uniform_within_its_range() -> None:
     down, right = displacements_of(nn.RandomDistortion(translate=0.1), size=10)
     for moved in (down, right):
         inside = moved[:, 1:-1, 1:-1]
-        assert np.ptp(inside, axis=(1, 2)).max() < 1e-14  # where no place is held back at the edge
+        assert np.ptp(inside, axis=(1, 2)).max() < 1e-14  # where no position is clamped at the edge
         assert 0.97 < inside.max() <= 1 and -1 <= inside.min() < -0.97 and abs(inside.mean()) < 0.1
     assert abs(np.corrcoef(down[:, 5, 5], right[:, 5, 5])[0, 1]) < 0.2
 
 
 def test_affine_matches_torchvision() -> None:
-    """The inverse of centre · rotation · shear · scale, its matrix as RandomAffine's documentation has it."""
+    """The inverse of center · rotation · shear · scale, as documented for torchvision's RandomAffine."""
     layer, size, batch = nn.RandomDistortion(30, scale=(0.9, 1.3), shear=20), 9, 400
     down, right = displacements_of(layer, size, batch)
-    # A pixel to the right of the middle, and one below: the columns of A, as (row, column).
+    # One pixel to the right of the center and one below it: the columns of A, as (row, column).
     to_right = np.stack([down[:, 4, 5], right[:, 4, 5] + 1])
     to_below = np.stack([down[:, 5, 4] + 1, right[:, 5, 4]])
     assert max(np.abs(down[:, 4, 4]).max(), np.abs(right[:, 4, 4]).max()) < 1e-14
@@ -116,7 +116,7 @@ def test_elastic_displacement_scale_and_smoothness() -> None:
     for moved in both:
         middle = moved[:, 14, 14]
         np.testing.assert_allclose(middle.std(), alpha / (math.sqrt(12 * math.pi) * sigma), rtol=0.15)
-        # Two smoothed places at a distance t agree as a Gaussian of deviation √2 · sigma does.
+        # The correlation of smoothed displacements at distance t is a Gaussian with standard deviation √2 · sigma.
         for t in (2, 4):
             wanted = math.exp(-(t**2) / (4 * sigma**2))
             assert abs(np.corrcoef(middle, moved[:, 14, 14 + t])[0, 1] - wanted) < 0.15

@@ -1,4 +1,4 @@
-"""What an epoch's numbers are averages of, and the moving average of the weights."""
+"""Tests for epoch averages and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOME = np.where(np.arange(40) % 5 == 0, -100, Y).astype(np.int32)
 )
 @pytest.mark.parametrize("weighted", [True, False])
 def test_epoch_loss_is_the_loss_over_all_rows(loss: Any, weighted: bool, backend: Backend) -> None:
-    """In batches of 7 as in one: the mean of batch means would be another number."""
+    """Batches of 7 give the same loss as a single batch; a mean of batch means would not."""
     labels = Y if loss.ignore_index is None else SOME
     weight = np.arange(40) / 7 if weighted else None
     model = nn.Sequential(*network(0).layers, nn.LogSoftmax())
@@ -86,7 +86,7 @@ def test_class_weights_as_array() -> None:
 
 
 def test_ema_of_weights(backend: Backend) -> None:
-    """e ← e + (1 − min(decay, (1 + t) / (10 + t))) · (p − e), and it is what the model predicts with."""
+    """e ← e + (1 − min(decay, (1 + t) / (10 + t))) · (p − e), and predictions use it."""
     options = {"device": backend.place, "dtype": "float64"}
     plain, averaged = trainer(**options), trainer(ema=0.5, **options)
     wanted = plain.snapshot()
@@ -114,11 +114,11 @@ def test_loading_weights_restarts_ema() -> None:
         *(tree.leaves(part) for part in (first, run.snapshot(), run.state.params)), strict=True
     ):
         assert np.array_equal(one, other) and np.array_equal(one, third)
-    run.fit(X, Y)  # the averages have memory of their own: donation must not reuse it
+    run.fit(X, Y)  # the averages have separate buffers: donation must not reuse them
 
 
 def test_ema_includes_running_statistics(backend: Backend) -> None:
-    """Those of the last weights do not belong to the averaged ones."""
+    """The statistics of the last weights do not match the averaged weights."""
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.5), device=backend.place, dtype="float64", ema=0.9)
     plain = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.5), device=backend.place, dtype="float64")

@@ -1,4 +1,4 @@
-"""Every row of the table on every array library, by the machinery of `xpnn check`; optimizers beside torch's."""
+"""Run the checks of `xpnn check` for every row on every array library; compare optimizers with torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xpnn.testing.cases import OPTIMIZERS as OPTIMIZER_ROWS
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_row_passes_all_checks(name: str, backend: Backend) -> None:
-    """Promises, finite differences, values in both dtypes, bits; for all but the variants, a run of 50 steps."""
+    """Interface, finite differences, values in both dtypes, random bits; except for variants, a run of 50 steps."""
     report = CHECKS[name](places=[backend.place], run=name in SHORT_LIST)
     assert report.failures() == [] and [found.problem for found in report.places] == [""]
     assert set(report.places[0].ulps) == {"float32", "float64"}

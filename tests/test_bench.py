@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic: its rows, its check that all train the same network, its figures and its tables."""
+"""Tests for the CPU benchmark: rows, the check that all contestants train the same network, figures and tables."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_xpnn_trains_the_reference_network(optimizer: str, lr: float) -> None:
     row = replace(SMALL.without_dropout(), optimizer=optimizer, lr=lr)
     batches = check_batches(row)
     wanted = reference.losses(row, first_weights(row), batches)
-    assert sum(wanted[15:18]) < sum(wanted[:3]) - 0.01, "nothing was learnt, so nothing is compared"
+    assert sum(wanted[15:18]) < sum(wanted[:3]) - 0.01, "the loss did not decrease, so the comparison is meaningless"
     assert reference.difference(build("xpnn-numpy", row).losses(batches), wanted) <= 1e-6
 
 
@@ -117,7 +117,7 @@ def test_figures_are_compared_within_a_round() -> None:
         "xpnn-numpy": {"": [1.1, 2.2, 4.4], "bare": [1.0, 2.0, 4.0]},
     }
     found = figures(samples)
-    assert found["peer"] == "torch", "the fastest of those that are neither xpnn nor the products"
+    assert found["peer"] == "torch", "the fastest contestant except xpnn and the bare products"
     figure = found["contestants"]["xpnn-numpy"]
     assert figure["median"] == 2.2
     assert (figure["to_peer"], figure["to_products"], figure["trainer"]) == pytest.approx((0.55, 1.1, 0.1))
@@ -153,8 +153,8 @@ def test_worker_replies_and_reports_failures_in_one_line() -> None:
             worker.ask("build", row={})
         worker.close()
         with pytest.raises(WorkerError, match="no answer within 0 s"):
-            worker.ask("hello", timeout=0)  # of a process that has to start first, and so cannot be in time
-        assert "numpy" in worker.ask("hello")["versions"], "a new process takes the place of the one that was ended"
+            worker.ask("hello", timeout=0)  # a process that still has to start cannot reply in time
+        assert "numpy" in worker.ask("hello")["versions"], "a new process replaces the terminated one"
     finally:
         worker.close()
 

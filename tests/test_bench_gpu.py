@@ -1,4 +1,4 @@
-"""The GPU benchmark on a machine without a GPU: its floor, its figures, its check, and a rehearsal of one row."""
+"""Tests for the GPU benchmark on a machine without a GPU: floor, figures, check, and a rehearsal of one row."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_rows_and_names() -> None:
     assert {*EAGER, *COMPILED, *CAPTURED, *AUTOTUNED} <= set(entries())
     assert set(entries("cpu")) == set(entries())
     small = [gpu.rehearsed(row) for row in (*ROWS, WIDE)]
-    assert len({row.name for row in small}) == len(small), "each has its own reference"
+    assert len({row.name for row in small}) == len(small), "each has a separate reference"
     assert row_of(json.loads(json.dumps(vars(WIDE)))) == WIDE
 
 
@@ -115,7 +115,7 @@ def test_entry_trains_the_reference_network(name: str, optimizer: str) -> None:
 
 
 class FakeWorker:
-    """Answers as it is told, or fails; knows what it was asked."""
+    """A worker that replies or fails as configured, and logs its requests."""
 
     def __init__(self, fails: dict[str, str]) -> None:
         self.fails, self.asked, self.entry = fails, list[str](), entries()["torch"]
@@ -149,7 +149,7 @@ def test_failing_entry_is_left_out_and_others_continue() -> None:
     assert samples["fine"] == {"": [36 / 2 / 18] * 3, "bare": [36 / 4 / 18] * 3}
     assert set(samples) == {"fine", "large"}
     assert broken.asked == ["losses", "close", "free"]
-    assert large.asked[:5] == ["losses", "build", "close", "free", "losses"], "tried again, alone"
+    assert large.asked[:5] == ["losses", "build", "close", "free", "losses"], "retried alone"
     assert large.asked[-1] == "free"
 
 

@@ -1,4 +1,4 @@
-"""Callbacks: what each does at which epoch, what it leaves behind, and what it refuses."""
+"""Tests for callbacks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from xpnn.training.history import Logs
 
 
 def script(name: str, values: Sequence[float]) -> Any:
-    """A callback that puts the next of `values` under `name` in the logs, for the callbacks after it."""
+    """A callback that sets `name` in the logs to the next of `values`, for the callbacks after it."""
     left = iter(values)
 
     def write(_: Trainer, logs: Logs) -> None:
@@ -51,7 +51,7 @@ def script(name: str, values: Sequence[float]) -> Any:
 
 
 def weights_of(keep: list[Any]) -> Any:
-    """A callback that keeps the weights of every epoch."""
+    """A callback that appends the weights of every epoch to `keep`."""
     return lambda run, logs: keep.append(run.snapshot())
 
 
@@ -60,7 +60,7 @@ def same(one: Any, other: Any) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-# -- what is watched ---------------------------------------------------------------------------------------------------
+# -- monitored values --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_missing_log_raises(kind: Any) -> None:
         (1, [3, 2, 2, 1], 3, 2, 3),
         (2, [3, 2, 5, 1, 4, 4, 0], 6, 4, 6),
         (2, [3, math.nan, math.nan, 1], 3, 1, 3),
-        (3, [1, 2, 3], 3, 1, 0),  # the epochs run out
-        (0, [math.nan, 1], 1, 0, 1),  # there is no best
+        (3, [1, 2, 3], 3, 1, 0),  # all epochs run
+        (0, [math.nan, 1], 1, 0, 1),  # no best epoch
     ],
 )
 def test_early_stopping(patience: int, losses: list[float], epochs: int, best: int, stopped: int) -> None:
@@ -125,7 +125,7 @@ def test_early_stopping(patience: int, losses: list[float], epochs: int, best: i
     )
     assert (len(history), early.best_epoch, early.stopped_epoch) == (epochs, best, stopped)
     assert early.best == (losses[best - 1] if best else math.inf)
-    assert same(run.snapshot(), keep[best - 1])  # without a best epoch: as the last left them
+    assert same(run.snapshot(), keep[best - 1])  # no best epoch: the last weights
     assert epochs == 1 or not same(keep[0], keep[1])
 
 
@@ -134,7 +134,7 @@ def test_best_weights_are_restored_after_a_stop_within_an_epoch(backend: Backend
     early = EarlyStopping("loss", mode="max", patience=9)
 
     def progress(done: int, rows: int) -> None:
-        if run.steps > 12:  # in the third epoch of five steps, as after a signal
+        if run.steps > 12:  # within the third epoch of five steps, as after a signal
             run.stop()
 
     history = run.fit(X, Y, epochs=9, batch_size=8, callbacks=[weights_of(keep), early], progress=progress)
@@ -161,7 +161,7 @@ def test_second_fit_starts_afresh_even_after_an_error() -> None:
     assert (early.best, early.best_epoch, early.stopped_epoch) == (0.1, 1, 3)
     fit([9, 8, 7])
     assert (early.best, early.best_epoch, early.stopped_epoch) == (7, 6, 0)
-    with pytest.raises(StopIteration):  # of the script, which has no third value
+    with pytest.raises(StopIteration):  # the script has no third value
         fit([1, 2])
     assert (early.best, early.best_epoch) == (1, 7)
     fit([9, 8, 8])
@@ -219,7 +219,7 @@ def test_invalid_path_template_raises(name: str, tmp_path: Path) -> None:
 
 
 def rates(plateau: ReduceLROnPlateau, losses: Sequence[float], lr: float) -> list[float]:
-    """The rate that each epoch had."""
+    """The learning rate of each epoch."""
     run, had = SimpleNamespace(lr_scale=1.0), []
     plateau.on_train_begin(run)
     for epoch, loss in enumerate(losses):
@@ -240,7 +240,7 @@ def test_plateau_by_hand() -> None:
 @pytest.mark.parametrize("patience", [1, 2, 4])
 @pytest.mark.parametrize("cooldown", [0, 1, 3])
 def test_plateau_matches_torch(mode: str, patience: int, cooldown: int) -> None:
-    """torch waits one epoch longer for the same patience, and for the same cooldown."""
+    """torch waits one epoch longer for the same patience and the same cooldown."""
     torch = pytest.importorskip("torch")
     draws = random.Random(10 * patience + cooldown)
     losses = [round(3 + draws.gauss(0, 0.3) + 2 * math.exp(-i / 10), 1) for i in range(120)]
@@ -293,7 +293,7 @@ def test_csv_logger_writes_the_history(tmp_path: Path) -> None:
     log(run, {**history.records[0], "confusion_matrix": [[math.nan]]})
     assert ",[[null]]," in path.read_text()
     run.fit(X, Y, epochs=1, batch_size=8, callbacks=[log])
-    assert [line.split(",")[0] for line in path.read_text().splitlines()] == ["epoch", "4"]  # written anew
+    assert [line.split(",")[0] for line in path.read_text().splitlines()] == ["epoch", "4"]  # overwritten
 
 
 def test_csv_logger_appends(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_changes_of_the_rate_are_logged(caplog: pytest.LogCaptureFixture) -> Non
     ]
 
 
-# -- not a number ------------------------------------------------------------------------------------------------------
+# -- NaN ---------------------------------------------------------------------------------------------------------------
 
 
 def spoilt(**options: Any) -> Trainer:
@@ -371,7 +371,7 @@ def test_terminate_on_nan_at_any_position() -> None:
 
 
 class CallLog:
-    """What is called when."""
+    """Records the calls of its hooks."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []

@@ -1,4 +1,4 @@
-"""A saved model: what is read is what was written, or an error that says what is wrong with the file."""
+"""Tests for saving and loading models, including damaged files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, change: Any) -> None:
-    """Change (metadata, tensors) and write the file anew, its digest left as it was."""
+    """Change (metadata, tensors) and rewrite the file with its old digest."""
     raw = path.read_bytes()
     metadata = json.loads(raw[8 : 8 + struct.unpack("<Q", raw[:8])[0]])["__metadata__"]
     tensors = load(raw)
@@ -139,7 +139,7 @@ def test_modified_file_raises(change: Any, message: str, saved: Path) -> None:
     ],
 )
 def test_mismatched_tensors_raise(change: Any, message: str, saved: Path) -> None:
-    """Even with a digest that matches, nothing is half loaded."""
+    """Even with a matching digest, nothing is partially loaded."""
 
     def both(metadata: dict, tensors: dict) -> None:
         change(tensors)

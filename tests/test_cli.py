@@ -1,4 +1,4 @@
-"""The command, as a user meets it: what it prints, what it leaves, and its exit statuses."""
+"""Tests for the command line interface: output, files and exit statuses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FAST = ("--epochs", "2", "--hidden", "16")
 
 @pytest.fixture
 def result(run: Any) -> Callable[..., dict[str, Any]]:
-    """Runs `xpnn train … --json --quiet` and returns the object."""
+    """Run `xpnn train … --json --quiet` and return the JSON object."""
 
     def call(*arguments: object) -> dict[str, Any]:
         status, out, _ = run("train", *arguments, "--json", "--quiet")
@@ -41,7 +41,7 @@ def result(run: Any) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """60 rows of two columns of very different sizes and three named classes."""
+    """60 rows, two columns of very different scales, and three named classes."""
     rng = np.random.default_rng(0)
     rows = [
         f"{kind},{rng.normal(i, 0.4):.4f},{rng.normal(3e4 * i, 1e4):.1f}"
@@ -118,7 +118,7 @@ def test_options_change_training(options: tuple[str, ...], result: Any) -> None:
 
 
 def test_small_network_uses_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only while it trains, and unless the user has said otherwise."""
+    """Only while training, and unless the user has set the number of threads."""
     from xpnn.devices import threads
     from xpnn.devices.place import find_place
 
@@ -327,7 +327,7 @@ def test_bad_file_is_one_line(run: Any, tmp_path: Path) -> None:
 
 def test_missing_named_library_is_status_3(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "array_api_strict", None)
-    namespace.cache_clear()  # another test may have loaded it
+    namespace.cache_clear()  # another test may have imported it
     status, _, err = run("train", *FAST, "--backend", "strict")
     assert status == 3 and "pip install array-api-strict" in err and len(err.splitlines()) == 1
 
@@ -474,7 +474,7 @@ def test_terminal_progress_is_one_live_line(tmp_path: Path) -> None:
     while True:
         try:
             part = os.read(leader, 65536)
-        except OSError:  # the other end is closed
+        except OSError:  # the other end has been closed
             break
         if not part:
             break
@@ -483,7 +483,7 @@ def test_terminal_progress_is_one_live_line(tmp_path: Path) -> None:
     assert process.wait() == 0
     text = seen.decode(errors="replace")
     assert "epoch 30/30" in text and "accuracy" in text and "samples/s" in text and "\r" in text
-    assert text.count("\n") < 5  # redrawn, not printed anew
+    assert text.count("\n") < 5  # redrawn in place
 
 
 def test_console_script_matches_python_m() -> None:

@@ -1,4 +1,4 @@
-"""Every XPNN_* variable is read in one file, checked, and listed."""
+"""Tests for the XPNN_* environment variables."""
 
 from __future__ import annotations
 

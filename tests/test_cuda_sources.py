@@ -1,7 +1,7 @@
-"""The CUDA kernels' sources: compiled by NVRTC for every generation of GPUs, and run as C loops beside the references.
+"""Tests for the CUDA sources: compiled by NVRTC for every GPU generation, and run as C loops against the references.
 
-With the C loops in place of launches, the whole of `xpnn.kernels.cupy` runs on NumPy's arrays: what is left to a real
-GPU is CuPy's way of handing over the arguments, and the capture.
+With C loops in place of launches, all of `xpnn.kernels.cupy` runs on NumPy arrays. Only CuPy's argument passing and
+graph capture need a real GPU.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ C_TYPES = {"size": ctypes.c_longlong, "int": ctypes.c_int, "word": ctypes.c_uint
 
 @pytest.fixture(scope="session")
 def loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
-    """`launch`, by loops that the system's C compiler has made."""
+    """`launch` implemented by loops compiled with the system's C compiler."""
     if COMPILER is None:
         pytest.skip("no C compiler")
     folder, libraries = tmp_path_factory.mktemp("c"), {}
@@ -86,7 +86,7 @@ def loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
 
 
 class FakeCublasLt:
-    """cublasLt's part, by NumPy: reads and writes what the addresses and the problem say. Without some epilogues."""
+    """cublasLt emulated by NumPy: reads and writes at the given addresses. Some epilogues can be refused."""
 
     def __init__(self, refused: tuple[int, ...] = ()) -> None:
         self.refused, self.problems = refused, []
@@ -123,7 +123,7 @@ class FakeCublasLt:
 
 
 def read(address: int, shape: tuple[int, ...], dtype: str, order: Any = "C") -> np.ndarray:
-    """The array that lies there."""
+    """The array at this address."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     whole = np.frombuffer((ctypes.c_char * size).from_address(address), dtype)
     return whole.reshape(shape, order=order)
@@ -135,7 +135,7 @@ def executed() -> FakeCublasLt:
 
 
 def modules_that_launch() -> list[Any]:
-    """Those of `xpnn.kernels.cupy` that have imported `launch`."""
+    """The modules of `xpnn.kernels.cupy` that import `launch`."""
     from xpnn.kernels import cupy
 
     found = [module for module in vars(cupy).values() if hasattr(module, "launch") and module is not launching]
@@ -145,7 +145,7 @@ def modules_that_launch() -> list[Any]:
 
 @pytest.fixture
 def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], executed: FakeCublasLt) -> None:
-    """CuPy's kernels, run by those loops, in place of NumPy's."""
+    """Use CuPy's kernels, run by the C loops, in place of NumPy's."""
     from xpnn.kernels import cupy
 
     for module in modules_that_launch():
@@ -205,7 +205,7 @@ def test_column_sums_take_several_rounds(rows: int) -> None:
 
 @pytest.mark.usefixtures("on_numpy")
 def test_norm_is_over_all_leaves() -> None:
-    """Over more than fit into one launch, and over fewer numbers than there are threads."""
+    """More leaves than one launch takes, and fewer elements than threads."""
     for count in (1, 32, 33, 70):
         grads = [draw(str(i), 40, 50) * (i + 1) for i in range(count)]
         norm = float(np.sqrt(sum((g * g).sum() for g in grads)))
@@ -242,7 +242,7 @@ def test_in_place_update_of_all_kinds_of_leaves() -> None:
 def test_dense_block_takes_three_products(
     on_numpy: None, executed: FakeCublasLt, epilogue: int, x_order: str, w_order: str
 ) -> None:
-    """Forward with bias and ReLU on the way, backward with the bias' gradient, and nothing is copied for transposes."""
+    """Bias and ReLU are epilogues of the forward, the bias gradient of the backward; transposes are not copied."""
     block(dense, dropout=False)
     (found,) = [p for p in executed.problems if p.epilogue == epilogue]
     assert (found.x_order, found.w_order) == (x_order, w_order)
@@ -273,7 +273,7 @@ def test_kernels_replace_missing_cublaslt_algorithms(
 
 
 def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: FakeCublasLt) -> None:
-    """Ties to even, NaN and infinity as they are, and the transpose of an array as its transpose."""
+    """Ties round to even, NaN and infinity are kept, and so is the memory order of a transposed array."""
     exact = block(dense, dropout=True)
     with matmul_precision("bf16"):
         got = block(dense, dropout=True)
@@ -305,7 +305,7 @@ def test_tf32_is_passed_to_cublaslt(on_numpy: None, executed: FakeCublasLt, prec
 
 def test_alignment_is_passed_to_cublaslt(on_numpy: None, executed: FakeCublasLt) -> None:
     room = np.zeros(512, np.float32)
-    start = -room.ctypes.data // 4 % 64  # the first number at a multiple of 256 bytes
+    start = -room.ctypes.data // 4 % 64  # the first element is aligned to 256 bytes
     for offset in (0, 1, 4):
         matmul(room[start + offset :][:4].reshape(2, 2), np.ones((2, 2), np.float32))
     assert [p.alignments[0] for p in executed.problems] == [256, 4, 16]
@@ -319,7 +319,7 @@ def test_wrong_array_is_not_passed_to_a_kernel() -> None:
 
 
 def test_cublaslt_calls_match_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library of the same signatures, in which each handle, address and size has more than 32 bits."""
+    """Use a stub library with the same signatures; every handle, address and size exceeds 32 bits."""
     if COMPILER is None:
         pytest.skip("no C compiler")
     (tmp_path / "lt.c").write_text(_STUB)
@@ -376,7 +376,7 @@ int cublasLtMatmul(p h, p d, p al, p a, p la, p b, p lb, p be, p c, p lc, p y, p
 
 
 def test_torch_mask_matches_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The source that torch compiles on a GPU, compiled here for the CPU, in place of torch's own compiler."""
+    """Compile for the CPU the source that torch compiles on a GPU."""
     torch = pytest.importorskip("torch")
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
@@ -394,7 +394,7 @@ def test_torch_mask_matches_reference(tmp_path: Path, monkeypatch: pytest.Monkey
     one = ctypes.CDLL(str(tmp_path / "kept.so")).one
 
     def create(source: str, threshold: int, start: int) -> Any:
-        jiterator._CodeParser(source)  # torch's own look at it
+        jiterator._CodeParser(source)  # torch's own validation
         assert threshold == start == 0
 
         def run(numbers: Any, k0: Any, k1: Any, step: Any, *, threshold: int, start: int) -> Any:
@@ -425,7 +425,7 @@ def test_torch_mask_matches_reference(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_activation_numbers_match_in_python_and_c() -> None:
-    """From one table; and fused.cu has a value and a derivative for each."""
+    """Both come from one table, and fused.cu has a value and a derivative for each."""
     source = launching.source()
     assert source.startswith("enum { IDENTITY = 0, RELU = 1, ") and source.count("enum {") == 1
     for function in ("REAL activate(", "REAL derivative("):
@@ -441,7 +441,7 @@ ARCHITECTURES = ("sm_70", "sm_80", "sm_90", "sm_100")
 @pytest.mark.parametrize("real", launching.C_NAMES.values())
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nvrtc_compiles(architecture: str, real: str) -> None:
-    """Without a driver. A version of NVRTC that has dropped a generation, or does not have it yet, says so itself."""
+    """No driver is needed. Architectures that this version of NVRTC does not support are skipped."""
     pytest.importorskip("cupy", exc_type=ImportError)
     from cupy_backends.cuda.libs import nvrtc
 

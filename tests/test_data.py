@@ -1,4 +1,4 @@
-"""Data sets by name and by path, and how their rows are split."""
+"""Tests for loading data sets by name or path, and for splitting them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_split_is_stratified_and_keeps_every_row() -> None:
     assert rest.dtype == part.dtype == np.int32
     assert np.array_equal(np.sort(np.concatenate([rest, part])), np.arange(100))
     assert np.array_equal(part, np.sort(part)) and np.array_equal(rest, np.sort(rest))
-    # quotas 17.5, 5, 2.5: the lower of the classes with equal remainders gets the row that is missing
+    # quotas 17.5, 5, 2.5: of classes with equal remainders, the lower one gets the remaining row
     assert np.bincount(labels[part]).tolist() == [18, 5, 2]
 
 

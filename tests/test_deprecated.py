@@ -1,4 +1,4 @@
-"""Old names still work, give the object of the new name, and warn once at the line that uses them."""
+"""Deprecated names return the new object and warn once at the line that uses them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = [(module, old, new) for module, names in deprecated.NAMES.items() for old
 
 @pytest.fixture(autouse=True)
 def no_previous_warnings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test sees each warning, and leaves no alias module behind."""
+    """Reset the warnings for each test, and remove alias modules afterwards."""
 
     def forget() -> None:
         for name in deprecated.MODULES:

@@ -1,4 +1,4 @@
-"""xpnn doctor: the report, the screen, and what it says about the CPU's BLAS."""
+"""Tests for `xpnn doctor`: the report, the screen, and the BLAS checks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ GOOD = tuple(
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plain environment, whatever the machine's own is; what the command sets in it is undone."""
+    """Provide a clean environment, restored after the test."""
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets the stages of the three GPU libraries; those not given are not installed."""
+    """Set the stages of the three GPU libraries; those not given count as not installed."""
 
     def make(**stages: tuple[Stage, ...]) -> None:
         def found(library: str, index: int = 0) -> tuple[Stage, ...]:
@@ -51,14 +51,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def failing(name: str, detail: str, hint: str) -> tuple[Stage, ...]:
-    """Good stages up to the one that fails."""
+    """Passing stages up to the one that fails."""
     at = [stage.name for stage in GOOD].index(name)
     later = (Stage(stage.name, None, f"not tried: {name} failed") for stage in GOOD[at + 1 :])
     return (*GOOD[:at], Stage(name, False, detail, hint), *later)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+    """Run the command in a subprocess."""
     code = f"from xpnn.cli.doctor import doctor; doctor({', '.join(arguments)})"
     root = str(Path(xpnn.__file__).parents[1])
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
@@ -67,7 +67,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_json_on_this_machine() -> None:
-    facts = json.loads(run("True").stdout)  # one object and nothing else
+    facts = json.loads(run("True").stdout)  # exactly one JSON object
     assert facts["schema_version"] == 1 and facts["xpnn"] == xpnn.__version__
     libraries = {library["name"]: library for library in facts["libraries"]}
     assert list(libraries) == ["numpy", "cupy", "torch", "jax", "strict"]
@@ -86,10 +86,10 @@ def test_json_on_this_machine() -> None:
 def test_screen_on_this_machine() -> None:
     screen = run("").stdout
     assert max(len(line.rstrip()) for line in screen.splitlines()) <= 80
-    assert "\x1b" not in screen  # no colour where no terminal is
+    assert "\x1b" not in screen  # no color without a terminal
     for word in ("NumPy", "CuPy", "installed", "matmul", "✓ ok", "BLAS:"):
         assert word in screen
-    assert "--device cuda " in screen.partition("BLAS:")[2]  # the verdict comes last
+    assert "--device cuda " in screen.partition("BLAS:")[2]  # the conclusion comes last
 
 
 def test_screen_in_ascii() -> None:
@@ -144,7 +144,7 @@ def test_each_hint_is_shown_once(machine: Callable[..., None], capsys: pytest.Ca
     ]
     command.doctor()
     screen = capsys.readouterr().out
-    assert screen.count("hint: install [a] driver") == 1  # brackets are no markup
+    assert screen.count("hint: install [a] driver") == 1  # brackets are not markup
     assert screen.index("no driver") < screen.index("no device") < screen.index("hint: install")
     assert (
         "✗ fails" in screen

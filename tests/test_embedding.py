@@ -1,4 +1,4 @@
-"""Integers as input: the table that they look up, its gradient, and what the door lets through."""
+"""Tests for Embedding and integer inputs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_gradient_is_summed_in_blocks_of_512(n: int, backend: Backend) -> None:
 
 @pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
 def test_training_on_integers(dtype: str, backend: Backend) -> None:
-    """They stay what they are on the device, from any library, and every library learns the same."""
+    """Integers of any library keep their dtype on the device, and every library trains the same."""
     wanted = trainer(padding=2, dtype="float64")
     losses = [log["loss"] for log in wanted.fit(WORDS, LABELS, epochs=30, batch_size=16)]
     assert losses[-1] < 0.5 * losses[0]

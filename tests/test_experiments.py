@@ -1,4 +1,4 @@
-"""Experiments from Python: the settings, a run and its folder, without the command, its terminal and its libraries."""
+"""Tests for experiments from Python, without the command line."""
 
 from __future__ import annotations
 
@@ -216,6 +216,6 @@ def test_result_continues_training(tmp_path: Path) -> None:
 
 
 def test_augment_options_are_the_distortion_fields() -> None:
-    """Not what the class states about itself."""
+    """Class variables of RandomDistortion are not options."""
     with pytest.raises(InputError, match="`augment`: 'accepts_integers' is not one of degrees, translate"):
         factory.distortion("accepts_integers=1")

@@ -1,4 +1,4 @@
-"""xpnn explain: one step in parts is the step that the trainer takes, and what it names is where it says."""
+"""Tests for `xpnn explain`."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def test_wrong_gradient_is_found_in_its_layer() -> None:
     found = explained(True)
     assert not found.ok
     assert [step.name for step in found.steps if not all(g.ok for g in step.gradients)] == ["Linear", "Doubled"]
-    assert found.steps[0].number == 1 and all(g.ok for g in found.steps[2].gradients)  # above it all is right
+    assert found.steps[0].number == 1 and all(g.ok for g in found.steps[2].gradients)  # the layers above it are correct
     assert found.steps[1].forward_formula == "y = 2 x" and found.steps[1].backward_formula == "dx = 2 dy"
     assert found.steps[1].configuration == "Doubled(wrong=True)"
     assert found.steps[1].forward_source.file == str(Path(__file__).resolve().relative_to(ROOT))
 
 
 def test_only_reference_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    nn.Linear(2, 2).forward(nn.Linear(2, 2).init(random.key(0, "init")), np.ones((1, 2)))  # loads the kernels
+    nn.Linear(2, 2).forward(nn.Linear(2, 2).init(random.key(0, "init")), np.ones((1, 2)))  # load the kernels
 
     def forbidden(*_: Any, **__: Any) -> Any:
         raise AssertionError("a kernel ran")
@@ -106,7 +106,7 @@ def test_only_reference_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert explain(network(dropout=0.5), nn.CrossEntropyLoss(), X, Y).ok
     with pytest.raises(ZeroDivisionError), dispatch.reference_only():
         raise ZeroDivisionError
-    with pytest.raises(AssertionError, match="a kernel ran"):  # as before
+    with pytest.raises(AssertionError, match="a kernel ran"):  # dispatch is restored
         cross_entropy.forward(np.ones((2, 2)), nn.CrossEntropyLoss(), None, np.array([0, 1]), None)
 
 
@@ -249,7 +249,7 @@ def test_text_fits_the_terminal(columns: int, run: Any, monkeypatch: pytest.Monk
     for options in ((), ("--layer", "4"), ("--norm", "batch", "--dropout", "0.1")):
         lines = run("explain", *options)[1].splitlines()
         assert lines[-1].startswith("XPNN_KERNELS=0 python -m pdb ")
-        assert max(map(cell_len, lines[3:-4])) <= columns  # around it are sentences, whole ones in a file
+        assert max(map(cell_len, lines[3:-4])) <= columns  # the rest is prose, which is not wrapped in a file
 
 
 def test_debugger_stops_at_the_named_line(run: Any) -> None:

@@ -1,4 +1,4 @@
-"""Data and settings at the edge of what a run can take, on every library: right, or an error says what to do."""
+"""Extreme data and settings on every library: correct results, or an error with a hint."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def trainer(backend: Backend, model: nn.Layer, loss: Any, optimizer: Any = None,
 
 @pytest.mark.parametrize("layer", [nn.LayerNorm(6), nn.RMSNorm(6), nn.BatchNorm1d(6)], ids=repr)
 def test_overflowing_squares_stop_the_run(layer: Any, backend: Backend) -> None:
-    """They would make 1 / deviation 0, and all rows alike, without a word."""
+    """Otherwise 1 / standard deviation would silently become 0, and all rows equal."""
     run = trainer(backend, nn.Sequential(layer, nn.Linear(6, 3)), nn.CrossEntropyLoss())
     with pytest.raises(NonFiniteError, match=r"loss is not finite at step 1 .*scale the features"):
         run.fit(1e25 * X, Y, batch_size=40)
 
 
 def test_remainder_of_one_row_keeps_the_running_variance(backend: Backend) -> None:
-    """It has none to show: taken for 0, it would halve what inference divides by, with batches of 8 and 1."""
+    """One row has no variance; counting it as 0 would halve the running variance for batches of 8 and 1."""
     model = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3))
     run = trainer(backend, model, nn.CrossEntropyLoss(), optim.SGD(0.01), dtype="float64")
     run.fit(X[:9], Y[:9], batch_size=8, epochs=100, shuffle=False)
     found = run.snapshot()[0]
     np.testing.assert_allclose(found.running_var.value, X[:8].var(axis=0, ddof=1), rtol=1e-3)
-    share = 0.1 / (1 - 0.9**2)  # of the last row's mean, which is followed
+    share = 0.1 / (1 - 0.9**2)  # the running mean does include the last row
     np.testing.assert_allclose(found.running_mean.value, (1 - share) * X[:8].mean(axis=0) + share * X[8], atol=1e-3)
 
 
@@ -60,7 +60,7 @@ READERS += [make() for make in ACTIVATIONS.values()]
 @pytest.mark.parametrize("layer", READERS, ids=lambda layer: type(layer).__name__)
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "int64"])
 def test_every_first_layer_accepts_integers(layer: Any, dtype: str, backend: Backend) -> None:
-    """−|x| of a byte is no negative number, its square wraps, and a mean of integers is refused by some libraries."""
+    """In uint8, −|x| is not negative and squares wrap; some libraries have no mean of integers."""
     x = np.abs(20 * X).astype(dtype)
     run = trainer(backend, nn.Sequential(nn.Flatten(), layer, nn.Linear(6, 3)), nn.CrossEntropyLoss())
     got = run.predict(backend.array(x))
@@ -135,7 +135,7 @@ REFUSED = {
         "too large for float32: scale the features, or train in float64",
     ),
     "squares": (fitted(MSE, X[:, :3], 1e30 * X), NonFiniteError, "loss is not finite at step 1 .*scale the features"),
-    "moments": (  # the weights stand still, and the loss stays finite
+    "moments": (  # the weights do not change, and the loss stays finite
         fitted(CE, Y, 1e30 * X, optimizer=optim.Adam(0.1)), NonFiniteError, r"optimizer's v\.weight are not finite"
     ),
 }  # fmt: skip

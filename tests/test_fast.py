@@ -1,4 +1,4 @@
-"""The compiled loops: the same bits as NumPy's own kernels, loaded when they pay, missed by nobody."""
+"""Tests for the loops compiled by numba: bit-identical to NumPy, loaded when they pay off, and optional."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NETWORKS = {
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """As in a new process: nothing saved, nothing loaded."""
+    """Start as in a new process, with nothing cached or loaded."""
     monkeypatch.delenv("XPNN_FAST", raising=False)
     monkeypatch.setattr(compiled, "_saved", 0.0)
     monkeypatch.setattr(compiled, "_loops", None)
@@ -115,7 +115,7 @@ def test_numpy_runs_without_numba(
         fresh.setenv("XPNN_FAST", asked)
     with pytest.warns(UserWarning, match=re.escape(says)) if says else contextlib.nullcontext():
         assert compiled.loops(1e9) is None
-    assert compiled.loops(1e9) is None  # and does not try again
+    assert compiled.loops(1e9) is None  # no second attempt
 
 
 def test_cached_loops_are_found_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Data sets larger than a device: streamed to it, with the results of data that lie there; and too little memory."""
+"""Tests for streaming data sets that do not fit on the device, and for running out of memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROW = 6 * 4 + 4  # bytes of X in float32 and of a label
 
 @pytest.fixture
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No data set fits, and a chunk is three batches of seven rows."""
+    """Make no data set fit; a chunk is three batches of seven rows."""
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
     monkeypatch.setattr(data_feed, "_CHUNK", 3 * 7 * ROW)
 
@@ -48,7 +48,7 @@ def nn_leaves(run: Trainer) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_streamed_data_match_resident_data(backend: Backend, weighted: bool, request: pytest.FixtureRequest) -> None:
-    """40 rows in batches of 7: chunks of three and two batches, and the remainder; bit for bit."""
+    """40 rows in batches of 7, i.e. chunks of three and two batches and the remainder, give bit-identical results."""
     weight = np.linspace(0.5, 1.5, 40) if weighted else None
     resident = trained(backend, weight)
     request.getfixturevalue("small_memory")
@@ -87,7 +87,7 @@ def test_data_that_fit_are_resident(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(data_feed, "to_place", full)
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: 10**9)
-    assert type(data_source(data, dtypes, place)) is Streamed  # who counts is wrong now and then
+    assert type(data_source(data, dtypes, place)) is Streamed  # the estimate of free memory can be wrong
 
 
 def test_chunk_is_small_relative_to_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_prefetched_order_is_the_same() -> None:
 
 
 class Background:
-    """A copier that copies late: when its event is waited for. What happens is logged."""
+    """A copier that defers each copy until its event is waited for, and logs what happens."""
 
     class Event:
         def __init__(self, log: list[str]) -> None:
@@ -171,11 +171,12 @@ def test_pinned_stage_reuses_buffers_in_turn() -> None:
         seen.append((read.ctypes.data, read.tolist()))
     assert [numbers for _, numbers in seen] == [[turn] * 3 for turn in range(4)]
     assert len({address for address, _ in seen}) == 1 and len(place) == 2
-    assert copier.log == ["record"] + ["synchronize", "fill", "wait", "record"] * 4  # first, that the buffers are there
+    # The first "record" is for the allocation of the buffers.
+    assert copier.log == ["record"] + ["synchronize", "fill", "wait", "record"] * 4
 
 
 def test_streamed_steps_are_captured_once(small_memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full batches, and the remainder, of buffers that stay: other chunks and epochs need no other recordings."""
+    """Buffers are reused, so that later chunks and epochs need no new captures."""
 
     class Counting(EagerReplay):
         made = 0
@@ -197,7 +198,7 @@ def test_streamed_steps_are_captured_once(small_memory: None, monkeypatch: pytes
 
 
 def test_buffers_are_overwritten_only_after_their_steps(small_memory: None) -> None:
-    """The next chunk may arrive at once: not where the steps still read."""
+    """The next chunk may be copied early, but not into buffers that steps still read."""
 
     class Eager(Background):
         read: Any = None
@@ -231,7 +232,7 @@ def test_requested_bytes_are_parsed_from_the_error(text: str, count: int | None)
 
 def test_out_of_memory_errors_are_recognized() -> None:
     class OutOfMemoryError(Exception):
-        """As CuPy's and torch's are called."""
+        """The class name that CuPy and torch use."""
 
     assert is_out_of_memory(OutOfMemoryError("x")) and is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: x"))
     assert is_out_of_memory(MemoryError()) and not is_out_of_memory(ValueError("memory layout"))
@@ -276,10 +277,10 @@ def test_retry_succeeds_after_memory_is_freed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_failed_step_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error holds on to the frames that it came through, and they to their arrays."""
+    """The traceback of an error keeps its frames alive, and they keep their arrays."""
 
     class Activations:
-        """What a step holds."""
+        """Memory held by a step."""
 
     alive: weakref.WeakSet[Activations] = weakref.WeakSet()
     seen = []
@@ -307,7 +308,7 @@ def test_failed_step_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_trial_step_runs_before_training_on_a_gpu(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And leaves nothing behind: the state is as it was."""
+    """The trial step leaves the state unchanged."""
     runs = []
     for kind in ("cpu", "cuda"):
         run = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(1e-2), device=backend.place, ema=0.9)

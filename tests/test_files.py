@@ -1,4 +1,4 @@
-"""idx and .npy files of strangers: each fault has its own error, which names the file and the hint."""
+"""Tests for reading idx and .npy files: each fault raises an error with the file name and a hint."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every hand-derived gradient against PyTorch's autograd, and the formulas at their edges.
+"""Compare every hand-derived gradient with PyTorch's autograd; edge cases of the formulas.
 
-Finite differences are in `test_backends.py`.
+`test_backends.py` compares with finite differences.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def test_loss_against_torch(case: LossCase) -> None:
 
 
 class Untouchable:
-    """A weight that multiplies, but whose transpose may not be asked for."""
+    """A weight that supports `x @ weight` but raises on `weight.T`."""
 
-    __array_ufunc__ = None  # so that `x @ self` comes here
+    __array_ufunc__ = None  # so that `x @ self` calls __rmatmul__
 
     def __init__(self, weight: np.ndarray) -> None:
         self.weight, self.dtype = weight, weight.dtype
@@ -100,9 +100,7 @@ def test_dropout_scales_kept_values_and_redraws_each_step_and_path() -> None:
     assert not np.array_equal(first, second) and not np.array_equal(second, third)
     block = nn.Sequential(nn.Linear(40, 40), nn.ReLU(), nn.Dropout(0.5), nn.Linear(40, 40), nn.ReLU(), nn.Dropout(0.5))
     zero = tree.map(np.zeros_like, block.init(KEY))
-    ones = tuple(
-        part._replace(bias=part.bias + 1) if part else part for part in zero
-    )  # nothing is 0 but what is dropped
+    ones = tuple(part._replace(bias=part.bias + 1) if part else part for part in zero)  # only dropped elements are 0
     _, (first, second) = block.forward(ones, x, key=key)
     assert not np.array_equal(first.y, second.y) and set(np.unique(first.y)) == {0.0, 2.0}
 
@@ -158,14 +156,14 @@ def test_constant_column_is_only_centred() -> None:
 def test_initial_weight_scale() -> None:
     model = nn.MLP(300, 10, (200, 100))
     params = model.init(random.key(0, "init"))
-    for layer, scale in ((0, 2 / 300), (2, 2 / 200), (4, 2 / 110)):  # He before a ReLU, Glorot at the end
+    for layer, scale in ((0, 2 / 300), (2, 2 / 200), (4, 2 / 110)):  # He before ReLU, Glorot in the last layer
         assert abs(params[layer].weight.var() / scale - 1) < 0.1 and not params[layer].bias.any()
     same = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5)).init(random.key(0, "init"))
     assert not np.array_equal(same[0].weight, same[1].weight)
 
 
 def test_adam_bias_correction_is_exact_in_float32() -> None:
-    """1 − 0.999ᵗ by subtraction would be off by 1e-5 of itself at t = 1."""
+    """Computing 1 − 0.999ᵗ in float32 would have a relative error of 1e-5 at t = 1."""
     from xpnn.optim.adam import one_minus_power
 
     for beta in (0.9, 0.999, 0.0):
@@ -176,7 +174,7 @@ def test_adam_bias_correction_is_exact_in_float32() -> None:
 
 
 def test_class_of_zero_target_may_have_zero_probability() -> None:
-    """log p = −∞ times no share is nothing; as torch has it, which looks up the label's entry alone."""
+    """0 · log p counts as 0 for log p = −∞, as in torch, which only reads the label's entry."""
     log_p = np.array([[0.0, -np.inf], [-1.0, -0.5]])
     with np.errstate(all="raise"):
         value, residuals = nn.NLLLoss().forward((), log_p, np.array([0, 1]))

@@ -1,4 +1,4 @@
-"""First values: orthogonal, cut off, constant or a user's own; the same bits on every machine; saved and loaded."""
+"""Tests for initializers: distributions, reproducibility, custom ones, and saving."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NORMAL = statistics.NormalDist()
 
 @pytest.mark.parametrize("shape", [(40, 40), (300, 70), (70, 300), (200, 130), (5, 1), (1, 5), (1, 1)])
 def test_orthogonal_columns_or_rows(shape: tuple[int, int]) -> None:
-    """To float64 rounding; 130 columns are more than one block of them."""
+    """To float64 rounding; 130 columns are more than one block."""
     weight = nn.Orthogonal(1.5)(KEY, shape)
     assert weight.shape == shape and weight.dtype == np.float64 and weight.flags.c_contiguous
     product = weight.T @ weight if shape[0] >= shape[1] else weight @ weight.T
@@ -45,7 +45,7 @@ def test_orthogonal_is_uniformly_distributed() -> None:
 
 
 def test_initial_values_are_frozen() -> None:
-    """Frozen bits: they hold on every machine, whatever its BLAS and its vector width, and in every version."""
+    """The bits do not depend on the machine, its BLAS or vector width, or the version."""
 
     def digest(x: np.ndarray) -> str:
         return hashlib.sha256(x.astype("<f8").tobytes()).hexdigest()[:16]
@@ -63,9 +63,9 @@ def test_truncated_normal_distribution(cut: float) -> None:
     assert np.abs(z).max() < cut
     q = probability * (random.uniform(KEY, (20_000,)) - 0.5)
     np.testing.assert_allclose(z, [NORMAL.inv_cdf(0.5 + part) for part in q], rtol=1e-13, atol=1e-15)
-    if cut == 1e-9:  # where the density is flat
+    if cut == 1e-9:  # in the flat part of the density
         np.testing.assert_allclose(z, q / NORMAL.pdf(0), rtol=1e-14)
-    if cut == 100:  # which no draw reaches
+    if cut == 100:  # beyond the range of draws
         assert np.array_equal(z, random.normal(KEY, (20_000,)))
 
 
@@ -110,7 +110,7 @@ def test_bias_uses_the_fans_of_its_layer() -> None:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """An initializer of a user's own."""
+    """A custom initializer."""
 
     value: float
 
@@ -172,5 +172,5 @@ def test_invalid_initializer_settings_raise(make: Any, message: str) -> None:
         make()
 
 
-# Drawn once, with the generator tied to its published vectors.
+# Reference values, drawn once with the generator verified against published vectors.
 FROZEN_ORTHOGONAL = ["-0x1.640f0e66bd548p-2", "0x1.e00d3516c9d1dp-1", "-0x1.e00d3516c9d1ap-1", "-0x1.640f0e66bd54ap-2"]

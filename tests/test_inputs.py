@@ -1,4 +1,4 @@
-"""The door: what is taken, what is converted, and what is refused with a reason."""
+"""Tests for input validation: what is accepted, converted or rejected."""
 
 from __future__ import annotations
 

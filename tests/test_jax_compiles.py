@@ -1,4 +1,4 @@
-"""On JAX a run compiles two steps, for full batches and for the remainder, whatever changes meanwhile."""
+"""On JAX, a run compiles two steps, for full batches and for the remainder, even if settings change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ jax = pytest.importorskip("jax")
 
 
 class Counted(nn.Identity):
-    """Counts how often it is traced."""
+    """Counts its traces."""
 
     traced = 0
 

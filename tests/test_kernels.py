@@ -1,4 +1,4 @@
-"""The seams for speed: how kernels stand in for references, step aside, and are found."""
+"""Tests for dispatch: kernels replace references, decline, and are loaded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_kernel_replaces_reference_and_may_decline(backend: Backend) -> None:
 
 
 def brought(value: Any, backend: Backend) -> Any:
-    """The same arguments on the backend: arrays, in lists and tuples, are brought there; all else stays."""
+    """Move the arrays among the arguments, also in lists and tuples, to the backend."""
     if isinstance(value, Key):
         words = [backend.array(lanes(word, backend.place.lib.lane_dtype)) for word in (*value.words, value.step)]
         return Key((words[0], words[1]), words[2], value.path, value.share)
@@ -74,7 +74,7 @@ def arrays_in(value: Any) -> list[np.ndarray]:
 
 
 def outcome(case: KernelCase, op: Any, backend: Backend) -> list[np.ndarray]:
-    """What the function gives, or the pair's output, dx and gradients, with and without need_dx."""
+    """The function's result, or a pair's output, dx and gradients, with and without need_dx."""
     arguments = brought(case.arguments, backend)
     if isinstance(case.op, Dispatched):
         return arrays_in(op(*arguments, **case.options))
@@ -89,7 +89,7 @@ def outcome(case: KernelCase, op: Any, backend: Backend) -> list[np.ndarray]:
 
 
 def assert_matches_reference(case: KernelCase, backend: Backend) -> None:
-    """The kernels registered for the backend do what the reference does."""
+    """Assert that the kernels of the backend match the reference."""
     bare = type(case.op)(*([case.op.reference] if isinstance(case.op, Dispatched) else case.op.reference))
     for got, wanted in zip(outcome(case, case.op, backend), outcome(case, bare, backend), strict=True):
         if wanted.dtype.kind != "f":
@@ -115,7 +115,7 @@ def test_every_dispatched_function_has_a_row() -> None:
     found = set()
     for module in [module for name, module in sys.modules.items() if name.startswith("xpnn.")]:
         found |= {id(value) for value in vars(module).values() if isinstance(value, (Dispatched, DispatchedPair))}
-    writes = id(overwrite)  # nothing comes back, so it has a test of its own
+    writes = id(overwrite)  # it returns nothing and has a separate test
     assert found == {id(case.op) for case in KERNEL_CASES} | {writes}
 
 

@@ -1,4 +1,4 @@
-"""One class a library: nothing else names one, a made-up one trains, and places survive pickling."""
+"""Tests for the library classes: only they name a library, a new one trains, and places can be pickled."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from xpnn.testing.places import usable_places
 from xpnn.training.runners.eager import EagerRunner
 
 ROOT = Path(xpnn.__file__).parent
-#: What may be named elsewhere, and why.
+#: Exceptions, with reasons.
 ALLOWED = {
     ("devices/cpu_blas.py", "numpy"): "whether the BLAS of the host is loaded already",
     ("training/runners/jax_jit.py", "import jax"): "a runner that the library names",
@@ -40,7 +40,7 @@ ALLOWED = {
 
 
 def named(path: Path) -> Iterator[str]:
-    """The libraries that a file names in a string, or imports; NumPy is imported as the library of the host."""
+    """The libraries that a file names in a string or imports; imports of NumPy, the host library, do not count."""
     words = {word for one in LIBRARIES.values() for word in (one.name, one.module, one.package, one.namespace_module)}
     modules = {one.module for one in LIBRARIES.values()} - {"numpy"}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -72,7 +72,7 @@ def test_every_library_has_the_same_interface() -> None:
         kinds = (["cpu"] if one.runs_on_cpu else []) + ([one.gpu_kind] if one.gpu_kind else [])
         assert kinds and {one.runner(kind) for kind in kinds} <= set(RUNNERS)
         public = {key for key in vars(type(one)) if not key.startswith("_")}
-        assert public <= set(vars(Library)) | set(Library.__annotations__), name  # the same methods on each
+        assert public <= set(vars(Library)) | set(Library.__annotations__), name  # the same methods in every class
     assert gpu_libraries() == ("cupy", "torch", "jax")
 
 
@@ -125,12 +125,12 @@ def test_kind_contains_no_index() -> None:
         Place("torch", None, "cuda:0")
 
 
-# -- libraries that xpnn does not know ---------------------------------------------------------------------------------
+# -- unknown libraries -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def import_madeup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
-    """Makes a library by another name, which is array-api-strict in all but that, and imports it."""
+    """Create a copy of array-api-strict under another name, and import it."""
     strict = pytest.importorskip("array_api_strict")
     made: list[str] = []
 
@@ -150,7 +150,7 @@ def import_madeup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
 @final
 class MadeUp(Library):
-    """A library that is known by this class alone; its GPU is its second device."""
+    """A library defined only by this class; its second device acts as a GPU."""
 
     name = "made-up"
     title = "Made Up"
@@ -188,12 +188,12 @@ class MadeUp(Library):
 def test_new_library_needs_one_class(
     import_madeup: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, str, str]]
 ) -> None:
-    """Found by name, trained on with the bits of the library that it copies, on its CPU and its GPU."""
+    """It is found by name, and training on its CPU and GPU is bit-identical to the library that it copies."""
     xp = import_madeup("madeup")
     monkeypatch.setitem(LIBRARIES, "made-up", MadeUp())
     with pytest.raises(InputError, match="made-up computes on the CPU and xpu only, but device cuda was asked for"):
         find_place("cuda", "made-up")
-    for absent in ("cupy", "torch", "jax"):  # they would only take time
+    for absent in ("cupy", "torch", "jax"):  # they would only cost time
         monkeypatch.delitem(LIBRARIES, absent)
     probe._stages.cache_clear()
     assert parse_device("xpu:0") == ("xpu", 0)

@@ -1,4 +1,4 @@
-"""Metrics: scikit-learn's values on every library, small cases by hand, and what a record makes of them."""
+"""Tests for metrics: against scikit-learn on every library, by hand, and in training records."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from xpnn.training.metrics.base import merged
 from xpnn.training.runners.base import download, upload
 
 by_id = pytest.mark.parametrize("case", METRICS, ids=lambda case: case.id)
-WEIGHT = np.round(np.abs(draw("weights", 41)) * (np.arange(41) % 5 > 0), 3)  # every fifth row weighs nothing
+WEIGHT = np.round(np.abs(draw("weights", 41)) * (np.arange(41) % 5 > 0), 3)  # every fifth row has weight 0
 
 
 def value(metric: Any, *batches: tuple[Any, ...]) -> Any:
-    """The metric of batches (prediction, target) or (prediction, target, weight), as a NumPy step counts them."""
+    """The metric over batches (prediction, target) or (prediction, target, weight), computed as in a NumPy step."""
     sums = metric.init()
     for prediction, target, *weight in batches:
         rest = np.asarray(weight[0], float) if weight else None
@@ -79,7 +79,7 @@ def test_metrics_under_jit(case: MetricCase) -> None:
 
 @by_id
 def test_merged_sums_match_one_pass(case: MetricCase, backend: Backend) -> None:
-    """As if one pass had seen all rows; empty sums change nothing."""
+    """Merged sums equal those of one pass over all rows; empty sums are neutral."""
 
     def sums(rows: slice) -> Any:
         batch = [backend.array(x[rows]) for x in (case.prediction, case.target, WEIGHT)]
@@ -105,7 +105,7 @@ def test_merged_sums_match_one_pass(case: MetricCase, backend: Backend) -> None:
 
 @by_id
 def test_row_of_weight_0_is_ignored(case: MetricCase) -> None:
-    """Also where it is a whole batch, the first one, from which R² takes its shift."""
+    """Also if it is the whole first batch, which determines the shift of R²."""
     weight = np.where(np.arange(41) < 8, 0.0, WEIGHT)
     kept = weight > 0
     cut = [(case.prediction[rows], case.target[rows], weight[rows]) for rows in (slice(0, 8), slice(8, 41))]
@@ -113,7 +113,7 @@ def test_row_of_weight_0_is_ignored(case: MetricCase) -> None:
     np.testing.assert_allclose(value(case.metric, *cut), fewer, rtol=1e-9)
 
 
-LOGITS = [[3, 1, 0], [0, 2, 1], [5, 4, 9], [1, 0, 2]]  # predicted 0, 1, 2, 2
+LOGITS = [[3, 1, 0], [0, 2, 1], [5, 4, 9], [1, 0, 2]]  # predictions 0, 1, 2, 2
 LABELS = [0, 2, 2, 1]
 PAIR = [(LOGITS[:1], LABELS[:1]), (LOGITS[1:], LABELS[1:])]
 HEAVY = [(LOGITS, LABELS, [1, 2, 3, 4])]
@@ -150,7 +150,7 @@ def test_by_hand(metric: Any, batches: Any, wanted: Any) -> None:
 
 
 def test_single_output_predicts_class_1_above_0() -> None:
-    """At 0 the logit says class 0, and so does a target of ½; labels come as a row or a column, of any type."""
+    """A logit of 0 and a target of ½ are class 0; labels may be a row or a column of any dtype."""
     z, t = [[0.1], [-0.1], [0.0], [2.0]], np.array([1, 1, 0, 0])
     for target in (t, t[:, None], t[:, None] > 0, 0.1 * t + 0.5):
         assert value(Accuracy(), (z, target)) == 0.5
@@ -159,7 +159,7 @@ def test_single_output_predicts_class_1_above_0() -> None:
 
 
 def test_top_k_with_ties_and_nan() -> None:
-    """As argmax has it, the first of the largest: what is all alike, or not a number, gains nothing."""
+    """As in argmax, the first of equal values counts: constant or NaN outputs gain nothing."""
     alike, labels = np.zeros((4, 4)), np.arange(4)
     assert [value(TopKAccuracy(k), (alike, labels)) for k in (1, 2, 3)] == [0.25, 0.5, 0.75]
     z = np.round(draw("ties", 200, 4))
@@ -175,7 +175,7 @@ def test_absent_classes_do_not_count() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_r2_of_a_constant_target(dtype: str) -> None:
-    """Hardly a weighted sum of one number is exact; the variance must be 0 all the same."""
+    """Weighted sums of a constant are rarely exact, but the variance must be 0."""
     metric, rng = R2Score(), np.random.default_rng(0)
     empty = tree.map(lambda x: x.astype(dtype), metric.init())
     for _ in range(300):
@@ -187,7 +187,7 @@ def test_r2_of_a_constant_target(dtype: str) -> None:
 
 
 def test_r2_with_an_atypical_first_batch() -> None:
-    """In float32, targets that rise from batch to batch: the shift is far from the mean, and costs little."""
+    """In float32, for targets that rise from batch to batch, a shift far from the mean costs little precision."""
     t = (1e4 + np.arange(6400.0)).astype(np.float32)[:, None]
     z = t + np.where(np.arange(6400) % 2, 8, -8).astype(np.float32)[:, None]
     metric = R2Score()
@@ -249,7 +249,7 @@ ALL = (Accuracy(), ErrorRate(), TopKAccuracy(2), ConfusionMatrix(3), Precision(3
 
 
 def test_classification_metrics_in_training(backend: Backend) -> None:
-    """At a rate of 0, without dropout, an epoch's record holds what an evaluation of the same rows does."""
+    """At a learning rate of 0 and without dropout, an epoch's record equals an evaluation of the same rows."""
     weight = np.round(np.linspace(0, 3, 40), 2)
     run = Trainer(
         network(0.0), nn.CrossEntropyLoss(), optim.SGD(0.0), metrics=ALL, device=backend.place, dtype="float64"
@@ -307,7 +307,7 @@ def test_matrix_is_in_json_but_not_printed(tmp_path: Any) -> None:
 
 
 def test_single_probability_threshold_is_one_half() -> None:
-    """After a Sigmoid, all of them with threshold=0.5 agree."""
+    """After a Sigmoid, all metrics with threshold=0.5 agree."""
     p, t = np.array([[0.2], [0.7], [0.4], [0.9]]), np.array([[0.0], [1], [1], [1]])
     half = {"threshold": 0.5}
     metrics = (Accuracy(**half), ErrorRate(**half), ConfusionMatrix(2, **half), Recall(2, "micro", **half),

@@ -1,4 +1,4 @@
-"""MLP: which layers it puts together, and how they start."""
+"""Tests for MLP: its layers and their initializers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MNIST: where its files are looked for, and what a download does in every way to fail."""
+"""Tests for MNIST: search paths, downloads and their failures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xpnn.errors import DataFormatError, InputError
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
-    """Four tiny files in the place of MNIST's; no mirror, an empty cache, no XPNN_DATA_DIR."""
+    """Four tiny files in place of MNIST's, no mirror, an empty cache, and no XPNN_DATA_DIR."""
     content = {}
     for n, name in enumerate(mnist.FILES, start=2):
         values = np.arange(n * 4) if "images" in name else np.arange(n)
@@ -91,7 +91,7 @@ def test_cache_is_inside_the_user_cache() -> None:
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, dict[str, bytes], list[str]]]:
-    """The address of a server on this machine, what it serves by path, and the paths that it was asked for."""
+    """A local server: its address, its content by path, and the requested paths."""
     served: dict[str, bytes] = {}
     asked: list[str] = []
 
@@ -176,7 +176,7 @@ def test_download_without_network(small: dict[str, bytes], monkeypatch: pytest.M
     with pytest.raises(OSError, match="refused") as caught:
         data.load("mnist")
     reason = str(caught.value).splitlines()[1]
-    assert "Max retries" not in reason and len(reason) < 200  # the core of the error, not its wrappings
+    assert "Max retries" not in reason and len(reason) < 200  # the root cause, not the wrapping errors
     assert "nothing', does not hold it" in str(caught.value)
 
 
@@ -201,7 +201,7 @@ def test_damaged_cached_file_is_replaced_only_by_a_good_one(
     served[f"/{damaged.name}"] = gzip.compress(small["train-labels-idx1-ubyte"])
     data.load("mnist")
     assert gzip.decompress(damaged.read_bytes()) == small["train-labels-idx1-ubyte"]
-    assert asked == [f"/{damaged.name}"] * 2  # the good ones are not fetched again
+    assert asked == [f"/{damaged.name}"] * 2  # the good ones are not downloaded again
 
 
 def test_download_reports_progress(small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

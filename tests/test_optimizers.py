@@ -1,4 +1,4 @@
-"""What the rows of the table do not show of optimizers: matrices of every shape, extreme gradients, bad settings."""
+"""Tests for optimizers beyond the table of cases: matrix shapes, extreme gradients, bad settings."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def test_orthogonalization_brings_singular_values_near_one(shape: tuple[int, int
     off = u.T @ y @ v.T
     values = np.diag(off)
     assert values.min() > 0.6 and values.max() < 1.25
-    assert np.abs(off - np.diag(values)).max() < 1e-12  # and turns nothing
+    assert np.abs(off - np.diag(values)).max() < 1e-12  # and the singular vectors are unchanged
 
 
 @pytest.mark.parametrize("name", ["Muon", "NAdam", "Lion"])
 def test_learning_rate_scales_all_leaves_equally(name: str) -> None:
-    """So that a schedule of it does: at twice the rate, every first step is twice as long, decay included."""
+    """At twice the learning rate every first step is twice as long, including decay, so that schedules scale it."""
     ours = getattr(optim, name)(weight_decay=0.0) if name == "NAdam" else getattr(optim, name)(weight_decay=0.2)
     moves = []
     for lr in (0.01, 0.02):
@@ -114,7 +114,7 @@ def test_no_parameters_and_carried_fields(optimizer: optim.Optimizer) -> None:
 
 
 class Seen:
-    """An optimizer that keeps the gradients that reach it."""
+    """An optimizer that stores the gradients that it receives."""
 
     lr = 0.1
 
@@ -167,7 +167,7 @@ def test_nonfinite_gradients(bad: float, backend: Backend) -> None:
 
 
 def test_nan_gradient_propagates_through_sign(backend: Backend) -> None:
-    """torch's own sign makes it 0, and the run would go on."""
+    """torch.sign(nan) is 0, so the run would continue."""
     params = backend.array(np.array([1.0, 2.0])), backend.array(np.array([math.nan, 1.0]))
     optimizer = optim.Lion(0.5)
     state = optimizer.init(params[:1])

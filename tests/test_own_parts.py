@@ -1,4 +1,4 @@
-"""A layer and a loss of a user's own train as the built-in ones do."""
+"""Tests for custom layers and losses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CenterParams(NamedTuple):
 
 @dataclass(frozen=True)
 class Center:
-    """A layer of a user's own: subtracts the mean of all training rows so far, which it carries."""
+    """A custom layer that subtracts the mean of all training rows so far, which it carries."""
 
     features: int
 
@@ -97,7 +97,7 @@ class Costs(NamedTuple):
 
 @dataclass(frozen=True)
 class Expected:
-    """A loss of a user's own, with constants: the mean expected cost of the labels' classes."""
+    """A custom loss with constants: the mean expected cost given the labels."""
 
     def init(self) -> Costs:
         return Costs(np.array([1.0, 2.0, 4.0]))
@@ -121,7 +121,7 @@ def test_custom_loss(backend: Backend) -> None:
 
 @dataclass(frozen=True)
 class Lookup:
-    """A layer of a user's own that takes integers: row i of a table for the number i."""
+    """A custom layer on integers: row i of a table for index i."""
 
     rows: int
     width: int

@@ -1,4 +1,4 @@
-"""The pages beside the README: their links lead somewhere, and what they list is what there is."""
+"""Tests for the documentation pages: links and lists."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def text(name: str) -> str:
 
 
 def prose(page: str) -> str:
-    """A page without its blocks of code."""
+    """A page without its code blocks."""
     return re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
 
 
 def anchors(page: str) -> set[str]:
-    """The names of a page's headings in links, as GitHub forms them."""
+    """The anchors of a page's headings, as on GitHub."""
     found = set()
     for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
         kept = (c for c in heading.strip().lower() if c in " -_" or unicodedata.category(c)[0] in "LN")
@@ -45,7 +45,7 @@ def links(page: str) -> list[str]:
 
 
 def broken(path: Path) -> list[str]:
-    """The links of a page to files or headings that do not exist; links to other sites are not opened."""
+    """The links of a page to missing files or headings; external links are not opened."""
     wrong = []
     for link in links(path.read_text(encoding="utf-8")):
         if re.match(r"[a-z]+:", link):
@@ -76,7 +76,7 @@ def test_readme_links_to_the_pages() -> None:
 
 def test_pages_are_in_the_source_distribution() -> None:
     included = tomllib.loads(text("pyproject.toml"))["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-    top = {name.partition("/")[0] for name in NAMES} - {"README.md"}  # which hatch adds itself
+    top = {name.partition("/")[0] for name in NAMES} - {"README.md"}  # hatch adds these itself
     assert top <= set(included)
     assert all((ROOT / name).exists() for name in included)
 
@@ -91,7 +91,7 @@ def test_every_variable_is_documented() -> None:
         assert f"| `{one.name}` | {allowed} | {code(one.default)} | {one.meaning} |" in page
     files = [*(ROOT / "xpnn").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / ".ci").glob("*")]
     used = {name for path in files for name in re.findall(r"\bXPNN_[A-Z_]+\b", path.read_text(encoding="utf-8"))}
-    assert set(re.findall(r"\bXPNN_[A-Z_]+\b", page)) == used - {"XPNN_NOTHING"}  # of a test
+    assert set(re.findall(r"\bXPNN_[A-Z_]+\b", page)) == used - {"XPNN_NOTHING"}  # used only in a test
 
 
 def test_drawing_matches_the_imports() -> None:

@@ -1,4 +1,4 @@
-"""The command's pictures: `train --plot` and `plot`, and what both refuse before any work is done."""
+"""Tests for `train --plot` and `plot`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGNATURES = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a run folder's history, without the training."""
+    """Write a run folder with a history, without training."""
 
     def make(name: str, losses: list[float | None] = [2.0, 1.0, 0.5], **more: Any) -> Path:  # noqa: B006
         folder = tmp_path / name
@@ -40,7 +40,7 @@ def test_train_plots_into_the_run_folder(run: Any, tmp_path: Path) -> None:
         assert (tmp_path / "run" / name).read_bytes().startswith(SIGNATURES[Path(name).suffix])
     one = (tmp_path / "run" / "history.png").read_bytes()
     assert run("plot", tmp_path / "run")[:2] == (0, f"drawn    {tmp_path}/run/history.png: 1 run, 2 epochs\n")
-    assert (tmp_path / "run" / "history.png").read_bytes() == one  # from the file the same picture
+    assert (tmp_path / "run" / "history.png").read_bytes() == one  # the plot from the file is the same
 
 
 def test_train_plots_test_images_with_predictions(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_several_runs_in_one_plot(run: Any, make_run: Any, tmp_path: Path, monke
 def test_plot_of_an_unfinished_run(run: Any, make_run: Any) -> None:
     folder = make_run("a")
     with (folder / "history.jsonl").open("a") as file:
-        file.write('{"epoch": 4, "lo')  # a line that is being written
+        file.write('{"epoch": 4, "lo')  # an incomplete line
     assert run("plot", folder)[1].endswith("1 run, 3 epochs\n")
 
 

@@ -1,4 +1,4 @@
-"""Products of rounded factors: what is rounded, and where that is refused."""
+"""Tests for reduced precision of products."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ X16, W16, B = (draw(name, *shape).astype(np.float32) for name, shape in (("x", (
 
 
 def rounded(x: np.ndarray) -> np.ndarray:
-    """To 8 significant bits, ties to even."""
+    """Round to 8 significant bits, ties to even."""
     bits = x.view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
@@ -50,7 +50,7 @@ def test_bf16_rounds_only_the_factors(library: str) -> None:
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh()])
 @pytest.mark.parametrize("columns", [5, 20])
 def test_dense_block_uses_the_precision(library: str, activation: Any, columns: int) -> None:
-    """Forward, and both products of backward: as by hand with factors that have been rounded."""
+    """The forward and both backward products equal those of factors rounded by hand."""
     W, b = (draw(name, *shape, columns).astype(np.float32) for name, shape in (("w", (16,)), ("b", ())))
     pytest.importorskip(library)
     place = make_backend(library).place
@@ -71,7 +71,7 @@ def test_dense_block_uses_the_precision(library: str, activation: Any, columns: 
     }
     for name, (got, by_hand) in wanted.items():
         np.testing.assert_allclose(to_numpy(got), by_hand, rtol=2e-3, atol=2e-3, err_msg=name)
-        if name != "dbias":  # and nearer to that than to products of factors that are not rounded
+        if name != "dbias":  # and closer to that than to products of unrounded factors
             assert abs(to_numpy(got) - by_hand).max() < 1e-3 < abs(unrounded(name, dz, W, b) - by_hand).max(), name
 
 

@@ -1,4 +1,4 @@
-"""What a test leaves behind in the process is put right before the next, so that tests pass in any order."""
+"""Tests for the fixture that restores the process state, so that tests pass in any order."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Nothing is read back from the device in a step, nothing compiles twice, float32 stays float32.
+"""Steps do not read from the device, do not recompile, and keep float32.
 
-That layers, losses and optimizers write into nothing is part of `test_backends.test_row_passes_all_checks`.
+That layers, losses and optimizers do not modify their inputs is part of `test_backends.test_row_passes_all_checks`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def by_id(case: Any) -> str:
 
 @contextmanager
 def sync_guard() -> Iterator[None]:
-    """While it holds, array-api-strict arrays cannot be read: what would make the host wait for a GPU raises."""
+    """Make reading array-api-strict arrays raise, as it would make the host wait for a GPU."""
     strict = pytest.importorskip("array_api_strict")
     array = type(strict.asarray(1.0))
 
@@ -101,7 +101,7 @@ def test_guard_catches_a_read() -> None:
 
 
 def test_float32_step_has_no_float64_and_keeps_every_shape(backend: Backend) -> None:
-    """Static buffers and compiled loops need a state whose dtypes and shapes never change."""
+    """Static buffers and compiled loops need a state with constant dtypes and shapes."""
     trainer = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(), device=backend.place)
     x, y = draw("x", 12, 2, 3).astype("float32"), np.arange(12) % 3
     trainer.evaluate(x, y)

@@ -1,4 +1,4 @@
-"""The generator: tied to its published vectors, the same bits on every library, and statistically sane."""
+"""Tests for the generator: published vectors, identical bits on every library, and statistics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_threefry_matches_random123(key, counter, output, backend: Backend) -> N
 
 
 def test_layout_of_a_draw() -> None:
-    """Word j of block i is element 2i + j; the counter is (block, step); the path is xored into the key."""
+    """Word j of block i is element 2i + j; the counter is (block, step); the key is XORed with the path."""
     key = random.key(7, "dropout")._replace(step=np.array([5], np.uint32)).child(2)
     drawn = random.bits(key, (3, 3)).ravel()
     h0, h1 = (word >> 1 for word in random._digest((2,)))
@@ -62,7 +62,7 @@ def test_bits_and_masks_are_the_same_on_every_library(backend: Backend) -> None:
         assert np.array_equal(backend.check(mask, np.zeros(shape, bool)), random.keep_mask(host, 0.3, shape))
 
 
-#: (rows of the whole batch, rows of each part): all but the last part of a batch are even.
+#: (rows of the whole batch, rows of each part): all parts but the last have even sizes.
 SHARES = [(6, (4, 2)), (7, (4, 3)), (9, (2, 6, 1)), (5, (5,))]
 
 
@@ -78,7 +78,7 @@ def key_on(backend: Backend, host: Key) -> Key:
 
 
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "references"])
-@pytest.mark.parametrize(("rows", "sizes"), [*SHARES, (5, (3, 2)), (4, (1, 1, 2))])  # the last two: odd first words
+@pytest.mark.parametrize(("rows", "sizes"), [*SHARES, (5, (3, 2)), (4, (1, 1, 2))])  # the last two start at odd words
 @pytest.mark.parametrize("features", [(), (5,), (3, 5), (4,)])
 def test_part_draws_its_rows_of_the_whole_batch(
     features: tuple[int, ...],
@@ -104,8 +104,8 @@ def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(op, "kernels", {})
 
 
-#: Layers that draw. With these weights and settings all values are exact, so that products of fewer rows, which a
-#: library may add up in another order, have the same bits.
+#: Layers that draw random numbers. With these weights and settings all values are exact, so that products of fewer
+#: rows, which a library may sum in another order, are bit-identical.
 DRAWING = {
     "dropout": (nn.Dropout(0.4), (5,)),
     "dropout-images": (nn.Dropout(0.4), (3, 5)),
@@ -129,7 +129,7 @@ def test_layer_on_part_matches_whole_batch(
 
 
 def check_parts(name: str, rows: int, sizes: tuple[int, ...], backend: Backend) -> None:
-    """Forward and backward of the parts give the bits of the whole batch."""
+    """Assert that forward and backward of the parts are bit-identical to the whole batch."""
     layer, features = DRAWING[name]
     params = tree.map(lambda leaf: backend.array(np.round(4 * leaf), "float64"), layer.init(random.key(1, "init")))
     x, key = np.round(8 * draw("x", rows, *features)), key_on(backend, random.key(3, "dropout"))
@@ -150,7 +150,7 @@ def check_parts(name: str, rows: int, sizes: tuple[int, ...], backend: Backend) 
 
 @pytest.mark.parametrize(("rows", "sizes"), SHARES)
 def test_distortion_of_part_matches_whole_batch(rows: int, sizes: tuple[int, ...], backend: Backend) -> None:
-    """All of RandomDistortion: the same draws, rounded in the order in which a library adds."""
+    """RandomDistortion draws the same numbers; results may differ by the rounding of sums."""
     layer = nn.RandomDistortion(15, 0.1, (0.8, 1.2), 10, alpha=8, sigma=2)
     x, key = draw("x", rows, 8, 6), key_on(backend, random.key(3, "dropout"))
     y, sources = layer.forward((), backend.array(x), key=key)
@@ -178,7 +178,7 @@ def test_keys_differ_by_seed_purpose_path_and_step() -> None:
 
 
 def test_draws_are_frozen() -> None:
-    """Frozen values: another value here is another experiment for every user with that seed."""
+    """A change of these values would change every experiment with this seed."""
     key = random.key(0, "init").child(0).child("weight")
     assert random.bits(key, (4,)).tolist() == FROZEN_BITS
     assert random.permutation(random.key(0, "shuffle").child(0), 8).tolist() == FROZEN_ORDER
@@ -208,7 +208,7 @@ def test_uniform_and_normal() -> None:
     exact = np.array([statistics.NormalDist().inv_cdf(p) for p in u[:20_000]])
     np.testing.assert_allclose(z[:20_000], exact, rtol=4e-15)
     corners = np.array([0.5, 0.075, 0.0749999, 0.925, 2.0**-33, 1 - 2.0**-33])
-    for p in corners:  # the seams of the algorithm, and its ends
+    for p in corners:  # the boundary cases of the algorithm
         q = float(quantile._log(np.array([min(p, 1 - p)]))[0])
         np.testing.assert_allclose(q, np.log(min(p, 1 - p)), rtol=1e-15)
 
@@ -254,7 +254,7 @@ def test_initial_weights_are_bit_identical_on_every_library(backend: Backend) ->
     assert not np.array_equal(weight, model.init(random.key(5, "init"))[0].weight)
 
 
-# Drawn once from seed 0, with the generator tied to the vectors above.
+# Reference values, drawn once from seed 0 with the generator verified against the vectors above.
 FROZEN_BITS = [3889260116, 549170837, 678681054, 2786773169]
 FROZEN_ORDER = [0, 3, 1, 6, 7, 5, 4, 2]
 FROZEN_NORMAL = ["0x1.50538542ad7f8p+0", "-0x1.22f4c2d6d51d1p+0", "-0x1.00ace467cdf6ap+0"]

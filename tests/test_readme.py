@@ -1,4 +1,4 @@
-"""What the README shows is what there is."""
+"""Tests for the examples and lists in the README."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_public_name_is_listed() -> None:
         "Optimizer",
         "Schedule",
     }
-    kinds = {"Constant", "Orthogonal", "TruncatedNormal", "VarianceScaling", "Zeros"}  # said in words
+    kinds = {"Constant", "Orthogonal", "TruncatedNormal", "VarianceScaling", "Zeros"}  # described in prose
     assert {name for name in names - protocols - kinds if name not in README} == set()
 
 

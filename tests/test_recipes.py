@@ -1,4 +1,4 @@
-"""Recipes say what the command takes, the command does what they say, and `reproduce` tells met from missed."""
+"""Tests for recipes, command options and `reproduce`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_unknown_recipe_raises() -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "xor"])
 def test_short_form_of_each_recipe_learns(name: str, run: Run) -> None:
-    """On the digits, and for a few epochs: the loss falls."""
+    """The loss decreases on the digits in a few epochs."""
     epochs = "40" if name in ("deep-relu", "tiny-relu") else "4"
     options = ("--recipe", name, "--epochs", epochs, "--warmup", "0", "--json", "--quiet")
     status, out, _ = run("train", "digits", *options)
@@ -80,11 +80,10 @@ def test_options_override_the_recipe(run: Run, tmp_path: Path) -> None:
     options = ("--recipe", "adam-dropout", "--hidden", "8", "--dropout", "0", "--epochs", "1", "--output", str(folder))
     assert run("train", "digits", *options, "--quiet")[0] == 0
     asked = json.loads((folder / "run.json").read_text())["options"]
-    assert asked["dataset"] == "digits" and asked["hidden"] == "8" and asked["epochs"] == 1  # the command line's
-    assert (
-        asked["lr"] == 0.005 and asked["betas"] == "0.8,0.999" and asked["schedule"] == "inverse-time"
-    )  # the recipe's
-    assert asked["recipe"] == "adam-dropout" and asked["activation"] == "relu" and asked["seed"] == 0  # the defaults'
+    assert asked["dataset"] == "digits" and asked["hidden"] == "8" and asked["epochs"] == 1  # from the command line
+    # from the recipe
+    assert asked["lr"] == 0.005 and asked["betas"] == "0.8,0.999" and asked["schedule"] == "inverse-time"
+    assert asked["recipe"] == "adam-dropout" and asked["activation"] == "relu" and asked["seed"] == 0  # defaults
 
 
 def test_explicit_default_overrides_the_recipe(run: Run) -> None:
@@ -105,7 +104,7 @@ def test_explicit_default_overrides_the_recipe(run: Run) -> None:
 
 
 def test_images_and_their_table_give_the_same_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`label,pixel0,…` as the notebooks had it, and the images: one network, one training."""
+    """A table `label,pixel0,…` and the images give the same network and training."""
     digits = load("digits")
     x, y = digits.x_train[:60], digits.y_train[:60]
     images = Dataset("images", x, y, x, y, digits.classes, (), 1 / 255, "")
@@ -227,7 +226,7 @@ def test_reproduce_with_several_seeds_counts_successes(run: Run, monkeypatch: py
         experiment.fit()
         tested.append(experiment.evaluate_test())
     met = sum(result["accuracy"] == 1 for result in tested)
-    assert 0 < met < 4  # or the count below would show little
+    assert 0 < met < 4  # otherwise the count below is not meaningful
     status, out, _ = run("reproduce", "xor", "--json", "--quiet")
     accuracy, loss = json.loads(out)["results"]
     assert status == 0 and (accuracy["seeds"], accuracy["seeds_that_met"]) == (4, met)
@@ -255,12 +254,12 @@ def test_network_without_probabilities_gives_scores(run: Run, tmp_path: Path) ->
 
 @pytest.mark.parametrize("schedule", ["step", "exponential", "inverse-time", "polynomial", "cosine", "one-cycle"])
 def test_warmup_shortens_the_schedule(schedule: str) -> None:
-    """The rate at the end of all epochs is the schedule's last, warmed up or not."""
+    """The final learning rate is the schedule's last, with or without warmup."""
     ends = []
     for warmup in (0.0, 10.0):
         made = factory.schedule(Settings(optimizer="sgd", lr=0.1, schedule=schedule, warmup=warmup), 40)
         assert callable(made)
-        last = 399.0 if schedule == "step" else 400.0  # at the very end it would step once more
+        last = 399.0 if schedule == "step" else 400.0  # at the end it would step once more
         ends.append(float(made(np.asarray(last), np.asarray(10.0))))
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9, atol=1e-12)
 

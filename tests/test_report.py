@@ -1,4 +1,4 @@
-"""The pictures: what is drawn, and what is written."""
+"""Tests for plots."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_training_and_validation_curves() -> None:
 
 @pytest.mark.parametrize("n", [2, 7, 12])
 def test_each_run_has_a_color_and_a_name(n: int) -> None:
-    names = [f"_run ${i}$" for i in range(n)]  # matplotlib would hide a leading _ and take $…$ for mathematics
+    names = [f"_run ${i}$" for i in range(n)]  # matplotlib would hide a leading _ and parse $…$ as math
     figure = history_figure({name: records([2.0, 1.0], val_loss=[1.0, i]) for i, name in enumerate(names)})
     (panel,) = figure.axes
     assert len(panel.lines) == 2 * n
@@ -63,7 +63,7 @@ def test_each_run_has_a_color_and_a_name(n: int) -> None:
     assert not any(text.get_parse_math() for text in figure.legends[0].get_texts())
     figure.canvas.draw()
     below = figure.legends[0].get_window_extent().y1
-    assert below <= panel.get_tightbbox().y0  # it hides no line
+    assert below <= panel.get_tightbbox().y0  # the legend covers no line
 
 
 def test_regression_has_one_panel_and_custom_error_is_unchanged() -> None:
@@ -81,7 +81,7 @@ def test_nonfinite_values_leave_a_gap() -> None:
     figure = history_figure({"a": records([2.0, None, 1.0, NAN, math.inf, np.float32(0.5), 0.25])})
     (_, heights) = drawn(figure.axes[0])[0]
     np.testing.assert_array_equal(heights, [2.0, NAN, 1.0, NAN, NAN, 0.5, 0.25])
-    assert figure.axes[0].lines[0].get_markevery() == [0, 2]  # between gaps no line is drawn: a dot
+    assert figure.axes[0].lines[0].get_markevery() == [0, 2]  # a single value between gaps is drawn as a dot
     assert legend(figure) == ["training"]
 
 
@@ -172,7 +172,7 @@ def test_which_samples_are_shown(n_wrong: int, n_right: int, shown_wrong: int, t
     for kind in (rows[wrong], rows[~wrong]):
         assert (np.diff(kind) > 0).all()
     if len(labels) > 100:
-        assert rows[~wrong].max() > len(labels) // 2  # from all of the rows, not only the first
+        assert rows[~wrong].max() > len(labels) // 2  # from all rows, not only the first
     assert samples_figure(np.zeros((len(labels), 2, 2)), labels, predictions).get_suptitle() == title
 
 
@@ -187,7 +187,7 @@ def test_non_images_raise(shape: tuple[int, ...], labels: int, predictions: int)
 
 @pytest.mark.parametrize("suffix", list(SIGNATURES))
 def test_output_is_reproducible_in_each_format(suffix: str, tmp_path: Path) -> None:
-    """Also in another process, on another day and under another matplotlibrc."""
+    """Also in another process, at another time and with another matplotlibrc."""
     history = {"a": records([2.0, 1.0], accuracy=[0.1, 0.2])}
     labels = np.array([0, 1, 2, 0, 1, 2])
     digests = []
@@ -217,7 +217,7 @@ def settings() -> dict[str, Any]:
 def test_plotting_leaves_matplotlib_unchanged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with matplotlib.rc_context({"lines.linewidth": 5}):
         before = settings()
-        plot_history({"名前": records([2.0, 1.0])}, tmp_path / "a.png")  # signs that its font lacks: no warning either
+        plot_history({"名前": records([2.0, 1.0])}, tmp_path / "a.png")  # characters missing in the font: no warning
         assert settings() == before and capfd.readouterr() == ("", "")
 
 

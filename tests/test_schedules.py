@@ -1,4 +1,4 @@
-"""Learning rates over time: torch's at whole epochs, their formulas between, on every library, and their ends."""
+"""Tests for schedules: against torch at whole epochs, by formula in between, and at their ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def at(schedule: optim.Schedule, step: float, per_epoch: float = 1, dtype: str =
 
 
 def torch_rates(case: Any, torch: Any, steps: int) -> list[float]:
-    """The learning rates that torch's scheduler gives, before its first step and after each of them."""
+    """The learning rates of torch's scheduler, before the first step and after each step."""
     theirs, found = case([torch.zeros(1, requires_grad=True)]), []
     for _ in range(steps + 1):
         found += theirs.get_last_lr()
@@ -102,7 +102,7 @@ def test_past_the_end(case: ScheduleCase, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_ends_are_exact(dtype: str) -> None:
-    """Half a cosine as ½ (1 + cos) would end at 1e-17, and keep no digits just before."""
+    """The form ½ (1 + cos) would end at 1e-17 and lose all precision just before."""
     third = np.asarray(1 / 3, dtype)
     assert at(optim.CosineAnnealingLR(0.6, 7, 0.07), 0, 1, dtype) == np.asarray(0.6, dtype)
     assert at(optim.CosineAnnealingLR(0.3, 7), 7, 1, dtype) == 0
@@ -169,7 +169,7 @@ def test_equal_settings_are_equal_schedules(case: ScheduleCase) -> None:
 
 
 def scheduled(optimizer: Any, schedule: optim.Schedule) -> Any:
-    """The same optimizer, with a schedule for its lr; in a wrapper, the inner one."""
+    """The optimizer with a schedule as its lr, or as the lr of the wrapped one."""
     if isinstance(optimizer, (optim.ClipGradNorm, optim.ClipGradValue)):
         return dataclasses.replace(optimizer, optimizer=scheduled(optimizer.optimizer, schedule))
     return dataclasses.replace(optimizer, lr=schedule)

@@ -1,4 +1,4 @@
-"""The bare step: its two halves, batches in parts, a custom loop; and trainers that pickle and copy."""
+"""Tests for single steps, custom loops, batches in parts, and copies of trainers."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("case", "parts"), [*((case, 3) for case in PARTS), ("plain", 2), ("plain", 7)])
 def test_batch_in_parts_matches_whole_batch(backend: Backend, case: str, parts: int) -> None:
-    """With dropout: its masks are the same bits. 40 rows in batches of 14, and a remainder of 12."""
+    """40 rows in batches of 14 and a remainder of 12; with dropout, masks are identical."""
     options = PARTS[case]()
     y, weight = options.pop("y", Y), options.pop("sample_weight", None)
     loss, optimizer = options.pop("loss", nn.CrossEntropyLoss()), options.pop("optimizer", optim.Adam(1e-2))
@@ -177,7 +177,7 @@ def test_batch_in_parts_matches_whole_batch(backend: Backend, case: str, parts: 
 
 
 def test_carried_values_are_updated_by_each_part(backend: Backend) -> None:
-    """BatchNorm sees a part at a time; the running statistics of each part follow those of the one before."""
+    """BatchNorm sees one part at a time, and each part updates the running statistics."""
     model = nn.Sequential(nn.Standardize.fit(X), nn.BatchNorm1d(6, momentum=0.5), nn.Linear(6, 3))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.0), device=backend.place, dtype="float64")
     with pytest.warns(UserWarning, match="statistics of the batch"):
@@ -245,7 +245,7 @@ def test_copied_trainer_continues_training(backend: Backend, way: str, dtype: st
     assert (copied.epoch, copied.steps, copied.lr_scale) == (5, 20, 0.125) and logs(copied) == logs(run)
     assert copied.evaluate(x, y) == run.evaluate(x, y)
     assert np.array_equal(to_numpy(copied.predict(x)), to_numpy(run.predict(x)))
-    if backend.name == "numpy":  # and from one library to another
+    if backend.name == "numpy":  # also to another library
         again = trainer(optimizer, ema=0.9)
         again.load(run.snapshot())
         assert again.evaluate(X.astype(dtype), Y)["loss"] == pytest.approx(run.evaluate(x, y)["loss"])
@@ -273,7 +273,7 @@ def test_trainer_can_be_pickled_in_a_callback(backend: Backend) -> None:
 
 
 def test_copy_shares_no_buffers(backend: Backend) -> None:
-    """JAX donates the state's memory, and NumPy writes into it."""
+    """JAX donates the state's buffers, and NumPy writes into them."""
     run = trainer(device=backend.place)
     run.fit(X, Y)
     saved = run.state_dict()
@@ -323,7 +323,7 @@ def test_invalid_state_dict_raises() -> None:
 
 
 def test_state_dict_contains_the_seed(backend: Backend) -> None:
-    """The order of the rows follows from it."""
+    """The row order depends on it."""
     whole, first, second = (trainer(device=backend.place, dtype="float64", seed=seed) for seed in (3, 3, 4))
     whole.fit(X, Y, epochs=3, batch_size=16)
     first.fit(X, Y, batch_size=16)
@@ -334,7 +334,7 @@ def test_state_dict_contains_the_seed(backend: Backend) -> None:
 
 @pytest.mark.parametrize("way", [*COPIES, "state_dict"])
 def test_callback_states_apply_to_the_next_fit(way: str) -> None:
-    """Also if the trainer that loaded them is copied or saved before it trains."""
+    """Also if the trainer is copied or saved between loading and training."""
 
     def early() -> EarlyStopping:
         return EarlyStopping("loss", patience=2, min_delta=9.0)
@@ -348,7 +348,7 @@ def test_callback_states_apply_to_the_next_fit(way: str) -> None:
     else:
         third = COPIES[way](second)
     third.fit(X, Y, epochs=5, callbacks=[early()])
-    assert third.epoch == 3  # patience ends after one more epoch, not after two
+    assert third.epoch == 3  # patience runs out after one more epoch, not two
 
 
 def test_state_dict_before_the_first_step_is_a_copy() -> None:
@@ -386,7 +386,7 @@ def in_parts(backend: Backend) -> tuple[Any, ...]:
 
 
 def test_parts_are_captured(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a GPU's runner does it, on the CPU; on torch the eager steps are those of its own operations, too."""
+    """Use the GPU runner on the CPU; on torch, eager steps also use torch's operations."""
     monkeypatch.setattr(engine, "computes_on_numpy", lambda *parts: False)
     eager = in_parts(backend)
     gpu.rehearse(monkeypatch)
@@ -400,7 +400,7 @@ def test_parts_of_streamed_data(backend: Backend, monkeypatch: pytest.MonkeyPatc
     assert in_parts(backend) == resident
     gpu.rehearse(monkeypatch)
     recorded = in_parts(backend)
-    if backend.library != "torch":  # whose own operations round differently from NumPy's
+    if backend.library != "torch":  # torch's operations round differently from NumPy's
         assert recorded == resident
 
 
@@ -416,7 +416,7 @@ def test_parts_of_distorted_images_match_the_whole_batch(backend: Backend) -> No
 
 @dataclass(frozen=True)
 class Centred:
-    """A user's layer: the batch's mean is subtracted."""
+    """A custom layer that subtracts the batch mean."""
 
     uses_batch_statistics: ClassVar[bool] = True
 
@@ -437,7 +437,7 @@ def test_parts_with_batch_statistics_warn(layer: Any) -> None:
         nn.Sequential(nn.Residual(nn.Sequential(nn.Dropout(0.1), layer)), nn.Linear(6, 3)),
     ):
         run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1))
-        run.fit(X, Y)  # no warning: the tests make each an error
+        run.fit(X, Y)  # no warning: warnings are errors in tests
         with pytest.warns(UserWarning, match="accumulate is 2 and the model uses statistics of the batch") as found:
             run.fit(X, Y, epochs=3, accumulate=2)
         assert len(found) == 1 and found[0].filename == __file__

@@ -1,4 +1,4 @@
-"""The house as it is drawn: imports run downwards only, nothing is imported unasked, no public name goes untested."""
+"""Tests for the package structure: import order, lazy imports, public names and file sizes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_packages_import_only_from_lower_floors() -> None:
             if target.split(".")[0] != "xpnn":
                 continue
             there = package_of(target, name)
-            assert there in FLOOR, f"{module} imports {there or 'xpnn'} through the public face"
+            assert there in FLOOR, f"{module} imports {there or 'xpnn'} through the top-level package"
             if there != here and FLOOR[there] >= FLOOR[here]:
                 wrong.append(f"{module} -> {target}")
     assert not wrong
@@ -79,7 +79,7 @@ def test_libraries_are_imported_only_inside_functions() -> None:
     for module, path in modules():
         found = {target.split(".")[0] for target, _ in imports(path, at_import_only=True)} & LIBRARIES
         if package_of(module) == "kernels":
-            found -= set(module.split(".")[2:3])  # loaded when the first array of that library is seen
+            found -= set(module.split(".")[2:3])  # loaded on the first array of that library
         assert not found, f"{module} imports {found} when it is imported"
 
 
@@ -130,7 +130,7 @@ def test_every_top_level_name_is_used_by_a_test() -> None:
 
 
 def code_lines(path: Path) -> int:
-    """Lines that hold code: neither blank, nor comments alone, nor part of a docstring."""
+    """The number of lines without blank lines, comments and docstrings."""
     text = path.read_text(encoding="utf-8")
     holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     skipped: set[int] = set()

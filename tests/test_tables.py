@@ -1,4 +1,4 @@
-"""CSV files of strangers, to learn from and to predict: each fault names the line, the column and the hint."""
+"""Tests for CSV files: each fault raises an error with the line, the column and a hint."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_csv_compressed_and_quoted_separators(write: Write) -> None:
 def test_csv_keeps_uint8(write: Write, cells: str, dtype: type) -> None:
     table = data.read_csv(write(f"a,b,y\n{cells},u\n1,2,v\n"))
     assert table.x.dtype == dtype and table.x[0].tolist() == [float(cell) for cell in cells.split(",")]
-    assert table.codes.tolist() == [0, 1]  # not [0, 1, 0, 1], though the file may be read twice
+    assert table.codes.tolist() == [0, 1]  # not [0, 1, 0, 1], even if the file is read twice
 
 
 def test_csv_header_of_numbered_columns(write: Write) -> None:
@@ -99,7 +99,7 @@ def test_csv_faults(write: Write, kind: str) -> None:
     content, telling = CSV_FAULTS[kind]
     with pytest.raises(DataFormatError, match=rf"bad\\x1b\.csv'.*{telling}") as caught:
         data.load(str(write(content, "bad\x1b.csv")))
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # no second traceback
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # no chained traceback
 
 
 @pytest.mark.parametrize(

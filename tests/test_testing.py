@@ -1,4 +1,4 @@
-"""The checks find what is wrong, on a layer, a loss and an optimizer of a user's own, and pass what is right."""
+"""Tests for xpnn.testing: checks pass correct custom parts and fail wrong ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class GateParams(NamedTuple):
 
 @dataclass(frozen=True)
 class Gate:
-    """A layer of a user's own: y = gain · (x − the running mean from before the step)."""
+    """A custom layer: y = gain · (x − the running mean before the step)."""
 
     features: int
     mistake: str = ""
@@ -77,7 +77,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class LogCosh:
-    """A loss of a user's own: mean log cosh(z − t)."""
+    """A custom loss: mean log cosh(z − t)."""
 
     mistake: str = ""
 
@@ -97,7 +97,7 @@ class LogCosh:
 
 @dataclass(frozen=True)
 class Signs:
-    """An optimizer of a user's own: p − lr · sign g."""
+    """A custom optimizer: p − lr · sign g."""
 
     lr: float = 0.01
     mistake: str = ""
@@ -170,7 +170,7 @@ def test_wrong_optimizer_fails(mistake: str, message: str) -> None:
 
 
 def test_inaccurate_library_fails(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One product is wrong by a part in ten thousand, as TF32 would be, or the random bits are another's."""
+    """One product has a relative error of 1e-4, as with TF32, or the random bits differ."""
     import xpnn.testing.deviations as deviations
 
     places = [backend.place]
@@ -211,7 +211,8 @@ def test_units_in_the_last_place() -> None:
     one = np.array([1.0, 2.0], np.float32)
     assert ulps_apart(one, one.astype(np.float64)) == 0
     assert ulps_apart(one, np.array([1.0, 2.0])) == ulps_apart(np.arange(3), np.arange(3)) == 0
-    assert ulps_apart(np.array([1.0, 2.0 + 2**-22], np.float32), np.array([1.0, 2.0])) == 1  # of the largest value
+    # Errors are relative to the largest value.
+    assert ulps_apart(np.array([1.0, 2.0 + 2**-22], np.float32), np.array([1.0, 2.0])) == 1
     assert ulps_apart(np.array([np.nan]), np.array([1.0])) == ulps_apart(one, np.ones(3)) == np.inf
     assert ulps_apart(np.arange(3), np.ones(3)) == np.inf
     assert ulps_apart(np.array([np.inf]), np.array([np.inf])) == 0
@@ -251,7 +252,7 @@ def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 
 @dataclass(frozen=True)
 class IgnoresWeights:
-    """A mean squared error that takes a sample_weight and leaves it out."""
+    """A mean squared error that ignores its sample_weight."""
 
     def init(self) -> tuple[()]:
         return ()
@@ -303,7 +304,7 @@ def test_loss_with_wrong_reduction_fails() -> None:
             check_loss(wrong, z, t, places=NUMPY)
     with pytest.raises(CheckFailedError, match='reduction is "sum", but the loss is'):
         check_loss(NamedSquares(True), z, t, places=NUMPY)
-    assert check_loss(Squares(False), t, t, places=NUMPY).ok  # 0 is both
+    assert check_loss(Squares(False), t, t, places=NUMPY).ok  # 0 is both a sum and a mean
 
 
 def test_run_can_be_skipped() -> None:
@@ -322,7 +323,7 @@ def test_gradient_for_integers_fails() -> None:
 
 
 def test_wrong_gradient_of_large_loss_fails() -> None:
-    """Both the slopes and the loss are large: the error counts once against the larger."""
+    """The gradient and the loss are both large: the error is relative to the larger one."""
 
     @dataclass(frozen=True)
     class Large(LogCosh):
@@ -364,7 +365,7 @@ def test_non_tuple_parameters_fail_without_a_crash() -> None:
 
 @dataclass(frozen=True)
 class Center:
-    """y = x − the batch's mean in training, whose backward forgets that the mean depends on x."""
+    """y = x − the batch mean in training; the backward ignores that the mean depends on x."""
 
     def init(self, key: nn.Key) -> tuple[()]:
         return ()

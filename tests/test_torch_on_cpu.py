@@ -1,4 +1,4 @@
-"""Tensors on the CPU are trained by NumPy's steps in their own memory; where that cannot be, by torch's operations."""
+"""Tests for torch tensors on the CPU: steps run on NumPy views, or else with torch's operations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_bit_identical_to_numpy(number: int, dtype: str) -> None:
 
 @pytest.mark.parametrize("number", range(COUNT))
 def test_network_with_torch_operations(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the trainer has parts of one's own, and on a GPU."""
+    """As with custom parts, and on a GPU."""
     monkeypatch.setattr(engine, "computes_on_numpy", lambda *parts: False)
     test_random_networks.test_network_matches_its_torch_twin(number, make_backend("torch"))
 
@@ -73,7 +73,7 @@ def test_every_public_optimizer_and_schedule_computes_on_numpy() -> None:
 
 
 class Own(optim.SGD):
-    """A user's own optimizer, for torch alone."""
+    """A custom optimizer for torch only."""
 
     def update(self, params: Any, grads: Any, state: Any, lr: Any, *, donate: bool = False) -> Any:
         return tree.map(lambda p, g: torch.sub(p, lr * g), params, grads), state
@@ -87,7 +87,7 @@ def test_custom_optimizer_or_schedule_receives_tensors(optimizer: Any) -> None:
 
 
 class Neutral(optim.SGD):
-    """A user's own optimizer, written for any library: which module it stands in decides nothing."""
+    """A custom optimizer for any library: its module does not matter."""
 
     def update(self, params: Any, grads: Any, state: Any, lr: Any, *, donate: bool = False) -> Any:
         return tree.map(lambda p, g: p - lr * g, params, grads), state
@@ -121,7 +121,7 @@ def test_threads_follow_torch_set_num_threads(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_reference_chain_between_steps() -> None:
-    """A tensor over an array over a tensor … would be a chain that grows with every call."""
+    """A chain of a tensor viewing an array viewing a tensor would grow with every call."""
     run = trainer(optim.Adam(1e-3), ema=0.9)
     x, y = torch.tensor(X), torch.tensor(Y)
     counts = []

@@ -1,4 +1,4 @@
-"""The loop: the same experiment on every library, what goes in and what comes out, and what stops it."""
+"""Tests for Trainer.fit, evaluate and predict."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xpnn.training.trainer import Logs
     "optimizer", [optim.SGD(0.05, 0.9, 1e-3, nesterov=True), optim.Adam(1e-3)], ids=["sgd", "adam"]
 )
 def test_loss_curve_matches_numpy_for_500_steps(optimizer: Any, backend: Backend) -> None:
-    """Batches of 8 of 37 rows: five steps an epoch, the last one of 5 rows; dropout on; validation each epoch."""
+    """37 rows in batches of 8: five steps per epoch, the last one with 5 rows; dropout, and validation each epoch."""
 
     def curve(x: Any, y: Any, **options: Any) -> np.ndarray:
         validation = (x[37:, ...], y[37:])
@@ -60,7 +60,7 @@ def test_repeated_fit_equals_one_longer_run() -> None:
 
 
 def test_two_epochs_by_hand() -> None:
-    """What fit does, written out: the order of the rows, the masks, the sums, the rate, the remainder of 5 rows."""
+    """The computation of fit, written out: row order, masks, sums, learning rate, and a remainder of 5 rows."""
     rate, scale, n = 0.1, 0.5, 37
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 3))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(rate), seed=9)
@@ -99,7 +99,7 @@ def test_two_epochs_by_hand() -> None:
 
 
 def test_evaluate_counts_every_row_once(backend: Backend) -> None:
-    """1,030 rows: one full batch of 1,024 and a remainder; the mean is over rows, also for a loss that is a sum."""
+    """1,030 rows: a full batch of 1,024 and a remainder; the mean is over rows, also for sum reduction."""
     x, y = np.tile(X, (26, 1))[:1030], np.tile(Y, 26)[:1030]
     for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum")):
         run = Trainer(network(), loss, optim.SGD(0.1), device=backend.place, dtype="float64")
@@ -129,7 +129,7 @@ def test_nan_weights_are_reported(backend: Backend) -> None:
 
 
 def test_sample_weight(backend: Backend) -> None:
-    """A weight of 0 is as if the row were not there, in the loss, the accuracy and the gradient."""
+    """A row of weight 0 is ignored in the loss, the accuracy and the gradient."""
     weight = np.where(np.arange(40) < 30, 1.0, 0.0)
     model = nn.Linear(6, 3)
     weighted = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), device=backend.place)
@@ -176,7 +176,7 @@ def test_regression_with_mse(backend: Backend) -> None:
     ids=lambda loss: type(loss).__name__,
 )
 def test_elementwise_loss_trains_on_a_1d_target(loss: nn.Loss) -> None:
-    """A 1-D target is a column; counts and probabilities are what some of them want, and 0 or 1 suits all."""
+    """A 1-D target is a column. Some losses need counts or probabilities; 0 and 1 are valid for all."""
     y = (X[:, 0] > 0).astype(np.float64)
     run = Trainer(nn.MLP(6, 1, (8,)), loss, optim.Adam(0.02))
     history = run.fit(X, y, epochs=60, batch_size=20)
@@ -244,7 +244,7 @@ def test_nonfinite_loss_names_the_step_and_the_rate(library: str) -> None:
 
 
 def test_first_bad_step_reports_its_rate() -> None:
-    """Later steps are bad too, and may have another rate: the one that is told is the first one's."""
+    """Later steps are also nonfinite and may have another rate: the first one is reported."""
     loss, optimizer = nn.MSELoss(), optim.SGD(1.0)
     model = nn.Linear(6, 1)
     run = TrainingStep(model, loss, optimizer, ())
@@ -265,7 +265,7 @@ def test_nonfinite_weights_after_the_last_step_are_reported() -> None:
 
 
 def test_schedule_applies_at_each_step(backend: Backend) -> None:
-    """40 rows in batches of 10: the rate of an epoch's record is that of its last step, lr_scale included."""
+    """40 rows in batches of 10: an epoch's record has the rate of its last step, including lr_scale."""
     run = trainer(optim.SGD(optim.InverseTimeLR(0.1, 0.5)), device=backend.place, dtype="float64")
     rates = [record["lr"] for record in run.fit(X, Y, epochs=3, batch_size=10)]
     run.lr_scale = 0.1
@@ -282,7 +282,7 @@ def test_custom_function_is_accepted_as_schedule() -> None:
 
 
 def test_schedule_continues_by_whole_epochs() -> None:
-    """After 2 epochs of 4 steps, fits of other batches go on at epoch 2, and an epoch cut short is done again."""
+    """After 2 epochs of 4 steps, a fit with another batch size continues at epoch 2; a partial epoch is repeated."""
     run = trainer(optim.SGD(optim.ExponentialLR(1.0, 0.5)), dtype="float64")
     run.fit(X, Y, epochs=2, batch_size=10)
     assert run.fit(X, Y, batch_size=40).records[0]["lr"] == 0.5**2
@@ -297,7 +297,7 @@ class Lying(NamedTuple):
 
 @dataclass(frozen=True)
 class WrongShape:
-    """A layer whose gradient has another shape than its parameter, which an update would broadcast."""
+    """A layer with a gradient of the wrong shape, which an update would broadcast."""
 
     def init(self, key: nn.Key) -> Lying:
         return Lying(np.ones(3))
@@ -311,7 +311,7 @@ class WrongShape:
 
 @dataclass(frozen=True)
 class EachRow:
-    """A loss that is no one number."""
+    """A loss that is not a scalar."""
 
     def init(self) -> tuple[()]:
         return ()

@@ -1,4 +1,4 @@
-"""Layers and losses state what they are: wrappers, subclasses and classes of a user's own are treated like xpnn's."""
+"""Tests for the traits of layers and losses in wrappers, subclasses and custom classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xpnn.training import R2Score
 
 @dataclass(frozen=True)
 class Wrapped:
-    """A user's loss around another one, with the three methods alone."""
+    """A custom loss that wraps another one, with only the three required methods."""
 
     inner: Any
 
@@ -35,7 +35,7 @@ class Wrapped:
 
 
 class Slotted:
-    """The same without a __dict__."""
+    """The same wrapper without a __dict__."""
 
     __slots__ = ("inner",)
 
@@ -47,7 +47,7 @@ class Slotted:
 
 @dataclass(frozen=True)
 class SquaredSum:
-    """A user's loss that is a sum over the rows, and does not state it."""
+    """A custom loss that is a sum over the rows but does not declare it."""
 
     def init(self) -> tuple[()]:
         return ()
@@ -172,7 +172,7 @@ def test_model_without_layers_is_the_identity(model: Any, backend: Backend) -> N
 
 
 class Doubled(nn.Linear):
-    """A subclass that computes something else: the fused block must not run in its place."""
+    """A subclass with another computation, which the fused block must not replace."""
 
     def forward(self, params: Any, x: Any, *, key: Any = None) -> Any:
         y, kept = super().forward(params, x, key=key)
@@ -183,7 +183,7 @@ class Doubled(nn.Linear):
 
 
 class Shifted(nn.ReLU):
-    """The same of an activation."""
+    """The same for an activation."""
 
     def forward(self, params: Any, x: Any, *, key: Any = None) -> Any:
         y, kept = super().forward(params, x, key=key)
@@ -191,7 +191,7 @@ class Shifted(nn.ReLU):
 
 
 class Halved(nn.Dropout):
-    """The same of dropout: what it keeps is halved."""
+    """The same for dropout: kept values are halved."""
 
     def forward(self, params: Any, x: Any, *, key: Any = None) -> Any:
         return x / 2, None
@@ -210,7 +210,7 @@ def test_subclasses_of_fused_layers_run_their_own_methods(layers: Any, backend: 
 
 @dataclass(frozen=True)
 class Even(nn.Identity):
-    """A user's layer that reads even integers only, and says so."""
+    """A custom layer that accepts only even integers."""
 
     accepts_integers: ClassVar[bool] = True
 
@@ -249,7 +249,7 @@ def test_no_bias_before_batch_norm() -> None:
 
 
 def test_libraries_agree_with_batch_norm(backend: Backend) -> None:
-    """The bias's gradient was rounding noise, which Adam turned into a random walk: 1.2e-2 after 10 epochs."""
+    """A redundant bias has only rounding noise as gradient, which Adam turns into drift: 1.2e-2 after 10 epochs."""
     weights = []
     for place in (backend.place, "cpu"):
         model = nn.MLP(6, 3, (16, 8), norm="batch")
