@@ -329,38 +329,38 @@ def test_changes_of_the_rate_are_logged(caplog: pytest.LogCaptureFixture) -> Non
 # -- NaN ---------------------------------------------------------------------------------------------------------------
 
 
-def spoilt(**options: Any) -> Trainer:
+def overflowing_trainer(**options: Any) -> Trainer:
     return Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e30), dtype="float32", **options)
 
 
 def test_nan_loss_reaches_no_other_callback(backend: Backend) -> None:
-    run, seen = spoilt(device=backend.place), []
+    run, seen = overflowing_trainer(device=backend.place), []
     with pytest.raises(NonFiniteError, match=r"at step 2 \(epoch 1, batch 2\)"):
         run.fit(X, X[:, :1], epochs=2, batch_size=8, callbacks=[lambda _, logs: seen.append(logs)])
     assert seen == [] and not math.isfinite(run.history.records[0]["loss"])
 
 
 def test_batch_is_counted_from_the_start_of_its_epoch() -> None:
-    def spoil(run: Trainer, logs: Logs) -> None:
+    def raise_rate(run: Trainer, logs: Logs) -> None:
         run.lr_scale = 1e33 if logs["epoch"] == 2 else 1.0
 
     run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e-3), dtype="float32")
     with pytest.raises(NonFiniteError, match=r"at step 12 \(epoch 3, batch 2\), learning rate 1e\+30"):
-        run.fit(X, X[:, :1], epochs=4, batch_size=8, callbacks=[spoil])
+        run.fit(X, X[:, :1], epochs=4, batch_size=8, callbacks=[raise_rate])
 
 
 def test_training_continues_with_nan_if_requested(backend: Backend) -> None:
-    run = spoilt(device=backend.place)
+    run = overflowing_trainer(device=backend.place)
     history = run.fit(X, X[:, :1], epochs=3, batch_size=8, validation_data=(X, X[:, :1]), terminate_on_nan=False)
     assert len(history) == 3 and math.isnan(history.records[2]["loss"]) and math.isnan(history.records[2]["val_loss"])
     early = EarlyStopping("loss")
-    run = spoilt(device=backend.place)
+    run = overflowing_trainer(device=backend.place)
     run.fit(X, X[:, :1], epochs=3, batch_size=40, callbacks=[early], terminate_on_nan=False)
     assert early.best_epoch == 1 and early.stopped_epoch == 2
 
 
 def test_terminate_on_nan_at_any_position() -> None:
-    run, seen = spoilt(), []
+    run, seen = overflowing_trainer(), []
     watch = [lambda _, logs: seen.append(logs["epoch"]), TerminateOnNaN()]
     with pytest.raises(NonFiniteError, match="at step 2 "):
         run.fit(X, X[:, :1], epochs=2, batch_size=8, callbacks=watch, terminate_on_nan=False)

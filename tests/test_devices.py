@@ -16,7 +16,7 @@ from xpnn.devices.place import Place, find_place, to_numpy, to_place
 from xpnn.errors import DeviceUnavailableError, InputError
 
 
-def test_copies_are_copies(backend: Backend) -> None:
+def test_copies_are_independent(backend: Backend) -> None:
     """Snapshots and loaded parameters are copies, and data are never written to."""
     x, y = np.array(X), np.array(Y)
     run = trainer(device=backend.place, dtype="float64")

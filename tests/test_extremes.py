@@ -54,9 +54,7 @@ FAR_LOSSES = [
 @pytest.mark.parametrize(
     ("loss", "target", "value", "slope"), [c[1:] for c in FAR_LOSSES], ids=[c[0] for c in FAR_LOSSES]
 )
-def test_losses_far_from_their_targets(
-    loss: Any, target: Any, value: Any, slope: Any, s: float, backend: Backend
-) -> None:
+def test_losses_far_from_targets(loss: Any, target: Any, value: Any, slope: Any, s: float, backend: Backend) -> None:
     z, t = backend.array([[s, -s, 0]], "float32"), np.asarray(target)
     t = backend.array(t, "float32" if t.ndim == 2 else "int32")
     with np.errstate(all="raise", under="ignore"):
@@ -96,7 +94,7 @@ NEARER = [-20.0, -10.1, -9.9, 9.9, 10.1, 20.0]
 
 @pytest.mark.parametrize("layer", [*(make() for make in ACTIVATIONS.values()), nn.GELU("tanh")], ids=repr)
 @pytest.mark.parametrize(("x", "atol"), [(FAR, 1e-37), (NEARER, 4 * eps("float32"))], ids=["far", "nearer"])
-def test_activations_at_kinks_and_far_from_them(layer: Any, x: list[float], atol: float, backend: Backend) -> None:
+def test_activations_at_kinks_and_extremes(layer: Any, x: list[float], atol: float, backend: Backend) -> None:
     """Compare with torch in float64, which has no trouble with 1e30; in flat regions to a rounding error of 1."""
     torch = pytest.importorskip("torch")
     options = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}

@@ -91,7 +91,7 @@ def test_lecun_normal_has_two_names() -> None:
     assert initializers.get("fan_in_normal") == initializers.get("lecun_normal")
 
 
-def test_constants() -> None:
+def test_constant_initializers() -> None:
     assert nn.Constant(0.1)(KEY, (3, 2)).tolist() == [[0.1, 0.1]] * 3
     assert nn.Zeros()(KEY, (3, 2)).tolist() == [[0.0, 0.0]] * 3
     params = nn.Linear(3, 2, weight_init="zeros", bias_init=nn.Constant(-1)).init(KEY)

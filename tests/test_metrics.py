@@ -276,7 +276,7 @@ def test_regression_metrics_in_training(backend: Backend) -> None:
     assert run.evaluate(X, y)["r2_score"] == pytest.approx(logs["r2_score"], abs=1e-5)
 
 
-def test_binary_outputs_have_an_accuracy(backend: Backend) -> None:
+def test_accuracy_of_binary_outputs(backend: Backend) -> None:
     y = (X[:, 0] > 0).astype(np.int32)
     metrics = (Accuracy(), Recall(2, "macro"))
     run = Trainer(nn.Linear(6, 1), nn.BCEWithLogitsLoss(), optim.Adam(0.1), metrics=metrics, device=backend.place)

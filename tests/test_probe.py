@@ -343,7 +343,7 @@ def test_not_a_gpu_library(library: str) -> None:
     assert stage.ok is False and "does not compute on a GPU" in stage.detail and stage.hint
 
 
-def test_odd_module_does_not_raise(machine: Callable[..., None]) -> None:
+def test_module_without_spec_does_not_raise(machine: Callable[..., None]) -> None:
     machine(Driver(), cupy=types.ModuleType("cupy"))  # no __spec__: find_spec raises
     assert failure().name == "installed"
 

@@ -98,7 +98,7 @@ def test_two_epochs_by_hand() -> None:
         np.testing.assert_allclose(ours, hand, rtol=1e-12)
 
 
-def test_evaluate_counts_every_row_once(backend: Backend) -> None:
+def test_evaluate_averages_over_rows(backend: Backend) -> None:
     """1,030 rows: a full batch of 1,024 and a remainder; the mean is over rows, also for sum reduction."""
     x, y = np.tile(X, (26, 1))[:1030], np.tile(Y, 26)[:1030]
     for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum")):

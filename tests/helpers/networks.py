@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     batch_size: int
 
 
-class Drawer:
+class Sampler:
     """Random choices for one network, determined by its number."""
 
     def __init__(self, number: int) -> None:
@@ -49,7 +49,7 @@ class Drawer:
         return cards[sorted(range(len(cards)), key=keys.__getitem__)[place]]
 
 
-def first_layers(d: Drawer, rows: int) -> tuple[np.ndarray, list[Any], int]:
+def first_layers(d: Sampler, rows: int) -> tuple[np.ndarray, list[Any], int]:
     """(x, the first layers, their number of output features)."""
     x = draw(f"network {d.number}", rows, 4)
     match d.deal("first", ("nothing", "table", "bytes", "standardize")):
@@ -65,7 +65,7 @@ def first_layers(d: Drawer, rows: int) -> tuple[np.ndarray, list[Any], int]:
     return x, [], 4
 
 
-def activation(d: Drawer, turn: int) -> Any:
+def activation(d: Sampler, turn: int) -> Any:
     match d.deal("activation", tuple(ACTIVATIONS), turn):
         case "leaky_relu":
             return nn.LeakyReLU(d.pick(0.01, 0.2))
@@ -79,12 +79,12 @@ def activation(d: Drawer, turn: int) -> Any:
             return ACTIVATIONS[other]()
 
 
-def linear(d: Drawer, before: int, after: int, *, bias: bool) -> nn.Linear:
+def linear(d: Sampler, before: int, after: int, *, bias: bool) -> nn.Linear:
     weight_init = d.pick(*(name for name in INITIALIZERS if name != "zeros"))
     return nn.Linear(before, after, bias, weight_init, d.pick("zeros", "fan_in_uniform"))
 
 
-def normalization(d: Drawer, turn: int, width: int) -> Any:
+def normalization(d: Sampler, turn: int, width: int) -> Any:
     """A normalization layer, or None."""
     match d.deal("normalization", ("none", "layer", "rms", "batch"), turn):
         case "layer":
@@ -96,7 +96,7 @@ def normalization(d: Drawer, turn: int, width: int) -> Any:
     return None
 
 
-def hidden_layers(d: Drawer, width: int) -> tuple[list[Any], int]:
+def hidden_layers(d: Sampler, width: int) -> tuple[list[Any], int]:
     layers: list[Any] = []
     for turn in range(2 * d.number, 2 * d.number + d.pick(1, 2, 2)):
         before, width = width, d.pick(3, 5, 8)
@@ -118,7 +118,7 @@ def hidden_layers(d: Drawer, width: int) -> tuple[list[Any], int]:
     return layers, width
 
 
-def ending(d: Drawer, rows: int, batch: int) -> tuple[Any, np.ndarray, list[Any], int]:
+def ending(d: Sampler, rows: int, batch: int) -> tuple[Any, np.ndarray, list[Any], int]:
     """(loss, target, the layers after the last Linear, the number of outputs)."""
     z, reduction = draw(f"target {d.number}", rows, CLASSES), d.pick("mean", "mean", "sum")
     labels, shares = np.argmax(z, axis=1).astype(np.int32), np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
@@ -151,7 +151,7 @@ def ending(d: Drawer, rows: int, batch: int) -> tuple[Any, np.ndarray, list[Any]
     return (loss, shares, [nn.Softmax()], CLASSES) if distribution else (loss, z[:, :2], [], 2)
 
 
-def optimizer(d: Drawer, lr: Any) -> Any:
+def optimizer(d: Sampler, lr: Any) -> Any:
     betas, eps, decay = d.pick((0.9, 0.999), (0.8, 0.95)), d.pick(1e-8, 1e-5), d.pick(0.0, 0.05)
     flag, momentum = d.pick(True, False), d.pick(0.0, 0.8)
     match d.deal("optimizer", ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "Lion", "Muon")):
@@ -183,7 +183,7 @@ def optimizer(d: Drawer, lr: Any) -> Any:
 
 @functools.cache
 def plan(number: int) -> Plan:
-    d = Drawer(number)
+    d = Sampler(number)
     batch, rest = d.pick(6, 7, 8), d.pick(3, 4, 5)
     rows = 2 * batch + rest
     x, first, width = first_layers(d, rows)
