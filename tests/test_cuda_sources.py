@@ -86,7 +86,7 @@ def loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
 
 
 class FakeCublasLt:
-    """cublasLt emulated by NumPy: reads and writes at the given addresses. Some epilogues can be refused."""
+    """cublasLt emulated by NumPy: reads and writes at the given addresses. Not all epilogues are supported."""
 
     def __init__(self, refused: tuple[int, ...] = ()) -> None:
         self.refused, self.problems = refused, []

@@ -99,7 +99,7 @@ def test_activations_at_kinks_and_extremes(layer: Any, x: list[float], atol: flo
     torch = pytest.importorskip("torch")
     options = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
     if isinstance(layer, nn.Softplus):
-        options["threshold"] = 700  # the largest value in torch for which e^x is finite
+        options["threshold"] = 700  # above it, where e^x would overflow, torch returns x
     z = torch.tensor(np.asarray([x], "float32").astype("float64"), requires_grad=True)
     wanted = getattr(torch.nn, type(layer).__name__)(**options)(z)
     wanted.sum().backward()

@@ -193,7 +193,7 @@ def test_transposed_array_is_recaptured(recorded: Callable[..., None]) -> None:
 
 
 class Exchange(NamedTuple):
-    """Two arrays, which are swapped in each step."""
+    """The last two gradients."""
 
     now: Any
     before: Any
@@ -201,7 +201,7 @@ class Exchange(NamedTuple):
 
 @dataclass(frozen=True)
 class Momentum:
-    """Keeps the last two gradients: each step swaps their buffers."""
+    """In each step, the buffer of the newer gradient becomes that of the older one."""
 
     lr: float = 0.05
 
