@@ -1,11 +1,11 @@
-"""Draw docs/floors.svg: the packages of xpnn/ on their floors, with arrows to what they import.
+"""Draw docs/floors.svg, the packages of xpnn/ on their floors with arrows for imports.
 
 python docs/draw_floors.py            write the drawing
-python docs/draw_floors.py --check    exit with status 1 if its packages, floors or arrows differ from the imports
+python docs/draw_floors.py --check    exit with status 1 if the packages, floors or arrows do not match the imports
 
-The thickness of an arrow shows how many names are imported. Numbers change with nearly every commit, so `--check` does
-not compare them. Each package, and each point where a long arrow passes a floor, is a node; nodes are ordered by the
-mean position of their neighbours on the floors above and below, in turn, which keeps crossings few.
+The thickness of an arrow shows how many names are imported. Counts change with nearly every commit, so `--check` does
+not compare them. Each package and each crossing of a long arrow with a floor is a node. Nodes are sorted by the mean
+position of their neighbors on the floors above and below, alternately, which reduces crossings.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-from import_graph import FLOOR, arrows, present
+from import_graph import FLOOR, import_counts, packages_by_floor
 
 PATH = Path(__file__).with_name("floors.svg")
-#: Nearly every package uses what is below this floor: arrows to it from above are left out of the drawing.
+#: Nearly every package imports from the floors below this one: arrows to them from above are not drawn.
 BASE = FLOOR["arrays"]
 
 ROOM_WIDTH, ROOM_HEIGHT, ROW, PASSAGE = 116, 34, 88, 22
@@ -36,13 +36,13 @@ text { fill: #e6edf3 } .note { fill: #adb5bd } .dynamic { stroke: #adb5bd } .hea
 }
 """
 
-Node = tuple[str, int]  # a package on its floor, or on another one: where the arrows to it pass
+Node = tuple[str, int]  # a package and its floor, or another floor that arrows to it cross
 
 
 def description() -> str:
-    """What `--check` compares: the floors from the highest to the lowest, then the arrows."""
-    floors = [" ".join(rooms) for rooms in reversed(present())]
-    return "\n".join([*floors, "", *(f"{source} -> {target}" for source, target in sorted(arrows()))])
+    """The text that `--check` compares: the floors from the highest to the lowest, then the arrows."""
+    floors = [" ".join(rooms) for rooms in reversed(packages_by_floor())]
+    return "\n".join([*floors, "", *(f"{source} -> {target}" for source, target in sorted(import_counts()))])
 
 
 def is_drawn(source: str, target: str) -> bool:
@@ -51,14 +51,14 @@ def is_drawn(source: str, target: str) -> bool:
 
 
 def route(source: str, target: str) -> list[Node]:
-    """The nodes of an arrow, from above."""
+    """The nodes of an arrow, from top to bottom."""
     passed = range(FLOOR[source] - 1, FLOOR[target], -1)
     return [(source, FLOOR[source]), *((target, floor) for floor in passed), (target, FLOOR[target])]
 
 
 def layout(routes: list[list[Node]]) -> dict[Node, float]:
     """The horizontal position of each node."""
-    rows: list[list[Node]] = [[(name, floor) for name in rooms] for floor, rooms in enumerate(present())]
+    rows: list[list[Node]] = [[(name, floor) for name in rooms] for floor, rooms in enumerate(packages_by_floor())]
     near: dict[Node, set[Node]] = {node: set() for row in rows for node in row}
     for nodes in routes:
         for upper, lower in itertools.pairwise(nodes):
@@ -73,7 +73,7 @@ def layout(routes: list[list[Node]]) -> dict[Node, float]:
     for sweep in range(60):
         step = 1 if sweep % 2 else -1
         for row in rows[::step]:
-            sides = [-step] if sweep < 40 else [-1, 1]  # at first, only the floor that the sweep comes from
+            sides = [-step] if sweep < 40 else [-1, 1]  # first sweeps: only the previous floor
             wanted = {}
             for node in row:
                 beside = [at[other] for other in sorted(near[node]) if other[1] - node[1] in sides]
@@ -85,7 +85,7 @@ def layout(routes: list[list[Node]]) -> dict[Node, float]:
 
 
 def _spread(row: list[Node], wanted: dict[Node, float], at: dict[Node, float]) -> None:
-    """Put the nodes of a floor near where they are wanted, in their order, without overlap."""
+    """Place the nodes of a floor near the wanted positions, in order, without overlap."""
     half = [(ROOM_WIDTH + 18 if FLOOR[name] == floor else PASSAGE) / 2 for name, floor in row]
     edge, left = -math.inf, []
     for node, size in zip(row, half, strict=True):
@@ -100,8 +100,8 @@ def _spread(row: list[Node], wanted: dict[Node, float], at: dict[Node, float]) -
 
 
 def draw() -> str:
-    """The drawing, as SVG."""
-    floors, counts = present(), arrows()
+    """Return the drawing as SVG."""
+    floors, counts = packages_by_floor(), import_counts()
     drawn = sorted(pair for pair in counts if is_drawn(*pair))
     routes = {pair: route(*pair) for pair in drawn}
     at = layout(list(routes.values()))
@@ -112,7 +112,7 @@ def draw() -> str:
         return TOP + (len(floors) - 1 - floor) * ROW
 
     def port(node: Node, to: Node, is_leaving: bool) -> float:
-        """Return where an arrow touches a package: in the order of the nodes that its arrows lead to or come from."""
+        """The x position where an arrow meets a package; arrows are sorted by their other ends."""
         if FLOOR[node[0]] != node[1]:
             return at[node]
         near = [nodes if is_leaving else nodes[::-1] for nodes in routes.values()]

@@ -1,7 +1,7 @@
-"""The matrix: which array libraries and devices the tests run on.
+"""The test matrix: the array libraries and devices that the tests run on.
 
-XPNN_BACKENDS=numpy,strict,torch,jax names libraries; one that is named and missing fails the run. Unset, every library
-that is installed is tested (CuPy only when named), and the header says which are absent.
+XPNN_BACKENDS=numpy,strict,torch,jax selects libraries; a selected library that is missing fails the run. If unset,
+every installed library is tested (CuPy only if selected), and the header lists the missing ones.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ class Backend:
         return self.place.library
 
     def array(self, x: Any, dtype: str | None = None) -> Any:
-        """`x` as this row's kind of array; a copy."""
+        """Return a copy of `x` as an array of this row."""
         y = to_place(np.array(x, dtype=dtype), self.place)
         if self.name == "numpy-readonly":
             y.setflags(write=False)
         return y
 
     def tree(self, host: Any, dtype: str = "float64") -> Any:
-        """A tree of host arrays as this row's arrays, floats in `dtype`."""
+        """Return a tree of host arrays as arrays of this row, floats in `dtype`."""
         return tree.map(lambda x: self.array(x, dtype if np.asarray(x).dtype.kind == "f" else None), host)
 
     def check(self, got: Any, like: Any) -> np.ndarray:
-        """Assert that `got` belongs to this row and has the dtype and shape of the NumPy array `like`; its values."""
+        """Assert that `got` belongs to this row and has the dtype and shape of `like`; return it as a NumPy array."""
         assert array_namespace(got) is self.xp
         assert device_of(got) == self.place.device
         assert str(got.dtype).rpartition(".")[2] == str(np.asarray(like).dtype)
@@ -87,7 +87,7 @@ class Backend:
 def make_backend(row: str) -> Backend:
     name, _, variant = row.partition("-")
     if importlib.util.find_spec(PACKAGES[name]) is not None:
-        library(name).enable_float64()  # the matrix is compared in float64
+        library(name).enable_float64()  # the matrix compares in float64
     if variant == "cuda" or not library(name).runs_on_cpu:
         return Backend(row, find_place("cuda", name, fallback=False))
     place = find_place("cpu", name)
@@ -119,7 +119,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if unknown or missing:
         raise pytest.UsageError(f"XPNN_BACKENDS: unknown {unknown}, not installed {missing}")
     if hasattr(config.option, "randomly_reset_seed"):
-        # No test draws from a global generator. thinc's part in the reseeding fails on seeds above 2**32.
+        # No test uses a global generator, and thinc's reseeding hook fails for seeds above 2**32.
         config.option.randomly_reset_seed = False
 
 
@@ -134,15 +134,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", _rows(), indirect=True)
 
 
-#: What JAX starts with; the matrix, `xpnn check` and float64 runs of the command switch it on.
+#: The initial setting of JAX; the matrix, `xpnn check` and float64 runs of the command enable it.
 JAX_X64 = os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "yes", "on", "y", "t")
 
 
 @contextlib.contextmanager
 def process_state() -> Iterator[None]:
-    """Restore at the end what is global to the process.
+    """Restore the global state of the process on exit.
 
-    JAX's 64 bits, the environment, the working directory, NumPy's error state, torch's default dtype and threads, and
+    JAX's x64 flag, the environment, the working directory, NumPy's error state, torch's default dtype and threads, and
     the registry of libraries, whose order matters.
     """
     environment, folder, errors, registry = dict(os.environ), os.getcwd(), np.geterr(), dict(REGISTRY)
@@ -175,7 +175,7 @@ def _restore(environment: Any, folder: str, errors: Any, registry: Any, torch_st
 
 @pytest.fixture(autouse=True)
 def _process_state() -> Iterator[None]:
-    """So that tests pass in any order."""
+    """Make tests independent of their order."""
     with process_state():
         yield
 
@@ -190,7 +190,7 @@ def eps(dtype: str) -> float:
 
 
 def assert_close(got: Any, wanted: Any, *, ulps: float = 64) -> None:
-    """Equal to within `ulps` rounding errors of the largest wanted value."""
+    """Assert equality to within `ulps` rounding errors of the largest expected value."""
     got, wanted = np.asarray(got), np.asarray(wanted)
     assert got.shape == wanted.shape and got.dtype == wanted.dtype, (got.shape, wanted.shape, got.dtype, wanted.dtype)
     scale = max(1.0, float(np.max(np.abs(wanted), initial=0.0)))
@@ -209,7 +209,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command; (exit status, standard output, standard error)."""
+    """Run the command; return (exit status, standard output, standard error)."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
         from xpnn.cli import main

@@ -1,4 +1,4 @@
-"""RandomDistortion: what it does to images, alike on every library, and what it leaves alone."""
+"""Tests for RandomDistortion."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def grid(batch: int, height: int, width: int) -> Sources:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_same_seed_distorts_alike_on_every_library(dtype: str, backend: Backend) -> None:
+def test_same_seed_gives_same_distortion_on_every_library(dtype: str, backend: Backend) -> None:
     x = IMAGES.astype(dtype)
     wanted, places = ALL.forward((), x, key=KEY)
     k0, k1, step = (backend.array(random.lanes(word, backend.place.lib.lane_dtype)) for word in (*KEY.words, KEY.step))
@@ -38,7 +38,7 @@ def test_the_same_seed_distorts_alike_on_every_library(dtype: str, backend: Back
 
 
 @pytest.mark.parametrize("layer", [nn.RandomDistortion(20), nn.RandomDistortion(alpha=8)], ids=["affine", "elastic"])
-def test_each_step_each_place_and_each_image_is_distorted_anew(layer: nn.RandomDistortion) -> None:
+def test_distortion_differs_by_step_path_and_image(layer: nn.RandomDistortion) -> None:
     x = np.broadcast_to(IMAGES[:1], IMAGES.shape)
     y, _ = layer.forward((), x, key=KEY)
     assert all(not np.allclose(y[i], y[j], atol=0.1) for i in range(4) for j in range(i))
@@ -47,16 +47,16 @@ def test_each_step_each_place_and_each_image_is_distorted_anew(layer: nn.RandomD
     assert np.array_equal(layer.forward((), x, key=KEY)[0], y)
 
 
-def test_without_a_key_and_without_a_wish_nothing_is_touched() -> None:
+def test_identity_without_key_or_distortion() -> None:
     assert ALL.forward((), IMAGES)[0] is IMAGES
     assert nn.RandomDistortion().forward((), IMAGES, key=KEY)[0] is IMAGES
-    # The least wish goes through the whole resampling, and rounds to nothing.
+    # The smallest possible distortion runs the whole resampling and rounds to the identity.
     for least in (nn.RandomDistortion(1e-300), nn.RandomDistortion(shear=1e-300), nn.RandomDistortion(alpha=1e-300)):
         y, places = least.forward((), IMAGES, key=KEY)
         assert places is not None and np.array_equal(y, IMAGES)
 
 
-def test_sample_moves_by_whole_pixels_exactly_and_by_half_ones_evenly() -> None:
+def test_sample_shifts_by_whole_and_half_pixels() -> None:
     rows, columns = grid(*IMAGES.shape)
     y = sample(IMAGES, Sources(rows - 1, columns + 2))
     assert np.array_equal(y[:, 1:, :-2], IMAGES[:, :-1, 2:])
@@ -68,33 +68,33 @@ def test_sample_moves_by_whole_pixels_exactly_and_by_half_ones_evenly() -> None:
     np.testing.assert_allclose(corners[:, 0, :], IMAGES[:, :1, 0] * [0, 0, 0.375], rtol=1e-15)
 
 
-def test_spread_is_the_transpose_of_sample() -> None:
+def test_spread_is_transpose_of_sample() -> None:
     _, places = ALL.forward((), IMAGES, key=KEY)
     y, dy = sample(IMAGES, places), draw("dy", *IMAGES.shape)
     np.testing.assert_allclose(np.sum(y * dy), np.sum(IMAGES * spread(dy, places)), rtol=1e-13)
     assert ALL.backward((), places, dy, need_dx=False) == (None, ())
 
 
-def places_of(layer: nn.RandomDistortion, size: int = 9, batch: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """The displacements, downwards and to the right, over many images of this size."""
+def displacements_of(layer: nn.RandomDistortion, size: int = 9, batch: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """The vertical and horizontal displacements of many images of this size."""
     _, places = layer.forward((), np.zeros((batch, size, size)), key=KEY)
     return tuple(place - start for place, start in zip(places, grid(batch, size, size), strict=True))
 
 
-def test_a_shift_is_alike_at_every_pixel_and_reaches_as_far_as_it_may() -> None:
-    down, right = places_of(nn.RandomDistortion(translate=0.1), size=10)
+def test_shift_is_uniform_within_its_range() -> None:
+    down, right = displacements_of(nn.RandomDistortion(translate=0.1), size=10)
     for moved in (down, right):
         inside = moved[:, 1:-1, 1:-1]
-        assert np.ptp(inside, axis=(1, 2)).max() < 1e-14  # where no place is held back at the edge
+        assert np.ptp(inside, axis=(1, 2)).max() < 1e-14  # where no position is clamped at the edge
         assert 0.97 < inside.max() <= 1 and -1 <= inside.min() < -0.97 and abs(inside.mean()) < 0.1
     assert abs(np.corrcoef(down[:, 5, 5], right[:, 5, 5])[0, 1]) < 0.2
 
 
-def test_affine_maps_are_torchvisions() -> None:
-    """The inverse of centre · rotation · shear · scale, its matrix as RandomAffine's documentation has it."""
+def test_affine_matches_torchvision() -> None:
+    """The inverse of center · rotation · shear · scale, as documented for torchvision's RandomAffine."""
     layer, size, batch = nn.RandomDistortion(30, scale=(0.9, 1.3), shear=20), 9, 400
-    down, right = places_of(layer, size, batch)
-    # A pixel to the right of the middle, and one below: the columns of A, as (row, column).
+    down, right = displacements_of(layer, size, batch)
+    # One pixel to the right of the center and one below it: the columns of A, as (row, column).
     to_right = np.stack([down[:, 4, 5], right[:, 4, 5] + 1])
     to_below = np.stack([down[:, 5, 4] + 1, right[:, 5, 4]])
     assert max(np.abs(down[:, 4, 4]).max(), np.abs(right[:, 4, 4]).max()) < 1e-14
@@ -109,14 +109,14 @@ def test_affine_maps_are_torchvisions() -> None:
     np.testing.assert_allclose(d / scale, -np.sin(angle) * np.tan(slant) + np.cos(angle), atol=1e-12)
 
 
-def test_elastic_displacements_are_as_large_and_as_smooth_as_they_should_be() -> None:
+def test_elastic_displacement_scale_and_smoothness() -> None:
     alpha, sigma = 5.0, 2.0
-    both = places_of(nn.RandomDistortion(alpha=alpha, sigma=sigma), size=29, batch=200)
+    both = displacements_of(nn.RandomDistortion(alpha=alpha, sigma=sigma), size=29, batch=200)
     assert abs(np.corrcoef(both[0][:, 14, 14], both[1][:, 14, 14])[0, 1]) < 0.2
     for moved in both:
         middle = moved[:, 14, 14]
         np.testing.assert_allclose(middle.std(), alpha / (math.sqrt(12 * math.pi) * sigma), rtol=0.15)
-        # Two smoothed places at a distance t agree as a Gaussian of deviation √2 · sigma does.
+        # The correlation of smoothed displacements at distance t is a Gaussian with standard deviation √2 · sigma.
         for t in (2, 4):
             wanted = math.exp(-(t**2) / (4 * sigma**2))
             assert abs(np.corrcoef(middle, moved[:, 14, 14 + t])[0, 1] - wanted) < 0.15
@@ -138,7 +138,7 @@ def test_extreme_settings_stay_finite(dtype: str) -> None:
         assert np.isfinite(y).all() and np.isfinite(dx).all() and y.max() <= x.max()
 
 
-def test_it_trains_on_bytes_and_travels_with_the_model(backend: Backend, tmp_path) -> None:
+def test_trains_on_uint8_and_saves_with_the_model(backend: Backend, tmp_path) -> None:
     images, labels = np.zeros((60, 8, 8), np.uint8), np.arange(60) % 2
     images[labels == 0, 2:6, 1:3] = 255
     images[labels == 1, 1:3, 2:6] = 255
@@ -169,6 +169,6 @@ def test_it_trains_on_bytes_and_travels_with_the_model(backend: Backend, tmp_pat
         (lambda: ALL.forward((), np.zeros((2, 3, 3), np.uint8)), "x is uint8 of shape"),
     ],
 )
-def test_what_does_not_fit_is_refused(make, message: str) -> None:
+def test_invalid_arguments_raise(make, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()

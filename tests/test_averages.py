@@ -1,4 +1,4 @@
-"""What an epoch's numbers are averages of, and the moving average of the weights."""
+"""Tests for epoch averages and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SOME = np.where(np.arange(40) % 5 == 0, -100, Y).astype(np.int32)
     ids=["everything", "nll", "class-weight"],
 )
 @pytest.mark.parametrize("weighted", [True, False])
-def test_an_epochs_loss_is_the_loss_of_all_its_rows(loss: Any, weighted: bool, backend: Backend) -> None:
-    """In batches of 7 as in one: the mean of batch means would be another number."""
+def test_epoch_loss_is_the_loss_over_all_rows(loss: Any, weighted: bool, backend: Backend) -> None:
+    """Batches of 7 give the same loss as a single batch; a mean of batch means would not."""
     labels = Y if loss.ignore_index is None else SOME
     weight = np.arange(40) / 7 if weighted else None
     model = nn.Sequential(*network(0).layers, nn.LogSoftmax())
@@ -42,7 +42,7 @@ def test_an_epochs_loss_is_the_loss_of_all_its_rows(loss: Any, weighted: bool, b
     assert_close(np.asarray(got["accuracy"]), np.asarray(accuracy))
 
 
-def test_labels_that_are_ignored_must_be_named() -> None:
+def test_ignored_labels_need_ignore_index() -> None:
     with pytest.raises(InputError, match=r"y\[0\] = -100, .*ignore_index=-100"):
         trainer().fit(X, SOME)
     with pytest.raises(InputError, match="y holds only -100, the ignore_index of the loss"):
@@ -51,7 +51,7 @@ def test_labels_that_are_ignored_must_be_named() -> None:
         Trainer(network(), nn.CrossEntropyLoss(reduction="none"), optim.Adam())
 
 
-def test_bytes_may_ignore_255() -> None:
+def test_uint8_labels_may_ignore_255() -> None:
     labels = np.where(SOME < 0, 255, SOME).astype(np.uint8)
     one = Trainer(network(), nn.CrossEntropyLoss(ignore_index=255), optim.Adam()).fit(X, labels)
     other = Trainer(network(), nn.CrossEntropyLoss(ignore_index=-100), optim.Adam()).fit(X, SOME)
@@ -75,18 +75,18 @@ def test_bytes_may_ignore_255() -> None:
         ),
     ],
 )
-def test_settings_that_cannot_be_meant(build: Any, message: str) -> None:
+def test_invalid_settings_raise(build: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build()
 
 
-def test_class_weights_may_be_an_array() -> None:
+def test_class_weights_as_array() -> None:
     loss = nn.CrossEntropyLoss(np.asarray([1, 2, 3]))
     assert loss == nn.CrossEntropyLoss((1.0, 2.0, 3.0)) and hash(loss) is not None
 
 
-def test_the_moving_average_of_the_weights(backend: Backend) -> None:
-    """e ← e + (1 − min(decay, (1 + t) / (10 + t))) · (p − e), and it is what the model predicts with."""
+def test_ema_of_weights(backend: Backend) -> None:
+    """e ← e + (1 − min(decay, (1 + t) / (10 + t))) · (p − e), and predictions use it."""
     options = {"device": backend.place, "dtype": "float64"}
     plain, averaged = trainer(**options), trainer(ema=0.5, **options)
     wanted = plain.snapshot()
@@ -104,7 +104,7 @@ def test_the_moving_average_of_the_weights(backend: Backend) -> None:
     assert_close(*(np.asarray(run.evaluate(X, Y)["loss"]) for run in (averaged, plain)))
 
 
-def test_loading_weights_restarts_their_average() -> None:
+def test_loading_weights_restarts_ema() -> None:
     run = trainer(ema=0.9)
     run.fit(X, Y, epochs=3)
     first = run.snapshot()
@@ -114,11 +114,11 @@ def test_loading_weights_restarts_their_average() -> None:
         *(tree.leaves(part) for part in (first, run.snapshot(), run.state.params)), strict=True
     ):
         assert np.array_equal(one, other) and np.array_equal(one, third)
-    run.fit(X, Y)  # the averages have memory of their own: donation must not reuse it
+    run.fit(X, Y)  # the averages have separate buffers: donation must not reuse them
 
 
-def test_running_statistics_are_averaged_with_the_weights(backend: Backend) -> None:
-    """Those of the last weights do not belong to the averaged ones."""
+def test_ema_includes_running_statistics(backend: Backend) -> None:
+    """The statistics of the last weights do not match the averaged weights."""
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.5), device=backend.place, dtype="float64", ema=0.9)
     plain = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.5), device=backend.place, dtype="float64")

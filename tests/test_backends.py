@@ -1,4 +1,4 @@
-"""Every row of the table on every array library, by the machinery of `xpnn check`; optimizers beside torch's."""
+"""Run the checks of `xpnn check` for every row on every array library; compare optimizers with torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from xpnn.testing.cases import OPTIMIZERS as OPTIMIZER_ROWS
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_every_row_passes(name: str, backend: Backend) -> None:
-    """Promises, finite differences, values in both dtypes, bits; for all but the variants, a run of 50 steps."""
+def test_row_passes_all_checks(name: str, backend: Backend) -> None:
+    """Interface, finite differences, values in both dtypes, random bits; except for variants, a run of 50 steps."""
     report = CHECKS[name](places=[backend.place], run=name in SHORT_LIST)
     assert report.failures() == [] and [found.problem for found in report.places] == [""]
     assert set(report.places[0].ulps) == {"float32", "float64"}
     assert report.kind == "optimizer" or report.gradient is not None
 
 
-def test_a_row_is_named_by_what_it_is() -> None:
+def test_row_names() -> None:
     parts = {name: case[0] for table in (LAYERS, LOSSES) for name, case in table.items()}
     for name, part in (parts | OPTIMIZER_ROWS | SCHEDULES).items():
         assert type(part).__name__ == public_name(name) or public_name(name) == "MLP"
@@ -30,7 +30,7 @@ def test_a_row_is_named_by_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("case", OPTIMIZERS, ids=lambda case: case.id)
-def test_optimizer_step_by_step_with_torch(case: OptimizerCase) -> None:
+def test_optimizer_steps_match_torch(case: OptimizerCase) -> None:
     torch = pytest.importorskip("torch")
     params = tuple(draw(name, *shape) for name, shape in (("a", (3, 2)), ("b", (2,))))
     state = case.optimizer.init(params)
@@ -47,7 +47,7 @@ def test_optimizer_step_by_step_with_torch(case: OptimizerCase) -> None:
             assert_close(ours, leaf.detach().numpy())
 
 
-def test_bytes_and_other_numbers_are_computed_in_the_dtype_of_the_weights(backend: Backend) -> None:
+def test_integer_inputs_are_computed_in_the_weight_dtype(backend: Backend) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Scale(1 / 255), nn.Linear(4, 2))
     host = tree.map(lambda leaf: leaf.astype("float32"), params_of(model))
     images = np.arange(24, dtype=np.uint8).reshape(6, 2, 2) * 10

@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic: its rows, its check that all train the same network, its figures and its tables."""
+"""Tests for the CPU benchmark: rows, the check that all contestants train the same network, figures and tables."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_rows_are_well_formed() -> None:
         entries_named(["tensorflow"])
 
 
-def test_data_and_first_weights_fit_the_network() -> None:
+def test_data_and_initial_weights_fit_the_network() -> None:
     x, y = data(SMALL)
     assert (x.dtype, x.shape, y.shape) == (np.float32, (24, 12), (24,))
     assert 0 <= x.min() < x.max() < 1 + 1e-6
@@ -52,22 +52,22 @@ def test_data_and_first_weights_fit_the_network() -> None:
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("adam", 1e-2), ("sgd", 0.1)])
-def test_xpnn_trains_the_network_that_the_reference_trains(optimizer: str, lr: float) -> None:
+def test_xpnn_trains_the_reference_network(optimizer: str, lr: float) -> None:
     row = replace(SMALL.without_dropout(), optimizer=optimizer, lr=lr)
     batches = check_batches(row)
     wanted = reference.losses(row, first_weights(row), batches)
-    assert sum(wanted[15:18]) < sum(wanted[:3]) - 0.01, "nothing was learnt, so nothing is compared"
+    assert sum(wanted[15:18]) < sum(wanted[:3]) - 0.01, "the loss did not decrease, so the comparison is meaningless"
     assert reference.difference(build("xpnn-numpy", row).losses(batches), wanted) <= 1e-6
 
 
-def test_the_reference_has_both_forms_of_adam() -> None:
+def test_reference_has_both_forms_of_adam() -> None:
     row, batches = SMALL.without_dropout(), check_batches(SMALL)
     late, early = (reference.losses(row, first_weights(row), batches, late_eps=late) for late in (True, False))
     assert 0 < reference.difference(early, late) < 1e-3
 
 
 @pytest.mark.parametrize("spoil", ["weights", "rate", "nan", "short"])
-def test_the_check_finds_a_contestant_that_trains_another_network(
+def test_check_detects_a_contestant_with_a_different_network(
     spoil: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = SMALL.without_dropout()
@@ -77,14 +77,14 @@ def test_the_check_finds_a_contestant_that_trains_another_network(
     if spoil == "rate":
         other = replace(row, lr=row.lr * 1.01)
 
-    class Pretender:
+    class FakeWorker:
         entry = ENTRIES["xpnn-numpy"]
 
         def ask(self, do: str, **question: Any) -> dict[str, Any]:
             found = ENTRIES["xpnn-numpy"].build(other, *data(row), weights).losses(check_batches(row))
             return {"losses": {"nan": [*found[:-1], float("nan")], "short": found[:-1]}.get(spoil, found)}
 
-    pretenders: Any = {"pretender": Pretender()}
+    pretenders: Any = {"pretender": FakeWorker()}
     wanted = {True: reference.losses(row, first_weights(row), check_batches(row))}
     differences = {row.name: rounds.checked(row, pretenders, wanted, {}, timeout=60)}
     assert rounds.complain(differences, reference.TOLERANCE) == 1
@@ -93,7 +93,7 @@ def test_the_check_finds_a_contestant_that_trains_another_network(
 
 
 @pytest.mark.parametrize("way", ["", "bare"])
-def test_an_epoch_of_xpnn_takes_all_its_steps(way: str) -> None:
+def test_xpnn_epoch_takes_all_steps(way: str) -> None:
     contestant = build("xpnn-numpy", SMALL)
     contestant.ways[""](1)
     stepped = {"": contestant.trainer, "bare": contestant.engine}[way]
@@ -102,14 +102,14 @@ def test_an_epoch_of_xpnn_takes_all_its_steps(way: str) -> None:
     assert int(np.asarray(stepped.state.step)[0]) == before + 2 * SMALL.steps
 
 
-def test_products_have_the_shapes_of_the_step() -> None:
+def test_products_have_the_shapes_of_a_step() -> None:
     products = build("products", SMALL).products
     counted = sum(a.shape[0] * a.shape[1] * b.shape[1] for a, b, _ in products)
     assert counted == scaling.multiplications(SMALL.sizes, SMALL.batch)
     assert all(a.dtype == b.dtype == out.dtype == np.float32 for a, b, out in products)
 
 
-def test_figures_compare_within_a_round() -> None:
+def test_figures_are_compared_within_a_round() -> None:
     samples = {
         "products": {"": [1.0, 2.0, 4.0]},
         "torch": {"": [2.0, 4.0, 8.0]},
@@ -117,7 +117,7 @@ def test_figures_compare_within_a_round() -> None:
         "xpnn-numpy": {"": [1.1, 2.2, 4.4], "bare": [1.0, 2.0, 4.0]},
     }
     found = figures(samples)
-    assert found["peer"] == "torch", "the fastest of those that are neither xpnn nor the products"
+    assert found["peer"] == "torch", "the fastest contestant except xpnn and the bare products"
     figure = found["contestants"]["xpnn-numpy"]
     assert figure["median"] == 2.2
     assert (figure["to_peer"], figure["to_products"], figure["trainer"]) == pytest.approx((0.55, 1.1, 0.1))
@@ -132,12 +132,12 @@ def test_figures_compare_within_a_round() -> None:
     assert "| torch | eager, default optimizer | torch 3 | p (2) | 1e-07 |" in who
 
 
-def test_what_is_not_installed_is_found_without_importing_it() -> None:
+def test_missing_packages_are_detected_without_import() -> None:
     assert Entry("nobody", ("json", "no_such_library_xyz"), "").missing() == ["no_such_library_xyz"]
     assert ENTRIES["products"].missing() == []
 
 
-def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     assert environment(3, "as-is", {})["OPENBLAS_CORETYPE"] == "Haswell"
     free = environment(3, "best", {"XPNN_FAST": "0"})
@@ -145,7 +145,7 @@ def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (free["OPENBLAS_NUM_THREADS"], free["OMP_NUM_THREADS"], free["XPNN_FAST"]) == ("3", "3", "0")
 
 
-def test_a_worker_answers_and_its_failures_are_one_line() -> None:
+def test_worker_replies_and_reports_failures_in_one_line() -> None:
     worker = Worker("products", ENTRIES["products"], threads=1, blas="as-is")
     try:
         assert "numpy" in worker.ask("hello")["versions"]
@@ -153,13 +153,13 @@ def test_a_worker_answers_and_its_failures_are_one_line() -> None:
             worker.ask("build", row={})
         worker.close()
         with pytest.raises(WorkerError, match="no answer within 0 s"):
-            worker.ask("hello", timeout=0)  # of a process that has to start first, and so cannot be in time
-        assert "numpy" in worker.ask("hello")["versions"], "a new process takes the place of the one that was ended"
+            worker.ask("hello", timeout=0)  # a process that still has to start cannot reply in time
+        assert "numpy" in worker.ask("hello")["versions"], "a new process replaces the terminated one"
     finally:
         worker.close()
 
 
-def test_a_report_says_which_kernels_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_names_the_kernels_that_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.write("cpu", ["| a |"], {"b": 1}, kernels=["openblas 1 SkylakeX (2)"], folder=tmp_path)
     (json_file,) = tmp_path.glob("cpu-*.json")
     written = json.loads(json_file.read_text())
@@ -170,7 +170,7 @@ def test_a_report_says_which_kernels_ran(tmp_path: Path, capsys: pytest.CaptureF
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_growth_is_judged_by_its_exponent() -> None:
+def test_growth_is_judged_by_exponent() -> None:
     assert scaling.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
     base = [{"value": n, "seconds": n**1.0, "multiplications": n, "bytes": n, "array_bytes": n} for n in (1, 2, 4, 8)]
     assert scaling.growth(base)["time_grows_as_arithmetic"]
@@ -182,7 +182,7 @@ def test_growth_is_judged_by_its_exponent() -> None:
 
 
 @pytest.mark.parametrize(("a_step", "stays"), [(0, True), (5, False)])
-def test_memory_that_stays_behind_is_counted(a_step: int, stays: bool) -> None:
+def test_leaked_memory_is_counted(a_step: int, stays: bool) -> None:
     flat = [[200 * i, 50_000] for i in range(1, 51)]
     sloping = [[200 * i, 50_000 + a_step * 200 * i] for i in range(1, 51)]
     found = scaling.left_behind({"steps": 10_000, "epochs": 1, "traced": sloping, "resident": flat})
@@ -192,7 +192,7 @@ def test_memory_that_stays_behind_is_counted(a_step: int, stays: bool) -> None:
     assert scaling.left_behind({"steps": 10_000, "epochs": 1, "traced": flat, "resident": leaping})["stays"] is stays
 
 
-def test_every_contestant_has_its_file() -> None:
+def test_every_contestant_has_a_file() -> None:
     folder = Path(networks.__file__).parent / "contestants"
     entries = (*ENTRIES.values(), *gpu_entries().values(), images_entry())
     assert {entry.module for entry in entries} == {path.stem for path in folder.glob("[a-z]*.py")}

@@ -1,4 +1,4 @@
-"""The GPU benchmark on a machine without a GPU: its floor, its figures, its check, and a rehearsal of one row."""
+"""Tests for the GPU benchmark on a machine without a GPU: floor, figures, check, and a rehearsal of one row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
-def test_the_floor_counts_what_a_step_cannot_do_without() -> None:
+def test_floor_counts_the_minimal_work_of_a_step() -> None:
     (dropout,), (sgd,) = rows_named(["784-400-100-10"]), rows_named(["784-1000-10"])
     assert kernels(dropout.without_dropout()) == 11
     assert kernels(dropout) == 13
@@ -40,7 +40,7 @@ def test_the_floor_counts_what_a_step_cannot_do_without() -> None:
     assert traffic(sgd, "fp32") == 4 * 100 * 784 + 2 * 4 * 100 * 1000 + 2 * 4 * (784 * 1000 + 1000 + 10000 + 10)
 
 
-def test_the_floor_is_the_larger_of_arithmetic_and_traffic_and_the_waiting() -> None:
+def test_floor_is_the_larger_of_arithmetic_and_traffic_plus_latency() -> None:
     (row,) = rows_named(["784-400-100-10"])
     found = floor(row, "fp32", CEILINGS)
     assert found is not None
@@ -53,7 +53,7 @@ def test_the_floor_is_the_larger_of_arithmetic_and_traffic_and_the_waiting() -> 
     assert "13 kernels" in gpu_table.floor_line(found)
 
 
-def test_figures_compare_with_the_best_of_each_kind_within_a_round() -> None:
+def test_figures_are_compared_with_the_best_of_each_kind() -> None:
     samples = {
         "xpnn-cupy-graph": {"": [1.0, 2.0, 4.0], "bare": [0.5, 1.0, 2.0]},
         "torch": {"": [4.0, 8.0, 16.0], "bare": [4.0, 8.0, 16.0]},
@@ -61,7 +61,7 @@ def test_figures_compare_with_the_best_of_each_kind_within_a_round() -> None:
         "torch-max-autotune": {"": [2.0, 4.0, 8.0], "bare": [3.0, 6.0, 12.0]},
         "torch-graph": {"": [1.0, 2.0, 4.0], "bare": [1.0, 2.0, 4.0]},
     }
-    found = gpu_table.figures(samples, {"seconds": 0.25} | floor_of_nothing())
+    found = gpu_table.figures(samples, {"seconds": 0.25} | zero_floor())
     assert found["best"]["compiled"] == {"": "torch-max-autotune", "bare": "torch-reduce-overhead"}
     figure = found["contestants"]["xpnn-cupy-graph"]
     assert figure["to"] == {
@@ -80,11 +80,11 @@ def test_figures_compare_with_the_best_of_each_kind_within_a_round() -> None:
     assert "| xpnn-jax | 1,000,000 |  |  |  |  |  |" in gpu_table.row_table(SMALL, "fp32", alone, {})
 
 
-def floor_of_nothing() -> dict[str, Any]:
+def zero_floor() -> dict[str, Any]:
     return dict.fromkeys(("arithmetic", "moving", "waiting", "operations", "bytes", "kernels"), 0)
 
 
-def test_the_tables_of_ceilings_and_images() -> None:
+def test_tables_of_ceilings_and_images() -> None:
     assert "| large matrix products, fp32 | 1.0 TFLOP/s |" in gpu_table.ceilings_table(CEILINGS)
     lines = gpu_table.images_table(SMALL, {"fp32": [0.01, 0.02, 0.03], "tf32": "why not"})
     assert "| fp32 | 20.0 | 15.0 to 25.0 |" in lines
@@ -95,13 +95,13 @@ def test_rows_and_names() -> None:
     assert {*EAGER, *COMPILED, *CAPTURED, *AUTOTUNED} <= set(entries())
     assert set(entries("cpu")) == set(entries())
     small = [gpu.rehearsed(row) for row in (*ROWS, WIDE)]
-    assert len({row.name for row in small}) == len(small), "each has its own reference"
+    assert len({row.name for row in small}) == len(small), "each has a separate reference"
     assert row_of(json.loads(json.dumps(vars(WIDE)))) == WIDE
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("name", [name for name, entry in entries("cpu").items() if not entry.slow])
-def test_who_is_measured_trains_the_network_of_the_reference(name: str, optimizer: str) -> None:
+def test_entry_trains_the_reference_network(name: str, optimizer: str) -> None:
     entry = entries("cpu")[name]
     if entry.missing():
         pytest.skip(f"not installed: {', '.join(entry.missing())}")
@@ -114,8 +114,8 @@ def test_who_is_measured_trains_the_network_of_the_reference(name: str, optimize
     assert all(run(2) > 0 for run in built.ways.values())
 
 
-class Pretender:
-    """Answers as it is told, or fails; knows what it was asked."""
+class FakeWorker:
+    """A worker that replies or fails as configured, and logs its requests."""
 
     def __init__(self, fails: dict[str, str]) -> None:
         self.fails, self.asked, self.entry = fails, list[str](), entries()["torch"]
@@ -136,9 +136,9 @@ class Pretender:
         self.asked.append("close")
 
 
-def test_who_fails_is_left_out_and_the_others_go_on() -> None:
+def test_failing_entry_is_left_out_and_others_continue() -> None:
     fine, broken, large, late = (
-        Pretender(fails) for fails in ({}, {"losses": "no"}, {"build": "Out of memory"}, {"run": "it hangs"})
+        FakeWorker(fails) for fails in ({}, {"losses": "no"}, {"build": "Out of memory"}, {"run": "it hangs"})
     )
     workers: Any = {"fine": fine, "broken": broken, "large": large, "late": late}
     asked = Namespace(device="cuda", budget=1.0, rounds=3, burst=1.0, quick=False, one_by_one=False)
@@ -149,14 +149,14 @@ def test_who_fails_is_left_out_and_the_others_go_on() -> None:
     assert samples["fine"] == {"": [36 / 2 / 18] * 3, "bare": [36 / 4 / 18] * 3}
     assert set(samples) == {"fine", "large"}
     assert broken.asked == ["losses", "close", "free"]
-    assert large.asked[:5] == ["losses", "build", "close", "free", "losses"], "tried again, alone"
+    assert large.asked[:5] == ["losses", "build", "close", "free", "losses"], "retried alone"
     assert large.asked[-1] == "free"
 
 
-def test_answers_are_asked_for_together_or_in_turn() -> None:
+def test_requests_are_sent_together_or_in_turn() -> None:
     log: list[str] = []
 
-    class Scribe(Pretender):
+    class RecordingWorker(FakeWorker):
         def send(self, do: str, **question: Any) -> None:
             super().send(do)
             log.append("sent")
@@ -165,13 +165,13 @@ def test_answers_are_asked_for_together_or_in_turn() -> None:
             log.append("received")
             return {}
 
-    workers: Any = {"a": Scribe({}), "b": Scribe({}), "c": Scribe({})}
+    workers: Any = {"a": RecordingWorker({}), "b": RecordingWorker({}), "c": RecordingWorker({})}
     assert set(rounds.answers(workers, {"c": "left out"}, "hello", timeout=1)) == {"a", "b"}
     rounds.answers(workers, {"c": "left out"}, "hello", timeout=1, together=True)
     assert log == ["sent", "received", "sent", "received", "sent", "sent", "received", "received"]
 
 
-def test_without_a_gpu_it_says_why() -> None:
+def test_without_gpu_the_reason_is_reported() -> None:
     done = run(CUDA_VISIBLE_DEVICES="")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("no GPU can be used: ")
@@ -179,14 +179,14 @@ def test_without_a_gpu_it_says_why() -> None:
     assert run("--only", "tensorflow").returncode == 2
 
 
-def test_nobody_measured_is_no_success() -> None:
+def test_no_measurement_is_an_error() -> None:
     names = ("--rows", "784-10-10", "--only", "xpnn-cupy-plain", "--precision", "tf32")
     done = run("--device", "cpu", "--quick", *names)
     assert done.returncode == 1
     assert "| xpnn-cupy-plain | DeviceUnavailableError: precision tf32 needs a GPU's tensor cores" in done.stdout
 
 
-def test_a_rehearsal_goes_through_a_row(tmp_path: Path) -> None:
+def test_rehearsal_of_one_row(tmp_path: Path) -> None:
     names = ("--rows", "784-10-10", "--only", "xpnn-cupy-plain", "xpnn-cupy-graph", "--precision", "fp32")
     done = run("--device", "cpu", "--quick", *names, "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Which kernels OpenBLAS is told to run, what it is told on each CPU, and the advice where it runs others."""
+"""Tests for the choice of OpenBLAS kernels, and the warnings about slow ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, "", {}, None, "own choice"),
     ],
 )
-def test_what_is_chosen(
+def test_chosen_kernels(
     monkeypatch: pytest.MonkeyPatch,
     vendor: str | None,
     flags: str,
@@ -46,37 +46,37 @@ def test_what_is_chosen(
     kernels: str | None,
     why: str,
 ) -> None:
-    """On a made-up CPU, before NumPy is loaded."""
+    """On a simulated CPU, before NumPy is loaded."""
     facts = {"flags": flags, "vendor_id": vendor} if vendor else {}
     monkeypatch.setattr(cpu_blas, "_cpuinfo", lambda: facts)
     monkeypatch.delitem(sys.modules, "numpy")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("OPENBLAS_CORETYPE", environment.get("OPENBLAS_CORETYPE", ""))  # so that it is put back
+    monkeypatch.setenv("OPENBLAS_CORETYPE", environment.get("OPENBLAS_CORETYPE", ""))  # so that monkeypatch restores it
     expected = cpu_blas.choice()
     assert expected.kernels == kernels and why in expected.why
     cpu_blas.choose()
     assert os.environ["OPENBLAS_CORETYPE"] == (kernels or environment.get("OPENBLAS_CORETYPE", ""))
     monkeypatch.setitem(sys.modules, "numpy", None)
-    assert cpu_blas.choice() == expected  # what was chosen stays
+    assert cpu_blas.choice() == expected  # the first choice is kept
 
 
-def test_nothing_is_chosen_once_numpy_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_choice_after_numpy_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_blas, "_cpuinfo", lambda: {"flags": AVX512, "vendor_id": AMD})
     cpu_blas.choose()
     assert "OPENBLAS_CORETYPE" not in os.environ
     assert "NumPy was loaded before" in cpu_blas.choice().why
 
 
-def test_a_setting_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_setting_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPNN_BLAS_CORE", "SkylakeX")
-    cpu_blas.choose()  # the command says it as it says any other error
+    cpu_blas.choose()  # the command reports it like any other error
     with pytest.raises(InputError, match="'SkylakeX'; expected auto or off"):
         cpu_blas.choice()
 
 
-def test_the_command_chooses_before_numpy_is_loaded() -> None:
-    """In a process of its own: the command's first import loads no NumPy, and OpenBLAS runs what the doctor says."""
+def test_command_chooses_kernels_before_numpy_is_loaded() -> None:
+    """In a subprocess: the command's first import does not load NumPy, and OpenBLAS runs the reported kernels."""
     code = "import sys; from xpnn.cli import main; assert 'numpy' not in sys.modules; main(['doctor', '--json'])"
 
     def doctor(**environment: str) -> dict[str, str]:
@@ -111,7 +111,7 @@ def test_the_command_chooses_before_numpy_is_loaded() -> None:
         ("fpu sse2", "Prescott", None, None, None),
     ],
 )
-def test_kernels_slower_than_the_cpu(
+def test_warning_for_kernels_older_than_the_cpu(
     monkeypatch: pytest.MonkeyPatch, flags: str, kernels: str, forced: str | None, warning: str | None, hint: str | None
 ) -> None:
     monkeypatch.setattr(cpu_blas, "_cpuinfo", lambda: {"flags": flags})
@@ -123,7 +123,7 @@ def test_kernels_slower_than_the_cpu(
     else:
         ((why, what),) = advice
         assert warning in why and "OpenBLAS 0.3.31" in why and hint in what
-    assert cpu_blas.advice("mkl", "2025", kernels, 1) == []  # chooses for itself
+    assert cpu_blas.advice("mkl", "2025", kernels, 1) == []  # OpenBLAS detects the CPU itself
 
 
 def test_kernels_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,12 +154,12 @@ def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch, quota: str, co
     assert "MKL_NUM_THREADS" in cpu_blas.advice("mkl", "", "", 9)[0][1]
 
 
-def test_the_cpu_has_a_name() -> None:
+def test_cpu_has_a_name() -> None:
     assert cpu_blas.cpu_model()
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo here")
-def test_the_facts_are_the_first_processors() -> None:
+def test_facts_are_those_of_the_first_processor() -> None:
     facts = cpu_blas._cpuinfo()
     assert facts["processor"] == "0"
     assert ("flags" in facts) == ("\nflags" in Path("/proc/cpuinfo").read_text())

@@ -1,4 +1,4 @@
-"""Callbacks: what each does at which epoch, what it leaves behind, and what it refuses."""
+"""Tests for callbacks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from xpnn.training.history import Logs
 
 
 def script(name: str, values: Sequence[float]) -> Any:
-    """A callback that puts the next of `values` under `name` in the logs, for the callbacks after it."""
+    """A callback that sets `name` in the logs to the next of `values`, for the callbacks after it."""
     left = iter(values)
 
     def write(_: Trainer, logs: Logs) -> None:
@@ -51,7 +51,7 @@ def script(name: str, values: Sequence[float]) -> Any:
 
 
 def weights_of(keep: list[Any]) -> Any:
-    """A callback that keeps the weights of every epoch."""
+    """A callback that appends the weights of every epoch to `keep`."""
     return lambda run, logs: keep.append(run.snapshot())
 
 
@@ -60,7 +60,7 @@ def same(one: Any, other: Any) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-# -- what is watched ---------------------------------------------------------------------------------------------------
+# -- monitored values --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def same(one: Any, other: Any) -> bool:
         ("loss val_loss error val_error mae val_mse rmse mean_absolute_error top_5_error", False),
     ],
 )
-def test_the_name_says_which_way_is_better(names: str, up: bool) -> None:
+def test_direction_follows_from_the_name(names: str, up: bool) -> None:
     for name in names.split():
         monitor = Monitor("M", name, "auto")
         assert monitor.improves({name: 1.0})
@@ -80,7 +80,7 @@ def test_the_name_says_which_way_is_better(names: str, up: bool) -> None:
     assert Monitor("M", "temperature", "max").best == -math.inf
 
 
-def test_better_is_by_more_than_min_delta_and_nan_never_is() -> None:
+def test_improvement_exceeds_min_delta_and_nan_is_never_better() -> None:
     monitor = Monitor("M", "loss", "min", 0.5)
     values = (math.nan, math.inf, 4.0, 3.5, 3.49, 3.0, 2.0, math.nan)
     assert [monitor.improves({"loss": v}) for v in values] == [False, False, True, False, True, False, True, False]
@@ -92,7 +92,7 @@ def test_better_is_by_more_than_min_delta_and_nan_never_is() -> None:
 @pytest.mark.parametrize(
     "kind", [EarlyStopping, ReduceLROnPlateau, lambda: ModelCheckpoint("/no/where", save_best_only=True)]
 )
-def test_a_log_that_is_not_there(kind: Any) -> None:
+def test_missing_log_raises(kind: Any) -> None:
     run = trainer()
     with pytest.raises(
         InputError, match=r"'val_loss' is not one of the logs epoch, loss, accuracy, lr.*no validation_data"
@@ -113,8 +113,8 @@ def test_a_log_that_is_not_there(kind: Any) -> None:
         (1, [3, 2, 2, 1], 3, 2, 3),
         (2, [3, 2, 5, 1, 4, 4, 0], 6, 4, 6),
         (2, [3, math.nan, math.nan, 1], 3, 1, 3),
-        (3, [1, 2, 3], 3, 1, 0),  # the epochs run out
-        (0, [math.nan, 1], 1, 0, 1),  # there is no best
+        (3, [1, 2, 3], 3, 1, 0),  # all epochs run
+        (0, [math.nan, 1], 1, 0, 1),  # no best epoch
     ],
 )
 def test_early_stopping(patience: int, losses: list[float], epochs: int, best: int, stopped: int) -> None:
@@ -125,16 +125,16 @@ def test_early_stopping(patience: int, losses: list[float], epochs: int, best: i
     )
     assert (len(history), early.best_epoch, early.stopped_epoch) == (epochs, best, stopped)
     assert early.best == (losses[best - 1] if best else math.inf)
-    assert same(run.snapshot(), keep[best - 1])  # without a best epoch: as the last left them
+    assert same(run.snapshot(), keep[best - 1])  # no best epoch: the last weights
     assert epochs == 1 or not same(keep[0], keep[1])
 
 
-def test_the_best_weights_come_back_on_every_library_after_a_stop_in_mid_epoch(backend: Backend) -> None:
+def test_best_weights_are_restored_after_a_stop_within_an_epoch(backend: Backend) -> None:
     run, keep = trainer(device=backend.place), []
     early = EarlyStopping("loss", mode="max", patience=9)
 
     def progress(done: int, rows: int) -> None:
-        if run.steps > 12:  # in the third epoch of five steps, as after a signal
+        if run.steps > 12:  # within the third epoch of five steps, as after a signal
             run.stop()
 
     history = run.fit(X, Y, epochs=9, batch_size=8, callbacks=[weights_of(keep), early], progress=progress)
@@ -143,7 +143,7 @@ def test_the_best_weights_come_back_on_every_library_after_a_stop_in_mid_epoch(b
     assert same(early.best_weights, keep[0])
 
 
-def test_without_restoring_the_last_weights_stay() -> None:
+def test_last_weights_are_kept_without_restore_best() -> None:
     run, keep = trainer(), []
     early = EarlyStopping("loss", mode="max", restore_best_weights=False)
     run.fit(X, Y, epochs=5, batch_size=8, callbacks=[weights_of(keep), early])
@@ -151,7 +151,7 @@ def test_without_restoring_the_last_weights_stay() -> None:
     assert early.best_weights is None
 
 
-def test_a_second_fit_starts_afresh_also_after_an_error() -> None:
+def test_second_fit_starts_afresh_even_after_an_error() -> None:
     run, early = trainer(), EarlyStopping(patience=2)
 
     def fit(losses: list[float]) -> None:
@@ -161,7 +161,7 @@ def test_a_second_fit_starts_afresh_also_after_an_error() -> None:
     assert (early.best, early.best_epoch, early.stopped_epoch) == (0.1, 1, 3)
     fit([9, 8, 7])
     assert (early.best, early.best_epoch, early.stopped_epoch) == (7, 6, 0)
-    with pytest.raises(StopIteration):  # of the script, which has no third value
+    with pytest.raises(StopIteration):  # the script has no third value
         fit([1, 2])
     assert (early.best, early.best_epoch) == (1, 7)
     fit([9, 8, 8])
@@ -171,7 +171,7 @@ def test_a_second_fit_starts_afresh_also_after_an_error() -> None:
 # -- ModelCheckpoint ---------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_of_every_epoch_with_its_logs_in_the_name(tmp_path: Path) -> None:
+def test_checkpoint_every_epoch_with_logs_in_the_name(tmp_path: Path) -> None:
     run, keep = trainer(), []
     path = tmp_path / "new" / "deep" / "{epoch:02d}-{val_loss:.4f}.safetensors"
     history = run.fit(
@@ -184,7 +184,7 @@ def test_a_checkpoint_of_every_epoch_with_its_logs_in_the_name(tmp_path: Path) -
         assert model == run.model and same(params, weights) and about == record
 
 
-def test_only_the_best_is_kept_and_from_one_fit_to_the_next(tmp_path: Path) -> None:
+def test_save_best_only_across_fits(tmp_path: Path) -> None:
     run, path = trainer(), tmp_path / "best.safetensors"
     best = ModelCheckpoint(path, save_best_only=True)
     run.fit(X, Y, epochs=4, batch_size=8, callbacks=[script("val_loss", [3, 2, math.nan, 2.5]), best])
@@ -193,7 +193,7 @@ def test_only_the_best_is_kept_and_from_one_fit_to_the_next(tmp_path: Path) -> N
     assert load_model(path)[2]["epoch"] == 6
 
 
-def test_an_older_best_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_checkpoint_is_kept_until_the_new_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, path = trainer(), tmp_path / "best.safetensors"
     best = ModelCheckpoint(path, save_best_only=True)
     run.fit(X, Y, batch_size=8, callbacks=[script("val_loss", [3]), best])
@@ -210,7 +210,7 @@ def test_an_older_best_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("name", ["{val_los:.3f}", "{}", "{epoch:02q}", "{loss[0]}"])
-def test_a_path_that_cannot_be_filled_in(name: str, tmp_path: Path) -> None:
+def test_invalid_path_template_raises(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be filled in with the logs epoch, loss, accuracy, lr, seconds"):
         trainer().fit(X, Y, batch_size=8, callbacks=[ModelCheckpoint(tmp_path / name)])
 
@@ -219,7 +219,7 @@ def test_a_path_that_cannot_be_filled_in(name: str, tmp_path: Path) -> None:
 
 
 def rates(plateau: ReduceLROnPlateau, losses: Sequence[float], lr: float) -> list[float]:
-    """The rate that each epoch had."""
+    """The learning rate of each epoch."""
     run, had = SimpleNamespace(lr_scale=1.0), []
     plateau.on_train_begin(run)
     for epoch, loss in enumerate(losses):
@@ -228,7 +228,7 @@ def rates(plateau: ReduceLROnPlateau, losses: Sequence[float], lr: float) -> lis
     return [*had, lr * run.lr_scale]
 
 
-def test_plateaus_by_hand() -> None:
+def test_plateau_by_hand() -> None:
     assert rates(ReduceLROnPlateau(factor=0.5, patience=2), [3, 3, 3, 3, 3], 1.0) == [1, 1, 1, 0.5, 0.5, 0.25]
     assert rates(ReduceLROnPlateau(factor=0.5, patience=0), [3, 3, 2, 2], 1.0) == [1, 1, 0.5, 0.5, 0.25]
     three = ReduceLROnPlateau(factor=0.5, patience=1, cooldown=3)
@@ -239,8 +239,8 @@ def test_plateaus_by_hand() -> None:
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("patience", [1, 2, 4])
 @pytest.mark.parametrize("cooldown", [0, 1, 3])
-def test_plateaus_as_torch_sees_them(mode: str, patience: int, cooldown: int) -> None:
-    """torch waits one epoch longer for the same patience, and for the same cooldown."""
+def test_plateau_matches_torch(mode: str, patience: int, cooldown: int) -> None:
+    """torch waits one epoch longer for the same patience and the same cooldown."""
     torch = pytest.importorskip("torch")
     draws = random.Random(10 * patience + cooldown)
     losses = [round(3 + draws.gauss(0, 0.3) + 2 * math.exp(-i / 10), 1) for i in range(120)]
@@ -257,7 +257,7 @@ def test_plateaus_as_torch_sees_them(mode: str, patience: int, cooldown: int) ->
     np.testing.assert_allclose(rates(ours, losses, 0.8), wanted, rtol=1e-12)
 
 
-def test_a_rate_never_falls_below_min_lr_in_float32() -> None:
+def test_rate_never_falls_below_min_lr_in_float32() -> None:
     run = trainer(optim.Adam(1e-2), dtype="float32")
     plateau, rate = ReduceLROnPlateau("loss", 0.3, patience=1, mode="max", min_lr=1e-3), LearningRateLogger()
     history = run.fit(X, Y, epochs=8, batch_size=8, callbacks=[plateau, rate])
@@ -269,7 +269,7 @@ def test_a_rate_never_falls_below_min_lr_in_float32() -> None:
     assert run.lr_scale == before
 
 
-def test_a_plateau_of_an_earlier_fit_is_forgotten() -> None:
+def test_plateau_state_is_reset_by_a_new_fit() -> None:
     run, plateau = trainer(), ReduceLROnPlateau(factor=0.5, patience=2)
     for _ in range(3):
         run.fit(X, Y, epochs=2, batch_size=8, callbacks=[script("val_loss", [3, 3]), plateau])
@@ -279,7 +279,7 @@ def test_a_plateau_of_an_earlier_fit_is_forgotten() -> None:
 # -- loggers -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_holds_the_history(tmp_path: Path) -> None:
+def test_csv_logger_writes_the_history(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     log, seen = CSVLogger(path), []
     run = trainer(metrics=(Accuracy(), ConfusionMatrix(3)))
@@ -293,10 +293,10 @@ def test_the_table_holds_the_history(tmp_path: Path) -> None:
     log(run, {**history.records[0], "confusion_matrix": [[math.nan]]})
     assert ",[[null]]," in path.read_text()
     run.fit(X, Y, epochs=1, batch_size=8, callbacks=[log])
-    assert [line.split(",")[0] for line in path.read_text().splitlines()] == ["epoch", "4"]  # written anew
+    assert [line.split(",")[0] for line in path.read_text().splitlines()] == ["epoch", "4"]  # overwritten
 
 
-def test_a_table_goes_on_where_it_is_asked_to(tmp_path: Path) -> None:
+def test_csv_logger_appends(tmp_path: Path) -> None:
     path = tmp_path / "log.tsv"
     run = trainer()
     for _ in range(2):
@@ -312,7 +312,7 @@ def test_a_table_goes_on_where_it_is_asked_to(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_changes_of_the_rate_are_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_changes_of_the_rate_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     def halve(run: Trainer, logs: Logs) -> None:
         if logs["epoch"] == 2:
             run.lr_scale = 0.5
@@ -326,41 +326,41 @@ def test_changes_of_the_rate_are_said(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-# -- not a number ------------------------------------------------------------------------------------------------------
+# -- NaN ---------------------------------------------------------------------------------------------------------------
 
 
-def spoilt(**options: Any) -> Trainer:
+def overflowing_trainer(**options: Any) -> Trainer:
     return Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e30), dtype="float32", **options)
 
 
-def test_no_other_callback_sees_a_loss_that_is_not_a_number(backend: Backend) -> None:
-    run, seen = spoilt(device=backend.place), []
+def test_nan_loss_reaches_no_other_callback(backend: Backend) -> None:
+    run, seen = overflowing_trainer(device=backend.place), []
     with pytest.raises(NonFiniteError, match=r"at step 2 \(epoch 1, batch 2\)"):
         run.fit(X, X[:, :1], epochs=2, batch_size=8, callbacks=[lambda _, logs: seen.append(logs)])
     assert seen == [] and not math.isfinite(run.history.records[0]["loss"])
 
 
-def test_the_batch_is_counted_from_its_own_epoch() -> None:
-    def spoil(run: Trainer, logs: Logs) -> None:
+def test_batch_is_counted_from_the_start_of_its_epoch() -> None:
+    def raise_rate(run: Trainer, logs: Logs) -> None:
         run.lr_scale = 1e33 if logs["epoch"] == 2 else 1.0
 
     run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e-3), dtype="float32")
     with pytest.raises(NonFiniteError, match=r"at step 12 \(epoch 3, batch 2\), learning rate 1e\+30"):
-        run.fit(X, X[:, :1], epochs=4, batch_size=8, callbacks=[spoil])
+        run.fit(X, X[:, :1], epochs=4, batch_size=8, callbacks=[raise_rate])
 
 
-def test_training_goes_on_with_nan_where_it_is_told_to(backend: Backend) -> None:
-    run = spoilt(device=backend.place)
+def test_training_continues_with_nan_if_requested(backend: Backend) -> None:
+    run = overflowing_trainer(device=backend.place)
     history = run.fit(X, X[:, :1], epochs=3, batch_size=8, validation_data=(X, X[:, :1]), terminate_on_nan=False)
     assert len(history) == 3 and math.isnan(history.records[2]["loss"]) and math.isnan(history.records[2]["val_loss"])
     early = EarlyStopping("loss")
-    run = spoilt(device=backend.place)
+    run = overflowing_trainer(device=backend.place)
     run.fit(X, X[:, :1], epochs=3, batch_size=40, callbacks=[early], terminate_on_nan=False)
     assert early.best_epoch == 1 and early.stopped_epoch == 2
 
 
-def test_terminate_on_nan_may_be_put_where_one_likes() -> None:
-    run, seen = spoilt(), []
+def test_terminate_on_nan_at_any_position() -> None:
+    run, seen = overflowing_trainer(), []
     watch = [lambda _, logs: seen.append(logs["epoch"]), TerminateOnNaN()]
     with pytest.raises(NonFiniteError, match="at step 2 "):
         run.fit(X, X[:, :1], epochs=2, batch_size=8, callbacks=watch, terminate_on_nan=False)
@@ -370,8 +370,8 @@ def test_terminate_on_nan_may_be_put_where_one_likes() -> None:
 # -- the protocol ------------------------------------------------------------------------------------------------------
 
 
-class Told:
-    """What is called when."""
+class CallLog:
+    """Records the calls of its hooks."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -388,8 +388,8 @@ class Told:
         self.calls.append(("end", run.epoch))
 
 
-def test_start_and_end_are_told_and_the_end_not_after_an_error() -> None:
-    told, run = Told(), trainer()
+def test_train_begin_and_end_hooks_and_no_end_after_an_error() -> None:
+    told, run = CallLog(), trainer()
     assert isinstance(told, AtStart) and isinstance(told, AtEnd) and not isinstance(print, AtEnd)
     run.fit(X, Y, epochs=2, batch_size=8, callbacks=[lambda run, logs: None, told])
     with pytest.raises(KeyError, match="a mistake"):
@@ -415,12 +415,12 @@ def test_start_and_end_are_told_and_the_end_not_after_an_error() -> None:
         (lambda: trainer().fit(X, Y, callbacks=EarlyStopping()), "is not a list; write"),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_refused(make: Any, message: str) -> None:
+def test_invalid_callbacks_raise(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
 
 
-def test_every_callback_here_is_public() -> None:
+def test_every_callback_is_public() -> None:
     from xpnn import training
 
     names = vars(callbacks).items()
@@ -428,7 +428,7 @@ def test_every_callback_here_is_public() -> None:
     assert len(kinds) == 7 and kinds <= set(training.__all__)
 
 
-def test_a_table_with_an_open_last_line_and_a_blank_first_one_is_kept(tmp_path: Path) -> None:
+def test_csv_logger_keeps_a_table_with_unfinished_last_and_blank_first_line(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "log.csv"
     trainer().fit(X, Y, callbacks=[CSVLogger(path, append=True)])
     header, row = path.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""A saved model: what is read is what was written, or an error that says what is wrong with the file."""
+"""Tests for saving and loading models, including damaged files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, change: Any) -> None:
-    """Change (metadata, tensors) and write the file anew, its digest left as it was."""
+    """Change (metadata, tensors) and rewrite the file with its old digest."""
     raw = path.read_bytes()
     metadata = json.loads(raw[8 : 8 + struct.unpack("<Q", raw[:8])[0]])["__metadata__"]
     tensors = load(raw)
@@ -43,7 +43,7 @@ def rewrite(path: Path, change: Any) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.id)
-def test_every_layer_comes_back(case: LayerCase, dtype: str, tmp_path: Path) -> None:
+def test_layer_round_trip(case: LayerCase, dtype: str, tmp_path: Path) -> None:
     params = tree.map(lambda x: np.array(x, dtype=dtype, order="F"), params_of(case.layer))
     save_model(tmp_path / "m.safetensors", case.layer, params, {"n": 3})
     model, again, about = load_model(tmp_path / "m.safetensors")
@@ -52,7 +52,7 @@ def test_every_layer_comes_back(case: LayerCase, dtype: str, tmp_path: Path) -> 
         assert one.dtype == other.dtype and np.array_equal(one, other)
 
 
-def test_the_names_of_the_tensors_say_where_they_belong(saved: Path) -> None:
+def test_tensor_names(saved: Path) -> None:
     names = set(load(saved.read_bytes()))
     assert names == {
         "layers.1.factor",
@@ -65,7 +65,7 @@ def test_the_names_of_the_tensors_say_where_they_belong(saved: Path) -> None:
     }
 
 
-def test_every_layer_is_in_the_registry() -> None:
+def test_every_layer_is_registered() -> None:
     assert set(REGISTRY) == {type(case.layer).__name__ for case in LAYERS}
 
 
@@ -74,7 +74,7 @@ class Own:
     pass
 
 
-def test_a_layer_of_ones_own_cannot_be_saved() -> None:
+def test_custom_layer_cannot_be_saved() -> None:
     with pytest.raises(InputError, match="Own cannot be saved: only the layers and initializers of xpnn can"):
         to_config(nn.Sequential(Own()))  # type: ignore[arg-type]
 
@@ -90,12 +90,12 @@ def test_a_layer_of_ones_own_cannot_be_saved() -> None:
         ([], "describes a tuple, not a layer"),
     ],
 )
-def test_a_configuration_that_is_none(config: Any, message: str) -> None:
+def test_invalid_configuration_raises(config: Any, message: str) -> None:
     with pytest.raises(DataFormatError, match=message):
         from_config(config)
 
 
-def test_every_flipped_bit_is_noticed(saved: Path) -> None:
+def test_every_flipped_bit_is_detected(saved: Path) -> None:
     whole = saved.read_bytes()
     rng = np.random.default_rng(0)
     for at in [8, 9, len(whole) - 1, *rng.integers(0, len(whole), 60)]:
@@ -123,7 +123,7 @@ def put(name: str, value: Any) -> Any:
         (lambda metadata, tensors: tensors.pop("layers.3.bias"), "its digest does not match"),
     ],
 )
-def test_a_file_that_was_changed(change: Any, message: str, saved: Path) -> None:
+def test_modified_file_raises(change: Any, message: str, saved: Path) -> None:
     rewrite(saved, change)
     with pytest.raises(DataFormatError, match=message):
         load_model(saved)
@@ -138,8 +138,8 @@ def test_a_file_that_was_changed(change: Any, message: str, saved: Path) -> None
         (lambda tensors: tensors.update({"layers.3.bias": np.zeros(4, int)}), "layers.3.bias is int64"),
     ],
 )
-def test_tensors_that_do_not_fit_the_layers(change: Any, message: str, saved: Path) -> None:
-    """Even with a digest that matches, nothing is half loaded."""
+def test_mismatched_tensors_raise(change: Any, message: str, saved: Path) -> None:
+    """Even with a matching digest, nothing is partially loaded."""
 
     def both(metadata: dict, tensors: dict) -> None:
         change(tensors)
@@ -151,7 +151,7 @@ def test_tensors_that_do_not_fit_the_layers(change: Any, message: str, saved: Pa
         load_model(saved)
 
 
-def test_parameters_that_misfit_do_not_cost_the_old_file(saved: Path) -> None:
+def test_mismatched_parameters_leave_the_old_file(saved: Path) -> None:
     before = saved.read_bytes()
     layer = nn.Linear(2, 3)
     with pytest.raises(DataFormatError, match=r"layers\.bias is"):
@@ -170,7 +170,7 @@ def test_parameters_that_misfit_do_not_cost_the_old_file(saved: Path) -> None:
         ("[" * 100_000 + "]" * 100_000, "not what xpnn writes|nested too deeply"),
     ],
 )
-def test_a_crafted_file_with_a_good_digest(config: str | None, message: str, saved: Path) -> None:
+def test_crafted_file_with_valid_digest_raises(config: str | None, message: str, saved: Path) -> None:
 
     def craft(metadata: dict, tensors: dict) -> None:
         del metadata["digest"], metadata["config"]
@@ -183,7 +183,7 @@ def test_a_crafted_file_with_a_good_digest(config: str | None, message: str, sav
         load_model(saved)
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_only_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = saved.read_bytes()
 
     def full(_: int) -> None:

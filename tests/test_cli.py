@@ -1,4 +1,4 @@
-"""The command, as a user meets it: what it prints, what it leaves, and its exit statuses."""
+"""Tests for the command line interface: output, files and exit statuses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FAST = ("--epochs", "2", "--hidden", "16")
 
 @pytest.fixture
 def result(run: Any) -> Callable[..., dict[str, Any]]:
-    """Runs `xpnn train … --json --quiet` and returns the object."""
+    """Run `xpnn train … --json --quiet` and return the JSON object."""
 
     def call(*arguments: object) -> dict[str, Any]:
         status, out, _ = run("train", *arguments, "--json", "--quiet")
@@ -40,7 +40,7 @@ def result(run: Any) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """60 rows of two columns of very different sizes and three named classes."""
+    """60 rows, two columns of very different scales, and three named classes."""
     rng = np.random.default_rng(0)
     rows = [
         f"{kind},{rng.normal(i, 0.4):.4f},{rng.normal(3e4 * i, 1e4):.1f}"
@@ -52,7 +52,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_train_prints_what_it_does_and_the_result(run: Any) -> None:
+def test_train_prints_progress_and_result(run: Any) -> None:
     status, out, err = run("train", *FAST)
     assert status == 0
     assert "digits: 1,293 to train, 144 to validate, 360 to test" in out
@@ -61,12 +61,12 @@ def test_train_prints_what_it_does_and_the_result(run: Any) -> None:
     assert err.splitlines()[1].startswith("epoch 2/2  loss ") and "samples/s" in err and "\x1b" not in err
 
 
-def test_quiet_prints_the_result_alone(run: Any) -> None:
+def test_quiet_prints_only_the_result(run: Any) -> None:
     status, out, err = run("train", *FAST, "--quiet")
     assert (status, err) == (0, "") and out.startswith("result") and len(out.splitlines()) == 1
 
 
-def test_json_is_one_object_with_all_that_was_promised(run: Any) -> None:
+def test_json_is_one_object_with_all_keys(run: Any) -> None:
     status, out, err = run("train", *FAST, "--json", "--seed", 5, "--precision", "fp64")
     facts = json.loads(out)
     assert status == 0 and len(out.splitlines()) == 1 and "epoch 2/2" in err
@@ -85,13 +85,13 @@ def test_json_is_one_object_with_all_that_was_promised(run: Any) -> None:
     assert 0 < facts["test_loss"] < 3 and 0.1 < facts["test_accuracy"] <= 1
 
 
-def test_without_validation_its_numbers_are_null(result: Any) -> None:
+def test_validation_values_are_null_without_validation(result: Any) -> None:
     facts = result(*FAST, "--validation-fraction", 0)
     assert facts["history"][0]["val_loss"] is None and facts["history"][0]["val_accuracy"] is None
 
 
 @pytest.mark.parametrize("library", ["strict", "torch", "jax"])
-def test_the_same_seed_is_the_same_experiment_on_every_library(library: str, result: Any) -> None:
+def test_same_seed_gives_same_experiment_on_every_library(library: str, result: Any) -> None:
     pytest.importorskip({"strict": "array_api_strict"}.get(library, library))
     options = ("--epochs", 3, "--hidden", "32,16", "--dropout", "0.3,0.1", "--precision", "fp64", "--device", "cpu")
     ours, theirs = result(*options), result(*options, "--backend", library)
@@ -111,13 +111,13 @@ def test_the_same_seed_is_the_same_experiment_on_every_library(library: str, res
         ("--hidden", ""),
     ],
 )
-def test_options_change_the_training(options: tuple[str, ...], result: Any) -> None:
+def test_options_change_training(options: tuple[str, ...], result: Any) -> None:
     plain, changed = result(*FAST), result(*FAST, *options)
     assert changed["history"] != plain["history"] and changed["test_accuracy"] > 0.3
 
 
-def test_a_small_network_gets_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only while it trains, and unless the user has said otherwise."""
+def test_small_network_uses_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only while training, and unless the user has set the number of threads."""
     from xpnn.devices import threads
     from xpnn.devices.place import find_place
 
@@ -139,7 +139,7 @@ def test_a_small_network_gets_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -
             assert blas() == many
 
 
-def test_a_small_network_gets_one_thread_on_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_network_uses_one_torch_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     from xpnn.devices import threads
     from xpnn.devices.place import find_place
@@ -156,7 +156,7 @@ def test_a_small_network_gets_one_thread_on_torch_too(monkeypatch: pytest.Monkey
         torch.set_num_threads(before)
 
 
-def test_digits_are_learnt_with_the_defaults(result: Any) -> None:
+def test_digits_with_defaults(result: Any) -> None:
     assert result()["test_accuracy"] >= 0.96
 
 
@@ -168,7 +168,7 @@ def test_mnist(result: Any) -> None:
     assert facts["history"][0]["epoch"] == 1 and facts["n_parameters"] == 235_146
 
 
-def test_a_csv_of_named_classes(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
+def test_csv_with_class_names(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
     facts = result(table, "--hidden", 16, "--output", tmp_path / "run")
     assert facts["test_accuracy"] > 0.8 and facts["dataset"] == str(table)
     status, out, _ = run("predict", tmp_path / "run", table)
@@ -187,7 +187,7 @@ def test_a_csv_of_named_classes(table: Path, run: Any, result: Any, tmp_path: Pa
     assert status == 0 and "60 rows, all of the file" in out
 
 
-def test_standardisation_is_fitted_on_the_training_rows(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
+def test_standardization_is_fitted_on_training_rows(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
     result(table, *FAST, "--output", tmp_path / "run", "--seed", 3, "--validation-fraction", 0)
     data = load(str(table), seed=3)
     layer = xpnn.load_model(tmp_path / "run" / "model.safetensors")[0].layers[0]
@@ -195,7 +195,7 @@ def test_standardisation_is_fitted_on_the_training_rows(table: Path, run: Any, r
     assert not np.allclose(layer.mean, np.concat([data.x_train, data.x_test]).mean(axis=0), rtol=1e-6)
 
 
-def test_the_run_folder(run: Any, result: Any, tmp_path: Path) -> None:
+def test_run_folder(run: Any, result: Any, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "a"
     facts = result(*FAST, "--output", folder, "--dropout", "0.4")
     assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "model.safetensors", "run.json"]
@@ -247,7 +247,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "stages", lambda library, index=0: stages)
 
 
-def test_cuda_without_a_gpu_falls_back_with_one_line(run: Any, no_gpu: None) -> None:
+def test_cuda_without_gpu_falls_back_with_one_line(run: Any, no_gpu: None) -> None:
     status, out, err = run("train", *FAST, "--device", "cuda", "--quiet")
     assert status == 0 and "test accuracy" in out
     assert err == f"xpnn: no GPU can be used: {WITHOUT_GPU}. Using the CPU, with numpy.\n"
@@ -258,12 +258,12 @@ def test_cuda_without_a_gpu_falls_back_with_one_line(run: Any, no_gpu: None) -> 
     assert status == 0 and len(err.splitlines()) == 1
 
 
-def test_no_fallback_makes_it_an_error(run: Any, no_gpu: None) -> None:
+def test_no_fallback_raises(run: Any, no_gpu: None) -> None:
     status, out, err = run("train", *FAST, "--device", "cuda", "--no-fallback")
     assert (status, out, err) == (3, "", f"xpnn: error: no GPU can be used: {WITHOUT_GPU}\n")
 
 
-def test_auto_says_nothing_but_knows_why(result: Any, run: Any, no_gpu: None) -> None:
+def test_auto_is_silent_and_records_the_reason(result: Any, run: Any, no_gpu: None) -> None:
     status, _, err = run("train", *FAST, "--quiet")
     assert (status, err) == (0, "")
     assert WITHOUT_GPU in result(*FAST)["device_reason"]
@@ -305,13 +305,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(wrong[0][-2:]) for wrong in WRONG])
-def test_a_mistake_is_one_line_and_status_2(arguments: tuple[str, ...], message: str, run: Any) -> None:
+def test_usage_error_is_one_line_and_status_2(arguments: tuple[str, ...], message: str, run: Any) -> None:
     status, out, err = run(*arguments)
     assert status == 2 and out == ""
     assert err.startswith("xpnn: error: ") and message in err and len(err.splitlines()) == 1
 
 
-def test_bad_files_are_one_line_too(run: Any, tmp_path: Path) -> None:
+def test_bad_file_is_one_line(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     for text, message in [
         ("", "empty"),
@@ -324,13 +324,13 @@ def test_bad_files_are_one_line_too(run: Any, tmp_path: Path) -> None:
         assert status == 2 and message in err and len(err.splitlines()) == 1, err
 
 
-def test_a_missing_library_that_was_named_is_status_3(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_named_library_is_status_3(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "array_api_strict", None)
     status, _, err = run("train", *FAST, "--backend", "strict")
     assert status == 3 and "pip install array-api-strict" in err and len(err.splitlines()) == 1
 
 
-def test_a_loss_that_is_not_finite_is_status_1_and_leaves_its_trace(run: Any, tmp_path: Path) -> None:
+def test_nonfinite_loss_is_status_1_and_is_recorded(run: Any, tmp_path: Path) -> None:
     options = ("--optimizer", "sgd", "--lr", "1e30", "--output", tmp_path / "run")
     status, out, err = run("train", *FAST, *options, "--quiet")
     assert status == 1 and out == "" and len(err.splitlines()) == 1
@@ -339,32 +339,32 @@ def test_a_loss_that_is_not_finite_is_status_1_and_leaves_its_trace(run: Any, tm
     assert facts["status"] == "failed" and "step 2" in facts["error"]
 
 
-def test_a_run_that_never_began_leaves_the_folder_free(run: Any, tmp_path: Path) -> None:
+def test_failed_start_leaves_no_folder(run: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert run("train", "nowhere.csv", "--output", folder)[0] == 2
     assert not folder.exists()
     assert run("train", *FAST, "--output", folder, "--quiet")[0] == 0
 
 
-def test_a_batch_larger_than_the_data_is_one_line_of_warning(run: Any) -> None:
+def test_batch_larger_than_the_data_warns_in_one_line(run: Any) -> None:
     status, _, err = run("train", *FAST, "--batch-size", 5000, "--quiet")
     assert status == 0
     assert err == "xpnn: warning: --batch-size 5000 is larger than the data; using 1293, all rows\n"
 
 
-def test_debug_shows_the_traceback_and_keeps_the_status(run: Any) -> None:
+def test_debug_shows_traceback_and_keeps_status(run: Any) -> None:
     status, _, err = run("train", "--optimizer", "adm", "--debug")
     assert status == 2 and "Traceback" in err and err.splitlines()[-1].startswith("xpnn: error: ")
     status, _, err = run("train", "--no-such-option", "--debug")
     assert status == 2 and len(err.splitlines()) == 1
 
 
-def test_the_command_alone_shows_its_help(run: Any) -> None:
+def test_no_arguments_shows_help(run: Any) -> None:
     status, out, err = run()
     assert status == 0 and "train" in out and err == ""
 
 
-def test_the_help_names_the_defaults(run: Any) -> None:
+def test_help_names_the_defaults(run: Any) -> None:
     out = " ".join(run("train", "--help")[1].split())
     for default in (
         "for 2,500 steps, at least 15",
@@ -375,7 +375,7 @@ def test_the_help_names_the_defaults(run: Any) -> None:
         assert default in out
 
 
-def test_an_existing_file_is_never_written_over(run: Any, result: Any, tmp_path: Path) -> None:
+def test_existing_file_is_never_overwritten(run: Any, result: Any, tmp_path: Path) -> None:
     result(*FAST, "--output", tmp_path / "run")
     np.save(tmp_path / "x.npy", load("digits").x_test[:3])
     (tmp_path / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
@@ -385,9 +385,7 @@ def test_an_existing_file_is_never_written_over(run: Any, result: Any, tmp_path:
     assert np.load(tmp_path / "x.npy").shape == (3, 8, 8)
 
 
-def test_a_table_that_changed_since_is_not_taken_for_the_same(
-    table: Path, run: Any, result: Any, tmp_path: Path
-) -> None:
+def test_changed_table_is_detected(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
     result(table, *FAST, "--output", tmp_path / "run")
     assert run("evaluate", tmp_path / "run", table)[0] == 0
     lines = table.read_text().splitlines()
@@ -399,9 +397,7 @@ def test_a_table_that_changed_since_is_not_taken_for_the_same(
     assert run("evaluate", tmp_path / "run", tmp_path / "copy.csv")[0] == 0
 
 
-def test_a_run_can_be_evaluated_from_another_folder(
-    table: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_evaluate_from_another_folder(table: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("train", table.name, *FAST, "--output", "run", "--quiet")[0] == 0
     (tmp_path / "sub").mkdir()
@@ -410,7 +406,7 @@ def test_a_run_can_be_evaluated_from_another_folder(
     assert status == 0 and json.loads(out)["which"] == "held back from training"
 
 
-def test_values_too_large_are_refused_before_the_training(table: Path, run: Any) -> None:
+def test_too_large_values_raise_before_training(table: Path, run: Any) -> None:
     for value, message in [("1e300", "too large"), ("1e39", "too large for float32")]:
         path = table.with_name("large.csv")
         path.write_text(re.sub(r"\na,[^,]*", f"\na,{value}", table.read_text(), count=1))
@@ -418,14 +414,14 @@ def test_values_too_large_are_refused_before_the_training(table: Path, run: Any)
         assert (status, out) == (2, "") and message in err and len(err.splitlines()) == 1
 
 
-def test_a_class_without_training_rows_is_remarked(run: Any, tmp_path: Path) -> None:
+def test_class_without_training_rows_warns(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("y,a\n" + "".join(f"{i},{i}\n" for i in range(10)))
     status, _, err = run("train", path, *FAST, "--quiet")
     assert status == 0 and "no training row has the class" in err
 
 
-def test_a_reader_who_has_gone_stops_nothing(tmp_path: Path) -> None:
+def test_closed_stdout_does_not_stop_training(tmp_path: Path) -> None:
     command = f"{sys.executable} -m xpnn train --epochs 200 --hidden 8 --output {tmp_path}/run 2>&1 | head -n 2"
     subprocess.run(["bash", "-c", command], check=True, capture_output=True)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
@@ -449,7 +445,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_ends_the_training_and_keeps_the_model(number: int, status: int, tmp_path: Path) -> None:
+def test_signal_ends_training_and_keeps_the_model(number: int, status: int, tmp_path: Path) -> None:
     process = start("train", "--epochs", "2000", "--hidden", "8", "--output", str(tmp_path / "run"))
     assert process.stderr is not None
     for line in process.stderr:
@@ -464,7 +460,7 @@ def test_a_signal_ends_the_training_and_keeps_the_model(number: int, status: int
     assert main(["evaluate", str(tmp_path / "run")]) == 0
 
 
-def test_the_progress_on_a_terminal_is_one_live_line(tmp_path: Path) -> None:
+def test_terminal_progress_is_one_live_line(tmp_path: Path) -> None:
     """In a pseudo-terminal: the epoch, loss, accuracy, speed and time left, redrawn in place."""
     pty = pytest.importorskip("pty")
     leader, follower = pty.openpty()
@@ -476,7 +472,7 @@ def test_the_progress_on_a_terminal_is_one_live_line(tmp_path: Path) -> None:
     while True:
         try:
             part = os.read(leader, 65536)
-        except OSError:  # the other end is closed
+        except OSError:  # the other end has been closed
             break
         if not part:
             break
@@ -485,10 +481,10 @@ def test_the_progress_on_a_terminal_is_one_live_line(tmp_path: Path) -> None:
     assert process.wait() == 0
     text = seen.decode(errors="replace")
     assert "epoch 30/30" in text and "accuracy" in text and "samples/s" in text and "\r" in text
-    assert text.count("\n") < 5  # redrawn, not printed anew
+    assert text.count("\n") < 5  # redrawn in place
 
 
-def test_the_console_script_and_python_m_are_the_same() -> None:
+def test_console_script_matches_python_m() -> None:
     out = subprocess.run([sys.executable, "-m", "xpnn", "--version"], capture_output=True, text=True, check=True).stdout
     assert out == f"xpnn {xpnn.__version__}\n"
     status = subprocess.run([sys.executable, "-m", "xpnn", "train", "--lr", "0"], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Every XPNN_* variable is read in one file, checked, and listed."""
+"""Tests for the XPNN_* environment variables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(xpnn.__file__).parent
 CHOICES = [name for name, variable in config.VARIABLES.items() if variable.allowed]
 
 
-def test_only_config_reads_a_variable_of_xpnn() -> None:
+def test_only_config_reads_xpnn_variables() -> None:
     wrong = []
     for path in ROOT.rglob("*.py"):
         if path == ROOT / "config.py":
@@ -35,7 +35,7 @@ def test_only_config_reads_a_variable_of_xpnn() -> None:
     assert not wrong
 
 
-def test_every_variable_that_is_named_is_known() -> None:
+def test_every_named_variable_is_known() -> None:
     named = {
         name for path in ROOT.rglob("*.py") for name in re.findall(r"XPNN_[A-Z_]+\b", path.read_text(encoding="utf-8"))
     }
@@ -43,7 +43,7 @@ def test_every_variable_that_is_named_is_known() -> None:
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_a_value_is_read_when_it_is_used_and_must_be_allowed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_value_is_read_on_use_and_validated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     variable = config.VARIABLES[name]
     monkeypatch.delenv(name, raising=False)
     assert config.get(name) == variable.default and variable.default in variable.allowed and not config.is_set(name)
@@ -59,7 +59,7 @@ def test_a_value_is_read_when_it_is_used_and_must_be_allowed(name: str, monkeypa
                 read()
 
 
-def test_a_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPNN_DATA_DIR", "any folder")
     config.check()
     assert config.get("XPNN_DATA_DIR") == "any folder"
@@ -68,7 +68,7 @@ def test_a_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_the_command_refuses_a_wrong_value_before_it_works(
+def test_command_rejects_a_wrong_value_first(
     name: str, monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     monkeypatch.setenv(name, "maybe")
@@ -76,14 +76,14 @@ def test_the_command_refuses_a_wrong_value_before_it_works(
     assert (status, out) == (2, "") and f"{name} is 'maybe'; expected" in err and len(err.splitlines()) == 1
 
 
-def test_the_library_refuses_it_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_rejects_a_wrong_value_on_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPNN_GRAPH", "maybe")
     spec = RunnerSpec(Place("cupy", contextlib.nullcontext(), "cuda"), "float32", None, None, None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="XPNN_GRAPH is 'maybe'; expected 0 or 1"):
         select.make_runner(spec)
 
 
-def test_kernels_are_not_left_out_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_kernel_switch_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "_loaded", set())
     monkeypatch.setenv("XPNN_KERNELS", "maybe")
     double = dispatch.dispatched(lambda x: x + x)
@@ -92,7 +92,7 @@ def test_kernels_are_not_left_out_in_silence(monkeypatch: pytest.MonkeyPatch) ->
             double(np.ones(2))
 
 
-def test_the_doctor_lists_them(run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_lists_variables(run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPNN_TUNE", "1")
     monkeypatch.delenv("XPNN_GRAPH", raising=False)
     listed = {entry["name"]: entry for entry in json.loads(run("doctor", "--json")[1])["variables"]}

@@ -1,7 +1,7 @@
-"""The CUDA kernels' sources: compiled by NVRTC for every generation of GPUs, and run as C loops beside the references.
+"""Tests for the CUDA sources: compiled by NVRTC for every GPU generation, and run as C loops against the references.
 
-With the C loops in place of launches, the whole of `xpnn.kernels.cupy` runs on NumPy's arrays: what is left to a real
-GPU is CuPy's way of handing over the arguments, and the capture.
+With C loops in place of launches, all of `xpnn.kernels.cupy` runs on NumPy arrays. Only CuPy's argument passing and
+graph capture need a real GPU.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ C_TYPES = {"size": ctypes.c_longlong, "int": ctypes.c_int, "word": ctypes.c_uint
 
 @pytest.fixture(scope="session")
 def loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
-    """`launch`, by loops that the system's C compiler has made."""
+    """`launch` implemented by loops compiled with the system's C compiler."""
     if COMPILER is None:
         pytest.skip("no C compiler")
     folder, libraries = tmp_path_factory.mktemp("c"), {}
@@ -85,8 +85,8 @@ def loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     return launch
 
 
-class Executed:
-    """cublasLt's part, by NumPy: reads and writes what the addresses and the problem say. Without some epilogues."""
+class FakeCublasLt:
+    """cublasLt emulated by NumPy: reads and writes at the given addresses. Not all epilogues are supported."""
 
     def __init__(self, refused: tuple[int, ...] = ()) -> None:
         self.refused, self.problems = refused, []
@@ -123,19 +123,19 @@ class Executed:
 
 
 def read(address: int, shape: tuple[int, ...], dtype: str, order: Any = "C") -> np.ndarray:
-    """The array that lies there."""
+    """The array at this address."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     whole = np.frombuffer((ctypes.c_char * size).from_address(address), dtype)
     return whole.reshape(shape, order=order)
 
 
 @pytest.fixture
-def executed() -> Executed:
-    return Executed()
+def executed() -> FakeCublasLt:
+    return FakeCublasLt()
 
 
 def modules_that_launch() -> list[Any]:
-    """Those of `xpnn.kernels.cupy` that have imported `launch`."""
+    """The modules of `xpnn.kernels.cupy` that import `launch`."""
     from xpnn.kernels import cupy
 
     found = [module for module in vars(cupy).values() if hasattr(module, "launch") and module is not launching]
@@ -144,8 +144,8 @@ def modules_that_launch() -> list[Any]:
 
 
 @pytest.fixture
-def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], executed: Executed) -> None:
-    """CuPy's kernels, run by those loops, in place of NumPy's."""
+def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], executed: FakeCublasLt) -> None:
+    """Use CuPy's kernels, run by the C loops, in place of NumPy's."""
     from xpnn.kernels import cupy
 
     for module in modules_that_launch():
@@ -157,7 +157,7 @@ def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], execut
         monkeypatch.setattr(op, "kernels", kernels)
 
 
-def test_every_kernel_is_known_by_its_types() -> None:
+def test_every_kernel_has_types() -> None:
     assert launching.signatures()["dropout_mask"] == (*["word *"] * 3, "word", "size", "word", "byte *")
     assert launching.signatures()["sgd"] == ("leaves", "size", "REAL *", "REAL", "REAL", "int")
     assert len(launching.signatures()) == launching.source().count("\nKERNEL ")
@@ -166,7 +166,7 @@ def test_every_kernel_is_known_by_its_types() -> None:
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", KERNEL_CASES, ids=lambda case: case.id)
-def test_the_loops_do_what_the_references_do(case: KernelCase, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_match_references(case: KernelCase, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not case.op.kernels:
         pytest.skip("CuPy has no kernel for this")
     backend = make_backend("numpy")
@@ -190,13 +190,13 @@ def _as(value: Any, dtype: str) -> Any:
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize(("rows", "sizes"), SHARES)
 @pytest.mark.parametrize("name", DRAWING)
-def test_the_loops_draw_a_part_as_in_the_whole_batch(name: str, rows: int, sizes: tuple[int, ...]) -> None:
+def test_loops_draw_a_part_as_in_the_whole_batch(name: str, rows: int, sizes: tuple[int, ...]) -> None:
     check_parts(name, rows, sizes, make_backend("numpy"))
 
 
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize("rows", [1, 64, 127, 128, 129, 8191, 8193])
-def test_columns_are_summed_in_as_many_rounds_as_it_takes(rows: int) -> None:
+def test_column_sums_take_several_rounds(rows: int) -> None:
     from xpnn.kernels.cupy.reductions import column_sums
 
     x = draw("x", rows, 3)
@@ -204,8 +204,8 @@ def test_columns_are_summed_in_as_many_rounds_as_it_takes(rows: int) -> None:
 
 
 @pytest.mark.usefixtures("on_numpy")
-def test_the_norm_is_over_all_leaves() -> None:
-    """Over more than fit into one launch, and over fewer numbers than there are threads."""
+def test_norm_is_over_all_leaves() -> None:
+    """More leaves than one launch takes, and fewer elements than threads."""
     for count in (1, 32, 33, 70):
         grads = [draw(str(i), 40, 50) * (i + 1) for i in range(count)]
         norm = float(np.sqrt(sum((g * g).sum() for g in grads)))
@@ -215,7 +215,7 @@ def test_the_norm_is_over_all_leaves() -> None:
 
 
 @pytest.mark.usefixtures("on_numpy")
-def test_a_word_at_the_threshold_is_kept() -> None:
+def test_word_at_the_threshold_is_kept() -> None:
     key = random.key(3, "dropout")
     word = int(random.bits(key, (5,))[3])
     for threshold, wanted in ((word >> 8, True), ((word >> 8) + 1, False)):
@@ -223,7 +223,7 @@ def test_a_word_at_the_threshold_is_kept() -> None:
 
 
 @pytest.mark.usefixtures("on_numpy")
-def test_leaves_of_all_kinds_are_overwritten() -> None:
+def test_in_place_update_of_all_kinds_of_leaves() -> None:
     old: list[Any] = [np.zeros(shape) for shape in ((3, 2), (), (0, 4)) * 20]
     old += [np.zeros(5, np.float32), np.zeros(3, np.int32), np.zeros(1, np.uint32)]
     new = [np.asarray(draw(str(i), *x.shape) ** 2 * 100).astype(x.dtype) for i, x in enumerate(old)]
@@ -239,10 +239,10 @@ def test_leaves_of_all_kinds_are_overwritten() -> None:
     ("epilogue", "x_order", "w_order"),
     [(cublaslt.BIAS_RELU, "C", "C"), (cublaslt.NOTHING, "C", "F"), (cublaslt.SUMS, "F", "C")],
 )
-def test_a_dense_block_is_three_products(
-    on_numpy: None, executed: Executed, epilogue: int, x_order: str, w_order: str
+def test_dense_block_takes_three_products(
+    on_numpy: None, executed: FakeCublasLt, epilogue: int, x_order: str, w_order: str
 ) -> None:
-    """Forward with bias and ReLU on the way, backward with the bias' gradient, and nothing is copied for transposes."""
+    """Bias and ReLU are epilogues of the forward, the bias gradient of the backward; transposes are not copied."""
     block(dense, dropout=False)
     (found,) = [p for p in executed.problems if p.epilogue == epilogue]
     assert (found.x_order, found.w_order) == (x_order, w_order)
@@ -263,8 +263,8 @@ def block(pair: DispatchedPair, dropout: bool) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     "refused", [(), (cublaslt.SUMS,), (cublaslt.BIAS_RELU, cublaslt.RELU), (cublaslt.BIAS_RELU, cublaslt.SUMS)]
 )
-def test_what_cublaslt_has_no_algorithm_for_is_done_by_kernels(
-    on_numpy: None, executed: Executed, refused: tuple[int, ...], dropout: bool
+def test_kernels_replace_missing_cublaslt_algorithms(
+    on_numpy: None, executed: FakeCublasLt, refused: tuple[int, ...], dropout: bool
 ) -> None:
     executed.refused = refused
     reference = DispatchedPair(*dense.reference)
@@ -272,8 +272,8 @@ def test_what_cublaslt_has_no_algorithm_for_is_done_by_kernels(
         assert_close(got, wanted)
 
 
-def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: Executed) -> None:
-    """Ties to even, NaN and infinity as they are, and the transpose of an array as its transpose."""
+def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: FakeCublasLt) -> None:
+    """Ties round to even, NaN and infinity are kept, and so is the memory order of a transposed array."""
     exact = block(dense, dropout=True)
     with matmul_precision("bf16"):
         got = block(dense, dropout=True)
@@ -296,30 +296,30 @@ def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: Executed)
 
 
 @pytest.mark.parametrize(("precision", "compute"), [("fp32", cublaslt.COMPUTE_32F), ("tf32", cublaslt.COMPUTE_TF32)])
-def test_tf32_is_told_to_cublaslt(on_numpy: None, executed: Executed, precision: str, compute: int) -> None:
+def test_tf32_is_passed_to_cublaslt(on_numpy: None, executed: FakeCublasLt, precision: str, compute: int) -> None:
     with matmul_precision(precision):
         block(dense, dropout=False)
         matmul(np.ones((2, 2), np.float32), np.ones((2, 2), np.float32), exact=True)
     assert [p.compute for p in executed.problems] == [compute] * 3 + [cublaslt.COMPUTE_32F]
 
 
-def test_addresses_that_are_less_aligned_are_told(on_numpy: None, executed: Executed) -> None:
+def test_alignment_is_passed_to_cublaslt(on_numpy: None, executed: FakeCublasLt) -> None:
     room = np.zeros(512, np.float32)
-    start = -room.ctypes.data // 4 % 64  # the first number at a multiple of 256 bytes
+    start = -room.ctypes.data // 4 % 64  # the first element is aligned to 256 bytes
     for offset in (0, 1, 4):
         matmul(room[start + offset :][:4].reshape(2, 2), np.ones((2, 2), np.float32))
     assert [p.alignments[0] for p in executed.problems] == [256, 4, 16]
 
 
-def test_a_wrong_array_is_not_handed_to_a_kernel() -> None:
+def test_wrong_array_is_not_passed_to_a_kernel() -> None:
     x, words = np.zeros(4), np.zeros(2, np.uint32)
     with pytest.raises(TypeError, match=r"round_to_bf16: got an array of float64; expected word \* of float32"):
         launching.arguments("round_to_bf16", "float32", (x, np.zeros(4, np.uint16), 4))
     launching.arguments("round_to_bf16", "float32", (words, np.zeros(2, np.uint16), 2))
 
 
-def test_cublaslt_is_handed_what_its_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library of the same signatures, in which each handle, address and size has more than 32 bits."""
+def test_cublaslt_calls_match_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use a stub library with the same signatures; every handle, address and size exceeds 32 bits."""
     if COMPILER is None:
         pytest.skip("no C compiler")
     (tmp_path / "lt.c").write_text(_STUB)
@@ -375,8 +375,8 @@ int cublasLtMatmul(p h, p d, p al, p a, p la, p b, p lb, p be, p c, p lc, p y, p
 """
 
 
-def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The source that torch compiles on a GPU, compiled here for the CPU, in place of torch's own compiler."""
+def test_torch_mask_matches_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile for the CPU the source that torch compiles on a GPU."""
     torch = pytest.importorskip("torch")
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
@@ -394,7 +394,7 @@ def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.Monke
     one = ctypes.CDLL(str(tmp_path / "kept.so")).one
 
     def create(source: str, threshold: int, start: int) -> Any:
-        jiterator._CodeParser(source)  # torch's own look at it
+        jiterator._CodeParser(source)  # torch's own validation
         assert threshold == start == 0
 
         def run(numbers: Any, k0: Any, k1: Any, step: Any, *, threshold: int, start: int) -> Any:
@@ -424,8 +424,8 @@ def test_torchs_mask_is_the_references(tmp_path: Path, monkeypatch: pytest.Monke
     torch_random.compiles.cache_clear()
 
 
-def test_python_and_c_number_the_activations_alike() -> None:
-    """From one table; and fused.cu has a value and a derivative for each."""
+def test_activation_numbers_match_in_python_and_c() -> None:
+    """Both come from one table, and fused.cu has a value and a derivative for each."""
     source = launching.source()
     assert source.startswith("enum { IDENTITY = 0, RELU = 1, ") and source.count("enum {") == 1
     for function in ("REAL activate(", "REAL derivative("):
@@ -440,8 +440,8 @@ ARCHITECTURES = ("sm_70", "sm_80", "sm_90", "sm_100")
 
 @pytest.mark.parametrize("real", launching.C_NAMES.values())
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_nvrtc_compiles_them(architecture: str, real: str) -> None:
-    """Without a driver. A version of NVRTC that has dropped a generation, or does not have it yet, says so itself."""
+def test_nvrtc_compiles(architecture: str, real: str) -> None:
+    """No driver is needed. Architectures that this version of NVRTC does not support are skipped."""
     pytest.importorskip("cupy", exc_type=ImportError)
     from cupy_backends.cuda.libs import nvrtc
 

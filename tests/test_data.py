@@ -1,4 +1,4 @@
-"""Data sets by name and by path, and how their rows are split."""
+"""Tests for loading data sets by name or path, and for splitting them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 KEY = random.key(0, "test")
 
 
-def test_split_keeps_shares_and_every_row() -> None:
+def test_split_is_stratified_and_keeps_every_row() -> None:
     labels = np.repeat([0, 1, 2], [70, 20, 10])
     rest, part = data.stratified_split(labels, 0.25, KEY)
     assert rest.dtype == part.dtype == np.int32
     assert np.array_equal(np.sort(np.concatenate([rest, part])), np.arange(100))
     assert np.array_equal(part, np.sort(part)) and np.array_equal(rest, np.sort(rest))
-    # quotas 17.5, 5, 2.5: the lower of the classes with equal remainders gets the row that is missing
+    # quotas 17.5, 5, 2.5: of classes with equal remainders, the lower one gets the remaining row
     assert np.bincount(labels[part]).tolist() == [18, 5, 2]
 
 
-def test_split_gives_missing_rows_to_the_largest_remainders() -> None:
+def test_split_uses_largest_remainders() -> None:
     labels = np.repeat([0, 1, 2], [11, 12, 17])  # quotas 2.75, 3, 4.25
     _, part = data.stratified_split(labels, 0.25, KEY)
     assert np.bincount(labels[part]).tolist() == [3, 3, 4]
@@ -41,7 +41,7 @@ def test_split_draws_by_key_and_class() -> None:
     assert np.array_equal(first[labels[first] == 1], np.sort(drawn))
 
 
-def test_split_of_nothing_is_everything() -> None:
+def test_split_of_fraction_0() -> None:
     rest, part = data.stratified_split(np.array([3, 3, 5]), 0, KEY)
     assert rest.tolist() == [0, 1, 2] and part.shape == (0,)
 
@@ -57,12 +57,12 @@ def test_split_of_nothing_is_everything() -> None:
         (0, 0, "no row remains"),
     ],
 )
-def test_split_refuses(n: int, fraction: float, telling: str) -> None:
+def test_split_invalid_arguments_raise(n: int, fraction: float, telling: str) -> None:
     with pytest.raises(InputError, match=f"fraction: .*{telling}"):
         data.stratified_split(np.zeros(n, dtype=np.int32), fraction, KEY)
 
 
-def test_digits_is_what_it_says() -> None:
+def test_digits_contents() -> None:
     with np.load(Path(data.__file__).with_name("digits.npz"), allow_pickle=False) as stored:
         images, labels, test = stored["images"], stored["labels"], stored["test_rows"]
     assert images.shape == (1797, 8, 8) and images.dtype == np.uint8 and images.max() == 16
@@ -108,6 +108,6 @@ def test_load_mnist() -> None:
         (__file__, {}, "is not a .csv or .csv.gz file"),
     ],
 )
-def test_load_refuses(name: str, options: dict, telling: str) -> None:
+def test_load_invalid_arguments_raise(name: str, options: dict, telling: str) -> None:
     with pytest.raises(InputError, match=telling):
         data.load(name, **options)

@@ -1,4 +1,4 @@
-"""Old names still work, give the object of the new name, and warn once at the line that uses them."""
+"""Deprecated names return the new object and warn once at the line that uses them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ROWS = [(module, old, new) for module, names in deprecated.NAMES.items() for old
 
 
 @pytest.fixture(autouse=True)
-def nothing_warned_yet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test sees each warning, and leaves no alias module behind."""
+def no_previous_warnings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Reset the warnings for each test, and remove alias modules afterwards."""
 
     def forget() -> None:
         for name in deprecated.MODULES:
@@ -55,7 +55,7 @@ def one_warning(caught: list[warnings.WarningMessage], old: str, new: str) -> No
 
 
 @pytest.mark.parametrize(("old", "new"), deprecated.MODULES.items())
-def test_a_module_is_found_under_its_old_name(old: str, new: str) -> None:
+def test_module_is_found_under_its_old_name(old: str, new: str) -> None:
     target = importlib.import_module(new)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -73,7 +73,7 @@ def test_a_module_is_found_under_its_old_name(old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(("module", "name", "new"), ROWS)
-def test_a_name_that_changed_is_found_in_its_old_module(module: str, name: str, new: str) -> None:
+def test_renamed_object_is_found_in_its_old_module(module: str, name: str, new: str) -> None:
     imported(module)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -86,7 +86,7 @@ def test_a_name_that_changed_is_found_in_its_old_module(module: str, name: str, 
 
 
 @pytest.mark.parametrize(("package", "home"), deprecated.PACKAGES.items())
-def test_a_module_that_became_a_package_still_holds_its_names(package: str, home: str) -> None:
+def test_module_turned_package_keeps_its_names(package: str, home: str) -> None:
     public = getattr(importlib.import_module(package), "__all__", [])
     for name, value in vars(importlib.import_module(home)).items():
         if not name.startswith("__") and getattr(value, "__module__", home) == home:
@@ -104,7 +104,7 @@ def test_a_module_that_became_a_package_still_holds_its_names(package: str, home
 
 
 @pytest.mark.parametrize("package", sorted(PARENTS & {"xpnn.nn", "xpnn.training"}))
-def test_a_moved_module_is_an_attribute_of_its_old_package(package: str) -> None:
+def test_moved_module_is_an_attribute_of_its_old_package(package: str) -> None:
     parent = importlib.import_module(package)
     for old, new in deprecated.MODULES.items():
         if old.rpartition(".")[0] == package:
@@ -114,7 +114,7 @@ def test_a_moved_module_is_an_attribute_of_its_old_package(package: str) -> None
             one_warning(caught, old, new)
 
 
-def test_a_star_import_of_an_old_module_brings_its_public_names() -> None:
+def test_star_import_of_old_module() -> None:
     names: dict[str, Any] = {}
     with pytest.warns(DeprecationWarning):
         exec("from xpnn.arrays.device import *", names)
@@ -122,7 +122,7 @@ def test_a_star_import_of_an_old_module_brings_its_public_names() -> None:
     assert names["place"] is resolve("xpnn.devices.place.to_place")
 
 
-def test_a_warning_that_is_an_error_stops_the_import_each_time() -> None:
+def test_warning_as_error_stops_every_import() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(2):
@@ -130,7 +130,7 @@ def test_a_warning_that_is_an_error_stops_the_import_each_time() -> None:
                 import xpnn.arrays.device  # noqa: F401
 
 
-def test_the_old_attribute_of_a_stage() -> None:
+def test_old_attribute_of_stage() -> None:
     from xpnn.devices.driver import Stage
 
     stage = Stage("driver", False, "not found", "install it")
@@ -140,21 +140,21 @@ def test_the_old_attribute_of_a_stage() -> None:
     one_warning(caught, "xpnn.devices.driver.Stage.cure", "xpnn.devices.driver.Stage.hint")
 
 
-def test_an_old_folder_with_compiled_files_does_not_hide_the_new_module(tmp_path: Path) -> None:
+def test_leftover_pycache_folder_does_not_hide_the_new_module(tmp_path: Path) -> None:
     (tmp_path / "recipes" / "__pycache__").mkdir(parents=True)
     code = f"import xpnn; xpnn.__path__.append({str(tmp_path)!r}); import xpnn.recipes as r; print(r.Recipe.__module__)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "xpnn.experiments.recipes"
 
 
-def test_the_warning_is_seen_in_a_script() -> None:
+def test_warning_is_shown_in_a_script() -> None:
     code = "import xpnn\n\nfrom xpnn.nn.cross_entropy import CrossEntropyLoss"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stderr.startswith("<string>:3: DeprecationWarning: xpnn.nn.cross_entropy has moved to")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_xpnn_itself_uses_no_old_name() -> None:
+def test_xpnn_uses_no_old_name() -> None:
     code = "import pkgutil, importlib, xpnn\nfor m in pkgutil.walk_packages(xpnn.__path__, 'xpnn.'):\n"
     code += "    if not m.name.startswith(('xpnn.kernels', 'xpnn.__main__')): importlib.import_module(m.name)"
     subprocess.run([sys.executable, "-W", "error:xpnn:DeprecationWarning", "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Where arrays live: places by name, copies, and what goes in comes out."""
+"""Tests for places, copies, and the library of returned arrays."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from xpnn.devices.place import Place, find_place, to_numpy, to_place
 from xpnn.errors import DeviceUnavailableError, InputError
 
 
-def test_copies_are_copies(backend: Backend) -> None:
-    """A snapshot belongs to its holder, a loaded one to the trainer, and data is never written."""
+def test_copies_are_independent(backend: Backend) -> None:
+    """Snapshots and loaded parameters are copies, and data are never written to."""
     x, y = np.array(X), np.array(Y)
     run = trainer(device=backend.place, dtype="float64")
     kept = run.snapshot()
@@ -35,7 +35,7 @@ def test_copies_are_copies(backend: Backend) -> None:
     assert np.array_equal(x, X) and np.array_equal(y, Y)
 
 
-def test_torch_keeps_no_tape_and_jax_reuses_the_state() -> None:
+def test_torch_records_no_autograd_graph_and_jax_donates_the_state() -> None:
     torch = pytest.importorskip("torch")
     x = torch.tensor(X, requires_grad=True)
     run = trainer()
@@ -50,7 +50,7 @@ def test_torch_keeps_no_tape_and_jax_reuses_the_state() -> None:
     assert all(leaf.is_deleted() for leaf in tree.leaves(before.params))
 
 
-def test_what_goes_in_comes_out(backend: Backend) -> None:
+def test_output_library_follows_input(backend: Backend) -> None:
     x = backend.array(X, "float32")
     run = trainer()
     run.fit(x, backend.array(Y), epochs=30, batch_size=8)
@@ -63,13 +63,13 @@ def test_what_goes_in_comes_out(backend: Backend) -> None:
     leaf = tree.leaves(run.state.params)[0]
     assert library_of_array(leaf).name == backend.library and device_of(leaf) == backend.place.device
 
-    elsewhere = run.predict(X)  # NumPy in, NumPy out, wherever the model lives
+    elsewhere = run.predict(X)  # NumPy in, NumPy out, on any device
     assert isinstance(elsewhere, np.ndarray) and elsewhere.dtype == np.float32
     assert_close(elsewhere, to_numpy(outputs))
     assert_close(to_numpy(run.predict(x, batch_size=7)), to_numpy(outputs), ulps=256)
 
 
-def test_place_copies_unless_told_otherwise(backend: Backend) -> None:
+def test_place_copies_by_default(backend: Backend) -> None:
     x = backend.array(X)
     copied = to_place(x, backend.place)
     assert copied is not x and np.array_equal(to_numpy(copied), X)
@@ -80,11 +80,11 @@ def test_place_copies_unless_told_otherwise(backend: Backend) -> None:
     there = to_place(host, backend.place)
     host[...] = 7
     assert np.array_equal(to_numpy(there), X)
-    assert to_place(X[::-1, ::2], backend.place).shape == (40, 3)  # torch refuses negative strides
+    assert to_place(X[::-1, ::2], backend.place).shape == (40, 3)  # torch does not support negative strides
 
 
-def test_what_comes_from_the_host_is_a_copy(backend: Backend) -> None:
-    """Also where the library would share memory that happens to be aligned, as JAX does."""
+def test_host_arrays_are_copied(backend: Backend) -> None:
+    """Also if the library would share aligned memory, as JAX does."""
     room = np.zeros(1024 + 16, np.float32)
     first = -room.ctypes.data % 64 // room.itemsize
     host = room[first : first + 1024]
@@ -123,7 +123,7 @@ def test_places_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_jax_without_64_bits() -> None:
-    """The library leaves JAX's switch alone; float32 works without it, masks and all, and float64 is refused."""
+    """xpnn does not change JAX's x64 flag; without it float32 works, including masks, and float64 raises."""
     pytest.importorskip("jax")
     code = """
 import numpy as np

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of xpnn/ run, and print what they say."""
+"""Run the examples in the docstrings of xpnn/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""xpnn doctor: the report, the screen, and what it says about the CPU's BLAS."""
+"""Tests for `xpnn doctor`: the report, the screen, and the BLAS checks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ GOOD = tuple(
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plain environment, whatever the machine's own is; what the command sets in it is undone."""
+    """Provide a clean environment, restored after the test."""
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets the stages of the three GPU libraries; those not given are not installed."""
+    """Set the stages of the three GPU libraries; those not given count as not installed."""
 
     def make(**stages: tuple[Stage, ...]) -> None:
         def found(library: str, index: int = 0) -> tuple[Stage, ...]:
@@ -51,14 +51,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def failing(name: str, detail: str, hint: str) -> tuple[Stage, ...]:
-    """Good stages up to the one that fails."""
+    """Passing stages up to the one that fails."""
     at = [stage.name for stage in GOOD].index(name)
     later = (Stage(stage.name, None, f"not tried: {name} failed") for stage in GOOD[at + 1 :])
     return (*GOOD[:at], Stage(name, False, detail, hint), *later)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+    """Run the command in a subprocess."""
     code = f"from xpnn.cli.doctor import doctor; doctor({', '.join(arguments)})"
     root = str(Path(xpnn.__file__).parents[1])
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
@@ -66,8 +66,8 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, "-c", code], check=True, env=known, capture_output=True, encoding="utf-8")
 
 
-def test_json_of_this_machine() -> None:
-    facts = json.loads(run("True").stdout)  # one object and nothing else
+def test_json_on_this_machine() -> None:
+    facts = json.loads(run("True").stdout)  # exactly one JSON object
     assert facts["schema_version"] == 1 and facts["xpnn"] == xpnn.__version__
     libraries = {library["name"]: library for library in facts["libraries"]}
     assert list(libraries) == ["numpy", "cupy", "torch", "jax", "strict"]
@@ -83,13 +83,13 @@ def test_json_of_this_machine() -> None:
     assert facts["blas"]["name"] and set(facts["fast"]) == {"usable", "numba", "XPNN_FAST", "reason"}
 
 
-def test_screen_of_this_machine() -> None:
+def test_screen_on_this_machine() -> None:
     screen = run("").stdout
     assert max(len(line.rstrip()) for line in screen.splitlines()) <= 80
-    assert "\x1b" not in screen  # no colour where no terminal is
+    assert "\x1b" not in screen  # no color without a terminal
     for word in ("NumPy", "CuPy", "installed", "matmul", "✓ ok", "BLAS:"):
         assert word in screen
-    assert "--device cuda " in screen.partition("BLAS:")[2]  # the verdict comes last
+    assert "--device cuda " in screen.partition("BLAS:")[2]  # the conclusion comes last
 
 
 def test_screen_in_ascii() -> None:
@@ -97,7 +97,7 @@ def test_screen_in_ascii() -> None:
     assert "+ ok" in screen and "✓" not in screen
 
 
-def test_what_a_library_prints_is_no_part_of_the_report(
+def test_library_output_is_not_part_of_the_report(
     machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine(cupy=GOOD)
@@ -107,7 +107,7 @@ def test_what_a_library_prints_is_no_part_of_the_report(
     assert json.loads(printed.out)["blas"] == {"name": "openblas"} and printed.err == "hello\n"
 
 
-def test_a_usable_gpu(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_usable_gpu(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     machine(cupy=failing("kernel", "no NVRTC", "mend it"), torch=GOOD)
     facts = command.report()
     assert facts["gpu"]["usable"] and (facts["gpu"]["library"], facts["gpu"]["name"]) == ("torch", "Some GPU")
@@ -118,7 +118,7 @@ def test_a_usable_gpu(machine: Callable[..., None], capsys: pytest.CaptureFixtur
     assert "✓ --device cuda takes Some GPU: PyTorch can use it" in capsys.readouterr().out
 
 
-def test_a_gpu_that_records_no_products(
+def test_gpu_that_cannot_capture_products(
     machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     why = command._why_plainly
@@ -134,7 +134,7 @@ def test_a_gpu_that_records_no_products(
     assert command.report()["gpu"]["plainly"] == "XPNN_GRAPH=0"
 
 
-def test_each_hint_once(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_hint_is_shown_once(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     broken = failing("driver", "no driver", "install [a] driver")
     machine(cupy=broken, torch=broken, jax=failing("device", "no device", "install [a] driver"))
     facts = command.report()
@@ -144,7 +144,7 @@ def test_each_hint_once(machine: Callable[..., None], capsys: pytest.CaptureFixt
     ]
     command.doctor()
     screen = capsys.readouterr().out
-    assert screen.count("hint: install [a] driver") == 1  # brackets are no markup
+    assert screen.count("hint: install [a] driver") == 1  # brackets are not markup
     assert screen.index("no driver") < screen.index("no device") < screen.index("hint: install")
     assert (
         "✗ fails" in screen
@@ -153,7 +153,7 @@ def test_each_hint_once(machine: Callable[..., None], capsys: pytest.CaptureFixt
     )
 
 
-def test_what_is_not_installed_comes_last(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_libraries_come_last(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     machine(torch=failing("driver", "no driver", "install a driver"))
     command.doctor()
     screen = capsys.readouterr().out
@@ -161,7 +161,7 @@ def test_what_is_not_installed_comes_last(machine: Callable[..., None], capsys: 
     assert "hint: pip install cupy" in screen and "\u2013 no" in screen
 
 
-def test_a_library_that_breaks_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_that_fails_to_import(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise AttributeError("module compiled against another NumPy\nand more")
 
@@ -171,7 +171,7 @@ def test_a_library_that_breaks_at_import(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stage.hint and devices == []
 
 
-def test_blas_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blas_query_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise OSError("no such library")
 
@@ -194,7 +194,7 @@ def test_blas_unknown_to_threadpoolctl(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, None, "none, as numba is not installed; pip install 'xpnn[fast]'\n"),
     ],
 )
-def test_the_compiled_loops(
+def test_compiled_loops(
     machine: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     setting: str | None,
@@ -212,7 +212,7 @@ def test_the_compiled_loops(
     assert line in "\n".join(text.rstrip() for text in out.getvalue().splitlines()) + "\n"
 
 
-def test_screen_of_a_long_blas_warning(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_screen_with_a_long_blas_warning(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     machine()
     monkeypatch.setattr(cpu_blas, "advice", lambda *_: [("slow", "set A"), ("crowded", "set B")])
     out = io.StringIO()

@@ -1,4 +1,4 @@
-"""Integers as input: the table that they look up, its gradient, and what the door lets through."""
+"""Tests for Embedding and integer inputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def trainer(padding: int | None = None, **options: Any) -> Trainer:
     return Trainer(model(padding), nn.CrossEntropyLoss(), optim.Adam(0.1), **options)
 
 
-def test_the_rows_start_normal_and_the_padding_row_0() -> None:
+def test_initial_rows_are_normal_and_padding_is_0() -> None:
     key = random.key(0, "init")
     weight = nn.Embedding(500, 40).init(key).weight
     assert weight.shape == (500, 40) and weight.dtype == np.float64
@@ -44,7 +44,7 @@ def test_the_rows_start_normal_and_the_padding_row_0() -> None:
 
 
 @pytest.mark.parametrize("padding", [0, 3, -1])
-def test_the_padding_row_has_no_gradient_as_in_torch(padding: int, backend: Backend) -> None:
+def test_padding_row_has_no_gradient(padding: int, backend: Backend) -> None:
     torch = pytest.importorskip("torch")
     layer, weight, x = nn.Embedding(5, 3, padding), draw("table", 5, 3), WORDS[:6]
     oracle = torch.nn.Embedding(5, 3, padding)
@@ -64,7 +64,7 @@ def test_the_padding_row_has_no_gradient_as_in_torch(padding: int, backend: Back
 
 
 @pytest.mark.parametrize("n", [511, 512, 513, 1300])
-def test_rows_are_added_up_in_blocks_of_512(n: int, backend: Backend) -> None:
+def test_gradient_is_summed_in_blocks_of_512(n: int, backend: Backend) -> None:
     values, rows = draw("values", n, 2), (np.arange(n) ** 2 % 7).astype(np.int32)
     wanted = np.zeros((7, 2))
     np.add.at(wanted, rows, values)
@@ -74,7 +74,7 @@ def test_rows_are_added_up_in_blocks_of_512(n: int, backend: Backend) -> None:
 
 @pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
 def test_training_on_integers(dtype: str, backend: Backend) -> None:
-    """They stay what they are on the device, from any library, and every library learns the same."""
+    """Integers of any library keep their dtype on the device, and every library trains the same."""
     wanted = trainer(padding=2, dtype="float64")
     losses = [log["loss"] for log in wanted.fit(WORDS, LABELS, epochs=30, batch_size=16)]
     assert losses[-1] < 0.5 * losses[0]
@@ -89,7 +89,7 @@ def test_training_on_integers(dtype: str, backend: Backend) -> None:
     backend.check(run.predict(there), np.zeros((40, 3)))
 
 
-def test_training_on_integers_in_jax_without_64_bits() -> None:
+def test_training_on_integers_in_jax_without_x64() -> None:
     pytest.importorskip("jax")
     code = """
 import warnings; warnings.simplefilter("error")
@@ -106,7 +106,7 @@ for dtype in ("int64", "int32", "uint8"):
     assert done.stdout.split() == ["int32", "float32", "int32", "float32", "uint8", "float32"]
 
 
-def test_a_step_on_integers_never_waits_for_the_device() -> None:
+def test_integer_step_does_not_synchronize() -> None:
     strict = pytest.importorskip("array_api_strict")
     place = Place("strict", strict.Device("device1"), "cpu", 1)
     loss, optimizer, network = nn.CrossEntropyLoss(), optim.Adam(), model(padding=1)
@@ -135,7 +135,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("x", "message"), BAD, ids=[message[:24] for _, message in BAD])
-def test_what_the_table_has_no_row_for_is_refused_at_the_door(x: np.ndarray, message: str, backend: Backend) -> None:
+def test_out_of_range_indices_raise(x: np.ndarray, message: str, backend: Backend) -> None:
     run = trainer(device=backend.place)
     there = backend.array(x)
     with pytest.raises(InputError, match=f"^x{message}"):
@@ -148,13 +148,13 @@ def test_what_the_table_has_no_row_for_is_refused_at_the_door(x: np.ndarray, mes
         run.fit(WORDS, LABELS, batch_size=8, validation_data=(there, LABELS))
 
 
-def test_a_byte_is_in_range_of_a_table_of_300() -> None:
+def test_uint8_is_in_range_of_a_table_of_300() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Embedding(300, 2), nn.Flatten(), nn.Linear(4, 3))
     run = Trainer(network, nn.CrossEntropyLoss(), optim.Adam())
     assert run.predict((WORDS + 251).astype(np.uint8)).shape == (40, 3)
 
 
-def test_features_that_no_table_reads_are_not_judged() -> None:
+def test_unread_features_are_not_checked() -> None:
     run = Trainer(nn.Sequential(nn.Linear(2, 3)), nn.CrossEntropyLoss(), optim.Adam())
     assert run.predict(WORDS - 100).shape == (40, 3)
 
@@ -174,6 +174,6 @@ def test_features_that_no_table_reads_are_not_judged() -> None:
         ),
     ],
 )
-def test_settings_and_inputs_that_no_embedding_takes(make: Any, message: str) -> None:
+def test_invalid_settings_and_inputs_raise(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()

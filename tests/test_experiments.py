@@ -1,4 +1,4 @@
-"""Experiments from Python: the settings, a run and its folder, without the command, its terminal and its libraries."""
+"""Tests for experiments from Python, without the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUICK = Settings(hidden="16", epochs=2)
 CPU = find_place("cpu", "numpy")
 
 
-def test_it_needs_neither_the_command_nor_its_libraries(tmp_path: Path) -> None:
+def test_experiment_does_not_import_the_cli(tmp_path: Path) -> None:
     code = f"""
 import sys
 from xpnn.experiments import SavedRun, Settings, run
@@ -35,7 +35,7 @@ print([name for name in sys.modules if name.split(".")[0] in ("rich", "typer") o
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_a_run_is_that_of_the_command(run_command: Any, tmp_path: Path) -> None:
+def test_run_matches_the_command(run_command: Any, tmp_path: Path) -> None:
     result = run(QUICK, device=CPU, output=tmp_path / "a")
     options = ("train", "--hidden", "16", "--epochs", "2", "--backend", "numpy", "--device", "cpu", "--json", "--quiet")
     assert run_command(*options, "--output", str(tmp_path / "b"))[0] == 0
@@ -88,7 +88,7 @@ def test_hooks_are_called_in_order(tmp_path: Path) -> None:
     assert progress[-1] == (1293, 1293)
 
 
-def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+def test_interrupted_run_is_recorded(tmp_path: Path) -> None:
     result = run(
         dataclasses.replace(QUICK, epochs=50),
         device=CPU,
@@ -101,7 +101,7 @@ def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     assert len(read_history(tmp_path / "a")) == 1
 
 
-def test_a_run_that_fails_leaves_its_reason_and_one_that_never_began_nothing(tmp_path: Path) -> None:
+def test_failed_run_records_its_reason_and_failed_start_leaves_nothing(tmp_path: Path) -> None:
     wild = Settings(hidden="16", optimizer="sgd", lr=1e30, epochs=2)
     with pytest.raises(NonFiniteError), np.errstate(all="ignore"):
         run(wild, device=CPU, output=tmp_path / "a")
@@ -121,7 +121,7 @@ def _interrupt(_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_gpu_that_is_not_there_is_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpu_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
     fallen = dataclasses.replace(CPU, reason="no GPU can be used: no driver", fell_back=True)
     monkeypatch.setattr("xpnn.experiments.run_experiment.find_place", lambda device, backend: fallen)
     with pytest.warns(UserWarning, match="no GPU can be used: no driver; using the CPU with numpy") as caught:
@@ -132,7 +132,7 @@ def test_a_gpu_that_is_not_there_is_one_warning(monkeypatch: pytest.MonkeyPatch)
         run(QUICK, device=fallen)
 
 
-def test_a_saved_run_evaluates_and_predicts(tmp_path: Path) -> None:
+def test_saved_run_evaluates_and_predicts(tmp_path: Path) -> None:
     result = run(QUICK, device=CPU, output=tmp_path / "a")
     saved = SavedRun.open(tmp_path / "a")
     assert saved.evaluate() == {"loss": result.test_loss, "accuracy": result.test_accuracy}
@@ -159,9 +159,7 @@ def test_read_history(tmp_path: Path) -> None:
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_setting_is_an_option_with_its_help_and_default(
-    run_command: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_setting_is_an_option(run_command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     shown = " ".join(run_command("train", "--help")[1].split())
     for name, described in options_of(Settings).items():
@@ -176,7 +174,7 @@ def test_every_setting_is_an_option_with_its_help_and_default(
         assert f"    {name} : " in Settings.__doc__ and described.help in Settings.__doc__
 
 
-def test_a_message_names_settings_in_python_and_options_on_the_command_line(run_command: Any) -> None:
+def test_messages_name_settings_or_options(run_command: Any) -> None:
     with pytest.raises(InputError, match=r"^`batch_size`: -1 is not a whole number of at least 1, or 0 for all rows$"):
         Settings(batch_size=-1)
     with pytest.raises(InputError, match=r"^`label_smoothing` belongs to `loss` cross-entropy$"):
@@ -186,13 +184,13 @@ def test_a_message_names_settings_in_python_and_options_on_the_command_line(run_
 
 
 @pytest.mark.parametrize("name", [name for name, described in options_of(Settings).items() if described.choices])
-def test_a_choice_that_is_not_there_is_refused(name: str) -> None:
+def test_invalid_choice_raises(name: str) -> None:
     with pytest.raises(InputError, match=rf"^`{name}`: 'nonsense' is not one of "):
         Settings(**{name: "nonsense"})
 
 
 @pytest.mark.parametrize("name", [name for name, described in options_of(Settings).items() if described.range])
-def test_a_number_out_of_its_range_is_refused(name: str) -> None:
+def test_out_of_range_number_raises(name: str) -> None:
     with pytest.raises(InputError, match=rf"^`{name}`: -1 is not "):
         Settings(**{name: -1})
 
@@ -205,19 +203,19 @@ def test_settings_from_a_recipe() -> None:
         Settings.from_recipe("tiny-rely")
 
 
-def test_prepare_checks_before_it_reads() -> None:
+def test_prepare_checks_before_reading() -> None:
     with pytest.raises(InputError, match="`momentum` belongs to `optimizer` sgd"):
         prepare(Settings(dataset="nowhere.csv", momentum=0.5))
 
 
-def test_a_result_can_train_on(tmp_path: Path) -> None:
+def test_result_continues_training(tmp_path: Path) -> None:
     result = run(QUICK, device=CPU)
     assert isinstance(result, RunResult) and result.trainer.epoch == 2 and result.facts["output"] is None
     result.experiment.fit()
     assert result.trainer.epoch == 4
 
 
-def test_only_fields_of_the_distortion_are_options_of_augment() -> None:
-    """Not what the class states about itself."""
+def test_augment_options_are_the_distortion_fields() -> None:
+    """Class variables of RandomDistortion are not options."""
     with pytest.raises(InputError, match="`augment`: 'accepts_integers' is not one of degrees, translate"):
         factory.distortion("accepts_integers=1")

@@ -1,4 +1,4 @@
-"""xpnn explain: one step in parts is the step that the trainer takes, and what it names is where it says."""
+"""Tests for `xpnn explain`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def network(**options: Any) -> nn.Sequential:
 
 
 @pytest.mark.parametrize("options", [{}, {"norm": "batch", "dropout": 0.3}, {"activation": "gelu", "norm": "rms"}])
-def test_the_gradients_are_those_of_the_whole_network_and_agree(options: dict[str, Any]) -> None:
+def test_gradients_match_the_whole_network(options: dict[str, Any]) -> None:
     model, loss = network(**options), nn.CrossEntropyLoss()
     found = explain(model, loss, X, Y, seed=3)
     params = model.init(random.key(3, "init"))
@@ -52,7 +52,7 @@ def test_the_gradients_are_those_of_the_whole_network_and_agree(options: dict[st
     assert_close(found.steps[0].gradients[0].value, dx)
 
 
-def test_the_loss_after_is_that_of_one_step_of_sgd() -> None:
+def test_loss_after_one_sgd_step() -> None:
     found = explain(network(), nn.CrossEntropyLoss(), X, Y, seed=5, lr=0.1)
     trainer = xpnn.Trainer(network(), nn.CrossEntropyLoss(), optim.SGD(0.1), seed=5, dtype="float64")
     trainer.fit(X, Y, batch_size=4)
@@ -77,7 +77,7 @@ class Doubled:
         return (3 if self.wrong else 2) * dy, ()
 
 
-def test_a_wrong_gradient_is_found_in_the_layer_that_has_it() -> None:
+def test_wrong_gradient_is_found_in_its_layer() -> None:
     def explained(wrong: bool) -> Explanation:
         model = nn.Sequential(nn.Linear(3, 4), Doubled(wrong), nn.Linear(4, 2))
         return explain(model, nn.CrossEntropyLoss(), np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 1, 0]))
@@ -86,14 +86,14 @@ def test_a_wrong_gradient_is_found_in_the_layer_that_has_it() -> None:
     found = explained(True)
     assert not found.ok
     assert [step.name for step in found.steps if not all(g.ok for g in step.gradients)] == ["Linear", "Doubled"]
-    assert found.steps[0].number == 1 and all(g.ok for g in found.steps[2].gradients)  # above it all is right
+    assert found.steps[0].number == 1 and all(g.ok for g in found.steps[2].gradients)  # the layers above it are correct
     assert found.steps[1].forward_formula == "y = 2 x" and found.steps[1].backward_formula == "dx = 2 dy"
     assert found.steps[1].configuration == "Doubled(wrong=True)"
     assert found.steps[1].forward_source.file == str(Path(__file__).resolve().relative_to(ROOT))
 
 
-def test_the_reference_code_runs_and_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    nn.Linear(2, 2).forward(nn.Linear(2, 2).init(random.key(0, "init")), np.ones((1, 2)))  # loads the kernels
+def test_only_reference_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    nn.Linear(2, 2).forward(nn.Linear(2, 2).init(random.key(0, "init")), np.ones((1, 2)))  # load the kernels
 
     def forbidden(*_: Any, **__: Any) -> Any:
         raise AssertionError("a kernel ran")
@@ -106,12 +106,12 @@ def test_the_reference_code_runs_and_no_kernel(monkeypatch: pytest.MonkeyPatch) 
     assert explain(network(dropout=0.5), nn.CrossEntropyLoss(), X, Y).ok
     with pytest.raises(ZeroDivisionError), dispatch.reference_only():
         raise ZeroDivisionError
-    with pytest.raises(AssertionError, match="a kernel ran"):  # as before
+    with pytest.raises(AssertionError, match="a kernel ran"):  # dispatch is restored
         cross_entropy.forward(np.ones((2, 2)), nn.CrossEntropyLoss(), None, np.array([0, 1]), None)
 
 
 @pytest.mark.parametrize("name", sorted({*nn.__all__} - {"Layer", "Loss", "Sequential", "MLP"}))
-def test_every_layer_and_loss_states_a_formula(name: str) -> None:
+def test_every_layer_and_loss_has_a_formula(name: str) -> None:
     part = getattr(nn, name)
     if not hasattr(part, "backward"):
         return
@@ -120,7 +120,7 @@ def test_every_layer_and_loss_states_a_formula(name: str) -> None:
         assert formula and "\n" not in formula and ">>>" not in formula and len(formula) < 150
 
 
-def test_code_without_a_file_is_explained_too() -> None:
+def test_code_without_a_file() -> None:
     names: dict[str, Any] = {"__name__": "session"}
     exec("class Same:\n def init(self, key): return ()\n def forward(self, params, x, *, key=None): return x, None\n"
          " def backward(self, params, residuals, dy, *, need_dx=True): return dy, ()", names)  # fmt: skip
@@ -155,7 +155,7 @@ class Halved:
         return halve.backward(dy, residuals), ()
 
 
-def test_of_a_pair_the_reference_is_shown_not_its_call() -> None:
+def test_reference_of_a_pair_is_shown() -> None:
     step = explain(nn.Sequential(Halved()), nn.CrossEntropyLoss(), np.eye(3), np.array([0, 1, 1])).steps[0]
     assert step.forward_source.read()[0] == "def _halve(x: Any) -> tuple[Any, None]:"
     assert step.backward_source.read()[-1] == "    return dy / 2"
@@ -168,7 +168,7 @@ def test_formulas() -> None:
     assert formula_of("") == ""
 
 
-def test_the_text_shows_each_layer_with_its_checks(run: Any) -> None:
+def test_text_shows_each_layer_with_its_checks(run: Any) -> None:
     status, out, err = run("explain")
     assert (status, err) == (0, "")
     assert " → ".join(NAMES) in out and "reference code" in out
@@ -187,7 +187,7 @@ def test_the_text_shows_each_layer_with_its_checks(run: Any) -> None:
         assert re.match(r"\s*def (forward|backward|_forward|_backward)\(", code[0]), code[0]
 
 
-def test_one_layer_in_detail(run: Any) -> None:
+def test_layer_in_detail(run: Any) -> None:
     by_number, by_name = run("explain", "--layer", "4"), run("explain", "--layer", "relu")
     assert by_number == by_name and by_number[0] == 0
     assert "ReLU()" in by_number[1] and "Linear(" not in by_number[1]
@@ -196,7 +196,7 @@ def test_one_layer_in_detail(run: Any) -> None:
     assert "3  Linear(" in both and "5  Linear(" in both
 
 
-def test_the_options_build_the_network(run: Any) -> None:
+def test_options_build_the_network(run: Any) -> None:
     options = ("--hidden", "8,4", "--activation", "tanh", "--norm", "layer", "--dropout", "0.2", "--seed", "1")
     facts = json.loads(run("explain", *options, "--json")[1])
     block = ["Linear", "LayerNorm", "Tanh", "Dropout"]
@@ -231,12 +231,12 @@ def test_json_is_one_object(run: Any) -> None:
         ("--seed=-1", "--seed: -1 is not an integer"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(options: str, message: str, run: Any) -> None:
+def test_usage_error_is_one_line_and_status_2(options: str, message: str, run: Any) -> None:
     status, out, err = run("explain", *options.split())
     assert (status, out) == (2, "") and message in err and len(err.splitlines()) == 1
 
 
-def test_a_wrong_gradient_is_status_1(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_gradient_is_status_1(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.ReLU, "backward", lambda self, params, y, dy, *, need_dx=True: (dy, ()))
     status, out, _ = run("explain")
     assert status == 1 and "✗" in out and "not all are within the tolerance" in out
@@ -244,15 +244,15 @@ def test_a_wrong_gradient_is_status_1(run: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_the_text_fits_the_terminal(columns: int, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_fits_the_terminal(columns: int, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     for options in ((), ("--layer", "4"), ("--norm", "batch", "--dropout", "0.1")):
         lines = run("explain", *options)[1].splitlines()
         assert lines[-1].startswith("XPNN_KERNELS=0 python -m pdb ")
-        assert max(map(cell_len, lines[3:-4])) <= columns  # around it are sentences, whole ones in a file
+        assert max(map(cell_len, lines[3:-4])) <= columns  # the rest is prose, which is not wrapped in a file
 
 
-def test_the_debugger_stops_where_the_last_line_says(run: Any) -> None:
+def test_debugger_stops_at_the_named_line(run: Any) -> None:
     command = run("explain", "--layer", "relu")[1].splitlines()[-1]
     arguments = re.findall(r'"[^"]*"|\S+', command.removeprefix("XPNN_KERNELS=0 python "))
     environment = {**os.environ, "XPNN_KERNELS": "0", "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""Data and settings at the edge of what a run can take, on every library: right, or an error says what to do."""
+"""Extreme data and settings on every library: correct results, or an error with a hint."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def trainer(backend: Backend, model: nn.Layer, loss: Any, optimizer: Any = None,
 
 
 @pytest.mark.parametrize("layer", [nn.LayerNorm(6), nn.RMSNorm(6), nn.BatchNorm1d(6)], ids=repr)
-def test_squares_that_overflow_stop_the_run(layer: Any, backend: Backend) -> None:
-    """They would make 1 / deviation 0, and all rows alike, without a word."""
+def test_overflowing_squares_stop_the_run(layer: Any, backend: Backend) -> None:
+    """Otherwise 1 / standard deviation would silently become 0, and all rows equal."""
     run = trainer(backend, nn.Sequential(layer, nn.Linear(6, 3)), nn.CrossEntropyLoss())
     with pytest.raises(NonFiniteError, match=r"loss is not finite at step 1 .*scale the features"):
         run.fit(1e25 * X, Y, batch_size=40)
 
 
-def test_a_remainder_of_one_row_leaves_the_running_variance(backend: Backend) -> None:
-    """It has none to show: taken for 0, it would halve what inference divides by, with batches of 8 and 1."""
+def test_remainder_of_one_row_keeps_the_running_variance(backend: Backend) -> None:
+    """One row has no variance; counting it as 0 would halve the running variance for batches of 8 and 1."""
     model = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3))
     run = trainer(backend, model, nn.CrossEntropyLoss(), optim.SGD(0.01), dtype="float64")
     run.fit(X[:9], Y[:9], batch_size=8, epochs=100, shuffle=False)
     found = run.snapshot()[0]
     np.testing.assert_allclose(found.running_var.value, X[:8].var(axis=0, ddof=1), rtol=1e-3)
-    share = 0.1 / (1 - 0.9**2)  # of the last row's mean, which is followed
+    share = 0.1 / (1 - 0.9**2)  # the running mean does include the last row
     np.testing.assert_allclose(found.running_mean.value, (1 - share) * X[:8].mean(axis=0) + share * X[8], atol=1e-3)
 
 
@@ -59,8 +59,8 @@ READERS += [make() for make in ACTIVATIONS.values()]
 
 @pytest.mark.parametrize("layer", READERS, ids=lambda layer: type(layer).__name__)
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "int64"])
-def test_whole_numbers_are_numbers_to_every_first_layer(layer: Any, dtype: str, backend: Backend) -> None:
-    """−|x| of a byte is no negative number, its square wraps, and a mean of integers is refused by some libraries."""
+def test_every_first_layer_accepts_integers(layer: Any, dtype: str, backend: Backend) -> None:
+    """In uint8, −|x| is not negative and squares wrap; some libraries have no mean of integers."""
     x = np.abs(20 * X).astype(dtype)
     run = trainer(backend, nn.Sequential(nn.Flatten(), layer, nn.Linear(6, 3)), nn.CrossEntropyLoss())
     got = run.predict(backend.array(x))
@@ -68,7 +68,7 @@ def test_whole_numbers_are_numbers_to_every_first_layer(layer: Any, dtype: str, 
     np.testing.assert_allclose(backend.check(got, wanted), wanted, rtol=1e-6)
 
 
-def test_whole_numbers_do_not_widen_what_is_trained(backend: Backend) -> None:
+def test_integers_do_not_widen_parameters(backend: Backend) -> None:
     x = np.abs(20 * X).astype("uint8")
     model = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3))
     one, other = (trainer(backend, model, nn.CrossEntropyLoss()) for _ in range(2))
@@ -78,7 +78,7 @@ def test_whole_numbers_do_not_widen_what_is_trained(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_floats_of_16_bits_train_as_float32(dtype: str, backend: Backend) -> None:
+def test_float16_inputs_train_as_float32(dtype: str, backend: Backend) -> None:
     name = {"torch": "torch", "jax": "jax.numpy", "numpy": "numpy", "cupy": "cupy"}.get(backend.library, "")
     library = pytest.importorskip(name) if name else None
     if not hasattr(library, dtype):
@@ -100,7 +100,7 @@ def test_floats_of_16_bits_train_as_float32(dtype: str, backend: Backend) -> Non
         one.fit(narrow(np.where(np.arange(240).reshape(40, 6) == 20, math.nan, X)), y)
 
 
-def test_one_weight_above_0_is_that_row_alone(backend: Backend) -> None:
+def test_single_positive_weight_selects_its_row(backend: Backend) -> None:
     weight = np.where(np.arange(40) == 17, 1e-20, 0.0)
     for loss, y in ((nn.CrossEntropyLoss((0.5, 2.0, 1.0), 0.1), Y), (nn.HuberLoss(), X[:, :3])):
         one = trainer(backend, nn.Linear(6, 3), loss, dtype="float64")
@@ -135,20 +135,20 @@ REFUSED = {
         "too large for float32: scale the features, or train in float64",
     ),
     "squares": (fitted(MSE, X[:, :3], 1e30 * X), NonFiniteError, "loss is not finite at step 1 .*scale the features"),
-    "moments": (  # the weights stand still, and the loss stays finite
+    "moments": (  # the weights do not change, and the loss stays finite
         fitted(CE, Y, 1e30 * X, optimizer=optim.Adam(0.1)), NonFiniteError, r"optimizer's v\.weight are not finite"
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_the_dtype_cannot_hold_is_said(case: str, backend: Backend) -> None:
+def test_values_out_of_range_of_the_dtype_raise(case: str, backend: Backend) -> None:
     run, error, message = REFUSED[case]
     with pytest.raises(error, match=message):
         run(backend)
 
 
-def test_ignored_labels_that_int32_cannot_hold() -> None:
+def test_ignored_labels_out_of_range_of_int32() -> None:
     for wrong in (2**31, -(2**31) - 1, 2**40):
         for loss in (nn.CrossEntropyLoss, nn.NLLLoss):
             with pytest.raises(InputError, match=f"ignore_index is {wrong}; expected an int32: labels are stored as"):
@@ -156,7 +156,7 @@ def test_ignored_labels_that_int32_cannot_hold() -> None:
     assert nn.NLLLoss(ignore_index=-(2**31)).ignore_index == -(2**31)
 
 
-def test_nothing_is_said_of_no_rows() -> None:
+def test_no_warning_without_rows() -> None:
     run = Trainer(nn.Linear(6, 3), CE, optim.SGD())
     for ask in (lambda: run.evaluate(X[:0], Y[:0]), lambda: run.predict(X[:0]), lambda: run.predict(X[:, :0])):
         with pytest.raises(InputError, match="it is empty; expected at least one row and one feature"):
@@ -164,7 +164,7 @@ def test_nothing_is_said_of_no_rows() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64"])
-def test_the_first_and_the_last_row_of_a_table(dtype: str, backend: Backend) -> None:
+def test_first_and_last_row_of_a_table(dtype: str, backend: Backend) -> None:
     layer = nn.Embedding(256, 2)
     params = layer.init(random.key(0, "init"))
     placed, x = backend.tree(params), backend.array(np.array([[0, 255], [255, 255]], dtype))

@@ -1,4 +1,4 @@
-"""The mathematics at its edges, on every library: far, tiny and constant inputs, kinks; finite and right."""
+"""Numerical edge cases on every library: huge, tiny and constant inputs, and kinks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from xpnn.training import totals as step
 
 KEY = random.key(0, "init")
 LOG2 = math.log(2)
-NEAR = {"rtol": 8 * eps("float32"), "atol": 1e-37}  # below 1.2e-38, some libraries know only 0
+NEAR = {"rtol": 8 * eps("float32"), "atol": 1e-37}  # some libraries flush values below 1.2e-38 to 0
 
 
 def slopes(layer: Any, x: np.ndarray, backend: Backend, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
-    """(y, dx) of a layer in training, in `dtype`; dy is 1, or draws where the layer has parameters."""
+    """(y, dx) of a layer in training mode, in `dtype`; dy is 1, or random if the layer has parameters."""
     params = backend.tree(layer.init(KEY), dtype)
     with np.errstate(all="ignore"):
         y, residuals = layer.forward(params, backend.array(x, dtype), key=key_on(backend))
@@ -38,7 +38,7 @@ def key_on(backend: Backend) -> random.Key:
     return tree.map(lambda x: backend.array(random.lanes(x, backend.place.lib.lane_dtype)), words)
 
 
-# The row is (s, −s, 0). Each loss with its target, and its value and gradient as formulas in s.
+# The row is (s, −s, 0). Each loss has a target, and its value and gradient as formulas in s.
 FAR_LOSSES = [
     ("cross-entropy", nn.CrossEntropyLoss(), [1], lambda s: 2 * s, [1, -1, 0]),
     ("all-smoothed", nn.CrossEntropyLoss(label_smoothing=1.0), [2], lambda s: s, [2 / 3, -1 / 3, -1 / 3]),
@@ -54,9 +54,7 @@ FAR_LOSSES = [
 @pytest.mark.parametrize(
     ("loss", "target", "value", "slope"), [c[1:] for c in FAR_LOSSES], ids=[c[0] for c in FAR_LOSSES]
 )
-def test_losses_far_from_their_targets(
-    loss: Any, target: Any, value: Any, slope: Any, s: float, backend: Backend
-) -> None:
+def test_losses_far_from_targets(loss: Any, target: Any, value: Any, slope: Any, s: float, backend: Backend) -> None:
     z, t = backend.array([[s, -s, 0]], "float32"), np.asarray(target)
     t = backend.array(t, "float32" if t.ndim == 2 else "int32")
     with np.errstate(all="raise", under="ignore"):
@@ -75,8 +73,8 @@ def test_log_softmax_and_nll_far_apart(backend: Backend) -> None:
     assert to_numpy(dz).tolist() == [[1, -1, 0]]
 
 
-def test_losses_at_their_kinks(backend: Backend) -> None:
-    """Huber at ±delta, on both its pieces; L1 and the quantiles where prediction and target agree."""
+def test_losses_at_kinks(backend: Backend) -> None:
+    """Huber at ±delta, on both pieces; L1 and quantile losses where prediction and target are equal."""
     z, t = backend.array([[1.0, -3.0, 2.0]], "float64"), backend.array([[-1.0, -1.0, 2.0]], "float64")
     for loss, value, slope in (
         (nn.HuberLoss(2.0, "sum"), 4.0, [2, -2, 0]),
@@ -96,12 +94,12 @@ NEARER = [-20.0, -10.1, -9.9, 9.9, 10.1, 20.0]
 
 @pytest.mark.parametrize("layer", [*(make() for make in ACTIVATIONS.values()), nn.GELU("tanh")], ids=repr)
 @pytest.mark.parametrize(("x", "atol"), [(FAR, 1e-37), (NEARER, 4 * eps("float32"))], ids=["far", "nearer"])
-def test_activations_at_kinks_and_far_from_them(layer: Any, x: list[float], atol: float, backend: Backend) -> None:
-    """Against torch in float64, in which 1e30 is nothing special; where they flatten out, to a rounding of 1."""
+def test_activations_at_kinks_and_extremes(layer: Any, x: list[float], atol: float, backend: Backend) -> None:
+    """Compare with torch in float64, which has no trouble with 1e30; in flat regions to a rounding error of 1."""
     torch = pytest.importorskip("torch")
     options = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
     if isinstance(layer, nn.Softplus):
-        options["threshold"] = 700  # the last that torch takes before e^x is infinite
+        options["threshold"] = 700  # above it, where e^x would overflow, torch returns x
     z = torch.tensor(np.asarray([x], "float32").astype("float64"), requires_grad=True)
     wanted = getattr(torch.nn, type(layer).__name__)(**options)(z)
     wanted.sum().backward()
@@ -111,8 +109,8 @@ def test_activations_at_kinks_and_far_from_them(layer: Any, x: list[float], atol
 
 
 @pytest.mark.parametrize("value", [0.1, 123456.7, -3e7, 1e18])
-def test_rows_and_columns_that_never_change_are_only_centred(value: float, backend: Backend) -> None:
-    """A mean that rounds would leave a difference, which a deviation as small brings near 1."""
+def test_constant_rows_and_columns_are_only_centred(value: float, backend: Backend) -> None:
+    """A rounded mean would leave a residue, which an equally small standard deviation scales to about 1."""
     for layer, x in (
         (nn.LayerNorm(7), np.full((2, 7), value)),
         (nn.BatchNorm1d(2), np.full((7, 2), value)),
@@ -124,8 +122,8 @@ def test_rows_and_columns_that_never_change_are_only_centred(value: float, backe
     assert not to_numpy(y).any()
 
 
-def test_normalizations_keep_their_digits_far_from_zero(backend: Backend) -> None:
-    """Against float64 on the same numbers: what is left are the roundings of values near 1, not near 1e6."""
+def test_normalization_precision_far_from_zero(backend: Backend) -> None:
+    """Compare with float64 on the same values: rounding errors are those of values near 1, not near 1e6."""
     x = (1e6 + draw("x", 9, 9)).astype("float32")
     for layer in (nn.LayerNorm(9), nn.BatchNorm1d(9)):
         wanted = layer.forward(layer.init(KEY), x.astype("float64"), key=random.key(0, "dropout"))[0]
@@ -133,7 +131,7 @@ def test_normalizations_keep_their_digits_far_from_zero(backend: Backend) -> Non
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e15])
-def test_normalizations_of_tiny_and_huge_features(scale: float, backend: Backend) -> None:
+def test_normalization_of_tiny_and_huge_features(scale: float, backend: Backend) -> None:
     x = (scale * draw("x", 5, 6)).astype("float32")
     for layer in (nn.LayerNorm(6), nn.RMSNorm(6), nn.BatchNorm1d(6)):
         wanted = layer.forward(layer.init(KEY), x.astype("float64"), key=random.key(0, "dropout"))[0]
@@ -141,7 +139,7 @@ def test_normalizations_of_tiny_and_huge_features(scale: float, backend: Backend
 
 
 @pytest.mark.parametrize("p", [0.0, 0.001, 0.999])
-def test_dropout_of_nothing_and_of_nearly_all(p: float, backend: Backend) -> None:
+def test_dropout_at_extreme_rates(p: float, backend: Backend) -> None:
     x = np.full((500, 400), 2.0)
     y, dx = slopes(nn.Dropout(p), x, backend)
     kept = y != 0
@@ -152,7 +150,7 @@ def test_dropout_of_nothing_and_of_nearly_all(p: float, backend: Backend) -> Non
 
 
 @pytest.mark.parametrize("case", OPTIMIZERS, ids=[case.id for case in OPTIMIZERS])
-def test_a_learning_rate_of_0_changes_no_weight(case: OptimizerCase, backend: Backend) -> None:
+def test_learning_rate_of_0_changes_no_weight(case: OptimizerCase, backend: Backend) -> None:
     host = (draw("a", 4, 3), draw("b", 3))
     params = backend.tree(host, "float32")
     state = case.optimizer.init(params)
@@ -164,8 +162,8 @@ def test_a_learning_rate_of_0_changes_no_weight(case: OptimizerCase, backend: Ba
     assert all(np.isfinite(to_numpy(leaf)).all() for leaf in tree.leaves(state))
 
 
-def test_a_slow_average_follows_exactly_in_float32(backend: Backend) -> None:
-    """1 − decay by subtraction would be off by 3e-3 of itself at a decay of 0.99999."""
+def test_slow_ema_is_exact_in_float32(backend: Backend) -> None:
+    """Computing 1 − decay in float32 would have a relative error of 3e-3 at a decay of 0.99999."""
     averages, weights = (backend.tree((np.full(2, value),), "float32") for value in (0.0, 1.0))
     for taken, share in ((0.0, 0.9), (90.0, 0.09), (3e6, 1e-5)):
         got = step.averaged(averages, weights, 0.99999, backend.array(np.asarray([taken], "int32")))

@@ -1,4 +1,4 @@
-"""The compiled loops: the same bits as NumPy's own kernels, loaded when they pay, missed by nobody."""
+"""Tests for the loops compiled by numba: bit-identical to NumPy, loaded when they pay off, and optional."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NETWORKS = {
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """As in a new process: nothing saved, nothing loaded."""
+    """Start as in a new process, with nothing cached or loaded."""
     monkeypatch.delenv("XPNN_FAST", raising=False)
     monkeypatch.setattr(compiled, "_saved", 0.0)
     monkeypatch.setattr(compiled, "_loops", None)
@@ -46,7 +46,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_loops_give_the_same_bits(fresh: pytest.MonkeyPatch, name: str, dtype: str) -> None:
+def test_loops_are_bit_identical_to_numpy(fresh: pytest.MonkeyPatch, name: str, dtype: str) -> None:
     pytest.importorskip("numba")
     model, optimizer = NETWORKS[name]
     x, y = draw("x", 45, 12), np.arange(45, dtype=np.int32) % 5
@@ -64,7 +64,7 @@ def test_the_loops_give_the_same_bits(fresh: pytest.MonkeyPatch, name: str, dtyp
         assert np.array_equal(one, other)
 
 
-def test_the_loops_draw_the_same_words(fresh: pytest.MonkeyPatch) -> None:
+def test_loops_draw_the_same_words(fresh: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     key = random.key(5, "dropout")
     for n in (1, 2, 15_001, 40_000):
@@ -82,7 +82,7 @@ def test_the_loops_draw_the_same_words(fresh: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("warm", [True, False])
-def test_the_loops_are_loaded_once_they_have_shown_their_worth(fresh: pytest.MonkeyPatch, warm: bool) -> None:
+def test_loops_are_loaded_once_they_pay_off(fresh: pytest.MonkeyPatch, warm: bool) -> None:
     loaded: list[str] = []
     enough = compiled._WARM if warm else compiled._COLD
     fresh.setattr(compiled, "_is_warm", lambda: warm)
@@ -104,7 +104,7 @@ def test_the_loops_are_loaded_once_they_have_shown_their_worth(fresh: pytest.Mon
         ("0", AssertionError("was asked to stay away"), None),
     ],
 )
-def test_without_numba_numpy_does_it(
+def test_numpy_runs_without_numba(
     fresh: pytest.MonkeyPatch, asked: str | None, error: Exception, says: str | None
 ) -> None:
     def absent(name: str) -> Any:
@@ -115,10 +115,10 @@ def test_without_numba_numpy_does_it(
         fresh.setenv("XPNN_FAST", asked)
     with pytest.warns(UserWarning, match=re.escape(says)) if says else contextlib.nullcontext():
         assert compiled.loops(1e9) is None
-    assert compiled.loops(1e9) is None  # and does not try again
+    assert compiled.loops(1e9) is None  # no second attempt
 
 
-def test_loops_that_were_compiled_before_are_seen_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_loops_are_found_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
     assert not compiled._is_warm.__wrapped__()
     (tmp_path / "__pycache__").mkdir()

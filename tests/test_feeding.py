@@ -1,4 +1,4 @@
-"""Data sets larger than a device: streamed to it, with the results of data that lie there; and too little memory."""
+"""Tests for streaming data sets that do not fit on the device, and for running out of memory."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ ROW = 6 * 4 + 4  # bytes of X in float32 and of a label
 
 
 @pytest.fixture
-def little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No data set fits, and a chunk is three batches of seven rows."""
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make no data set fit; a chunk is three batches of seven rows."""
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
     monkeypatch.setattr(data_feed, "_CHUNK", 3 * 7 * ROW)
 
@@ -47,13 +47,11 @@ def nn_leaves(run: Trainer) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_streamed_data_give_what_resident_data_give(
-    backend: Backend, weighted: bool, request: pytest.FixtureRequest
-) -> None:
-    """40 rows in batches of 7: chunks of three and two batches, and the remainder; bit for bit."""
+def test_streamed_data_match_resident_data(backend: Backend, weighted: bool, request: pytest.FixtureRequest) -> None:
+    """40 rows in batches of 7, i.e. chunks of three and two batches and the remainder, give bit-identical results."""
     weight = np.linspace(0.5, 1.5, 40) if weighted else None
     resident = trained(backend, weight)
-    request.getfixturevalue("little")
+    request.getfixturevalue("small_memory")
     made = []
     streamed = Streamed.chunks
     request.getfixturevalue("monkeypatch").setattr(
@@ -63,7 +61,7 @@ def test_streamed_data_give_what_resident_data_give(
     assert made
 
 
-def test_chunks_are_the_rows_in_their_order(little: None) -> None:
+def test_chunks_hold_the_rows_in_order(small_memory: None) -> None:
     feed = data_source(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
     order = np.random.default_rng(0).permutation(40)
     found, steps = [], []
@@ -76,7 +74,7 @@ def test_chunks_are_the_rows_in_their_order(little: None) -> None:
     assert found == [(tuple(X[i].astype(np.float32)), Y[i]) for i in order]
 
 
-def test_what_there_is_room_for_lies_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_fit_are_resident(monkeypatch: pytest.MonkeyPatch) -> None:
     place, data, dtypes = Place("numpy", "elsewhere", "cuda", 0), Data(X, Y, None), ("float32", None, None)
     monkeypatch.setattr(data_feed, "to_place", lambda x, *place, **how: x.astype(how["dtype"] or x.dtype))
     monkeypatch.setattr(data_feed, "give_back", lambda place: None)
@@ -89,23 +87,23 @@ def test_what_there_is_room_for_lies_on_the_device(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(data_feed, "to_place", full)
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: 10**9)
-    assert type(data_source(data, dtypes, place)) is Streamed  # who counts is wrong now and then
+    assert type(data_source(data, dtypes, place)) is Streamed  # the estimate of free memory can be wrong
 
 
-def test_a_piece_is_small_beside_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_is_small_relative_to_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: 8 * 2 * 7 * ROW)
     feed = Streamed(Data(X, Y, None), ("float32", None, None), find_place("cpu", "numpy"))
     assert [chunk.steps for chunk in feed.chunks(np.arange(40), 7)] == [2, 2, 1, 1]
 
 
-def test_values_too_large_are_found_before_they_are_streamed(little: None) -> None:
+def test_too_large_values_are_found_before_streaming(small_memory: None) -> None:
     x = X.copy()
     x[33, 2] = 1e39
     with pytest.raises(InputError, match="validation_x holds values too large for float32"):
         trainer(dtype="float32").fit(X, Y, validation_data=(x, Y))
 
 
-def test_an_order_drawn_ahead_is_the_same() -> None:
+def test_prefetched_order_is_the_same() -> None:
     early, late = EpochOrder(3), EpochOrder(3)
     early.draw_ahead(5, 40)
     assert early.of(5, 40, True).tolist() == late.of(5, 40, True).tolist()
@@ -115,7 +113,7 @@ def test_an_order_drawn_ahead_is_the_same() -> None:
 
 
 class Background:
-    """A copier that copies late: when its event is waited for. What happens is logged."""
+    """A copier that defers each copy until its event is waited for, and logs what happens."""
 
     class Event:
         def __init__(self, log: list[str]) -> None:
@@ -159,7 +157,7 @@ class Background:
         self.log.append("record")
 
 
-def test_a_pinned_stage_keeps_its_buffers_and_takes_turns() -> None:
+def test_pinned_stage_reuses_buffers_in_turn() -> None:
     copier = Background()
     stage, seen, place = staging.PinnedStaging(copier, [((3,), np.dtype(np.float32))]), [], set()
     for turn in range(4):
@@ -173,11 +171,12 @@ def test_a_pinned_stage_keeps_its_buffers_and_takes_turns() -> None:
         seen.append((read.ctypes.data, read.tolist()))
     assert [numbers for _, numbers in seen] == [[turn] * 3 for turn in range(4)]
     assert len({address for address, _ in seen}) == 1 and len(place) == 2
-    assert copier.log == ["record"] + ["synchronize", "fill", "wait", "record"] * 4  # first, that the buffers are there
+    # The first "record" is for the allocation of the buffers.
+    assert copier.log == ["record"] + ["synchronize", "fill", "wait", "record"] * 4
 
 
-def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full batches, and the remainder, of buffers that stay: other chunks and epochs need no other recordings."""
+def test_streamed_steps_are_captured_once(small_memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buffers are reused, so that later chunks and epochs need no new captures."""
 
     class Counting(EagerReplay):
         made = 0
@@ -198,8 +197,8 @@ def test_streamed_steps_are_recorded_once(little: None, monkeypatch: pytest.Monk
     assert counting.made == 3  # three steps, one, and the remainder
 
 
-def test_what_the_steps_read_changes_only_once_they_are_done(little: None) -> None:
-    """The next chunk may arrive at once: not where the steps still read."""
+def test_buffers_are_overwritten_only_after_their_steps(small_memory: None) -> None:
+    """The next chunk may be copied early, but not into buffers that steps still read."""
 
     class Eager(Background):
         read: Any = None
@@ -227,13 +226,13 @@ def test_what_the_steps_read_changes_only_once_they_are_done(little: None) -> No
         ("cudaErrorMemoryAllocation: out of memory", None),
     ],
 )
-def test_an_error_tells_how_much_was_wanted(text: str, count: int | None) -> None:
+def test_requested_bytes_are_parsed_from_the_error(text: str, count: int | None) -> None:
     assert bytes_wanted(RuntimeError(text)) == count
 
 
-def test_which_errors_are_for_want_of_memory() -> None:
+def test_out_of_memory_errors_are_recognized() -> None:
     class OutOfMemoryError(Exception):
-        """As CuPy's and torch's are called."""
+        """The class name that CuPy and torch use."""
 
     assert is_out_of_memory(OutOfMemoryError("x")) and is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: x"))
     assert is_out_of_memory(MemoryError()) and not is_out_of_memory(ValueError("memory layout"))
@@ -250,7 +249,7 @@ def limited(most: int, tried: list[int]) -> Any:
 
 
 @pytest.mark.parametrize("most", [0, 1, 5, 333, 999])
-def test_the_largest_batch_that_fits_is_named(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_largest_batch_that_fits_is_named(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 2048)
     tried: list[int] = []
     with pytest.raises(DeviceMemoryError) as raised:
@@ -267,7 +266,7 @@ def test_the_largest_batch_that_fits_is_named(monkeypatch: pytest.MonkeyPatch, m
     assert len(tried) < 20
 
 
-def test_what_is_free_again_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_succeeds_after_memory_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
     most = [10]
     monkeypatch.setattr(batch_memory, "give_back", lambda place: most.__setitem__(0, 1000))
@@ -277,11 +276,11 @@ def test_what_is_free_again_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         ensure_batch_fits(Place("numpy", "cpu", "cuda", 0), lambda rows: 1 // 0, 1000)
 
 
-def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error holds on to the frames that it came through, and they to their arrays."""
+def test_failed_step_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The traceback of an error keeps its frames alive, and they keep their arrays."""
 
     class Activations:
-        """What a step holds."""
+        """Memory held by a step."""
 
     alive: weakref.WeakSet[Activations] = weakref.WeakSet()
     seen = []
@@ -307,8 +306,8 @@ def test_a_step_that_failed_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
     assert seen == [0] * len(seen)
 
 
-def test_a_step_is_tried_before_the_first_on_a_gpu(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And leaves nothing behind: the state is as it was."""
+def test_trial_step_runs_before_training_on_a_gpu(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial step leaves the state unchanged."""
     runs = []
     for kind in ("cpu", "cuda"):
         run = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(1e-2), device=backend.place, ema=0.9)
@@ -328,7 +327,7 @@ def test_a_step_is_tried_before_the_first_on_a_gpu(backend: Backend, monkeypatch
     assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
 
 
-def test_a_batch_too_large_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_batch_raises_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from xpnn.training.runners.eager import EagerRunner
 
     def try_step(self: Any, state: Any, data: Any, rows: Any) -> None:
@@ -346,7 +345,7 @@ def test_a_batch_too_large_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
     assert run.epoch == run.steps == 0
 
 
-def test_memory_that_runs_out_later_is_one_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_out_of_memory_raises_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_memory, "free_bytes", lambda place: 3 * 2**20)
     gpu, host = Place("numpy", "cpu", "cuda", 0), find_place("cpu", "numpy")
     told = (

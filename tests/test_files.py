@@ -1,4 +1,4 @@
-"""idx and .npy files of strangers: each fault has its own error, which names the file and the hint."""
+"""Tests for reading idx and .npy files: each fault raises an error with the file name and a hint."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_idx_faults(tmp_path: Path, kind: str) -> None:
         data.read_idx(path)
 
 
-def test_idx_checks_the_hash_of_what_is_unpacked(tmp_path: Path) -> None:
+def test_idx_checks_the_hash_of_unpacked_content(tmp_path: Path) -> None:
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(GOOD))
     assert data.read_idx(path, hashlib.sha256(GOOD).hexdigest()).shape == (3, 100)

@@ -1,6 +1,6 @@
-"""Every hand-derived gradient against PyTorch's autograd, and the formulas at their edges.
+"""Compare every hand-derived gradient with PyTorch's autograd; edge cases of the formulas.
 
-Finite differences are in `test_backends.py`.
+`test_backends.py` compares with finite differences.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def test_loss_against_torch(case: LossCase) -> None:
 
 
 class Untouchable:
-    """A weight that multiplies, but whose transpose may not be asked for."""
+    """A weight that supports `x @ weight` but raises on `weight.T`."""
 
-    __array_ufunc__ = None  # so that `x @ self` comes here
+    __array_ufunc__ = None  # so that `x @ self` calls __rmatmul__
 
     def __init__(self, weight: np.ndarray) -> None:
         self.weight, self.dtype = weight, weight.dtype
@@ -76,7 +76,7 @@ class Untouchable:
         raise AssertionError("computed a dx that nobody needs")
 
 
-def test_the_first_trained_layer_is_spared_its_dx() -> None:
+def test_first_trained_layer_computes_no_dx() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Scale(0.5), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
     params = list(params_of(model))
     params[2] = params[2]._replace(weight=Untouchable(params[2].weight))
@@ -87,7 +87,7 @@ def test_the_first_trained_layer_is_spared_its_dx() -> None:
         model.backward(tuple(params), residuals, np.ones((4, 3)))
 
 
-def test_dropout_scales_what_it_keeps_and_draws_anew_each_step_and_place() -> None:
+def test_dropout_scales_kept_values_and_redraws_each_step_and_path() -> None:
     x = np.ones((50, 40))
     layer, key = nn.Dropout(0.25), random.key(0, "dropout")
     y, _ = layer.forward((), x, key=key)
@@ -100,15 +100,13 @@ def test_dropout_scales_what_it_keeps_and_draws_anew_each_step_and_place() -> No
     assert not np.array_equal(first, second) and not np.array_equal(second, third)
     block = nn.Sequential(nn.Linear(40, 40), nn.ReLU(), nn.Dropout(0.5), nn.Linear(40, 40), nn.ReLU(), nn.Dropout(0.5))
     zero = tree.map(np.zeros_like, block.init(KEY))
-    ones = tuple(
-        part._replace(bias=part.bias + 1) if part else part for part in zero
-    )  # nothing is 0 but what is dropped
+    ones = tuple(part._replace(bias=part.bias + 1) if part else part for part in zero)  # only dropped elements are 0
     _, (first, second) = block.forward(ones, x, key=key)
     assert not np.array_equal(first.y, second.y) and set(np.unique(first.y)) == {0.0, 2.0}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_extreme_inputs_stay_finite_and_right(dtype: str) -> None:
+def test_extreme_inputs(dtype: str) -> None:
     x = np.array([[-1e4, -1000.0, 0.0, 1000.0, 1e4]], dtype=dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         assert nn.Sigmoid().forward((), x)[0].tolist() == [[0, 0, 0.5, 1, 1]]
@@ -120,7 +118,7 @@ def test_extreme_inputs_stay_finite_and_right(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_every_activation_is_finite_at_extreme_inputs_and_keeps_nan(name: str) -> None:
+def test_activation_at_extreme_inputs_and_nan(name: str) -> None:
     x = np.array([[-1e4, -90.0, -1e-30, 0.0, 1e-30, 90.0, 1e4, np.nan]], dtype=np.float32)
     layer = ACTIVATIONS[name]()
     with np.errstate(over="raise", divide="raise"):
@@ -137,35 +135,35 @@ def test_erfc() -> None:
     np.testing.assert_allclose(erfc(np, tail), [math.erfc(value) for value in tail], rtol=6e-14)
 
 
-def test_rows_that_all_weigh_nothing_have_no_loss_and_no_gradient() -> None:
+def test_all_zero_weights_give_zero_loss_and_gradient() -> None:
     for loss, y in ((nn.CrossEntropyLoss(), np.array([0, 1])), (nn.MSELoss(), np.zeros((2, 3)))):
         value, residuals = loss.forward((), draw("z", 2, 3), y, np.zeros(2))
         assert value == 0 and not loss.backward((), residuals).any()
 
 
-def test_more_than_255_classes_in_bytes() -> None:
+def test_uint8_labels_with_more_than_255_classes() -> None:
     z = draw("z", 2, 300)
     one = nn.CrossEntropyLoss().forward((), z, np.array([3, 200], np.uint8))[0]
     assert one == nn.CrossEntropyLoss().forward((), z, np.array([3, 200]))[0]
 
 
-def test_a_column_that_never_changes_is_only_centred() -> None:
+def test_constant_column_is_only_centred() -> None:
     layer = nn.Standardize.fit(np.full((1437, 1), 0.1))
     y, _ = layer.forward(layer.init(KEY), np.array([[0.1], [0.2]]))
     np.testing.assert_allclose(y, [[0], [0.1]], atol=1e-15)
 
 
-def test_the_first_weights_are_what_they_are_said_to_be() -> None:
+def test_initial_weight_scale() -> None:
     model = nn.MLP(300, 10, (200, 100))
     params = model.init(random.key(0, "init"))
-    for layer, scale in ((0, 2 / 300), (2, 2 / 200), (4, 2 / 110)):  # He before a ReLU, Glorot at the end
+    for layer, scale in ((0, 2 / 300), (2, 2 / 200), (4, 2 / 110)):  # He before ReLU, Glorot in the last layer
         assert abs(params[layer].weight.var() / scale - 1) < 0.1 and not params[layer].bias.any()
     same = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5)).init(random.key(0, "init"))
     assert not np.array_equal(same[0].weight, same[1].weight)
 
 
-def test_adams_first_corrections_are_exact_in_float32() -> None:
-    """1 − 0.999ᵗ by subtraction would be off by 1e-5 of itself at t = 1."""
+def test_adam_bias_correction_is_exact_in_float32() -> None:
+    """Computing 1 − 0.999ᵗ in float32 would have a relative error of 1e-5 at t = 1."""
     from xpnn.optim.adam import one_minus_power
 
     for beta in (0.9, 0.999, 0.0):
@@ -175,8 +173,8 @@ def test_adams_first_corrections_are_exact_in_float32() -> None:
             np.testing.assert_allclose(got, 1 - beta**t, rtol=3 * eps("float32"))
 
 
-def test_a_class_without_a_share_may_be_impossible() -> None:
-    """log p = −∞ times no share is nothing; as torch has it, which looks up the label's entry alone."""
+def test_class_of_zero_target_may_have_zero_probability() -> None:
+    """0 · log p counts as 0 for log p = −∞, as in torch, which only reads the label's entry."""
     log_p = np.array([[0.0, -np.inf], [-1.0, -0.5]])
     with np.errstate(all="raise"):
         value, residuals = nn.NLLLoss().forward((), log_p, np.array([0, 1]))

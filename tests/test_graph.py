@@ -1,4 +1,4 @@
-"""The bookkeeping of recorded steps, on NumPy: running the work again stands in for the replay of a CUDA graph."""
+"""Tests for captured steps, on NumPy: a replay runs the work again in place of a CUDA graph."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from xpnn.training.runners.cuda_graph import CudaGraphRunner
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """From here on NumPy's steps are recorded by this recorder."""
+    """Return a function that makes NumPy's steps use a given recorder."""
 
     def switch(recorder: Any) -> None:
         def make(job: Any) -> Any:
             return CudaGraphRunner(job, recorder)
 
         monkeypatch.setattr(engine, "make_runner", make)
-        monkeypatch.setattr(CudaGraphRunner, "steps_per_call", 20)  # so that some begin in the midst of an epoch
+        monkeypatch.setattr(CudaGraphRunner, "steps_per_call", 20)  # so that some calls start within an epoch
 
     return switch
 
@@ -55,8 +55,8 @@ def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 
 
 @pytest.mark.parametrize("number", range(27))
-def test_recorded_steps_are_plain_steps(recorded: Callable[..., None], number: int) -> None:
-    """Networks from the whole catalogue: 2 epochs of three steps, the last of which has the remainder."""
+def test_captured_steps_match_eager_steps(recorded: Callable[..., None], number: int) -> None:
+    """Random networks, trained for 2 epochs of three steps, the last of which has the remainder."""
     ours = plan(number)
 
     def run() -> tuple[Any, ...]:
@@ -75,20 +75,20 @@ def slower(run: Trainer, logs: Any) -> None:
 
 
 def long_run(epochs: int = 2) -> Trainer:
-    """Two recordings of full batches in turn (16 + 16 + 1 + … of 37 steps), and one of the remainder."""
+    """Two captures of full batches alternate (16 + 16 + 1 + … of 37 steps); one is for the remainder."""
     run = trainer(optim.SGD(optim.ExponentialLR(0.1, 0.5), momentum=0.9), ema=0.99)
     x, y = np.tile(X, (5, 1)), np.tile(Y, 5)
     run.fit(x[:188], y[:188], epochs=epochs, batch_size=5, callbacks=[slower], validation_data=(X, Y))
     return run
 
 
-def test_schedules_callbacks_and_later_fits_go_on(recorded: Callable[..., None]) -> None:
+def test_schedules_callbacks_and_later_fits(recorded: Callable[..., None]) -> None:
     def run() -> tuple[Any, ...]:
         one = long_run()
         start = one.snapshot()
-        one.fit(X, Y, epochs=2, batch_size=16)  # other data, another batch
+        one.fit(X, Y, epochs=2, batch_size=16)  # other data and batch size
         one.load(start)
-        one.fit(X, Y, epochs=1, batch_size=16)  # written into the buffers
+        one.fit(X, Y, epochs=1, batch_size=16)  # copied into the existing buffers
         return outcome(one)
 
     plain = run()
@@ -97,7 +97,7 @@ def test_schedules_callbacks_and_later_fits_go_on(recorded: Callable[..., None])
 
 
 class Counting(EagerReplay):
-    """Counts the recordings and the replays."""
+    """Counts captures and replays."""
 
     def __init__(self) -> None:
         self.recordings, self.replays = 0, 0
@@ -112,19 +112,19 @@ class Counting(EagerReplay):
         return again
 
 
-def test_what_is_recorded_and_how_often_it_is_replayed(recorded: Callable[..., None]) -> None:
+def test_capture_and_replay_counts(recorded: Callable[..., None]) -> None:
     counting = Counting()
     recorded(counting)
     run = long_run(epochs=1)
-    assert counting.recordings == 3  # 16 steps and one of full batches, one of the remainder
-    assert counting.replays == 3 + (5 + 2) + 1  # each once to be checked; 37 = (16 + 4 · 1) + (16 + 1); the remainder
+    assert counting.recordings == 3  # captures: 16 full batches, one full batch, and the remainder
+    assert counting.replays == 3 + (5 + 2) + 1  # one check each; 37 = (16 + 4 · 1) + (16 + 1); the remainder
     before = [address_of(leaf) for leaf in tree.leaves(run.state)]
     assert len(set(before)) == len(before)
     run.fit(np.tile(X, (5, 1))[:188], np.tile(Y, 5)[:188], batch_size=5)
     assert [address_of(leaf) for leaf in tree.leaves(run.state)] == before
 
 
-def test_other_data_are_recorded_anew_and_other_targets_are_not(recorded: Callable[..., None]) -> None:
+def test_new_data_are_recaptured_and_new_targets_are_not(recorded: Callable[..., None]) -> None:
     def run(counting: Counting) -> tuple[Any, list[int]]:
         one, found = trainer(dtype="float64"), []
         for x, y in ((X, Y), (X, Y[::-1].copy()), (X.copy(), Y), (X, Y.astype(np.float64))):
@@ -145,7 +145,7 @@ class Failing(EagerReplay):
 
 
 class Wrong(EagerReplay):
-    """Replays what it should not: one step too few."""
+    """Replays one step too few."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         return lambda: None
@@ -154,7 +154,7 @@ class Wrong(EagerReplay):
 @pytest.mark.parametrize(
     ("recorder", "reason"), [(Failing(), "NotImplementedError: cuBLAS"), (Wrong(), "differs from an eager run")]
 )
-def test_what_cannot_be_recorded_runs_plainly_and_says_why_once(
+def test_failed_capture_falls_back_to_eager_and_warns_once(
     recorded: Callable[..., None], recorder: Any, reason: str
 ) -> None:
     plain = outcome(long_run())
@@ -166,20 +166,20 @@ def test_what_cannot_be_recorded_runs_plainly_and_says_why_once(
     assert reason in warning and "step by step" in warning and "\n" not in warning
 
 
-def test_rows_more_of_the_same_array_are_other_data(recorded: Callable[..., None]) -> None:
-    """Same address, same batches, another length: what a recording keeps of an array is more than where it lies."""
+def test_more_rows_of_the_same_array_are_recaptured(recorded: Callable[..., None]) -> None:
+    """The address and the batches are the same, but the length differs: a capture depends on more than the address."""
     counting, found = Counting(), []
     recorded(counting)
     run = trainer(dtype="float64")
     for rows in (39, 40, 40):
         run.fit(X[:rows], Y[:rows], batch_size=13)
         found.append(counting.recordings)
-    assert found[0] == 2 and found[1] == 2 + 3  # three steps and one; with 40 rows the remainder too
+    assert found[0] == 2 and found[1] == 2 + 3  # three steps and one; with 40 rows also the remainder
     assert found[2] == found[1]
 
 
-def test_an_array_read_in_another_order_is_another(recorded: Callable[..., None]) -> None:
-    """A square matrix and its transpose: one address, one shape."""
+def test_transposed_array_is_recaptured(recorded: Callable[..., None]) -> None:
+    """A square matrix and its transpose have the same address and shape."""
 
     def run() -> tuple[Any, ...]:
         one, square = trainer(dtype="float64"), X[:6].copy()
@@ -193,7 +193,7 @@ def test_an_array_read_in_another_order_is_another(recorded: Callable[..., None]
 
 
 class Exchange(NamedTuple):
-    """Two arrays, which change places."""
+    """The last two gradients."""
 
     now: Any
     before: Any
@@ -201,7 +201,7 @@ class Exchange(NamedTuple):
 
 @dataclass(frozen=True)
 class Momentum:
-    """Remembers the last gradients and the ones before: what is new is another's buffer."""
+    """In each step, the buffer of the newer gradient becomes that of the older one."""
 
     lr: float = 0.05
 
@@ -213,7 +213,7 @@ class Momentum:
         return new, Exchange(grads, state.now)
 
 
-def test_buffers_that_change_places_are_copied_in_time(recorded: Callable[..., None]) -> None:
+def test_swapped_buffers_are_copied_in_time(recorded: Callable[..., None]) -> None:
     def run() -> tuple[Any, ...]:
         one = trainer(Momentum())
         one.fit(X, Y, epochs=3, batch_size=9)
@@ -225,7 +225,7 @@ def test_buffers_that_change_places_are_copied_in_time(recorded: Callable[..., N
 
 
 class Stream:
-    """CuPy's, as far as a recorder sees it."""
+    """The part of CuPy's Stream that a recorder uses."""
 
     def __init__(self, log: list[str], **how: Any) -> None:
         self.log = log
@@ -257,7 +257,7 @@ class Stream:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A CuPy without a GPU, which logs what happens to its streams."""
+    """A fake CuPy that logs the calls of its streams."""
     log: list[str] = []
     fake = SimpleNamespace(
         log=log,
@@ -275,7 +275,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
 GPU = Place("cupy", contextlib.nullcontext(), "cuda", 0)
 
 
-def test_a_capture_that_fails_is_ended_and_its_error_kept(cuda: Any) -> None:
+def test_failed_capture_is_ended_and_keeps_its_error(cuda: Any) -> None:
     recorder = CupyGraphs(GPU.device, GPU.index)
 
     def work() -> None:
@@ -290,7 +290,7 @@ def test_a_capture_that_fails_is_ended_and_its_error_kept(cuda: Any) -> None:
     assert cuda.log[2:] == ["begin", "work", "end", "launch"]
 
 
-def test_what_comes_after_a_run_waits_for_it_even_if_it_was_stopped(cuda: Any) -> None:
+def test_later_work_waits_for_an_interrupted_run(cuda: Any) -> None:
     recorder = CupyGraphs(GPU.device, GPU.index)
     with pytest.raises(KeyboardInterrupt), recorder.running():
         raise KeyboardInterrupt
@@ -298,7 +298,7 @@ def test_what_comes_after_a_run_waits_for_it_even_if_it_was_stopped(cuda: Any) -
 
 
 @pytest.mark.parametrize("in_work", [True, False])
-def test_torchs_capture_that_fails_is_ended_and_its_error_kept(monkeypatch: pytest.MonkeyPatch, in_work: bool) -> None:
+def test_failed_torch_capture_is_ended_and_keeps_its_error(monkeypatch: pytest.MonkeyPatch, in_work: bool) -> None:
     torch = pytest.importorskip("torch")
     log: list[str] = []
 
@@ -331,8 +331,10 @@ def test_torchs_capture_that_fails_is_ended_and_its_error_kept(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("replayed", "said"), [(True, ""), (False, "a replay gives other values"), (None, "RuntimeError: no cublasLt")]
 )
-def test_why_products_are_not_recorded(monkeypatch: pytest.MonkeyPatch, replayed: bool | None, said: str) -> None:
-    """Tried on NumPy, with what records, does nothing again, or fails."""
+def test_reason_why_products_are_not_captured(
+    monkeypatch: pytest.MonkeyPatch, replayed: bool | None, said: str
+) -> None:
+    """On NumPy, with recorders that replay, do nothing, or fail."""
 
     class Recorder(EagerReplay):
         def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -344,8 +346,8 @@ def test_why_products_are_not_recorded(monkeypatch: pytest.MonkeyPatch, replayed
     assert capture.why_not_recorded(find_place("cpu", "numpy")) == said
 
 
-def test_who_cannot_record_lets_its_memory_go(monkeypatch: pytest.MonkeyPatch, cuda: Any) -> None:
-    """Before the plain steps, which may need it."""
+def test_failed_capture_releases_its_memory(monkeypatch: pytest.MonkeyPatch, cuda: Any) -> None:
+    """Memory is released before the eager steps, which may need it."""
     made: list[Any] = []
 
     def make(job: Any) -> Any:
@@ -362,7 +364,7 @@ def test_who_cannot_record_lets_its_memory_go(monkeypatch: pytest.MonkeyPatch, c
     assert made[0]() is None
 
 
-def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_held_while_the_recorder_lives(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     held = weakref.WeakSet()
 
     class Memory:
@@ -372,7 +374,7 @@ def test_memory_is_held_as_long_as_the_recorder_lives(cuda: Any, monkeypatch: py
     cuda.Memory = Memory
     monkeypatch.setattr(cupy_library, "stream_ends", [lambda *which: cuda.log.append(which)])
     recorder = CupyGraphs(GPU.device, GPU.index)
-    recorder._pool.malloc(512)  # nobody keeps what it gives
+    recorder._pool.malloc(512)  # its allocations are not kept
     gc.collect()
     assert len(held) == 1
     del recorder

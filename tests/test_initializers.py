@@ -1,4 +1,4 @@
-"""First values: orthogonal, cut off, constant or a user's own; the same bits on every machine; saved and loaded."""
+"""Tests for initializers: distributions, reproducibility, custom ones, and saving."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NORMAL = statistics.NormalDist()
 
 @pytest.mark.parametrize("shape", [(40, 40), (300, 70), (70, 300), (200, 130), (5, 1), (1, 5), (1, 1)])
 def test_orthogonal_columns_or_rows(shape: tuple[int, int]) -> None:
-    """To float64 rounding; 130 columns are more than one block of them."""
+    """To float64 rounding; 130 columns are more than one block."""
     weight = nn.Orthogonal(1.5)(KEY, shape)
     assert weight.shape == shape and weight.dtype == np.float64 and weight.flags.c_contiguous
     product = weight.T @ weight if shape[0] >= shape[1] else weight @ weight.T
     assert_close(product, 2.25 * np.eye(min(shape)), ulps=32)
 
 
-def test_every_orthogonal_matrix_is_equally_likely() -> None:
+def test_orthogonal_is_uniformly_distributed() -> None:
     """The moments of the uniform measure: E q = 0, E q² = 1/n, E tr = 0, E tr² = 1; without the signs, E tr < 0."""
     drawn = np.stack([nn.Orthogonal()(KEY.child(i), (3, 3)) for i in range(2000)])
     trace = np.trace(drawn, axis1=1, axis2=2)
@@ -44,8 +44,8 @@ def test_every_orthogonal_matrix_is_equally_likely() -> None:
     assert abs(np.linalg.det(drawn).mean()) < limit
 
 
-def test_a_first_value_never_changes() -> None:
-    """Frozen bits: they hold on every machine, whatever its BLAS and its vector width, and in every version."""
+def test_initial_values_are_frozen() -> None:
+    """The bits do not depend on the machine, its BLAS or vector width, or the version."""
 
     def digest(x: np.ndarray) -> str:
         return hashlib.sha256(x.astype("<f8").tobytes()).hexdigest()[:16]
@@ -56,16 +56,16 @@ def test_a_first_value_never_changes() -> None:
 
 
 @pytest.mark.parametrize("cut", [1e-9, 0.01, 0.5, 1.0, 2.0, 5.0, 7.0, 100.0])
-def test_truncated_normal_is_the_normal_within_its_bounds(cut: float) -> None:
+def test_truncated_normal_distribution(cut: float) -> None:
     probability = quantile.normal_probability(cut)
     np.testing.assert_allclose(probability, math.erf(cut / math.sqrt(2)), rtol=1e-15)
     z = random.truncated_normal(KEY, (20_000,), cut)
     assert np.abs(z).max() < cut
     q = probability * (random.uniform(KEY, (20_000,)) - 0.5)
     np.testing.assert_allclose(z, [NORMAL.inv_cdf(0.5 + part) for part in q], rtol=1e-13, atol=1e-15)
-    if cut == 1e-9:  # where the density is flat
+    if cut == 1e-9:  # in the flat part of the density
         np.testing.assert_allclose(z, q / NORMAL.pdf(0), rtol=1e-14)
-    if cut == 100:  # which no draw reaches
+    if cut == 100:  # beyond the range of draws
         assert np.array_equal(z, random.normal(KEY, (20_000,)))
 
 
@@ -79,7 +79,7 @@ def test_truncated_normal_is_the_normal_within_its_bounds(cut: float) -> None:
         (nn.TruncatedNormal(1.0, 3.0, "fan_avg"), 3 * 250**-0.5),
     ],
 )
-def test_the_bounds_of_a_truncated_normal(initializer: nn.TruncatedNormal, bound: float) -> None:
+def test_truncated_normal_bounds(initializer: nn.TruncatedNormal, bound: float) -> None:
     weight = initializer(KEY, (300, 200))
     assert 0.998 * bound < np.abs(weight).max() < bound
     z = weight * (initializer.cut / bound)
@@ -91,14 +91,14 @@ def test_lecun_normal_has_two_names() -> None:
     assert initializers.get("fan_in_normal") == initializers.get("lecun_normal")
 
 
-def test_constants() -> None:
+def test_constant_initializers() -> None:
     assert nn.Constant(0.1)(KEY, (3, 2)).tolist() == [[0.1, 0.1]] * 3
     assert nn.Zeros()(KEY, (3, 2)).tolist() == [[0.0, 0.0]] * 3
     params = nn.Linear(3, 2, weight_init="zeros", bias_init=nn.Constant(-1)).init(KEY)
     assert not params.weight.any() and params.bias is not None and params.bias.tolist() == [-1, -1]
 
 
-def test_a_bias_is_drawn_by_the_fans_of_its_layer() -> None:
+def test_bias_uses_the_fans_of_its_layer() -> None:
     bound = 400**-0.5
     params = nn.Linear(400, 900, weight_init="fan_in_uniform", bias_init="fan_in_uniform").init(KEY)
     assert params.bias is not None and params.bias.shape == (900,) and params.bias.base is None
@@ -110,7 +110,7 @@ def test_a_bias_is_drawn_by_the_fans_of_its_layer() -> None:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """An initializer of a user's own."""
+    """A custom initializer."""
 
     value: float
 
@@ -118,7 +118,7 @@ class Diagonal:
         return self.value * np.eye(*shape, dtype=np.float32)
 
 
-def test_an_initializer_of_ones_own_trains_but_cannot_be_saved() -> None:
+def test_custom_initializer_trains_but_cannot_be_saved() -> None:
     model = nn.Linear(6, 3, weight_init=Diagonal(0.5))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), dtype="float64")
     assert run.snapshot().weight.dtype == np.float64 and run.snapshot().weight[2, 2] == 0.5
@@ -140,14 +140,14 @@ OBJECTS: list[nn.Initializer] = [
 
 
 @pytest.mark.parametrize("initializer", [*initializers.INITIALIZERS, *OBJECTS], ids=str)
-def test_every_initializer_comes_back_from_a_file(initializer: Any) -> None:
+def test_initializer_round_trip(initializer: Any) -> None:
     model = nn.Sequential(nn.Linear(4, 3, weight_init=initializer, bias_init=initializer))
     again = from_config(to_config(model))
     assert again == model
     assert np.array_equal(again.init(KEY)[0].weight, model.init(KEY)[0].weight)
 
 
-def test_every_kind_of_initializer_is_tried() -> None:
+def test_every_initializer_is_tested() -> None:
     assert {type(initializer) for initializer in OBJECTS} == set(initializers.KINDS)
     assert {type(initializer) for initializer in initializers.INITIALIZERS.values()} <= set(initializers.KINDS)
 
@@ -167,10 +167,10 @@ def test_every_kind_of_initializer_is_tried() -> None:
         (lambda: nn.Linear(2, 2, bias_init=0), "0 is neither a name nor an initializer"),
     ],
 )
-def test_settings_that_no_initializer_takes(make: Any, message: str) -> None:
+def test_invalid_initializer_settings_raise(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
 
 
-# Drawn once, with the generator tied to its published vectors.
+# Reference values, drawn once with the generator verified against published vectors.
 FROZEN_ORTHOGONAL = ["-0x1.640f0e66bd548p-2", "0x1.e00d3516c9d1dp-1", "-0x1.e00d3516c9d1ap-1", "-0x1.640f0e66bd54ap-2"]

@@ -1,4 +1,4 @@
-"""The door: what is taken, what is converted, and what is refused with a reason."""
+"""Tests for input validation: what is accepted, converted or rejected."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize("make", NUMBERS)
-def test_numbers_from_numpy_do_not_widen_the_weights(make: Any, backend: Backend) -> None:
+def test_numpy_scalars_do_not_widen_the_weights(make: Any, backend: Backend) -> None:
     run = make()
     run.lr_scale = 1
     run.fit(backend.array(X, "float32"), Y, epochs=2, batch_size=16)
     assert all("float32" in str(leaf.dtype) for leaf in tree.leaves(run.state.params))
 
 
-def test_parameters_of_another_model_are_not_loaded() -> None:
+def test_loading_parameters_of_another_model_raises() -> None:
     run = trainer()
     with pytest.raises(InputError, match="belong to another model"):
         run.load(Trainer(nn.Linear(6, 3), nn.CrossEntropyLoss(), optim.SGD()).snapshot())
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int64", "float64", "bool"])
-def test_labels_of_every_kind(dtype: str, backend: Backend) -> None:
+def test_labels_of_every_dtype(dtype: str, backend: Backend) -> None:
     y = (Y > 0).astype(dtype)
     if backend.library == "torch" and dtype == "uint32":
         pytest.skip("array-api-compat's torch has no uint32 arithmetic, and no one has such labels there")
@@ -46,13 +46,13 @@ def test_labels_of_every_kind(dtype: str, backend: Backend) -> None:
     assert run.evaluate(X, (Y > 0).astype("int32"))["accuracy"] >= 0
 
 
-def test_lists_and_tables_are_numpy() -> None:
+def test_lists_and_dataframes_are_numpy() -> None:
     run = Trainer(nn.Linear(2, 2), nn.CrossEntropyLoss(), optim.SGD())
     run.fit([[0.0, 1.0], [1.0, 0.0]], [0, 1], batch_size=2)
     assert isinstance(run.predict([[0.0, 1.0]]), np.ndarray)
 
 
-def test_whole_numbers_stay_bytes_on_the_device(backend: Backend) -> None:
+def test_uint8_data_stay_uint8_on_the_device(backend: Backend) -> None:
     images = (np.abs(X) * 40).astype(np.uint8).reshape(40, 2, 3)
     model = nn.Sequential(nn.Flatten(), nn.Scale(1 / 255), nn.Linear(6, 3))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(), device=backend.place)
@@ -62,13 +62,13 @@ def test_whole_numbers_stay_bytes_on_the_device(backend: Backend) -> None:
     assert "float32" in str(tree.leaves(run.state.params)[0].dtype)
 
 
-def test_one_hot_rows_are_the_same_target_as_labels(backend: Backend) -> None:
+def test_one_hot_targets_match_labels(backend: Backend) -> None:
     run = trainer(device=backend.place, dtype="float64")
     labels, rows = run.evaluate(X, Y), run.evaluate(X, np.eye(3)[Y])
     assert labels["accuracy"] == rows["accuracy"] and abs(labels["loss"] - rows["loss"]) < 1e-12
 
 
-def test_every_error_is_also_the_built_in_one() -> None:
+def test_errors_subclass_builtin_errors() -> None:
     for error, parent in [
         (InputError, ValueError),
         (DataFormatError, InputError),
@@ -78,7 +78,7 @@ def test_every_error_is_also_the_built_in_one() -> None:
         assert issubclass(error, parent) and issubclass(error, XpnnError)
 
 
-def test_a_batch_larger_than_the_data_is_clipped_with_a_warning() -> None:
+def test_batch_larger_than_the_data_is_clipped_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="batch_size 100 is larger than the data; using 40"):
         trainer().fit(X, Y, batch_size=100)
 
@@ -117,18 +117,18 @@ BAD = [
 
 
 @pytest.mark.parametrize(("x", "y", "options", "message"), BAD, ids=[bad[3][:40] for bad in BAD])
-def test_bad_data_is_refused_before_training(x: Any, y: Any, options: Any, message: str) -> None:
+def test_bad_data_raise_before_training(x: Any, y: Any, options: Any, message: str) -> None:
     run = trainer()
     with pytest.raises(InputError, match=message):
         run.fit(x, y, **{"batch_size": 8, **options})
 
 
-def test_labels_on_a_device_are_checked_too(backend: Backend) -> None:
+def test_labels_on_a_device_are_checked(backend: Backend) -> None:
     with pytest.raises(InputError, match=r"y\[5\] = 3, but labels"):
         trainer().fit(backend.array(X), backend.array(np.where(np.arange(40) == 5, 3, Y)))
 
 
-def test_a_column_of_labels_is_raveled_with_a_warning() -> None:
+def test_column_of_labels_is_raveled_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="its single column is taken as the labels"):
         trainer().fit(X, Y[:, None], batch_size=8)
 
@@ -169,6 +169,6 @@ BAD_SETTINGS = [
 
 
 @pytest.mark.parametrize(("make", "message"), BAD_SETTINGS, ids=[message[:30] for _, message in BAD_SETTINGS])
-def test_bad_settings_are_refused(make: Any, message: str) -> None:
+def test_bad_settings_raise(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""On JAX a run compiles two steps, for full batches and for the remainder, whatever changes meanwhile."""
+"""On JAX, a run compiles two steps, for full batches and for the remainder, even if settings change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ jax = pytest.importorskip("jax")
 
 
 class Counted(nn.Identity):
-    """Counts how often it is traced."""
+    """Counts its traces."""
 
     traced = 0
 
@@ -34,7 +34,7 @@ class Counted(nn.Identity):
     ],
     ids=["plain", "schedule", "muon"],
 )
-def test_two_steps_are_compiled_in_a_run(optimizer: Any) -> None:
+def test_run_compiles_two_steps(optimizer: Any) -> None:
     Counted.traced = 0
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), Counted(), nn.Linear(8, 3))
     run = Trainer(model, nn.CrossEntropyLoss(), optimizer, ema=0.9)

@@ -1,4 +1,4 @@
-"""The seams for speed: how kernels stand in for references, step aside, and are found."""
+"""Tests for dispatch: kernels replace references, decline, and are loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xpnn.devices.place import to_numpy
 from xpnn.nn.losses.cross_entropy import cross_entropy
 
 
-def test_the_reference_runs_where_there_is_no_kernel(backend: Backend) -> None:
+def test_reference_runs_without_a_kernel(backend: Backend) -> None:
     @dispatched
     def double(x: Any) -> Any:
         """Twice x."""
@@ -33,7 +33,7 @@ def test_the_reference_runs_where_there_is_no_kernel(backend: Backend) -> None:
     assert double.__doc__ == "Twice x."
 
 
-def test_a_kernel_stands_in_for_its_library_and_may_decline(backend: Backend) -> None:
+def test_kernel_replaces_reference_and_may_decline(backend: Backend) -> None:
     @dispatched
     def double(x: Any, *, scale: int = 1) -> Any:
         return x + x
@@ -55,7 +55,7 @@ def test_a_kernel_stands_in_for_its_library_and_may_decline(backend: Backend) ->
 
 
 def brought(value: Any, backend: Backend) -> Any:
-    """The same arguments on the backend: arrays, in lists and tuples, are brought there; all else stays."""
+    """Move the arrays among the arguments, also in lists and tuples, to the backend."""
     if isinstance(value, Key):
         words = [backend.array(lanes(word, backend.place.lib.lane_dtype)) for word in (*value.words, value.step)]
         return Key((words[0], words[1]), words[2], value.path, value.share)
@@ -75,7 +75,7 @@ def arrays_in(value: Any) -> list[np.ndarray]:
 
 
 def outcome(case: KernelCase, op: Any, backend: Backend) -> list[np.ndarray]:
-    """What the function gives, or the pair's output, dx and gradients, with and without need_dx."""
+    """The function's result, or a pair's output, dx and gradients, with and without need_dx."""
     arguments = brought(case.arguments, backend)
     if isinstance(case.op, Dispatched):
         return arrays_in(op(*arguments, **case.options))
@@ -89,8 +89,8 @@ def outcome(case: KernelCase, op: Any, backend: Backend) -> list[np.ndarray]:
     return arrays_in(found)
 
 
-def assert_stands_in(case: KernelCase, backend: Backend) -> None:
-    """The kernels registered for the backend do what the reference does."""
+def assert_matches_reference(case: KernelCase, backend: Backend) -> None:
+    """Assert that the kernels of the backend match the reference."""
     bare = type(case.op)(*([case.op.reference] if isinstance(case.op, Dispatched) else case.op.reference))
     for got, wanted in zip(outcome(case, case.op, backend), outcome(case, bare, backend), strict=True):
         if wanted.dtype.kind != "f":
@@ -100,23 +100,23 @@ def assert_stands_in(case: KernelCase, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("case", KERNEL_CASES, ids=lambda case: case.id)
-def test_every_kernel_does_what_its_reference_does(case: KernelCase, backend: Backend) -> None:
-    assert_stands_in(case, backend)
+def test_kernel_matches_reference(case: KernelCase, backend: Backend) -> None:
+    assert_matches_reference(case, backend)
 
 
-def test_the_walk_notices_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_kernel_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     backend, case = make_backend("numpy"), next(case for case in KERNEL_CASES if case.id == "sgd-plain")
     wrong = {"numpy": lambda p, g, v, lr, *rest, donate: ([a + lr * b for a, b in zip(p, g, strict=True)], v)}
     monkeypatch.setattr(case.op, "kernels", wrong)
     with pytest.raises(AssertionError):
-        assert_stands_in(case, backend)
+        assert_matches_reference(case, backend)
 
 
-def test_everything_dispatched_has_a_row() -> None:
+def test_every_dispatched_function_has_a_row() -> None:
     found = set()
     for module in [module for name, module in sys.modules.items() if name.startswith("xpnn.")]:
         found |= {id(value) for value in vars(module).values() if isinstance(value, (Dispatched, DispatchedPair))}
-    writes = id(overwrite)  # nothing comes back, so it has a test of its own
+    writes = id(overwrite)  # it returns nothing and has a separate test
     assert found == {id(case.op) for case in KERNEL_CASES} | {writes}
 
 
@@ -124,7 +124,7 @@ class Kept(NamedTuple):
     x: Any
 
 
-def test_a_pair_runs_the_backward_of_whoever_ran_forward() -> None:
+def test_pair_runs_the_backward_that_matches_its_forward() -> None:
     pair = DispatchedPair(lambda x: (x + 1, (x,)), lambda dy, residuals: ("reference", residuals))
 
     def forward(x: Any) -> Any:
@@ -137,9 +137,7 @@ def test_a_pair_runs_the_backward_of_whoever_ran_forward() -> None:
         assert pair.backward(np.zeros(shape), residuals)[0] == who
 
 
-def test_the_kernels_of_a_library_are_loaded_when_its_first_array_is_seen(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
+def test_kernels_are_loaded_on_the_first_array_of_a_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     from xpnn.arrays import dispatch
 
     (tmp_path / "numpy.py").write_text("LOADED = True\n")

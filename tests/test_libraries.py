@@ -1,4 +1,4 @@
-"""One class a library: nothing else names one, a made-up one trains, and places survive pickling."""
+"""Tests for the library classes: only they name a library, a new one trains, and places can be pickled."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from xpnn.testing.places import usable_places
 from xpnn.training.runners.eager import EagerRunner
 
 ROOT = Path(xpnn.__file__).parent
-#: What may be named elsewhere, and why.
+#: Exceptions, with reasons.
 ALLOWED = {
     ("devices/cpu_blas.py", "numpy"): "whether the BLAS of the host is loaded already",
     ("training/runners/jax_jit.py", "import jax"): "a runner that the library names",
@@ -40,7 +40,7 @@ ALLOWED = {
 
 
 def named(path: Path) -> Iterator[str]:
-    """The libraries that a file names in a string, or imports; NumPy is imported as the library of the host."""
+    """The libraries that a file names in a string or imports; imports of NumPy, the host library, do not count."""
     words = {word for one in LIBRARIES.values() for word in (one.name, one.module, one.package, one.namespace_module)}
     modules = {one.module for one in LIBRARIES.values()} - {"numpy"}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -51,7 +51,7 @@ def named(path: Path) -> Iterator[str]:
             yield from (f"import {target}" for target in targets if target.partition(".")[0] in modules)
 
 
-def test_only_its_class_and_its_kernels_name_a_library() -> None:
+def test_only_its_class_and_kernels_name_a_library() -> None:
     found = {
         (place, name)
         for path in ROOT.rglob("*.py")
@@ -61,25 +61,25 @@ def test_only_its_class_and_its_kernels_name_a_library() -> None:
     assert found == set(ALLOWED)
 
 
-def test_devices_stays_a_small_folder() -> None:
+def test_devices_folder_is_small() -> None:
     for folder in (ROOT / "devices", ROOT / "devices" / "libraries"):
         assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 10
 
 
-def test_every_library_answers_alike() -> None:
+def test_every_library_has_the_same_interface() -> None:
     for name, one in LIBRARIES.items():
         assert one is library(name) and one.name == name and one.title and one.package
         kinds = (["cpu"] if one.runs_on_cpu else []) + ([one.gpu_kind] if one.gpu_kind else [])
         assert kinds and {one.runner(kind) for kind in kinds} <= set(RUNNERS)
         public = {key for key in vars(type(one)) if not key.startswith("_")}
-        assert public <= set(vars(Library)) | set(Library.__annotations__), name  # the same methods on each
+        assert public <= set(vars(Library)) | set(Library.__annotations__), name  # the same methods in every class
     assert gpu_libraries() == ("cupy", "torch", "jax")
 
 
 # -- places ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_place_pickles_and_copies(backend: Backend) -> None:
+def test_place_pickles_and_copies(backend: Backend) -> None:
     x = backend.array(X)
     for place in (backend.place, place_of(x)):
         for again in (pickle.loads(pickle.dumps(place)), copy.deepcopy(place), copy.copy(place)):
@@ -88,14 +88,14 @@ def test_a_place_pickles_and_copies(backend: Backend) -> None:
             assert np.array_equal(to_numpy(to_place(X, again)), X)
 
 
-def test_the_place_of_an_array_has_the_devices_kind_and_index(backend: Backend) -> None:
+def test_place_of_array_has_kind_and_index(backend: Backend) -> None:
     here = place_of(backend.array(X))
     wanted = backend.place
     assert (here.library, here.kind, here.index, here.name) == (wanted.library, wanted.kind, wanted.index, wanted.name)
     assert here.lib is library(backend.library) is library_of_array(backend.array(X))
 
 
-def test_a_place_on_a_gpu_pickles_by_kind_and_index(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_place_pickles_by_kind_and_index(monkeypatch: pytest.MonkeyPatch) -> None:
     device = lambda index: SimpleNamespace(id=index)  # noqa: E731
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Device=device)))
     gpu = Place("cupy", device(2), "cuda", 2, "why", True)
@@ -107,7 +107,7 @@ def test_a_place_on_a_gpu_pickles_by_kind_and_index(monkeypatch: pytest.MonkeyPa
         assert again == gpu and (again.device.type, again.device.index) == ("cuda", 1)
 
 
-def test_a_place_that_does_not_exist_here_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_place_raises_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     text = pickle.dumps(Place("torch", None, "cuda", 7))
 
     def absent(kind: str, index: int) -> Any:
@@ -120,17 +120,17 @@ def test_a_place_that_does_not_exist_here_is_one_sentence(monkeypatch: pytest.Mo
         pickle.loads(text)
 
 
-def test_a_kind_has_no_index_in_it() -> None:
+def test_kind_contains_no_index() -> None:
     with pytest.raises(InputError, match="kind: 'cuda:0' is not a kind of device"):
         Place("torch", None, "cuda:0")
 
 
-# -- libraries that xpnn does not know ---------------------------------------------------------------------------------
+# -- unknown libraries -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def import_madeup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
-    """Makes a library by another name, which is array-api-strict in all but that, and imports it."""
+    """Create a copy of array-api-strict under another name, and import it."""
     strict = pytest.importorskip("array_api_strict")
     made: list[str] = []
 
@@ -150,7 +150,7 @@ def import_madeup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
 @final
 class MadeUp(Library):
-    """A library that is known by this class alone; its GPU is its second device."""
+    """A library defined only by this class; its second device acts as a GPU."""
 
     name = "made-up"
     title = "Made Up"
@@ -185,15 +185,15 @@ class MadeUp(Library):
         yield lambda values: np.asarray(xp.asarray(values, dtype=xp.float32))
 
 
-def test_a_new_library_is_one_class(
+def test_new_library_needs_one_class(
     import_madeup: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, str, str]]
 ) -> None:
-    """Found by name, trained on with the bits of the library that it copies, on its CPU and its GPU."""
+    """It is found by name, and training on its CPU and GPU is bit-identical to the library that it copies."""
     xp = import_madeup("madeup")
     monkeypatch.setitem(LIBRARIES, "made-up", MadeUp())
     with pytest.raises(InputError, match="made-up computes on the CPU and xpu only, but device cuda was requested"):
         find_place("cuda", "made-up")
-    for absent in ("cupy", "torch", "jax"):  # they would only take time
+    for absent in ("cupy", "torch", "jax"):  # they would only cost time
         monkeypatch.delitem(LIBRARIES, absent)
     probe._stages.cache_clear()
     assert parse_device("xpu:0") == ("xpu", 0)
@@ -217,7 +217,7 @@ def test_a_new_library_is_one_class(
     probe._stages.cache_clear()
 
 
-def test_a_library_without_a_class_trains_where_its_arrays_are(import_madeup: Callable[[str], Any]) -> None:
+def test_library_without_a_class_trains_on_the_device_of_its_arrays(import_madeup: Callable[[str], Any]) -> None:
     xp = import_madeup("unheardof")
     x, y = xp.asarray(X, copy=True), xp.asarray(Y, copy=True)
     model = trainer()
@@ -228,6 +228,6 @@ def test_a_library_without_a_class_trains_where_its_arrays_are(import_madeup: Ca
     assert library("unheardof") is library_of_array(x)
 
 
-def test_a_name_that_is_no_library_raises_when_it_is_used() -> None:
+def test_unknown_library_raises_on_use() -> None:
     with pytest.raises(ImportError, match="numppy"):
         _ = Place("numppy", "cpu").xp

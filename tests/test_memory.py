@@ -1,4 +1,4 @@
-"""A step takes its memory from what the last one freed, and steps leave none behind."""
+"""Tests that steps reuse memory and do not leak."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that would return the memory each time")
-def test_a_steps_memory_stays_with_the_process() -> None:
-    """Arrays of 4 MiB: without more ado 40,000 page faults in 8 steps; in a process of its own, since luck plays in."""
+def test_step_memory_stays_with_the_process() -> None:
+    """Without reuse, arrays of 4 MiB cause 40,000 page faults in 8 steps. A subprocess reduces random variation."""
     environment = {**os.environ, "PYTHONPATH": str(Path(xpnn.__file__).parents[1]), "XPNN_FAST": "0"}
     done = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True, env=environment)
     assert int(done.stdout) < 1000
 
 
 @pytest.mark.parametrize("optimizer", [optim.Adam(1e-3), optim.SGD(1e-2, momentum=0.9)], ids=["adam", "sgd"])
-def test_steps_leave_nothing_behind(optimizer: optim.Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """2,000 steps more allocate no more at any time than what the records of their epochs take, a kilobyte each."""
-    monkeypatch.setattr(compiled, "_absent", True)  # to load the loops takes memory, once
+def test_steps_do_not_leak(optimizer: optim.Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak memory of 2,000 more steps grows only by the records of their epochs, a kilobyte each."""
+    monkeypatch.setattr(compiled, "_absent", True)  # loading the loops takes memory once
     run = trainer(optimizer)
 
     def peak(epochs: int) -> int:
@@ -52,9 +52,9 @@ def test_steps_leave_nothing_behind(optimizer: optim.Optimizer, monkeypatch: pyt
         tracemalloc.stop()
         return most
 
-    gc.disable()  # nothing of a step should have to wait for the collector, which also empties CPython's free lists
+    gc.disable()  # steps must not depend on the garbage collector, which also empties CPython's free lists
     try:
-        run.fit(X, Y, epochs=60, batch_size=1)  # and those hold up to 2,000 tuples of each length, once
+        run.fit(X, Y, epochs=60, batch_size=1)  # those hold up to 2,000 tuples of each length
         assert peak(52) < peak(2) + 50 * 1024
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""Metrics: scikit-learn's values on every library, small cases by hand, and what a record makes of them."""
+"""Tests for metrics: against scikit-learn on every library, by hand, and in training records."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from xpnn.training.metrics.base import merged
 from xpnn.training.runners.base import download, upload
 
 by_id = pytest.mark.parametrize("case", METRICS, ids=lambda case: case.id)
-WEIGHT = np.round(np.abs(draw("weights", 41)) * (np.arange(41) % 5 > 0), 3)  # every fifth row weighs nothing
+WEIGHT = np.round(np.abs(draw("weights", 41)) * (np.arange(41) % 5 > 0), 3)  # every fifth row has weight 0
 
 
 def value(metric: Any, *batches: tuple[Any, ...]) -> Any:
-    """The metric of batches (prediction, target) or (prediction, target, weight), as a NumPy step counts them."""
+    """The metric over batches (prediction, target) or (prediction, target, weight), computed as in a NumPy step."""
     sums = metric.init()
     for prediction, target, *weight in batches:
         rest = np.asarray(weight[0], float) if weight else None
@@ -49,9 +49,7 @@ def value(metric: Any, *batches: tuple[Any, ...]) -> Any:
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @by_id
-def test_three_batches_are_worth_what_scikit_learn_says(
-    case: MetricCase, dtype: str, weighted: bool, backend: Backend
-) -> None:
+def test_three_batches_match_scikit_learn(case: MetricCase, dtype: str, weighted: bool, backend: Backend) -> None:
     sk = pytest.importorskip("sklearn.metrics")
     weight = WEIGHT.astype(dtype) if weighted else None
     z, t = (x.astype(dtype) if x.dtype.kind == "f" else x for x in (case.prediction, case.target))
@@ -80,8 +78,8 @@ def test_metrics_under_jit(case: MetricCase) -> None:
 
 
 @by_id
-def test_sums_of_two_sets_of_rows_are_merged(case: MetricCase, backend: Backend) -> None:
-    """As if one pass had seen all rows; empty sums change nothing."""
+def test_merged_sums_match_one_pass(case: MetricCase, backend: Backend) -> None:
+    """Merged sums equal those of one pass over all rows; empty sums are neutral."""
 
     def sums(rows: slice) -> Any:
         batch = [backend.array(x[rows]) for x in (case.prediction, case.target, WEIGHT)]
@@ -106,8 +104,8 @@ def test_sums_of_two_sets_of_rows_are_merged(case: MetricCase, backend: Backend)
 
 
 @by_id
-def test_a_row_of_weight_0_is_as_if_it_were_not_there(case: MetricCase) -> None:
-    """Also where it is a whole batch, the first one, from which R² takes its shift."""
+def test_row_of_weight_0_is_ignored(case: MetricCase) -> None:
+    """Also if it is the whole first batch, which determines the shift of R²."""
     weight = np.where(np.arange(41) < 8, 0.0, WEIGHT)
     kept = weight > 0
     cut = [(case.prediction[rows], case.target[rows], weight[rows]) for rows in (slice(0, 8), slice(8, 41))]
@@ -115,7 +113,7 @@ def test_a_row_of_weight_0_is_as_if_it_were_not_there(case: MetricCase) -> None:
     np.testing.assert_allclose(value(case.metric, *cut), fewer, rtol=1e-9)
 
 
-LOGITS = [[3, 1, 0], [0, 2, 1], [5, 4, 9], [1, 0, 2]]  # predicted 0, 1, 2, 2
+LOGITS = [[3, 1, 0], [0, 2, 1], [5, 4, 9], [1, 0, 2]]  # predictions 0, 1, 2, 2
 LABELS = [0, 2, 2, 1]
 PAIR = [(LOGITS[:1], LABELS[:1]), (LOGITS[1:], LABELS[1:])]
 HEAVY = [(LOGITS, LABELS, [1, 2, 3, 4])]
@@ -151,8 +149,8 @@ def test_by_hand(metric: Any, batches: Any, wanted: Any) -> None:
     np.testing.assert_allclose(value(metric, *batches), wanted, rtol=1e-14)
 
 
-def test_one_output_is_class_1_above_0() -> None:
-    """At 0 the logit says class 0, and so does a target of ½; labels come as a row or a column, of any type."""
+def test_single_output_predicts_class_1_above_0() -> None:
+    """A logit of 0 and a target of ½ are class 0; labels may be a row or a column of any dtype."""
     z, t = [[0.1], [-0.1], [0.0], [2.0]], np.array([1, 1, 0, 0])
     for target in (t, t[:, None], t[:, None] > 0, 0.1 * t + 0.5):
         assert value(Accuracy(), (z, target)) == 0.5
@@ -160,8 +158,8 @@ def test_one_output_is_class_1_above_0() -> None:
     assert value(ErrorRate(), (z, t)) == 50 and value(Precision(2), (z, t)) == 0.5
 
 
-def test_ties_and_nan_among_the_largest() -> None:
-    """As argmax has it, the first of the largest: what is all alike, or not a number, gains nothing."""
+def test_top_k_with_ties_and_nan() -> None:
+    """As in argmax, the first of equal values counts: constant or NaN outputs gain nothing."""
     alike, labels = np.zeros((4, 4)), np.arange(4)
     assert [value(TopKAccuracy(k), (alike, labels)) for k in (1, 2, 3)] == [0.25, 0.5, 0.75]
     z = np.round(draw("ties", 200, 4))
@@ -170,14 +168,14 @@ def test_ties_and_nan_among_the_largest() -> None:
     assert value(TopKAccuracy(1), ([[math.nan, 1, 2, 0]], [2])) == 0
 
 
-def test_classes_that_neither_occur_nor_are_predicted_do_not_count() -> None:
+def test_absent_classes_do_not_count() -> None:
     assert value(F1Score(9), (np.eye(9)[[0, 1]], [0, 1])) == 1
     assert value(F1Score(9), (np.eye(9)[[0, 1]], [0, 2])) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_r2_of_a_constant_target(dtype: str) -> None:
-    """Hardly a weighted sum of one number is exact; the variance must be 0 all the same."""
+    """Weighted sums of a constant are rarely exact, but the variance must be 0."""
     metric, rng = R2Score(), np.random.default_rng(0)
     empty = tree.map(lambda x: x.astype(dtype), metric.init())
     for _ in range(300):
@@ -188,8 +186,8 @@ def test_r2_of_a_constant_target(dtype: str) -> None:
         assert metric.result(metric.update(once, t + np.asarray(1, dtype), t, w)) == 0
 
 
-def test_r2_needs_no_first_batch_that_is_like_the_others() -> None:
-    """In float32, targets that rise from batch to batch: the shift is far from the mean, and costs little."""
+def test_r2_with_an_atypical_first_batch() -> None:
+    """In float32, for targets that rise from batch to batch, a shift far from the mean costs little precision."""
     t = (1e4 + np.arange(6400.0)).astype(np.float32)[:, None]
     z = t + np.where(np.arange(6400) % 2, 8, -8).astype(np.float32)[:, None]
     metric = R2Score()
@@ -199,7 +197,7 @@ def test_r2_needs_no_first_batch_that_is_like_the_others() -> None:
     assert metric.result(sums) == pytest.approx(1 - 64 / np.var(t.astype(float)), abs=1e-8)
 
 
-def test_nothing_seen_is_nan() -> None:
+def test_value_without_data_is_nan() -> None:
     for case in METRICS:
         if not isinstance(case.metric, ConfusionMatrix):
             assert math.isnan(case.metric.result(case.metric.init()))
@@ -217,7 +215,7 @@ def test_nothing_seen_is_nan() -> None:
         (R2Score(), (4, 2), (4, 2), "R2Score: outputs is 1, but the model has 2"),
     ],
 )
-def test_shapes_that_do_not_fit(metric: Any, z: Any, t: Any, message: str) -> None:
+def test_mismatched_shapes_raise(metric: Any, z: Any, t: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         value(metric, (np.zeros(z), np.zeros(t)))
 
@@ -238,7 +236,7 @@ def test_shapes_that_do_not_fit(metric: Any, z: Any, t: Any, message: str) -> No
         (lambda: trainer_of([Accuracy("val_loss")]), "the name 'val_loss' is reserved"),
     ],
 )
-def test_metrics_that_are_none(make: Any, message: str) -> None:
+def test_invalid_metrics_raise(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
 
@@ -250,8 +248,8 @@ def trainer_of(metrics: Any, **options: Any) -> Trainer:
 ALL = (Accuracy(), ErrorRate(), TopKAccuracy(2), ConfusionMatrix(3), Precision(3), Recall(3), F1Score(3, "weighted"))
 
 
-def test_metrics_of_classes_in_training(backend: Backend) -> None:
-    """At a rate of 0, without dropout, an epoch's record holds what an evaluation of the same rows does."""
+def test_classification_metrics_in_training(backend: Backend) -> None:
+    """At a learning rate of 0 and without dropout, an epoch's record equals an evaluation of the same rows."""
     weight = np.round(np.linspace(0, 3, 40), 2)
     run = Trainer(
         network(0.0), nn.CrossEntropyLoss(), optim.SGD(0.0), metrics=ALL, device=backend.place, dtype="float64"
@@ -266,7 +264,7 @@ def test_metrics_of_classes_in_training(backend: Backend) -> None:
         np.testing.assert_allclose(logs[f"val_{metric.name}"], short, rtol=1e-12)
 
 
-def test_metrics_of_numbers_in_training(backend: Backend) -> None:
+def test_regression_metrics_in_training(backend: Backend) -> None:
     y = X @ np.array([1.0, -2.0, 0.5, 0.0, 3.0, 1.0]) + 1e5
     metrics = (R2Score(), MeanAbsoluteError())
     run = Trainer(nn.Linear(6, 1), nn.L1Loss(), optim.SGD(0.0), metrics=metrics, device=backend.place, dtype="float32")
@@ -278,7 +276,7 @@ def test_metrics_of_numbers_in_training(backend: Backend) -> None:
     assert run.evaluate(X, y)["r2_score"] == pytest.approx(logs["r2_score"], abs=1e-5)
 
 
-def test_binary_outputs_have_an_accuracy(backend: Backend) -> None:
+def test_accuracy_of_binary_outputs(backend: Backend) -> None:
     y = (X[:, 0] > 0).astype(np.int32)
     metrics = (Accuracy(), Recall(2, "macro"))
     run = Trainer(nn.Linear(6, 1), nn.BCEWithLogitsLoss(), optim.Adam(0.1), metrics=metrics, device=backend.place)
@@ -286,7 +284,7 @@ def test_binary_outputs_have_an_accuracy(backend: Backend) -> None:
     assert logs["accuracy"] > 0.95 and logs["recall"] > 0.95
 
 
-def test_what_a_metric_says_of_shapes_it_says_before_anything_is_trained() -> None:
+def test_metric_shape_errors_raise_before_training() -> None:
 
     class Begun:
         def __call__(self, *_: Any) -> None: ...
@@ -299,7 +297,7 @@ def test_what_a_metric_says_of_shapes_it_says_before_anything_is_trained() -> No
         run.fit(X, Y, batch_size=8, callbacks=[Begun()])
 
 
-def test_a_matrix_is_kept_in_json_and_not_shown_to_people(tmp_path: Any) -> None:
+def test_matrix_is_in_json_but_not_printed(tmp_path: Any) -> None:
     path = tmp_path / "history.jsonl"
     run = trainer_of([Accuracy(), ConfusionMatrix(3), ConfusionMatrix(3, name="old_loss")])
     history = run.fit(X, Y, epochs=2, batch_size=8, callbacks=[JSONLLogger(path)])
@@ -308,8 +306,8 @@ def test_a_matrix_is_kept_in_json_and_not_shown_to_people(tmp_path: Any) -> None
     assert "[" not in readable_numbers(history.records[0]) and "accuracy" in readable_numbers(history.records[0])
 
 
-def test_probabilities_of_one_class_are_cut_at_a_half_by_every_metric() -> None:
-    """After a Sigmoid, all of them with threshold=0.5 agree."""
+def test_single_probability_threshold_is_one_half() -> None:
+    """After a Sigmoid, all metrics with threshold=0.5 agree."""
     p, t = np.array([[0.2], [0.7], [0.4], [0.9]]), np.array([[0.0], [1], [1], [1]])
     half = {"threshold": 0.5}
     metrics = (Accuracy(**half), ErrorRate(**half), ConfusionMatrix(2, **half), Recall(2, "micro", **half),

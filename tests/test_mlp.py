@@ -1,4 +1,4 @@
-"""MLP: which layers it puts together, and how they start."""
+"""Tests for MLP: its layers and their initializers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpnn.arrays import random
 from xpnn.errors import InputError
 
 
-def test_activations_by_name_by_layer_one_for_all_or_one_each() -> None:
+def test_activation_arguments() -> None:
     def kinds(activation: Any, **options: Any) -> list[nn.Layer]:
         layers = nn.MLP(4, 2, (5, 6), activation=activation, **options).layers
         return [layer for layer in layers if not isinstance(layer, nn.Linear)]
@@ -25,7 +25,7 @@ def test_activations_by_name_by_layer_one_for_all_or_one_each() -> None:
     assert kinds("relu", output_activation=nn.Softplus(2.0))[2] == nn.Softplus(2.0)
 
 
-def test_each_layer_starts_as_its_activation_wants() -> None:
+def test_initializer_follows_the_activation() -> None:
     def inits(**options: Any) -> list[Any]:
         layers = nn.MLP(4, 2, (5, 6, 7), activation=["tanh", "relu", nn.Sigmoid()], **options).layers
         return [layer.weight_init for layer in layers if isinstance(layer, nn.Linear)]
@@ -34,7 +34,7 @@ def test_each_layer_starts_as_its_activation_wants() -> None:
     assert inits(weight_init=nn.Orthogonal()) == [nn.Orthogonal()] * 4
 
 
-def test_the_biases_of_an_mlp() -> None:
+def test_mlp_biases() -> None:
     key = random.key(0, "init")
     assert all(part.bias is None for part in nn.MLP(4, 2, (5,), bias=False).init(key) if part)
     params = nn.MLP(400, 2, (900,), bias_init="fan_in_uniform").init(key)
@@ -55,6 +55,6 @@ def test_the_biases_of_an_mlp() -> None:
         ({"bias_init": "fan_in"}, "did you mean 'fan_in_uniform'|did you mean 'fan_in_normal'"),
     ],
 )
-def test_an_mlp_that_cannot_be(options: dict[str, Any], message: str) -> None:
+def test_invalid_mlp_raises(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         nn.MLP(4, 2, **{"hidden_sizes": (5, 6), **options})

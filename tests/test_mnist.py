@@ -1,4 +1,4 @@
-"""MNIST: where its files are looked for, and what a download does in every way to fail."""
+"""Tests for MNIST: search paths, downloads and their failures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xpnn.errors import DataFormatError, InputError
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
-    """Four tiny files in the place of MNIST's; no mirror, an empty cache, no XPNN_DATA_DIR."""
+    """Four tiny files in place of MNIST's, no mirror, an empty cache, and no XPNN_DATA_DIR."""
     content = {}
     for n, name in enumerate(mnist.FILES, start=2):
         values = np.arange(n * 4) if "images" in name else np.arange(n)
@@ -76,20 +76,22 @@ def test_mnist_from_the_environment(
     assert data.load("mnist").source == f"mnist ({folder})"
 
 
-def test_mnist_goes_on_to_the_cache(small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_falls_back_to_the_cache(
+    small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "named").mkdir()
     monkeypatch.setenv("XPNN_DATA_DIR", str(tmp_path / "named"))
     folder = put(mnist.cache(), small)
     assert data.load("mnist").source == f"mnist ({folder})"
 
 
-def test_cache_is_below_the_users_cache() -> None:
+def test_cache_is_inside_the_user_cache() -> None:
     assert mnist.cache().name == "mnist" and "xpnn" in mnist.cache().parts
 
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, dict[str, bytes], list[str]]]:
-    """The address of a server on this machine, what it serves by path, and the paths that it was asked for."""
+    """A local server: its address, its content by path, and the requested paths."""
     served: dict[str, bytes] = {}
     asked: list[str] = []
 
@@ -129,7 +131,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_download_falls_to_the_next_mirror(
+def test_download_falls_back_to_the_next_mirror(
     small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     address, served, asked = server
@@ -146,7 +148,7 @@ def test_download_falls_to_the_next_mirror(
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_download_fails_with_every_reason_and_leaves_nothing(
+def test_failed_download_lists_every_reason_and_leaves_nothing(
     small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     address, served, _ = server
@@ -174,13 +176,11 @@ def test_download_without_network(small: dict[str, bytes], monkeypatch: pytest.M
     with pytest.raises(OSError, match="refused") as caught:
         data.load("mnist")
     reason = str(caught.value).splitlines()[1]
-    assert "Max retries" not in reason and len(reason) < 200  # the core of the error, not its wrappings
+    assert "Max retries" not in reason and len(reason) < 200  # the root cause, not the wrapping errors
     assert "nothing', does not hold it" in str(caught.value)
 
 
-def test_a_cache_that_cannot_be_written(
-    small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_unwritable_cache(small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(mnist, "cache", lambda: tmp_path / "file" / "mnist")
     monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/",))
@@ -188,7 +188,7 @@ def test_a_cache_that_cannot_be_written(
         data.load("mnist")
 
 
-def test_a_damaged_cached_file_is_replaced_by_a_good_one_only(
+def test_damaged_cached_file_is_replaced_only_by_a_good_one(
     small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, served, asked = server
@@ -201,12 +201,10 @@ def test_a_damaged_cached_file_is_replaced_by_a_good_one_only(
     served[f"/{damaged.name}"] = gzip.compress(small["train-labels-idx1-ubyte"])
     data.load("mnist")
     assert gzip.decompress(damaged.read_bytes()) == small["train-labels-idx1-ubyte"]
-    assert asked == [f"/{damaged.name}"] * 2  # the good ones are not fetched again
+    assert asked == [f"/{damaged.name}"] * 2  # the good ones are not downloaded again
 
 
-def test_download_tells_its_progress_and_ends(
-    small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_download_reports_progress(small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     address, served, _ = server
     monkeypatch.setattr(mnist, "MIRRORS", (f"{address}/",))
     served.update({f"/{name}.gz": gzip.compress(raw) for name, raw in small.items()})
@@ -221,7 +219,7 @@ def test_download_tells_its_progress_and_ends(
         data.load("mnist")
 
 
-def test_nothing_is_imported_for_the_network() -> None:
+def test_no_network_module_is_imported() -> None:
     code = (
         "import sys, xpnn.data; xpnn.data.load('digits'); sys.exit('pooch' in sys.modules or 'requests' in sys.modules)"
     )

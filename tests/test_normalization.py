@@ -1,4 +1,4 @@
-"""BatchNorm1d's running statistics: what they become, and that they travel with the model."""
+"""Tests for the running statistics of BatchNorm1d."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xpnn.training import Trainer
 KEY = random.key(0, "dropout")
 
 
-def test_running_statistics_follow_as_torchs_do() -> None:
+def test_running_statistics_match_torch() -> None:
     torch = pytest.importorskip("torch")
     theirs, ours = torch.nn.BatchNorm1d(5, momentum=0.3, dtype=torch.float64), nn.BatchNorm1d(5, momentum=0.3)
     params = ours.init(random.key(0, "init"))
@@ -34,15 +34,15 @@ def test_running_statistics_follow_as_torchs_do() -> None:
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_it_trains_and_its_statistics_travel(affine: bool, backend: Backend, tmp_path) -> None:
-    """Below the first trained layer without affine, above it otherwise."""
+def test_trains_and_saves_running_statistics(affine: bool, backend: Backend, tmp_path) -> None:
+    """BatchNorm1d is below the first trained layer without affine, and above it otherwise."""
     model = nn.Sequential(
         nn.BatchNorm1d(6, affine=affine), nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
     )
     run = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(0.02), device=backend.place, dtype="float64")
     run.fit(X, Y, epochs=60, batch_size=20)
     params = run.snapshot()
-    # 120 steps at momentum 0.1: what is left of the start is 0.9¹²⁰ = 3e-6, and the two batches average to all rows.
+    # After 120 steps at momentum 0.1 the initial values have weight 0.9¹²⁰ = 3e-6, and two batches average to all rows.
     np.testing.assert_allclose(params[0].running_mean.value, X.mean(axis=0), atol=0.1)
     np.testing.assert_allclose(params[0].running_var.value, X.var(axis=0, ddof=1), rtol=0.3)
     assert (params[0].weight is None) == (not affine)
@@ -55,7 +55,7 @@ def test_it_trains_and_its_statistics_travel(affine: bool, backend: Backend, tmp
     assert other.evaluate(X, Y) == result
 
 
-def test_a_batch_of_one_is_finite() -> None:
+def test_batch_of_one_is_finite() -> None:
     layer = nn.BatchNorm1d(5)
     params = layer.init(random.key(0, "init"))
     y, residuals = layer.forward(params, draw("x", 1, 5), key=KEY)
@@ -86,6 +86,6 @@ def test_zero_variance_is_finite() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(make, message: str) -> None:
+def test_invalid_arguments_raise(make, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()

@@ -1,6 +1,6 @@
-"""What only a CUDA GPU can show: long runs beside NumPy's, graphs beside plain steps, cublasLt, memory, the command.
+"""Tests that need a CUDA GPU: long runs against NumPy, graphs against eager steps, cublasLt, memory, the command.
 
-Kernels beside their references are `XPNN_BACKENDS=cupy tests/test_kernels.py`. How to rehearse this: see gpu.py.
+`XPNN_BACKENDS=cupy tests/test_kernels.py` compares kernels with references. See gpu.py for rehearsals on the CPU.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture(params=RECORDING)
 def recording(request: pytest.FixtureRequest) -> Place:
-    """A library whose steps are recorded."""
+    """The place of a library that captures steps."""
     return gpu.place_of_library(request.param)
 
 
 @pytest.fixture
 def cupy_place(request: pytest.FixtureRequest) -> Place:
-    """CuPy's; rehearsed, its kernels run as C loops on NumPy, and NumPy multiplies for cublasLt."""
+    """The place of CuPy; in a rehearsal, kernels run as C loops and NumPy replaces cublasLt."""
     if "cupy" not in LIBRARIES:
         pytest.skip("XPNN_BACKENDS does not name cupy")
     place = gpu.place_of_library("cupy")
@@ -75,23 +75,23 @@ def cupy_place(request: pytest.FixtureRequest) -> Place:
 
 @contextlib.contextmanager
 def never_refused() -> Iterator[None]:
-    """Inside, a step that cannot be recorded is an error."""
+    """Turn a step that cannot be captured into an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         yield
 
 
-# -- first of all ------------------------------------------------------------------------------------------------------
+# -- smoke tests -------------------------------------------------------------------------------------------------------
 
 
-def test_smoke_a_product_on_a_stream_of_its_own(cupy_place: Place) -> None:
+def test_smoke_product_on_a_separate_stream(cupy_place: Place) -> None:
     x, w, bias = numbers(5, 7), numbers(7, 3), numbers(3)
     with gpu.own_stream(cupy_place):
         y = cupy_matmul.affine(*(placed(part, "float32", cupy_place) for part in (x, w, bias)), relu=True)
         assert_near(to_numpy(y), np.maximum(x @ w + bias, 0), np.abs(x) @ np.abs(w) + 1, 2e-6)
 
 
-def test_smoke_a_recorded_step(recording: Place) -> None:
+def test_smoke_captured_step(recording: Place) -> None:
     x, y = images()
     run = trainer_of(PLANS["adam"], recording)
     with never_refused():
@@ -99,15 +99,17 @@ def test_smoke_a_recorded_step(recording: Place) -> None:
     assert gpu.is_recorded(run)
 
 
-# -- by value, beside NumPy --------------------------------------------------------------------------------------------
+# -- comparison with NumPy ---------------------------------------------------------------------------------------------
 
-FAR = {"float64": 1e-9, "float32": 1e-2}  # of the state, relative to the largest number of each leaf; seen on CPUs:
-NEAR = {"float64": 1e-9, "float32": 1e-4}  # 2e-14 and 1e-4; and of losses and predictions: 3e-15 and 4e-6
+#: Bounds for the state, relative to the largest value of each leaf (2e-14 and 1e-4 on CPUs), and for losses and
+#: predictions (3e-15 and 4e-6 on CPUs).
+FAR = {"float64": 1e-9, "float32": 1e-2}
+NEAR = {"float64": 1e-9, "float32": 1e-4}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", PLANS)
-def test_504_steps_are_those_of_numpy(name: str, dtype: str, place: Place) -> None:
+def test_504_steps_match_numpy(name: str, dtype: str, place: Place) -> None:
     with never_refused():
         run, got = trained(name, place, dtype)
     wanted = gpu.trained_on_numpy(name, dtype)
@@ -123,8 +125,8 @@ def test_504_steps_are_those_of_numpy(name: str, dtype: str, place: Place) -> No
             assert abs(one[log] - other[log]) < {"float64": 1e-9, "float32": 0.006}[dtype], (log, one, other)
 
 
-def test_10_000_steps_end_where_numpys_end_and_take_no_more_memory(place: Place) -> None:
-    """45 steps an epoch, the last one of 29 rows; the memory is that after 20 epochs."""
+def test_10_000_steps_match_numpy_and_do_not_leak(place: Place) -> None:
+    """45 steps per epoch, the last one with 29 rows; memory use is compared with that after 20 epochs."""
     digits, epochs = load("digits"), 12 if REHEARSED else 223
     optimizer = optim.Adam(optim.CosineAnnealingLR(1e-3, epochs))
     model = nn.Sequential(nn.Flatten(), nn.Scale(1 / 16), *nn.MLP(64, 10, (48, 24), dropout=0.1).layers)
@@ -148,11 +150,11 @@ def test_10_000_steps_end_where_numpys_end_and_take_no_more_memory(place: Place)
     assert taken_later - taken < 2**24
 
 
-# -- replayed, beside plain --------------------------------------------------------------------------------------------
+# -- replays and eager steps -------------------------------------------------------------------------------------------
 
 
 def both_ways(run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    """What it gives with steps that are recorded, and with the same kernels one by one."""
+    """The results with captured steps, and with the same kernels launched eagerly."""
     with never_refused():
         recorded = run()
     monkeypatch.setenv("XPNN_GRAPH", "0")
@@ -163,7 +165,7 @@ def both_ways(run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> tuple[
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", PLANS)
-def test_replays_have_the_bits_of_plain_steps(
+def test_replays_are_bit_identical_to_eager_steps(
     name: str, dtype: str, recording: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded, plain = both_ways(lambda: trained(name, recording, dtype, epochs=3), monkeypatch)
@@ -173,10 +175,10 @@ def test_replays_have_the_bits_of_plain_steps(
 
 
 @pytest.mark.parametrize("number", range(9))
-def test_replays_of_random_networks_have_the_bits_of_plain_steps(
+def test_replays_of_random_networks_are_bit_identical_to_eager_steps(
     number: int, recording: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All optimizers and losses of the catalogue; three steps an epoch, the last of which has the remainder."""
+    """All public optimizers and losses; three steps per epoch, the last of which has the remainder."""
     ours = random_plan(number)
 
     def run() -> tuple[bool, Any]:
@@ -190,10 +192,10 @@ def test_replays_of_random_networks_have_the_bits_of_plain_steps(
     assert recorded[1] == plain[1]
 
 
-def test_what_a_training_goes_through_is_the_same_replayed(
+def test_replayed_training_with_callbacks_and_checkpoints(
     recording: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Callbacks each epoch, early stopping, a second fit, other data, load(), and a model that is saved and goes on."""
+    """Callbacks, early stopping, a second fit, other data, load(), and a model that is saved and trained further."""
     (x, y), plan = images(), PLANS["adam"]._replace(ema=0.99)
 
     def slower(run: Trainer, logs: Any) -> None:
@@ -220,13 +222,13 @@ def test_what_a_training_goes_through_is_the_same_replayed(
         return [*found, outcome(other, x[:50]).bits, gpu.is_recorded(one)]
 
     recorded, plain = both_ways(run, monkeypatch)
-    assert len(recorded[0][0]) == 2  # epochs, as nothing becomes better by 1 after the first
+    assert len(recorded[0][0]) == 2  # epochs, as no later one improves by 1
     assert recorded[-1] and not plain[-1]
     assert recorded[:-1] == plain[:-1]
 
 
 def steps_by_hand(run: Trainer) -> Callable[[], None]:
-    """A step of its runner, on data that is there already; what is compiled, recorded and allocated once, is."""
+    """A step of the runner on resident data, after compilation, capture and allocation."""
     x, y = images()
     feed = run._enter(x, y)
     piece = next(feed.chunks(np.arange(ROWS, dtype=np.int32), BATCH))
@@ -241,8 +243,8 @@ def steps_by_hand(run: Trainer) -> Callable[[], None]:
 
 @pytest.mark.parametrize("graph", ["1", "0"])
 @pytest.mark.parametrize("name", PLANS)
-def test_a_step_waits_for_nothing(name: str, graph: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host comes back while the device still has work from before; torch and JAX refuse by themselves as well."""
+def test_step_does_not_synchronize(name: str, graph: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host returns while the device is still busy; torch and JAX also raise on synchronization themselves."""
     if graph == "0" and place.library == "jax":
         pytest.skip("JAX records nothing")
     monkeypatch.setenv("XPNN_GRAPH", graph)
@@ -252,7 +254,7 @@ def test_a_step_waits_for_nothing(name: str, graph: str, place: Place, monkeypat
     with refusing_to_wait(place):
         work()
     if place.library == "torch" and graph == "0":
-        return  # more launches than a device takes at a time: the host then waits for room
+        return  # more launches than the queue holds: the host waits for space
     with gpu.busy(place) as still:
         work()
         assert still()
@@ -260,12 +262,12 @@ def test_a_step_waits_for_nothing(name: str, graph: str, place: Place, monkeypat
 
 @contextlib.contextmanager
 def refusing_to_wait(place: Place) -> Iterator[None]:
-    """Inside, what copies from the device or waits for it is an error, where the library can tell."""
+    """Make copies from the device and synchronization errors, if the library supports it."""
     if place.library == "torch" and place.is_gpu:
         import torch
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it is a prototype, says torch
+            warnings.simplefilter("ignore")  # torch warns that it is a prototype
             torch.cuda.set_sync_debug_mode("error")
         try:
             yield
@@ -284,12 +286,12 @@ def refusing_to_wait(place: Place) -> Iterator[None]:
 
 
 def numbers(*shape: int) -> np.ndarray:
-    """Normal float32 values, as float64."""
+    """Normally distributed float32 values, as float64."""
     return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32).astype(np.float64)
 
 
 def placed(x: np.ndarray, dtype: str, place: Place, kind: str = "C") -> Any:
-    """x there: in C order, as the transpose of an array ("T"), or one number behind where its memory begins ("+")."""
+    """x on the device: in C order, as a transposed array ("T"), or offset by one element ("+")."""
     if kind == "T":
         return placed(np.ascontiguousarray(x.T), dtype, place).T
     xp = place.xp
@@ -301,7 +303,7 @@ def placed(x: np.ndarray, dtype: str, place: Place, kind: str = "C") -> Any:
 
 
 def assert_near(got: np.ndarray, wanted: np.ndarray, scale: np.ndarray, bound: float) -> None:
-    """Apart by no more than `bound` times what the sums would be without cancellation."""
+    """Assert errors of at most `bound` times the sums of absolute values."""
     assert got.shape == wanted.shape
     assert float(np.max(np.abs(got - wanted) / scale)) < bound
 
@@ -316,7 +318,7 @@ WAYS = [("float32", "fp32"), ("float64", "fp32"), ("float32", "tf32"), ("float32
 @pytest.mark.parametrize(("dtype", "precision"), WAYS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_products_of_all_shapes(shape: tuple[int, int, int], dtype: str, precision: str, cupy_place: Place) -> None:
-    """Transposed or not, at any address, with bias and ReLU or not; and weights' gradients with the sums."""
+    """Transposed or not, aligned or not, with and without bias and ReLU, and weight gradients with column sums."""
     if precision != "fp32" and not gpu.has_tensor_cores(cupy_place):
         pytest.skip("no tensor cores")
     (rows, inner, columns), bound = shape, 1e-14 if dtype == "float64" else BOUNDS[precision]
@@ -342,8 +344,8 @@ def test_products_of_all_shapes(shape: tuple[int, int, int], dtype: str, precisi
                 assert_near(to_numpy(sums), added.sum(axis=0), np.abs(added).sum(axis=0), bound)
 
 
-def test_the_factors_are_rounded_as_was_asked(place: Place) -> None:
-    """Apart from float64's product by no more than the precision allows, and no less than it must."""
+def test_factors_are_rounded_to_the_precision(place: Place) -> None:
+    """The error relative to float64 lies within the bounds of the precision, from above and below."""
     if not gpu.has_tensor_cores(place):
         pytest.skip("no tensor cores")
     x, w = numbers(256, 784), numbers(784, 400)
@@ -378,10 +380,10 @@ KINDS = {
 
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_cublaslt_has_what_a_dense_block_asks_for(
+def test_cublaslt_supports_the_epilogues_of_dense_blocks(
     kind: str, epilogue: str, cupy_place: Place, request: pytest.FixtureRequest
 ) -> None:
-    """Sums, and what happens beside products that are not in float32, may be missing: kernels do it then."""
+    """Column sums, and epilogues of products in other precisions, may be unsupported: kernels replace them."""
     if kind in ("tf32", "bf16") and not gpu.has_tensor_cores(cupy_place):
         pytest.skip("no tensor cores")
     if REHEARSED:
@@ -395,7 +397,7 @@ def test_cublaslt_has_what_a_dense_block_asks_for(
         pytest.skip(f"cublasLt has no {epilogue} in {kind}: {error}")
 
 
-def test_algorithms_can_be_timed(cupy_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_algorithm_timing(cupy_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPNN_TUNE", "1")
     monkeypatch.setattr(matmul, "_plans", {})
     x, w = numbers(64, 784), numbers(784, 100)
@@ -406,7 +408,7 @@ def test_algorithms_can_be_timed(cupy_place: Place, monkeypatch: pytest.MonkeyPa
 
 
 def rehearse_plans(request: pytest.FixtureRequest) -> None:
-    """NumPy for CuPy and for cublasLt's plans."""
+    """In a rehearsal, replace CuPy and cublasLt's plans by NumPy."""
     run, monkeypatch = request.getfixturevalue("executed"), request.getfixturevalue("monkeypatch")
     monkeypatch.setattr(
         cublaslt,
@@ -437,8 +439,8 @@ def test_rounded_products_train_nearly_as_well(precision: str, place: Place, mon
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
-def test_ten_trainers_leave_nothing_behind(place: Place) -> None:
-    """From the second on: what is compiled and loaded once is not counted. Of JAX four, as it compiles each anew."""
+def test_ten_trainers_do_not_leak(place: Place) -> None:
+    """The first trainer, which compiles and loads, is not counted. For JAX only four, as each one is compiled anew."""
     taken = []
     for _ in range(4 if place.library == "jax" else 10):
         trained("adam", place, "float32", epochs=1)
@@ -452,7 +454,7 @@ def test_ten_trainers_leave_nothing_behind(place: Place) -> None:
 
 @contextlib.contextmanager
 def at_most(place: Place, count: int) -> Iterator[None]:
-    """Inside, CuPy's pool takes no more than so many bytes beside those that are in use."""
+    """Limit CuPy's pool to `count` bytes in addition to those in use."""
     if place.library != "cupy":
         yield
         return
@@ -469,13 +471,13 @@ def at_most(place: Place, count: int) -> Iterator[None]:
 
 
 @pytest.mark.skipif("cupy" not in LIBRARIES, reason="XPNN_BACKENDS does not name cupy")
-def test_a_batch_too_large_is_told_and_the_one_that_is_named_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hidden layer of 64 MiB a batch, three times over, where 128 MiB may be had."""
+def test_too_large_batch_raises_and_the_suggested_one_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hidden layer takes 64 MiB per batch, three times, of 128 MiB available."""
     place = gpu.place_of_library("cupy")
     x, y = np.tile(images()[0].reshape(ROWS, 784)[:1024], (4, 1)), np.tile(images()[1][:1024], 4)
     x = x[:, :64].astype(np.float32) / 255
     model, tried = nn.MLP(64, 10, (4096,)), Trainer(nn.Linear(64, 10), nn.CrossEntropyLoss(), optim.SGD(), device=place)
-    tried.fit(x, y, batch_size=64)  # what is allocated once, is
+    tried.fit(x, y, batch_size=64)  # one-time allocations
     if REHEARSED:
         place = Place("numpy", "cpu", "cuda", 0)
         refuse_more_than(1000, monkeypatch)
@@ -494,7 +496,7 @@ def test_a_batch_too_large_is_told_and_the_one_that_is_named_trains(monkeypatch:
 
 
 def refuse_more_than(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on steps of more rows find no memory."""
+    """Make steps with more rows run out of memory."""
 
     def try_step(self: Any, state: Any, data: Any, rows: Any) -> None:
         if len(rows) > most:
@@ -505,8 +507,8 @@ def refuse_more_than(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: None)
 
 
-def fed(place: Place) -> tuple[Any, list[str]]:
-    """The outcome of two epochs on 31 MiB, and who fed them."""
+def outcome_and_data_source(place: Place) -> tuple[Any, list[str]]:
+    """The outcome of two epochs on 31 MiB, and the data sources used."""
     x, y = images()
     x, y, by = np.tile(x, (8, 1, 1)).astype(np.float32), np.tile(y, 8), []
     enter = Trainer._enter
@@ -523,12 +525,12 @@ def fed(place: Place) -> tuple[Any, list[str]]:
         return outcome(run, x[:100]), by
 
 
-def test_streamed_data_train_as_data_that_lie_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of a mebibyte while the device computes; bit for bit, but for JAX, which compiles it anew."""
-    resident, how = fed(place)
+def test_streamed_training_matches_resident_training(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 1 MiB are bit-identical to resident data, except on JAX, which compiles another program."""
+    resident, how = outcome_and_data_source(place)
     monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
     monkeypatch.setattr(data_feed, "_CHUNK", 2**20)
-    streamed, other = fed(place)
+    streamed, other = outcome_and_data_source(place)
     assert how == ["Resident"] and other == ["Streamed"]
     if place.library == "jax":
         assert gpu.distance(streamed.leaves, resident.leaves) < FAR["float32"]
@@ -538,14 +540,14 @@ def test_streamed_data_train_as_data_that_lie_there(place: Place, monkeypatch: p
 
 @pytest.mark.skipif("cupy" not in LIBRARIES, reason="XPNN_BACKENDS does not name cupy")
 def test_data_larger_than_the_pool_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """31 MiB, where 40 MiB may be had, of which data are given seven tenths."""
+    """31 MiB of data with 40 MiB available, of which data may take 70 %."""
     place = gpu.place_of_library("cupy")
     monkeypatch.setattr(data_feed, "_CHUNK", 4 * 2**20)
-    resident, how = fed(place)
+    resident, how = outcome_and_data_source(place)
     if REHEARSED:
         monkeypatch.setattr(data_feed, "free_bytes", lambda place: -1)
     with at_most(place, 40 * 2**20):
-        streamed, other = fed(place)
+        streamed, other = outcome_and_data_source(place)
     assert how == ["Resident"] and other == ["Streamed"]
     assert streamed.bits == resident.bits
 
@@ -553,7 +555,7 @@ def test_data_larger_than_the_pool_are_streamed(monkeypatch: pytest.MonkeyPatch)
 # -- another GPU, and the command --------------------------------------------------------------------------------------
 
 
-def test_the_second_gpu_does_as_the_first(place: Place) -> None:
+def test_second_gpu_matches_the_first(place: Place) -> None:
     if not REHEARSED and len(driver.gpu_names()) < 2:
         pytest.skip("there is no second GPU")
     second = place if REHEARSED else find_place("cuda:1", place.library, fallback=False)
@@ -565,7 +567,7 @@ def test_the_second_gpu_does_as_the_first(place: Place) -> None:
     assert gpu.distance(got.leaves, wanted.leaves) < FAR["float32"]
 
 
-def test_the_command_trains_there(place: Place, run: Any) -> None:
+def test_command_trains_on_the_gpu(place: Place, run: Any) -> None:
     device = ("--device", "cpu" if REHEARSED else "cuda", "--no-fallback")
     status, out, err = run("train", "digits", *device, "--backend", place.library, "--epochs", 3, "--json")
     assert status == 0, err
@@ -575,7 +577,7 @@ def test_the_command_trains_there(place: Place, run: Any) -> None:
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp64"])
-def test_the_command_trains_there_in_any_precision(precision: str, place: Place, run: Any) -> None:
+def test_command_trains_on_the_gpu_in_any_precision(precision: str, place: Place, run: Any) -> None:
     if REHEARSED and precision != "fp64":
         pytest.skip("a CPU has no such products")
     if not gpu.has_tensor_cores(place):
@@ -587,7 +589,7 @@ def test_the_command_trains_there_in_any_precision(precision: str, place: Place,
     assert json.loads(out)["precision"] == precision
 
 
-def test_the_doctor_finds_it(run: Any) -> None:
+def test_doctor_finds_the_gpu(run: Any) -> None:
     status, out, err = run("doctor", "--json")
     assert status == 0, err
     facts = json.loads(out)
@@ -598,7 +600,7 @@ def test_the_doctor_finds_it(run: Any) -> None:
 
 
 @pytest.mark.skipif("cupy" not in LIBRARIES, reason="once is enough: it is of all libraries")
-def test_the_check_passes_there(run: Any) -> None:
+def test_check_passes_on_the_gpu(run: Any) -> None:
     names = ("Linear", "BatchNorm1d", "Dropout", "CrossEntropyLoss", "Adam")
     status, out, _ = run("check", *[word for name in names for word in ("--only", name)], "--json")
     facts = json.loads(out)

@@ -1,4 +1,4 @@
-"""What the rows of the table do not show of optimizers: matrices of every shape, extreme gradients, bad settings."""
+"""Tests for optimizers beyond the table of cases: matrix shapes, extreme gradients, bad settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gradients(i: int) -> Any:
 
 
 @pytest.mark.parametrize("match", [False, True])
-def test_muon_steps_on_matrices_of_every_shape_and_leaves_the_rest_to_adamw(match: bool, backend: Backend) -> None:
+def test_muon_updates_matrices_and_adamw_the_rest(match: bool, backend: Backend) -> None:
     torch = pytest.importorskip("torch")
     ours = optim.Muon(0.02, adjust_lr_fn="match_rms_adamw" if match else "original", adamw_lr_ratio=0.25)
     oracle = [torch.tensor(leaf, requires_grad=True) for leaf in leaves(START)]
@@ -50,7 +50,7 @@ def test_muon_steps_on_matrices_of_every_shape_and_leaves_the_rest_to_adamw(matc
 
 
 @pytest.mark.parametrize("adjust", ["original", "match_rms_adamw"])
-def test_muon_is_torchs_to_the_digits_of_bfloat16(adjust: str) -> None:
+def test_muon_matches_torch_to_bfloat16_precision(adjust: str) -> None:
     torch = pytest.importorskip("torch")
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("this torch has no Muon")
@@ -69,7 +69,7 @@ def test_muon_is_torchs_to_the_digits_of_bfloat16(adjust: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 12), (12, 40), (12, 12)])
-def test_orthogonal_brings_the_singular_values_near_one(shape: tuple[int, int], backend: Backend) -> None:
+def test_orthogonalization_brings_singular_values_near_one(shape: tuple[int, int], backend: Backend) -> None:
     x = draw("x", *shape)
     u, _, v = np.linalg.svd(x, full_matrices=False)
     x = (u * np.geomspace(1, 0.02, 12)) @ v
@@ -78,12 +78,12 @@ def test_orthogonal_brings_the_singular_values_near_one(shape: tuple[int, int], 
     off = u.T @ y @ v.T
     values = np.diag(off)
     assert values.min() > 0.6 and values.max() < 1.25
-    assert np.abs(off - np.diag(values)).max() < 1e-12  # and turns nothing
+    assert np.abs(off - np.diag(values)).max() < 1e-12  # and the singular vectors are unchanged
 
 
 @pytest.mark.parametrize("name", ["Muon", "NAdam", "Lion"])
-def test_a_learning_rate_moves_all_leaves_alike(name: str) -> None:
-    """So that a schedule of it does: at twice the rate, every first step is twice as long, decay included."""
+def test_learning_rate_scales_all_leaves_equally(name: str) -> None:
+    """At twice the learning rate every first step is twice as long, including decay, so that schedules scale it."""
     ours = getattr(optim, name)(weight_decay=0.0) if name == "NAdam" else getattr(optim, name)(weight_decay=0.2)
     moves = []
     for lr in (0.01, 0.02):
@@ -104,7 +104,7 @@ def test_a_learning_rate_moves_all_leaves_alike(name: str) -> None:
         optim.ClipGradValue(optim.SGD(), 1),
     ],
 )
-def test_nothing_to_train_and_carried_fields(optimizer: optim.Optimizer) -> None:
+def test_no_parameters_and_carried_fields(optimizer: optim.Optimizer) -> None:
     for params in ((), ((), None), trained((Carried(np.ones(2)), ()))):
         assert optimizer.update(params, params, optimizer.init(params), np.asarray(0.1))[0] == params
     params = trained((draw("a", 2, 2), Carried(np.ones(2)), draw("b", 2)))
@@ -114,7 +114,7 @@ def test_nothing_to_train_and_carried_fields(optimizer: optim.Optimizer) -> None
 
 
 class Seen:
-    """An optimizer that keeps the gradients that reach it."""
+    """An optimizer that stores the gradients that it receives."""
 
     lr = 0.1
 
@@ -134,7 +134,7 @@ def clipped(make: Any, limit: float, grads: Any) -> Any:
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1.0, 1e20, 1e30])
-def test_the_norm_neither_overflows_nor_vanishes(scale: float, backend: Backend) -> None:
+def test_norm_does_not_overflow_or_underflow(scale: float, backend: Backend) -> None:
     host = tuple((scale * leaf).astype("float32") for leaf in (draw("a", 5, 4), draw("b", 4)))
     exact = math.sqrt(sum(float(np.sum(leaf.astype("float64") ** 2)) for leaf in host))
     norm = backend.check(l2_norm(list(backend.tree(host, "float32"))), np.zeros((), "float32"))
@@ -147,7 +147,7 @@ def test_the_norm_neither_overflows_nor_vanishes(scale: float, backend: Backend)
         assert factor < 1 or np.array_equal(backend.check(one, leaf), leaf)
 
 
-def test_gradients_of_zero_stay_zero(backend: Backend) -> None:
+def test_zero_gradients_stay_zero(backend: Backend) -> None:
     zeros = (np.zeros((3, 2), "float32"), np.zeros(2, "float32"))
     for make in (optim.ClipGradNorm, optim.ClipGradValue):
         for one, zero in zip(clipped(make, 0.5, backend.tree(zeros, "float32")), zeros, strict=True):
@@ -155,7 +155,7 @@ def test_gradients_of_zero_stay_zero(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_gradients_that_are_not_finite(bad: float, backend: Backend) -> None:
+def test_nonfinite_gradients(bad: float, backend: Backend) -> None:
     host = (np.array([[1.0, bad], [-2.0, 0.0]]), np.array([3.0, -0.5]))
     with np.errstate(invalid="ignore"):
         norm = clipped(optim.ClipGradNorm, 1.0, backend.tree(host))
@@ -166,8 +166,8 @@ def test_gradients_that_are_not_finite(bad: float, backend: Backend) -> None:
     assert np.array_equal(backend.check(value[1], host[1]), [1, -0.5])
 
 
-def test_a_nan_gradient_reaches_the_weight_through_a_sign(backend: Backend) -> None:
-    """torch's own sign makes it 0, and the run would go on."""
+def test_nan_gradient_propagates_through_sign(backend: Backend) -> None:
+    """torch.sign(nan) is 0, so the run would continue."""
     params = backend.array(np.array([1.0, 2.0])), backend.array(np.array([math.nan, 1.0]))
     optimizer = optim.Lion(0.5)
     state = optimizer.init(params[:1])
@@ -175,7 +175,7 @@ def test_a_nan_gradient_reaches_the_weight_through_a_sign(backend: Backend) -> N
     assert np.array_equal(backend.check(after[0], np.zeros(2)), [math.nan, 1.5], equal_nan=True)
 
 
-def test_clipping_clips_what_is_clipped() -> None:
+def test_clipping_by_norm_and_value() -> None:
     both = optim.ClipGradValue(optim.ClipGradNorm(optim.SGD(1.0), 1.0), 3.0)
     assert both.lr == 1.0
     after, _ = both.update((np.zeros(2),), (np.array([-3.0, 40.0]),), both.init((np.zeros(2),)), np.asarray(1.0))
@@ -203,6 +203,6 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("make", "message"), REFUSED, ids=[message[:30] for _, message in REFUSED])
-def test_bad_settings_are_refused(make: Any, message: str) -> None:
+def test_bad_settings_raise(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""A layer and a loss of a user's own train as the built-in ones do."""
+"""Tests for custom layers and losses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CenterParams(NamedTuple):
 
 @dataclass(frozen=True)
 class Center:
-    """A layer of a user's own: subtracts the mean of all training rows so far, which it carries."""
+    """A custom layer that subtracts the mean of all training rows so far, which it carries."""
 
     features: int
 
@@ -46,7 +46,7 @@ class Center:
 
 
 @pytest.mark.parametrize("place_of_layer", ["below", "nested", "above"])
-def test_a_layer_of_ones_own_carries_its_values(place_of_layer: str, backend: Backend) -> None:
+def test_custom_layer_with_carried_values(place_of_layer: str, backend: Backend) -> None:
     layers = {
         "below": nn.Sequential(nn.Flatten(), Center(6), nn.Linear(6, 3)),
         "nested": nn.Sequential(nn.Sequential(nn.Flatten()), nn.Sequential(Center(6)), nn.Linear(6, 3)),
@@ -60,7 +60,7 @@ def test_a_layer_of_ones_own_carries_its_values(place_of_layer: str, backend: Ba
         assert_close(center.mean.value, X.mean(axis=0))
 
 
-def test_rows_that_look_alike_are_rehearsed_once() -> None:
+def test_equal_batch_shapes_are_rehearsed_once() -> None:
     rehearsed = []
 
     class Counted(nn.Identity):
@@ -86,7 +86,7 @@ def _layers(params: Any) -> Iterator[Any]:
             yield from _layers(part)
 
 
-def test_a_model_with_nothing_to_train() -> None:
+def test_model_without_parameters() -> None:
     run = Trainer(nn.Sequential(nn.Sequential(nn.ReLU()), nn.Tanh()), nn.CrossEntropyLoss(), optim.Adam())
     assert len(run.fit(X[:, :3], Y, epochs=2, batch_size=8)) == 2
 
@@ -97,7 +97,7 @@ class Costs(NamedTuple):
 
 @dataclass(frozen=True)
 class Expected:
-    """A loss of a user's own, with constants: the mean expected cost of the labels' classes."""
+    """A custom loss with constants: the mean expected cost given the labels."""
 
     def init(self) -> Costs:
         return Costs(np.array([1.0, 2.0, 4.0]))
@@ -112,7 +112,7 @@ class Expected:
         return 2 * (prediction - cost) / prediction.shape[0]
 
 
-def test_a_loss_of_ones_own(backend: Backend) -> None:
+def test_custom_loss(backend: Backend) -> None:
     run = Trainer(nn.Linear(6, 1), Expected(), optim.Adam(0.05), device=backend.place, dtype="float64")
     history = run.fit(X, Y, epochs=60, batch_size=16)
     assert set(history.records[0]) == {"epoch", "loss", "lr", "seconds"}
@@ -121,7 +121,7 @@ def test_a_loss_of_ones_own(backend: Backend) -> None:
 
 @dataclass(frozen=True)
 class Lookup:
-    """A layer of a user's own that takes integers: row i of a table for the number i."""
+    """A custom layer on integers: row i of a table for index i."""
 
     rows: int
     width: int
@@ -139,7 +139,7 @@ class Lookup:
         return None, Costs(xp.astype(hit, dy.dtype).T @ dy)
 
 
-def test_a_layer_that_takes_integers(backend: Backend) -> None:
+def test_custom_layer_on_integers(backend: Backend) -> None:
     x = np.arange(40)[:, None] % 5
     run = Trainer(nn.Sequential(Lookup(5, 3)), nn.CrossEntropyLoss(), optim.Adam(0.1), device=backend.place)
     run.fit(backend.array(x, "int32"), x[:, 0] % 3, epochs=20, batch_size=10)

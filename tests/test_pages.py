@@ -1,4 +1,4 @@
-"""The pages beside the README: their links lead somewhere, and what they list is what there is."""
+"""Tests for the documentation pages: links and lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from import_graph import present
+from import_graph import packages_by_floor
 
 import xpnn
 from xpnn import config
@@ -26,12 +26,12 @@ def text(name: str) -> str:
 
 
 def prose(page: str) -> str:
-    """A page without its blocks of code."""
+    """A page without its code blocks."""
     return re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
 
 
 def anchors(page: str) -> set[str]:
-    """The names of a page's headings in links, as GitHub forms them."""
+    """The anchors of a page's headings, as on GitHub."""
     found = set()
     for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
         kept = (c for c in heading.strip().lower() if c in " -_" or unicodedata.category(c)[0] in "LN")
@@ -45,7 +45,7 @@ def links(page: str) -> list[str]:
 
 
 def broken(path: Path) -> list[str]:
-    """The links of a page to files or headings that do not exist; links to other sites are not opened."""
+    """The links of a page to missing files or headings; external links are not opened."""
     wrong = []
     for link in links(path.read_text(encoding="utf-8")):
         if re.match(r"[a-z]+:", link):
@@ -58,30 +58,30 @@ def broken(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_link_leads_somewhere(name: str) -> None:
+def test_every_link_has_a_target(name: str) -> None:
     assert broken(ROOT / name) == []
 
 
-def test_a_broken_link_is_found(tmp_path: Path) -> None:
+def test_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A `b`: c\n[a](#a-b-c) [b](#b) [c](no.md) [d](https://x.y)\n```sh\n[e](no.md)\n```\n")
     assert broken(page) == ["#b", "no.md"]
 
 
-def test_the_readme_links_to_the_pages() -> None:
+def test_readme_links_to_the_pages() -> None:
     assert {"ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/environment.md"} <= set(
         links(text("README.md"))
     )
 
 
-def test_the_pages_are_part_of_the_source_distribution() -> None:
+def test_pages_are_in_the_source_distribution() -> None:
     included = tomllib.loads(text("pyproject.toml"))["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-    top = {name.partition("/")[0] for name in NAMES} - {"README.md"}  # which hatch adds itself
+    top = {name.partition("/")[0] for name in NAMES} - {"README.md"}  # hatch adds these itself
     assert top <= set(included)
     assert all((ROOT / name).exists() for name in included)
 
 
-def test_every_variable_is_documented_with_its_values_and_meaning() -> None:
+def test_every_variable_is_documented() -> None:
     def code(value: str) -> str:
         return f"`{value}`" if value else "not set"
 
@@ -91,24 +91,24 @@ def test_every_variable_is_documented_with_its_values_and_meaning() -> None:
         assert f"| `{one.name}` | {allowed} | {code(one.default)} | {one.meaning} |" in page
     files = [*(ROOT / "xpnn").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / ".ci").glob("*")]
     used = {name for path in files for name in re.findall(r"\bXPNN_[A-Z_]+\b", path.read_text(encoding="utf-8"))}
-    assert set(re.findall(r"\bXPNN_[A-Z_]+\b", page)) == used - {"XPNN_NOTHING"}  # of a test
+    assert set(re.findall(r"\bXPNN_[A-Z_]+\b", page)) == used - {"XPNN_NOTHING"}  # used only in a test
 
 
-def test_the_drawing_of_the_floors_is_that_of_the_imports() -> None:
+def test_drawing_matches_the_imports() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "draw_floors.py"), "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_every_room_is_explained() -> None:
-    rooms = {name for names in present() for name in names}
+def test_every_package_is_explained() -> None:
+    rooms = {name for names in packages_by_floor() for name in names}
     explained = set(re.findall(r"^\| `(\w+)` \|", text("ARCHITECTURE.md"), re.MULTILINE))
     assert rooms == explained
 
 
 @pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
-def test_files_and_functions_that_a_page_names_exist(name: str) -> None:
+def test_named_files_and_functions_exist(name: str) -> None:
     """`path/file.py` is a file, and `path/file.py: name` or `Class.name` is defined in it."""
     for path, named in re.findall(r"`((?:[\w.]+/)*[\w.]+\.(?:py|md|cu|svg|toml))(?:: ([\w.]+))?`", prose(text(name))):
         found = [folder / path for folder in (ROOT, ROOT / "xpnn") if (folder / path).exists()]
@@ -118,6 +118,6 @@ def test_files_and_functions_that_a_page_names_exist(name: str) -> None:
             assert re.search(rf"^\s*(?:def|class) {part}\b|^{part}\b.* = ", source, re.MULTILINE), f"{path}: {named}"
 
 
-def test_the_changelog_has_the_version_and_what_comes_next() -> None:
+def test_changelog_has_this_version_and_unreleased() -> None:
     sections = re.findall(r"^## \[?([^\]\s]+)", text("CHANGELOG.md"), re.MULTILINE)
     assert sections[:2] == ["Unreleased", xpnn.__version__]

@@ -1,4 +1,4 @@
-"""The command's pictures: `train --plot` and `plot`, and what both refuse before any work is done."""
+"""Tests for `train --plot` and `plot`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGNATURES = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a run folder's history, without the training."""
+    """Write a run folder with a history, without training."""
 
     def make(name: str, losses: list[float | None] = [2.0, 1.0, 0.5], **more: Any) -> Path:  # noqa: B006
         folder = tmp_path / name
@@ -31,7 +31,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_train_draws_into_the_run_folder(run: Any, tmp_path: Path) -> None:
+def test_train_plots_into_the_run_folder(run: Any, tmp_path: Path) -> None:
     status, out, _ = run("train", *FAST[:-1], "--output", tmp_path / "run", "--plot")
     assert status == 0 and out.splitlines()[-1] == "drawn    history.png, history.svg, samples.png"
     pictures = {path.name for path in (tmp_path / "run").iterdir()} - {"history.jsonl", "model.safetensors", "run.json"}
@@ -40,12 +40,10 @@ def test_train_draws_into_the_run_folder(run: Any, tmp_path: Path) -> None:
         assert (tmp_path / "run" / name).read_bytes().startswith(SIGNATURES[Path(name).suffix])
     one = (tmp_path / "run" / "history.png").read_bytes()
     assert run("plot", tmp_path / "run")[:2] == (0, f"drawn    {tmp_path}/run/history.png: 1 run, 2 epochs\n")
-    assert (tmp_path / "run" / "history.png").read_bytes() == one  # from the file the same picture
+    assert (tmp_path / "run" / "history.png").read_bytes() == one  # the plot from the file is the same
 
 
-def test_train_draws_the_test_images_with_the_networks_answers(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_plots_test_images_with_predictions(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr("xpnn.cli.plot.plot_samples", lambda *a, **k: seen.append((a, k)))
     status, out, _ = run("train", *FAST, "--output", tmp_path / "run", "--plot", "--json")
@@ -54,7 +52,7 @@ def test_train_draws_the_test_images_with_the_networks_answers(
     assert np.mean(labels == predictions) == json.loads(out)["test_accuracy"]
 
 
-def test_a_table_has_no_images(run: Any, tmp_path: Path) -> None:
+def test_no_image_plot_for_a_table(run: Any, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("y,a\n" + "".join(f"{i % 2},{i % 2}.5\n" for i in range(40)))
     assert run("train", table, *FAST, "--output", tmp_path / "run", "--plot")[0] == 0
@@ -63,9 +61,7 @@ def test_a_table_has_no_images(run: Any, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_several_runs_go_into_one_picture(
-    run: Any, make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_runs_in_one_plot(run: Any, make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_run("x/seed0"), make_run("y/seed0", accuracy=0.5), make_run("y/other")
     seen: list[dict[str, Any]] = []
@@ -81,14 +77,14 @@ def test_several_runs_go_into_one_picture(
         assert (tmp_path / name).read_bytes().startswith(SIGNATURES[Path(name).suffix])
 
 
-def test_a_run_in_training_can_be_drawn(run: Any, make_run: Any) -> None:
+def test_plot_of_an_unfinished_run(run: Any, make_run: Any) -> None:
     folder = make_run("a")
     with (folder / "history.jsonl").open("a") as file:
-        file.write('{"epoch": 4, "lo')  # a line that is being written
+        file.write('{"epoch": 4, "lo')  # an incomplete line
     assert run("plot", folder)[1].endswith("1 run, 3 epochs\n")
 
 
-def test_what_is_no_run_is_refused(run: Any, make_run: Any, tmp_path: Path) -> None:
+def test_plot_without_a_run_raises(run: Any, make_run: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder in ("nowhere", "empty"):
         status, out, err = run("plot", make_run(f"run of {folder}"), tmp_path / folder)
@@ -102,12 +98,12 @@ def test_what_is_no_run_is_refused(run: Any, make_run: Any, tmp_path: Path) -> N
         assert status == 2 and "line 2" in err and len(err.splitlines()) == 1
 
 
-def test_another_format_is_refused(run: Any, make_run: Any, tmp_path: Path) -> None:
+def test_unsupported_format_raises(run: Any, make_run: Any, tmp_path: Path) -> None:
     status, _, err = run("plot", make_run("a"), "--output", tmp_path / "a.jpg")
     assert status == 2 and "ends in .png, .svg, .pdf" in err and len(err.splitlines()) == 1
 
 
-def test_a_file_that_exists_is_not_written_over(run: Any, make_run: Any, tmp_path: Path) -> None:
+def test_existing_plot_is_not_overwritten(run: Any, make_run: Any, tmp_path: Path) -> None:
     folder, taken = make_run("a"), tmp_path / "mine.png"
     taken.write_text("mine")
     status, _, err = run("plot", folder, "--output", taken)
@@ -128,12 +124,12 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def test_plot_without_output_is_refused_before_the_training(run: Any, no_training: None) -> None:
+def test_plot_without_output_raises_before_training(run: Any, no_training: None) -> None:
     status, out, err = run("train", "--plot")
     assert (status, out) == (2, "") and "--plot" in err and "--output" in err and len(err.splitlines()) == 1
 
 
-def test_without_matplotlib_the_cure_is_named_before_the_training(
+def test_missing_matplotlib_raises_with_a_hint_before_training(
     run: Any, make_run: Any, no_training: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
@@ -145,7 +141,7 @@ def test_without_matplotlib_the_cure_is_named_before_the_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_nothing_is_imported_unasked(tmp_path: Path) -> None:
+def test_matplotlib_is_imported_lazily(tmp_path: Path) -> None:
     code = f"""
 import sys
 from xpnn.cli import main
@@ -156,7 +152,7 @@ print([name for name in ("matplotlib", "PIL") if name in sys.modules])"""
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_help(run: Any) -> None:
+def test_help(run: Any) -> None:
     status, out, _ = run("plot", "--help")
     assert status == 0 and "./runs.png" in out
     assert "--plot" in run("train", "--help")[1]

@@ -1,4 +1,4 @@
-"""Products of rounded factors: what is rounded, and where that is refused."""
+"""Tests for reduced precision of products."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ X16, W16, B = (draw(name, *shape).astype(np.float32) for name, shape in (("x", (
 
 
 def rounded(x: np.ndarray) -> np.ndarray:
-    """To 8 significant bits, ties to even."""
+    """Round to 8 significant bits, ties to even."""
     bits = x.view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
-def test_bf16_rounds_the_factors_and_nothing_else(library: str) -> None:
+def test_bf16_rounds_only_the_factors(library: str) -> None:
     pytest.importorskip(library)
     place = make_backend(library).place
     x, w, b = (to_place(part, place) for part in (X16, W16, B))
@@ -49,8 +49,8 @@ def test_bf16_rounds_the_factors_and_nothing_else(library: str) -> None:
 @pytest.mark.parametrize("library", ["torch", "jax"])
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh()])
 @pytest.mark.parametrize("columns", [5, 20])
-def test_a_dense_block_multiplies_in_that_precision(library: str, activation: Any, columns: int) -> None:
-    """Forward, and both products of backward: as by hand with factors that have been rounded."""
+def test_dense_block_uses_the_precision(library: str, activation: Any, columns: int) -> None:
+    """The forward and both backward products equal those of factors rounded by hand."""
     W, b = (draw(name, *shape, columns).astype(np.float32) for name, shape in (("w", (16,)), ("b", ())))
     pytest.importorskip(library)
     place = make_backend(library).place
@@ -71,7 +71,7 @@ def test_a_dense_block_multiplies_in_that_precision(library: str, activation: An
     }
     for name, (got, by_hand) in wanted.items():
         np.testing.assert_allclose(to_numpy(got), by_hand, rtol=2e-3, atol=2e-3, err_msg=name)
-        if name != "dbias":  # and nearer to that than to products of factors that are not rounded
+        if name != "dbias":  # and closer to that than to products of unrounded factors
             assert abs(to_numpy(got) - by_hand).max() < 1e-3 < abs(unrounded(name, dz, W, b) - by_hand).max(), name
 
 
@@ -79,7 +79,7 @@ def unrounded(name: str, dz: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.nda
     return {"y": X16 @ w + b, "dx": dz @ w.T, "dweight": X16.T @ dz}[name]
 
 
-def test_a_trainer_hands_its_precision_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trainer_passes_its_precision_on(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jax")
     monkeypatch.setattr("xpnn.training.engine.check_precision", lambda *what: None)
     model, found = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3)), {}
@@ -90,7 +90,7 @@ def test_a_trainer_hands_its_precision_on(monkeypatch: pytest.MonkeyPatch) -> No
     assert 0 < abs(found["bf16"] - found["fp32"]) < 2e-2
 
 
-def test_it_is_refused_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_precision_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         DeviceUnavailableError, match=r"bf16 needs a GPU's tensor cores, and this is the CPU; take fp32"
     ):
@@ -107,7 +107,7 @@ def test_it_is_refused_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -
     check_precision("fp32", old, "float32")
 
 
-def test_the_driver_tells_the_compute_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_driver_reports_the_compute_capability(monkeypatch: pytest.MonkeyPatch) -> None:
     class Driver:
         def cuDeviceGet(self, device: Any, index: int) -> int:
             device._obj.value = 10 + index

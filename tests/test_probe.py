@@ -1,4 +1,4 @@
-"""The GPU probe, against a fake driver and a fake CuPy: every way to fail keeps its reason, and names a hint."""
+"""Tests for the GPU probe with a fake driver and a fake CuPy: every failure has a reason and a hint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = ["installed", "driver", "device", "import", "kernel", "matmul", "graph"]
 
 
 class Driver:
-    """libcuda, as far as the probe asks it."""
+    """The part of libcuda that the probe uses."""
 
     def __init__(self, code: int = 0, version: int = 12040, gpus: tuple[str, ...] = ("Some GPU",)) -> None:
         self.code, self.version, self.gpus = code, version, gpus
@@ -52,7 +52,7 @@ class Driver:
 
 
 class Stream(contextlib.AbstractContextManager["Stream"]):
-    """A stream that, as CUDA does, notes instead of runs what is asked while it captures."""
+    """A stream that, like CUDA's, records work instead of running it during capture."""
 
     capturing = False
 
@@ -76,7 +76,7 @@ NOTES: list[Callable[[], Any]] = []
 
 
 def cupy(**changes: Any) -> types.ModuleType:
-    """A CuPy that is NumPy."""
+    """A fake CuPy based on NumPy."""
 
     def add(x: Any, y: Any, out: Any) -> None:
         if Stream.capturing:
@@ -95,7 +95,7 @@ def cupy(**changes: Any) -> types.ModuleType:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No memory of another test's machine."""
+    """Clear the cached results of other tests."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     Stream.capturing = False
@@ -108,7 +108,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes a machine: its driver (None: there is none) and the libraries that are installed."""
+    """Simulate a machine with a driver (None: no driver) and installed libraries."""
 
     def make(driver: Driver | None = None, packages: tuple[str, ...] = (), **modules: Any) -> None:
         def load(library: str) -> Driver:
@@ -124,13 +124,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr("xpnn.devices.driver._load", load)
         monkeypatch.setattr(importlib.metadata, "version", version)
         for library in gpu_libraries():
-            monkeypatch.setitem(sys.modules, library, modules.get(library))  # None: cannot be found
+            monkeypatch.setitem(sys.modules, library, modules.get(library))  # None: not found
 
     return make
 
 
 def failure(library: str = "cupy", index: int = 0) -> Stage:
-    """The first failure, and what always holds for it."""
+    """Return the first failure, after the checks that apply to every failure."""
     stages = probe.stages(library, index)
     assert [stage.name for stage in stages] == NAMES
     first = probe.first_failure(stages)
@@ -147,7 +147,7 @@ def raises(error: Exception) -> Callable[..., Any]:
     return function
 
 
-def test_all_is_well(machine: Callable[..., None]) -> None:
+def test_usable_gpu_has_no_failure(machine: Callable[..., None]) -> None:
     machine(Driver(), ("cupy-cuda12x",), cupy=cupy())
     stages = probe.stages("cupy")
     assert [(stage.name, stage.ok, stage.hint) for stage in stages] == [(name, True, "") for name in NAMES]
@@ -158,14 +158,14 @@ def test_all_is_well(machine: Callable[..., None]) -> None:
         "Some GPU",
         "CuPy 14.0",
     ]
-    assert probe.stages("cupy", 0) is stages  # remembered, however it is asked
+    assert probe.stages("cupy", 0) is stages  # cached for every spelling
 
 
 def test_no_driver(machine: Callable[..., None]) -> None:
     machine(None, cupy=cupy(asarray=raises(AssertionError("tried without a driver"))))
     first = failure()
     assert first.name == "driver" and "libcuda.so.1" in first.detail and "--gpus all" in first.hint
-    assert "pip" not in first.hint  # the library is there
+    assert "pip" not in first.hint  # the library exists
     assert [stage.ok for stage in probe.stages("cupy")] == [True, False, None, None, None, None, None]
 
 
@@ -176,7 +176,7 @@ def test_no_driver_and_nothing_installed(machine: Callable[..., None]) -> None:
     assert line.index("install the NVIDIA driver") < line.index('pip install "xpnn[cuda12]"')
 
 
-def test_a_driver_under_a_false_name(machine: Callable[..., None]) -> None:
+def test_driver_under_a_wrong_name(machine: Callable[..., None]) -> None:
     machine(types.SimpleNamespace())
     assert "is not an NVIDIA driver" in failure().detail
 
@@ -185,7 +185,7 @@ def test_macos_has_no_cuda(machine: Callable[..., None], monkeypatch: pytest.Mon
     machine(Driver())
     monkeypatch.setattr(sys, "platform", "darwin")
     assert failure().detail == "macOS has no CUDA"
-    assert failure().hint == ""  # installing anything would not help
+    assert failure().hint == ""  # no installation would help
 
 
 @pytest.mark.parametrize("code", [3, 34, 101, 802, 803, 804, 999, 12345])
@@ -289,18 +289,18 @@ def test_wrong_product(machine: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("place", ["captured", "stale"])
-def test_graph_does_not_rule_the_gpu_out(machine: Callable[..., None], place: str) -> None:
+def test_failing_graph_does_not_exclude_the_gpu(machine: Callable[..., None], place: str) -> None:
     def add(x: Any, y: Any, out: Any) -> None:
         if Stream.capturing and place == "captured":
             raise RuntimeError("not while capturing")
-        np.add(x, y, out=out)  # runs at once and is not captured: the replay does nothing
+        np.add(x, y, out=out)  # runs immediately and is not captured: the replay does nothing
 
     machine(Driver(), cupy=cupy(add=add))
     stages = probe.stages("cupy")
     assert probe.first_failure(stages) is None
     assert stages[-1].ok is False and stages[-1].hint
     assert ("not while capturing" if place == "captured" else "wrong values") in stages[-1].detail
-    assert not Stream.capturing  # the stream was let go
+    assert not Stream.capturing  # the stream was released
 
 
 @pytest.mark.parametrize("version", [None, "12.6"])
@@ -333,7 +333,7 @@ def test_explain_mixed(machine: Callable[..., None]) -> None:
     machine(Driver(), cupy=cupy(asarray=raises(RuntimeError("odd"))))
     line = probe.explain([(library, failure(library)) for library in gpu_libraries()])
     assert line.startswith("CuPy fails at kernel: RuntimeError: odd; reinstall CuPy")
-    assert line.endswith(". PyTorch and JAX are not installed")  # mending CuPy is better than installing those
+    assert line.endswith(". PyTorch and JAX are not installed")  # repairing CuPy is preferred to installing those
     assert probe.explain([]) == "no array library was tried"
 
 
@@ -343,12 +343,12 @@ def test_not_a_gpu_library(library: str) -> None:
     assert stage.ok is False and "does not compute on a GPU" in stage.detail and stage.hint
 
 
-def test_odd_module_does_not_raise(machine: Callable[..., None]) -> None:
-    machine(Driver(), cupy=types.ModuleType("cupy"))  # no __spec__, at which find_spec raises
+def test_module_without_spec_does_not_raise(machine: Callable[..., None]) -> None:
+    machine(Driver(), cupy=types.ModuleType("cupy"))  # no __spec__: find_spec raises
     assert failure().name == "installed"
 
 
-def test_warnings_stay_inside(machine: Callable[..., None]) -> None:
+def test_warnings_do_not_escape(machine: Callable[..., None]) -> None:
     def warn(values: Any, dtype: Any) -> Any:
         warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
         return np.asarray(values, dtype)

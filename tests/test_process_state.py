@@ -1,4 +1,4 @@
-"""What a test leaves behind in the process is put right before the next, so that tests pass in any order."""
+"""Tests for the fixture that restores the process state, so that tests pass in any order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from conftest import JAX_X64, process_state
 
 
-def test_the_environment_the_folder_and_the_error_state_come_back(tmp_path: Path) -> None:
+def test_environment_folder_and_error_state_are_restored(tmp_path: Path) -> None:
     before = dict(os.environ), Path.cwd(), np.geterr()
     with process_state():
         os.environ["XPNN_FAST"] = "left behind"
@@ -20,14 +20,14 @@ def test_the_environment_the_folder_and_the_error_state_come_back(tmp_path: Path
     assert (dict(os.environ), Path.cwd(), np.geterr()) == before
 
 
-def test_jaxs_64_bits_come_back() -> None:
+def test_jax_x64_is_restored() -> None:
     jax = pytest.importorskip("jax")
     with process_state():
         jax.config.update("jax_enable_x64", not JAX_X64)
     assert jax.config.jax_enable_x64 == JAX_X64
 
 
-def test_torchs_default_dtype_and_threads_come_back() -> None:
+def test_torch_default_dtype_and_threads_are_restored() -> None:
     torch = pytest.importorskip("torch")
     before = torch.get_default_dtype(), torch.get_num_threads()
     with process_state():

@@ -1,6 +1,6 @@
-"""Nothing is read back from the device in a step, nothing compiles twice, float32 stays float32.
+"""Steps do not read from the device, do not recompile, and keep float32.
 
-That layers, losses and optimizers write into nothing is part of `test_backends.test_every_row_passes`.
+That layers, losses and optimizers do not modify their inputs is part of `test_backends.test_row_passes_all_checks`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def by_id(case: Any) -> str:
 
 @contextmanager
 def sync_guard() -> Iterator[None]:
-    """While it holds, array-api-strict arrays cannot be read: what would make the host wait for a GPU raises."""
+    """Make reading array-api-strict arrays raise, as it would make the host wait for a GPU."""
     strict = pytest.importorskip("array_api_strict")
     array = type(strict.asarray(1.0))
 
@@ -53,7 +53,7 @@ def network() -> nn.Sequential:
 
 @pytest.mark.parametrize("optimizer", [case.optimizer for case in OPTIMIZERS], ids=[case.id for case in OPTIMIZERS])
 @pytest.mark.parametrize("labels", [True, False])
-def test_a_training_step_never_waits_for_the_device(optimizer: optim.Optimizer, labels: bool) -> None:
+def test_training_step_does_not_synchronize(optimizer: optim.Optimizer, labels: bool) -> None:
     strict = pytest.importorskip("array_api_strict")
     from xpnn.devices.place import Place
 
@@ -78,7 +78,7 @@ def test_a_training_step_never_waits_for_the_device(optimizer: optim.Optimizer, 
 
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("case", METRICS, ids=by_id)
-def test_a_metric_never_waits_for_the_device(case: MetricCase, weighted: bool) -> None:
+def test_metric_does_not_synchronize(case: MetricCase, weighted: bool) -> None:
     strict = pytest.importorskip("array_api_strict")
     from xpnn.devices.place import Place
 
@@ -91,7 +91,7 @@ def test_a_metric_never_waits_for_the_device(case: MetricCase, weighted: bool) -
         assert (one.dtype, one.shape, one.device) == (other.dtype, other.shape, other.device)
 
 
-def test_the_guard_itself_catches_a_read() -> None:
+def test_guard_catches_a_read() -> None:
     strict = pytest.importorskip("array_api_strict")
     x = strict.asarray(1.0)
     for read in (float, bool, int, np.asarray):
@@ -100,8 +100,8 @@ def test_the_guard_itself_catches_a_read() -> None:
     assert float(x) == 1.0
 
 
-def test_a_float32_step_holds_no_float64_and_keeps_every_shape(backend: Backend) -> None:
-    """Static buffers and compiled loops need a state whose dtypes and shapes never change."""
+def test_float32_step_has_no_float64_and_keeps_every_shape(backend: Backend) -> None:
+    """Static buffers and compiled loops need a state with constant dtypes and shapes."""
     trainer = Trainer(network(), nn.CrossEntropyLoss(), optim.Adam(), device=backend.place)
     x, y = draw("x", 12, 2, 3).astype("float32"), np.arange(12) % 3
     trainer.evaluate(x, y)
@@ -129,7 +129,7 @@ def test_layers_under_jit(case: LayerCase) -> None:
         assert_close(np.asarray(one), np.asarray(other))
 
 
-def test_a_run_compiles_two_shapes_and_no_more() -> None:
+def test_run_compiles_exactly_two_shapes() -> None:
     jax = pytest.importorskip("jax")
     from xpnn.devices.place import find_place
 

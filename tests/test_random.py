@@ -1,4 +1,4 @@
-"""The generator: tied to its published vectors, the same bits on every library, and statistically sane."""
+"""Tests for the generator: published vectors, identical bits on every library, and statistics."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_threefry_matches_random123(key, counter, output, backend: Backend) -> N
     assert tuple(int(bits_of(x)[0]) for x in got) == output
 
 
-def test_the_layout_of_a_draw() -> None:
-    """Word j of block i is element 2i + j; the counter is (block, step); the path is xored into the key."""
+def test_layout_of_a_draw() -> None:
+    """Word j of block i is element 2i + j; the counter is (block, step); the key is XORed with the path."""
     key = random.key(7, "dropout")._replace(step=np.array([5], np.uint32)).child(2)
     drawn = random.bits(key, (3, 3)).ravel()
     h0, h1 = (word >> 1 for word in random._digest((2,)))
@@ -62,7 +62,7 @@ def test_bits_and_masks_are_the_same_on_every_library(backend: Backend) -> None:
         assert np.array_equal(backend.check(mask, np.zeros(shape, bool)), random.keep_mask(host, 0.3, shape))
 
 
-#: (rows of the whole batch, rows of each part): all but the last part of a batch are even.
+#: (rows of the whole batch, rows of each part): all parts but the last have even sizes.
 SHARES = [(6, (4, 2)), (7, (4, 3)), (9, (2, 6, 1)), (5, (5,))]
 
 
@@ -78,9 +78,9 @@ def key_on(backend: Backend, host: Key) -> Key:
 
 
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "references"])
-@pytest.mark.parametrize(("rows", "sizes"), [*SHARES, (5, (3, 2)), (4, (1, 1, 2))])  # the last two: odd first words
+@pytest.mark.parametrize(("rows", "sizes"), [*SHARES, (5, (3, 2)), (4, (1, 1, 2))])  # the last two start at odd words
 @pytest.mark.parametrize("features", [(), (5,), (3, 5), (4,)])
-def test_a_part_draws_its_rows_of_the_whole_batch(
+def test_part_draws_its_rows_of_the_whole_batch(
     features: tuple[int, ...],
     rows: int,
     sizes: tuple[int, ...],
@@ -104,8 +104,8 @@ def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(op, "kernels", {})
 
 
-#: Layers that draw. With these weights and settings all values are exact, so that products of fewer rows, which a
-#: library may add up in another order, have the same bits.
+#: Layers that draw random numbers. With these weights and settings all values are exact, so that products of fewer
+#: rows, which a library may sum in another order, are bit-identical.
 DRAWING = {
     "dropout": (nn.Dropout(0.4), (5,)),
     "dropout-images": (nn.Dropout(0.4), (3, 5)),
@@ -120,7 +120,7 @@ DRAWING = {
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "references"])
 @pytest.mark.parametrize(("rows", "sizes"), SHARES)
 @pytest.mark.parametrize("name", DRAWING)
-def test_a_part_of_a_batch_passes_through_a_layer_as_in_the_whole(
+def test_layer_on_part_matches_whole_batch(
     name: str, rows: int, sizes: tuple[int, ...], kernels: bool, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not kernels:
@@ -129,7 +129,7 @@ def test_a_part_of_a_batch_passes_through_a_layer_as_in_the_whole(
 
 
 def check_parts(name: str, rows: int, sizes: tuple[int, ...], backend: Backend) -> None:
-    """Forward and backward of the parts give the bits of the whole batch."""
+    """Assert that forward and backward of the parts are bit-identical to the whole batch."""
     layer, features = DRAWING[name]
     params = tree.map(lambda leaf: backend.array(np.round(4 * leaf), "float64"), layer.init(random.key(1, "init")))
     x, key = np.round(8 * draw("x", rows, *features)), key_on(backend, random.key(3, "dropout"))
@@ -149,8 +149,8 @@ def check_parts(name: str, rows: int, sizes: tuple[int, ...], backend: Backend) 
 
 
 @pytest.mark.parametrize(("rows", "sizes"), SHARES)
-def test_a_part_of_a_batch_is_distorted_as_in_the_whole(rows: int, sizes: tuple[int, ...], backend: Backend) -> None:
-    """All of RandomDistortion: the same draws, rounded in the order in which a library adds."""
+def test_distortion_of_part_matches_whole_batch(rows: int, sizes: tuple[int, ...], backend: Backend) -> None:
+    """RandomDistortion draws the same numbers; results may differ by the rounding of sums."""
     layer = nn.RandomDistortion(15, 0.1, (0.8, 1.2), 10, alpha=8, sigma=2)
     x, key = draw("x", rows, 8, 6), key_on(backend, random.key(3, "dropout"))
     y, sources = layer.forward((), backend.array(x), key=key)
@@ -169,7 +169,7 @@ def test_words_repeat_after_all_blocks(backend: Backend) -> None:
     assert np.array_equal(bits_of(random.words(*key.words, key.step, 12, 2**33))[:9], first)
 
 
-def test_keys_differ_by_seed_purpose_place_and_step() -> None:
+def test_keys_differ_by_seed_purpose_path_and_step() -> None:
     keys = [random.key(seed, purpose) for seed in (0, 1, 2**64 - 1) for purpose in ("init", "shuffle")]
     keys += [key.child(i) for key in keys for i in (0, 1)] + [keys[0].child(0).child(1), keys[0].child(1).child(0)]
     keys += [keys[0]._replace(step=np.array([1], np.uint32))]
@@ -177,22 +177,22 @@ def test_keys_differ_by_seed_purpose_place_and_step() -> None:
     assert len(drawn) == len(keys)
 
 
-def test_a_draw_never_changes() -> None:
-    """Frozen values: another value here is another experiment for every user with that seed."""
+def test_draws_are_frozen() -> None:
+    """A change of these values would change every experiment with this seed."""
     key = random.key(0, "init").child(0).child("weight")
     assert random.bits(key, (4,)).tolist() == FROZEN_BITS
     assert random.permutation(random.key(0, "shuffle").child(0), 8).tolist() == FROZEN_ORDER
     assert [x.hex() for x in random.normal(key, (3,)).tolist()] == FROZEN_NORMAL
 
 
-def test_masks_keep_the_share_they_should() -> None:
+def test_mask_keep_rate() -> None:
     n = 400_000
     for p in (0.1, 0.5, 0.9):
         share = random.keep_mask(random.key(5, "dropout"), p, (n,)).mean()
         assert abs(share - (1 - p)) < 5 * (p * (1 - p) / n) ** 0.5
 
 
-def test_a_draw_at_the_threshold_is_kept() -> None:
+def test_draw_at_the_threshold_is_kept() -> None:
     key = random.key(0, "dropout")
     draw = int(random.bits(key, (1,))[0]) >> 8
     assert random.keep_mask(key, draw / 2**24, (1,))[0] and not random.keep_mask(key, (draw + 1) / 2**24, (1,))[0]
@@ -208,12 +208,12 @@ def test_uniform_and_normal() -> None:
     exact = np.array([statistics.NormalDist().inv_cdf(p) for p in u[:20_000]])
     np.testing.assert_allclose(z[:20_000], exact, rtol=4e-15)
     corners = np.array([0.5, 0.075, 0.0749999, 0.925, 2.0**-33, 1 - 2.0**-33])
-    for p in corners:  # the seams of the algorithm, and its ends
+    for p in corners:  # the boundary cases of the algorithm
         q = float(quantile._log(np.array([min(p, 1 - p)]))[0])
         np.testing.assert_allclose(q, np.log(min(p, 1 - p)), rtol=1e-15)
 
 
-def test_permutation_is_one_and_is_fair() -> None:
+def test_permutation_is_valid_and_uniform() -> None:
     for n in (1, 2, 1000):
         assert sorted(random.permutation(random.key(0, "shuffle"), n)) == list(range(n))
     firsts = [int(random.permutation(random.key(0, "shuffle").child(i), 4)[0]) for i in range(4000)]
@@ -221,7 +221,7 @@ def test_permutation_is_one_and_is_fair() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True, "0", None])
-def test_a_seed_that_is_none(seed: object) -> None:
+def test_invalid_seed_raises(seed: object) -> None:
     with pytest.raises(InputError, match="seed: "):
         random.key(seed, "init")  # type: ignore[arg-type]
 
@@ -240,13 +240,13 @@ def test_initializer(case: InitializerCase) -> None:
         assert 0.999 * bound <= np.abs(weight).max() <= bound
 
 
-def test_every_initializer_has_a_row_and_a_name_that_is_offered() -> None:
+def test_every_initializer_has_a_row_and_a_name() -> None:
     assert {case.name for case in INITIALIZERS} == set(initializers.INITIALIZERS)
     with pytest.raises(InputError, match="did you mean 'he_normal'"):
         nn.Linear(2, 2, weight_init="he_norml")
 
 
-def test_initial_weights_are_the_same_bits_on_every_library(backend: Backend) -> None:
+def test_initial_weights_are_bit_identical_on_every_library(backend: Backend) -> None:
     model = nn.MLP(20, 5, (16, 8))
     weight = model.init(random.key(4, "init"))[0].weight
     there = backend.array(weight, "float32")
@@ -254,7 +254,7 @@ def test_initial_weights_are_the_same_bits_on_every_library(backend: Backend) ->
     assert not np.array_equal(weight, model.init(random.key(5, "init"))[0].weight)
 
 
-# Drawn once from seed 0, with the generator tied to the vectors above.
+# Reference values, drawn once from seed 0 with the generator verified against the vectors above.
 FROZEN_BITS = [3889260116, 549170837, 678681054, 2786773169]
 FROZEN_ORDER = [0, 3, 1, 6, 7, 5, 4, 2]
 FROZEN_NORMAL = ["0x1.50538542ad7f8p+0", "-0x1.22f4c2d6d51d1p+0", "-0x1.00ace467cdf6ap+0"]

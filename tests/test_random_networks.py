@@ -1,4 +1,4 @@
-"""Networks drawn from the whole catalogue, each trained beside its twin in torch.nn and torch.optim, in float64."""
+"""Train random networks and their twins in torch.nn and torch.optim, in float64."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xpnn.arrays import tree
 from xpnn.training import Trainer
 
 COUNT, EPOCHS = 27, 7  # three steps an epoch: 21 steps
-JAX_COUNT = 8  # compiling takes seconds a network; these have every layer and optimizer, and every loss but one
+JAX_COUNT = 8  # compilation takes seconds per network; these have every layer and optimizer, and all losses but one
 
 
 @functools.cache
@@ -33,8 +33,8 @@ def close(got: Any, wanted: Any) -> None:
 
 
 @pytest.mark.parametrize("number", range(COUNT))
-def test_a_network_and_its_twin_learn_alike(number: int, backend: Backend) -> None:
-    """21 steps, every third with a remainder: the losses of the epochs, all weights, and the network in inference."""
+def test_network_matches_its_torch_twin(number: int, backend: Backend) -> None:
+    """21 steps, every third with a remainder: compare epoch losses, all weights and the output in inference."""
     if backend.library == "jax" and number >= JAX_COUNT:
         pytest.skip(f"compiling takes seconds a network: JAX has the first {JAX_COUNT}")
     ours, theirs = plan(number), twin(number)
@@ -54,12 +54,12 @@ def test_a_network_and_its_twin_learn_alike(number: int, backend: Backend) -> No
 
 
 def test_every_public_layer_loss_optimizer_and_schedule_is_drawn() -> None:
-    no_twin = {"RandomDistortion"}  # torch has none; its row in the table has an oracle
+    no_twin = {"RandomDistortion"}  # missing in torch; its row in the table has a reference
     assert names(range(COUNT)) == {*nn.__all__, *optim.__all__} - cases.NO_ROW - no_twin
 
 
-def test_they_are_no_idle_networks() -> None:
-    """Every one of them moves its weights and its loss, so that to agree is to have learned alike."""
+def test_networks_change_in_training() -> None:
+    """The weights and the loss of every network change, so that the comparison is meaningful."""
     for number in range(COUNT):
         before, after = tree.leaves(plan(number).params), twin(number).leaves
         assert max(np.abs(new - old).max() for new, old in zip(after, before, strict=True)) > 1e-3

@@ -1,4 +1,4 @@
-"""What the README shows is what there is."""
+"""Tests for the examples and lists in the README."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_first_two_blocks_are_one_line_each() -> None:
+def test_first_two_blocks_are_one_line_each() -> None:
     train, test = blocks("sh")[:2]
     for line in (train, test):
         assert line.startswith("python3 -m venv .venv && .venv/bin/pip install ") and line.count("\n") == 1
     assert train.endswith("&& .venv/bin/xpnn train\n") and test.endswith("&& .venv/bin/python -m pytest\n")
 
 
-def test_the_example_is_the_one_that_runs() -> None:
+def test_example_runs() -> None:
     shown = blocks("python")[0]
     source = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
     assert source.endswith(shown)
@@ -36,7 +36,7 @@ def test_the_example_is_the_one_that_runs() -> None:
     assert accuracy and float(accuracy[1]) > 0.95
 
 
-def test_the_layer_example_runs() -> None:
+def test_layer_example_runs() -> None:
     import numpy as np
 
     from xpnn import nn
@@ -46,7 +46,7 @@ def test_the_layer_example_runs() -> None:
     assert names["dx"].shape == (2, 784) and type(names["grads"]) is type(names["params"])
 
 
-def test_the_check_example_runs() -> None:
+def test_check_example_runs() -> None:
     import numpy as np
 
     from xpnn import nn
@@ -72,11 +72,11 @@ def test_every_public_name_is_listed() -> None:
         "Optimizer",
         "Schedule",
     }
-    kinds = {"Constant", "Orthogonal", "TruncatedNormal", "VarianceScaling", "Zeros"}  # said in words
+    kinds = {"Constant", "Orthogonal", "TruncatedNormal", "VarianceScaling", "Zeros"}  # described in prose
     assert {name for name in names - protocols - kinds if name not in README} == set()
 
 
-def test_the_options_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
+def test_named_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
     helps = ""
     for command in ("train", "evaluate", "predict", "plot", "explain", "check", "doctor"):
         main([command, "--help"])
@@ -93,7 +93,7 @@ def test_every_subcommand_is_shown() -> None:
     assert set(re.findall(r"^xpnn ([a-z]+)", blocks("sh")[2], re.MULTILINE)) == commands
 
 
-def test_the_example_of_ones_own_parts_runs() -> None:
+def test_custom_parts_example_runs() -> None:
     code = (ROOT / "examples" / "own_parts.py").read_text(encoding="utf-8")
     one_place = "import xpnn.testing.checks as c, xpnn; c.usable_places = lambda: [xpnn.find_place('cpu', 'numpy')]\n"
     done = subprocess.run([sys.executable, "-c", one_place + code], capture_output=True, text=True, check=True)

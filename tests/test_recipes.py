@@ -1,4 +1,4 @@
-"""Recipes say what the command takes, the command does what they say, and `reproduce` tells met from missed."""
+"""Tests for recipes, command options and `reproduce`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Run = Callable[..., tuple[int, str, str]]
 NAMES = ["adam-dropout", "deep-relu", "mnist-best", "sigmoid-mnist", "tiny-relu", "two-layer-1000", "xor"]
 
 
-def test_the_recipes_are_those_of_the_readme() -> None:
+def test_recipes_match_the_readme() -> None:
     assert recipes.names() == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_holds_options_of_the_command_and_figures_to_meet(name: str) -> None:
+def test_recipe_has_options_and_figures(name: str) -> None:
     recipe = recipes.read(name)
     assert recipe.title and recipe.published
     assert set(recipe.train) <= set(Settings.__dataclass_fields__)
@@ -44,14 +44,14 @@ def test_a_recipe_holds_options_of_the_command_and_figures_to_meet(name: str) ->
         assert (figure.at_least is None) != (figure.at_most is None) and figure.said
 
 
-def test_a_recipe_that_is_not_there() -> None:
+def test_unknown_recipe_raises() -> None:
     with pytest.raises(InputError, match="did you mean 'tiny-relu'"):
         recipes.read("tiny-rely")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "xor"])
-def test_a_short_form_of_each_recipe_learns(name: str, run: Run) -> None:
-    """On the digits, and for a few epochs: the loss falls."""
+def test_short_form_of_each_recipe_learns(name: str, run: Run) -> None:
+    """The loss decreases on the digits in a few epochs."""
     epochs = "40" if name in ("deep-relu", "tiny-relu") else "4"
     options = ("--recipe", name, "--epochs", epochs, "--warmup", "0", "--json", "--quiet")
     status, out, _ = run("train", "digits", *options)
@@ -60,7 +60,7 @@ def test_a_short_form_of_each_recipe_learns(name: str, run: Run) -> None:
     assert history[-1]["loss"] < history[0]["loss"]
 
 
-def test_xor_is_learnt_and_its_answers_are_probabilities(run: Run, tmp_path: Path) -> None:
+def test_xor_is_learned_and_outputs_are_probabilities(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     status, out, _ = run("train", "--recipe", "xor", "--output", str(folder), "--json", "--quiet")
     facts = json.loads(out)
@@ -80,14 +80,13 @@ def test_options_override_the_recipe(run: Run, tmp_path: Path) -> None:
     options = ("--recipe", "adam-dropout", "--hidden", "8", "--dropout", "0", "--epochs", "1", "--output", str(folder))
     assert run("train", "digits", *options, "--quiet")[0] == 0
     asked = json.loads((folder / "run.json").read_text())["options"]
-    assert asked["dataset"] == "digits" and asked["hidden"] == "8" and asked["epochs"] == 1  # the command line's
-    assert (
-        asked["lr"] == 0.005 and asked["betas"] == "0.8,0.999" and asked["schedule"] == "inverse-time"
-    )  # the recipe's
-    assert asked["recipe"] == "adam-dropout" and asked["activation"] == "relu" and asked["seed"] == 0  # the defaults'
+    assert asked["dataset"] == "digits" and asked["hidden"] == "8" and asked["epochs"] == 1  # from the command line
+    # from the recipe
+    assert asked["lr"] == 0.005 and asked["betas"] == "0.8,0.999" and asked["schedule"] == "inverse-time"
+    assert asked["recipe"] == "adam-dropout" and asked["activation"] == "relu" and asked["seed"] == 0  # defaults
 
 
-def test_a_default_given_on_the_command_line_overrides_too(run: Run) -> None:
+def test_explicit_default_overrides_the_recipe(run: Run) -> None:
     options = (
         "--recipe",
         "adam-dropout",
@@ -104,8 +103,8 @@ def test_a_default_given_on_the_command_line_overrides_too(run: Run) -> None:
     assert status == 0 and json.loads(out)["epochs"] == 1
 
 
-def test_images_and_their_table_are_the_same_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`label,pixel0,…` as the notebooks had it, and the images: one network, one training."""
+def test_images_and_their_table_give_the_same_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table `label,pixel0,…` and the images give the same network and training."""
     digits = load("digits")
     x, y = digits.x_train[:60], digits.y_train[:60]
     images = Dataset("images", x, y, x, y, digits.classes, (), 1 / 255, "")
@@ -120,7 +119,7 @@ def test_images_and_their_table_are_the_same_experiment(monkeypatch: pytest.Monk
     assert losses[0] == losses[1] and losses[0][-1] < losses[0][0]
 
 
-def test_every_option_at_once(run: Run) -> None:
+def test_all_options_together(run: Run) -> None:
     options = """--hidden 16,8 --activation gelu --weight-init orthogonal --dropout 0.1 --label-smoothing 0.1
         --augment degrees=5,scale=0.1,alpha=2,sigma=2 --optimizer adamw --lr 0.01 --betas 0.8,0.9 --weight-decay 0.001
         --clip-norm 1 --schedule cosine --warmup 2 --norm layer --ema 0.9 --epochs 8 --patience 3 --batch-size 64
@@ -157,7 +156,7 @@ def test_every_option_at_once(run: Run) -> None:
         ("xor --augment degrees=3", "--augment distorts images; xor has none"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(options: str, message: str, run: Run) -> None:
+def test_invalid_options_raise_in_one_line(options: str, message: str, run: Run) -> None:
     status, out, err = run("train", *options.split())
     assert status == 2 and out == "" and err.count("\n") == 1 and message in err
 
@@ -174,7 +173,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(options: str, message: str,
         ("one-cycle", optim.OneCycleLR, 0.1 / 25 / 1e4),
     ],
 )
-def test_a_schedule_by_name_runs_over_all_epochs(name: str, kind: type, after: float) -> None:
+def test_named_schedule_spans_all_epochs(name: str, kind: type, after: float) -> None:
     made = factory.schedule(Settings(optimizer="sgd", lr=0.1, schedule=name), 30)
     assert isinstance(made, kind)
     rate = made if isinstance(made, float) else made(np.asarray(300.0), np.asarray(10.0))
@@ -216,7 +215,7 @@ def test_reproduce(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status == 1 and "2 of 3 figures met, on cpu with numpy." in out and "never" in out
 
 
-def test_reproduce_with_several_seeds_counts_those_that_get_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reproduce_with_several_seeds_counts_successes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     xor = recipes.read("xor")
     figures = (*xor.published, Published("test_loss", "", at_most=1.0))
     short = replace(xor, seeds=4, train=xor.train | {"epochs": 300}, published=figures)
@@ -227,7 +226,7 @@ def test_reproduce_with_several_seeds_counts_those_that_get_there(run: Run, monk
         experiment.fit()
         tested.append(experiment.evaluate_test())
     met = sum(result["accuracy"] == 1 for result in tested)
-    assert 0 < met < 4  # or the count below would show little
+    assert 0 < met < 4  # otherwise the count below is not meaningful
     status, out, _ = run("reproduce", "xor", "--json", "--quiet")
     accuracy, loss = json.loads(out)["results"]
     assert status == 0 and (accuracy["seeds"], accuracy["seeds_that_met"]) == (4, met)
@@ -237,7 +236,7 @@ def test_reproduce_with_several_seeds_counts_those_that_get_there(run: Run, monk
     assert f"{met} of 4 seeds" in out
 
 
-def test_the_list_of_recipes(run: Run) -> None:
+def test_list_of_recipes(run: Run) -> None:
     status, out, _ = run("recipes")
     assert status == 0 and all(name in out for name in NAMES) and "train accuracy: ~99.13 %" in out
     facts: dict[str, Any] = json.loads(run("recipes", "--json")[1])
@@ -245,7 +244,7 @@ def test_the_list_of_recipes(run: Run) -> None:
     assert facts["recipes"][0]["published"][0]["at_least"] == 0.9913
 
 
-def test_a_network_without_probabilities_gives_scores(run: Run, tmp_path: Path) -> None:
+def test_network_without_probabilities_gives_scores(run: Run, tmp_path: Path) -> None:
     folder, rows = tmp_path / "run", tmp_path / "rows.npy"
     options = ("--loss", "mse", "--dropout", "0", "--epochs", "1", "--output", str(folder), "--quiet")
     assert run("train", "digits", *options)[0] == 0
@@ -254,23 +253,23 @@ def test_a_network_without_probabilities_gives_scores(run: Run, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("schedule", ["step", "exponential", "inverse-time", "polynomial", "cosine", "one-cycle"])
-def test_a_warm_up_shortens_what_follows_it(schedule: str) -> None:
-    """The rate at the end of all epochs is the schedule's last, warmed up or not."""
+def test_warmup_shortens_the_schedule(schedule: str) -> None:
+    """The final learning rate is the schedule's last, with or without warmup."""
     ends = []
     for warmup in (0.0, 10.0):
         made = factory.schedule(Settings(optimizer="sgd", lr=0.1, schedule=schedule, warmup=warmup), 40)
         assert callable(made)
-        last = 399.0 if schedule == "step" else 400.0  # at the very end it would step once more
+        last = 399.0 if schedule == "step" else 400.0  # at the end it would step once more
         ends.append(float(made(np.asarray(last), np.asarray(10.0))))
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9, atol=1e-12)
 
 
-def test_a_warm_up_longer_than_the_training_is_refused_where_the_epochs_are_the_default(run: Run) -> None:
+def test_warmup_longer_than_the_default_epochs_raises(run: Run) -> None:
     status, _, err = run("train", "digits", "--warmup", "200")
     assert status == 2 and "--warmup 200: there are 61 epochs" in err
 
 
-def test_settings_become_the_parts_they_name() -> None:
+def test_settings_build_the_named_parts() -> None:
     settings = Settings(
         optimizer="adamw", lr=0.1, betas="0.5,0.6", weight_decay=0.2, clip_norm=3.0, label_smoothing=0.1,
         reduction="sum", norm="rms", activation="tanh", hidden="4,3", dropout="0.1,0", weight_init="zeros",
@@ -288,7 +287,7 @@ def test_settings_become_the_parts_they_name() -> None:
     assert len(tree.leaves(experiment.trainer.state.ema)) == len(tree.leaves(experiment.trainer.snapshot()))
 
 
-def test_patience_ends_the_training() -> None:
+def test_patience_ends_training() -> None:
     settings = Settings(optimizer="sgd", lr=0.3, hidden="16", epochs=80, patience=2)
     experiment = prepare(settings, find_place("cpu", "numpy"))
     losses = [record["val_loss"] for record in experiment.fit()[0]]
@@ -296,6 +295,6 @@ def test_patience_ends_the_training() -> None:
 
 
 @pytest.mark.parametrize(("bounds", "met"), [((0.9, None), (0.9, 0.95)), ((None, 0.1), (0.1, 0.0))])
-def test_a_figure_is_met_at_its_bound_and_beyond(bounds: Any, met: tuple[float, ...]) -> None:
+def test_figure_is_met_at_and_beyond_its_bound(bounds: Any, met: tuple[float, ...]) -> None:
     figure = Published("test_accuracy", "", *bounds)
     assert all(map(figure.is_met, met)) and not figure.is_met(0.5) and not figure.is_met(float("nan"))

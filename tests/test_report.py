@@ -1,4 +1,4 @@
-"""The pictures: what is drawn, and what is written."""
+"""Tests for plots."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def legend(figure: Any) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_loss_and_error_of_training_and_validation() -> None:
+def test_training_and_validation_curves() -> None:
     history = records([2.0, 1.0, 0.5], accuracy=[0.5, 0.75, 1.0], val_loss=[3.0, 2.0, 1.0], val_accuracy=[0.25, 0, 1])
     figure = history_figure({"a": history})
     loss, error = figure.axes
@@ -53,8 +53,8 @@ def test_loss_and_error_of_training_and_validation() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 7, 12])
-def test_several_runs_have_a_colour_and_a_name_each(n: int) -> None:
-    names = [f"_run ${i}$" for i in range(n)]  # matplotlib would hide a leading _ and take $…$ for mathematics
+def test_each_run_has_a_color_and_a_name(n: int) -> None:
+    names = [f"_run ${i}$" for i in range(n)]  # matplotlib would hide a leading _ and parse $…$ as math
     figure = history_figure({name: records([2.0, 1.0], val_loss=[1.0, i]) for i, name in enumerate(names)})
     (panel,) = figure.axes
     assert len(panel.lines) == 2 * n
@@ -63,10 +63,10 @@ def test_several_runs_have_a_colour_and_a_name_each(n: int) -> None:
     assert not any(text.get_parse_math() for text in figure.legends[0].get_texts())
     figure.canvas.draw()
     below = figure.legends[0].get_window_extent().y1
-    assert below <= panel.get_tightbbox().y0  # it hides no line
+    assert below <= panel.get_tightbbox().y0  # the legend covers no line
 
 
-def test_a_regression_has_one_panel_and_an_own_error_is_taken_as_it_is() -> None:
+def test_regression_has_one_panel_and_custom_error_is_unchanged() -> None:
     assert len(history_figure({"a": records([2.0, 1.0])}).axes) == 1
     figure = history_figure({"a": records([2.0, 1.0], error=[7.0, 5.0], accuracy=[0.1, 0.2])})
     assert drawn(figure.axes[1]) == [([1, 2], [7.0, 5.0])]
@@ -77,15 +77,15 @@ def test_runs_with_and_without_accuracy_share_the_loss() -> None:
     assert len(loss.lines) == 2 and drawn(error) == [([1], [50.0])]
 
 
-def test_what_is_not_finite_leaves_a_gap() -> None:
+def test_nonfinite_values_leave_a_gap() -> None:
     figure = history_figure({"a": records([2.0, None, 1.0, NAN, math.inf, np.float32(0.5), 0.25])})
     (_, heights) = drawn(figure.axes[0])[0]
     np.testing.assert_array_equal(heights, [2.0, NAN, 1.0, NAN, NAN, 0.5, 0.25])
-    assert figure.axes[0].lines[0].get_markevery() == [0, 2]  # between gaps no line is drawn: a dot
+    assert figure.axes[0].lines[0].get_markevery() == [0, 2]  # a single value between gaps is drawn as a dot
     assert legend(figure) == ["training"]
 
 
-def test_one_epoch_is_a_dot() -> None:
+def test_single_epoch_is_a_dot() -> None:
     figure = history_figure({"a": records([0.5], accuracy=[0.9], val_loss=[0.7], val_accuracy=[0.8])})
     for panel in figure.axes:
         assert [(line.get_marker(), line.get_markevery()) for line in panel.lines] == [("o", [0])] * 2
@@ -93,7 +93,7 @@ def test_one_epoch_is_a_dot() -> None:
 
 
 @pytest.mark.parametrize("epochs", [2, 3, 5, 61, 1000])
-def test_epochs_are_whole_numbers_from_the_first_to_the_last(epochs: int) -> None:
+def test_epoch_axis_has_integer_ticks(epochs: int) -> None:
     history = [{"epoch": 40 + i, "loss": 1.0 + i % 3} for i in range(epochs)]
     panel = history_figure({"a": history}).axes[0]
     assert drawn(panel)[0][0] == list(range(40, 40 + epochs))
@@ -112,7 +112,7 @@ def test_epochs_are_whole_numbers_from_the_first_to_the_last(epochs: int) -> Non
         ([NAN, NAN], "linear"),
     ],
 )
-def test_the_scale_of_the_loss(losses: list[float], scale: str) -> None:
+def test_loss_scale(losses: list[float], scale: str) -> None:
     panel = history_figure({"a": records(losses)}).axes[0]
     assert panel.get_yscale() == scale
     if min(losses) > -1:
@@ -120,14 +120,14 @@ def test_the_scale_of_the_loss(losses: list[float], scale: str) -> None:
         assert low <= min(losses) and max(losses) <= high
 
 
-def test_the_error_gets_the_same_scale() -> None:
+def test_error_scale() -> None:
     def scale(accuracy: list[float]) -> str:
         return history_figure({"a": records([1.0] * len(accuracy), accuracy=accuracy)}).axes[1].get_yscale()
 
     assert [scale([0.1, 0.98]), scale([0.1, 0.9999]), scale([0.1, 0.9999, 1.0])] == ["linear", "log", "symlog"]
 
 
-def test_no_history_is_refused() -> None:
+def test_empty_history_raises() -> None:
     with pytest.raises(InputError, match="no history to draw"):
         history_figure({})
     with pytest.raises(InputError, match="'b' has no epoch"):
@@ -137,7 +137,7 @@ def test_no_history_is_refused() -> None:
 IMAGES = np.arange(6 * 3 * 4, dtype=np.uint8).reshape(6, 3, 4)
 
 
-def test_samples_show_label_and_prediction_and_mark_what_is_wrong() -> None:
+def test_samples_show_labels_and_mark_wrong_predictions() -> None:
     labels, predictions = np.array([0, 1, 2, 0, 1, 2]), np.array([0, 1, 0, 0, 1, 2])
     figure = samples_figure(IMAGES, labels, predictions, classes=("ant", "$b$", "a very long name of a class"))
     words = [panel.get_xlabel() for panel in figure.axes]
@@ -172,7 +172,7 @@ def test_which_samples_are_shown(n_wrong: int, n_right: int, shown_wrong: int, t
     for kind in (rows[wrong], rows[~wrong]):
         assert (np.diff(kind) > 0).all()
     if len(labels) > 100:
-        assert rows[~wrong].max() > len(labels) // 2  # from all of the rows, not only the first
+        assert rows[~wrong].max() > len(labels) // 2  # from all rows, not only the first
     assert samples_figure(np.zeros((len(labels), 2, 2)), labels, predictions).get_suptitle() == title
 
 
@@ -180,14 +180,14 @@ def test_which_samples_are_shown(n_wrong: int, n_right: int, shown_wrong: int, t
     ("shape", "labels", "predictions"),
     [((6, 12), 6, 6), ((6, 3, 4, 1), 6, 6), ((5, 3, 4), 6, 6), ((6, 3, 4), 6, 5), ((0, 3, 4), 0, 0)],
 )
-def test_what_is_no_image_is_refused(shape: tuple[int, ...], labels: int, predictions: int) -> None:
+def test_non_images_raise(shape: tuple[int, ...], labels: int, predictions: int) -> None:
     with pytest.raises(InputError, match="expected \\(n, height, width\\)"):
         samples_figure(np.zeros(shape), np.zeros(labels, dtype=int), np.zeros(predictions, dtype=int))
 
 
 @pytest.mark.parametrize("suffix", list(SIGNATURES))
-def test_the_suffix_decides_and_the_same_picture_is_the_same_bytes(suffix: str, tmp_path: Path) -> None:
-    """Also in another process, on another day and under another matplotlibrc."""
+def test_output_is_reproducible_in_each_format(suffix: str, tmp_path: Path) -> None:
+    """Also in another process, at another time and with another matplotlibrc."""
     history = {"a": records([2.0, 1.0], accuracy=[0.1, 0.2])}
     labels = np.array([0, 1, 2, 0, 1, 2])
     digests = []
@@ -214,15 +214,15 @@ def settings() -> dict[str, Any]:
     return {name: value for name, value in matplotlib.rcParams.copy().items() if name != "backend"}
 
 
-def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_plotting_leaves_matplotlib_unchanged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with matplotlib.rc_context({"lines.linewidth": 5}):
         before = settings()
-        plot_history({"名前": records([2.0, 1.0])}, tmp_path / "a.png")  # signs that its font lacks: no warning either
+        plot_history({"名前": records([2.0, 1.0])}, tmp_path / "a.png")  # characters missing in the font: no warning
         assert settings() == before and capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("gui", [None, "TkAgg"])
-def test_drawing_needs_no_display_no_home_and_says_nothing(gui: str | None, tmp_path: Path) -> None:
+def test_plotting_is_silent_and_needs_no_display_or_home(gui: str | None, tmp_path: Path) -> None:
     code = f"""
 import sys
 from xpnn.report import plot_history
@@ -235,6 +235,6 @@ assert not {{"matplotlib.pyplot", "tkinter"}} & set(sys.modules)"""
 
 
 @pytest.mark.parametrize("name", ["history.jpg", "history", "a.png.txt", ".png"])
-def test_another_suffix_is_refused(name: str, tmp_path: Path) -> None:
+def test_unsupported_suffix_raises(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.png, \.svg, \.pdf"):
         plot_history({"a": records([1.0])}, tmp_path / name)

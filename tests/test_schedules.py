@@ -1,4 +1,4 @@
-"""Learning rates over time: torch's at whole epochs, their formulas between, on every library, and their ends."""
+"""Tests for schedules: against torch at whole epochs, by formula in between, and at their ends."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def at(schedule: optim.Schedule, step: float, per_epoch: float = 1, dtype: str =
     return schedule(np.asarray(step, dtype), np.asarray(per_epoch, dtype))
 
 
-def torchs(case: Any, torch: Any, steps: int) -> list[float]:
-    """The learning rates that torch's scheduler gives, before its first step and after each of them."""
+def torch_rates(case: Any, torch: Any, steps: int) -> list[float]:
+    """The learning rates of torch's scheduler, before the first step and after each step."""
     theirs, found = case([torch.zeros(1, requires_grad=True)]), []
     for _ in range(steps + 1):
         found += theirs.get_last_lr()
@@ -36,19 +36,19 @@ def torchs(case: Any, torch: Any, steps: int) -> list[float]:
 
 
 @by_schedule
-def test_torchs_at_whole_epochs(case: ScheduleCase) -> None:
+def test_matches_torch_at_whole_epochs(case: ScheduleCase) -> None:
     torch = pytest.importorskip("torch")
-    wanted = torchs(lambda p: case.torch(torch, p), torch, case.epochs)
+    wanted = torch_rates(lambda p: case.torch(torch, p), torch, case.epochs)
     ours = [float(at(case.schedule, epoch)) for epoch in range(case.epochs + 1)]
     assert len(set(wanted)) > 2 or case.id == "ConstantLR"
     assert_close(ours, wanted)
 
 
 @pytest.mark.parametrize(("pct_start", "epochs"), [(0.3, 3), (0.0, 2), (0.9, 4)])
-def test_one_cycle_is_torchs_step_by_step(pct_start: float, epochs: int) -> None:
+def test_one_cycle_matches_torch_at_each_step(pct_start: float, epochs: int) -> None:
     torch = pytest.importorskip("torch")
     rates, last = torch.optim.lr_scheduler, 7 * epochs - 1
-    wanted = torchs(
+    wanted = torch_rates(
         lambda p: rates.OneCycleLR(
             torch.optim.SGD(p, 1), 2.0, epochs=epochs, steps_per_epoch=7, pct_start=pct_start, cycle_momentum=False
         ),
@@ -62,7 +62,7 @@ def test_one_cycle_is_torchs_step_by_step(pct_start: float, epochs: int) -> None
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @by_schedule
-def test_the_formula_between_epochs(case: ScheduleCase, dtype: str, backend: Backend) -> None:
+def test_formula_between_epochs(case: ScheduleCase, dtype: str, backend: Backend) -> None:
     per_epoch = backend.array(np.asarray(4.0, dtype))
     values = []
     for step in STEPS:
@@ -72,7 +72,7 @@ def test_the_formula_between_epochs(case: ScheduleCase, dtype: str, backend: Bac
 
 
 @by_schedule
-def test_nothing_is_read_from_the_device(case: ScheduleCase) -> None:
+def test_schedule_does_not_synchronize(case: ScheduleCase) -> None:
     strict = pytest.importorskip("array_api_strict")
     device = strict.Device("device1")
     step, per_epoch = (strict.asarray(x, dtype=strict.float32, device=device) for x in (30.0, 4.0))
@@ -94,7 +94,7 @@ def test_one_compilation_serves_every_step(case: ScheduleCase) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @by_schedule
-def test_far_past_the_end(case: ScheduleCase, dtype: str) -> None:
+def test_past_the_end(case: ScheduleCase, dtype: str) -> None:
     far = [float(at(case.schedule, step, 3, dtype)) for step in (*range(200), *(10**k for k in range(3, 8)))]
     assert all(0 <= value <= 2 for value in far)
     np.testing.assert_allclose(far[-1], case.formula(1e7, 3), rtol=64 * np.finfo(dtype).eps)
@@ -102,7 +102,7 @@ def test_far_past_the_end(case: ScheduleCase, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_ends_are_exact(dtype: str) -> None:
-    """Half a cosine as ½ (1 + cos) would end at 1e-17, and keep no digits just before."""
+    """The form ½ (1 + cos) would end at 1e-17 and lose all precision just before."""
     third = np.asarray(1 / 3, dtype)
     assert at(optim.CosineAnnealingLR(0.6, 7, 0.07), 0, 1, dtype) == np.asarray(0.6, dtype)
     assert at(optim.CosineAnnealingLR(0.3, 7), 7, 1, dtype) == 0
@@ -116,7 +116,7 @@ def test_ends_are_exact(dtype: str) -> None:
     np.testing.assert_allclose(near, math.sin(math.pi / 16384) ** 2, rtol=16 * np.finfo(dtype).eps)
 
 
-def test_a_step_falls_at_the_first_step_of_its_epoch() -> None:
+def test_step_decay_starts_with_its_epoch() -> None:
     schedule = optim.StepLR(1.0, 1, 0.5)
     for per_epoch in range(1, 60):
         for epoch in range(1, 12):
@@ -125,7 +125,7 @@ def test_a_step_falls_at_the_first_step_of_its_epoch() -> None:
                 assert (before, after) == (0.5 ** (epoch - 1), 0.5**epoch)
 
 
-def test_fractions_of_an_epoch_count() -> None:
+def test_fractional_epochs() -> None:
     assert at(optim.StepLR(1.0, 0.5, 0.1), 5, 10) == 0.1
     assert at(optim.CosineAnnealingLR(1.0, 0.5), 5, 10) == 0
     assert at(optim.LinearWarmup(1.0, 0.2, 0.0), 1, 10) == 0.5
@@ -157,19 +157,19 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("make", "message"), REFUSED, ids=[message[:30] for _, message in REFUSED])
-def test_bad_settings_are_refused(make: Any, message: str) -> None:
+def test_bad_settings_raise(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
 
 
 @by_schedule
-def test_equal_settings_are_one_schedule(case: ScheduleCase) -> None:
+def test_equal_settings_are_equal_schedules(case: ScheduleCase) -> None:
     again = dataclasses.replace(case.schedule)  # type: ignore[type-var]
     assert again is not case.schedule and again == case.schedule and hash(again) == hash(case.schedule)
 
 
 def scheduled(optimizer: Any, schedule: optim.Schedule) -> Any:
-    """The same optimizer, with a schedule for its lr; in a wrapper, the inner one."""
+    """The optimizer with a schedule as its lr, or as the lr of the wrapped one."""
     if isinstance(optimizer, (optim.ClipGradNorm, optim.ClipGradValue)):
         return dataclasses.replace(optimizer, optimizer=scheduled(optimizer.optimizer, schedule))
     return dataclasses.replace(optimizer, lr=schedule)
@@ -185,7 +185,7 @@ def test_every_optimizer_takes_a_schedule(case: OptimizerCase) -> None:
     assert learning_rate(case.optimizer.lr, np.asarray(3.0), np.asarray(2.0)) is case.optimizer.lr
 
 
-def test_an_optimizer_and_a_schedule_as_torchs_pair(backend: Backend) -> None:
+def test_optimizer_with_schedule_matches_torch(backend: Backend) -> None:
     torch = pytest.importorskip("torch")
     start = (draw("a", 3, 2), draw("b", 2))
     oracle = [torch.tensor(leaf, requires_grad=True) for leaf in start]
@@ -207,6 +207,6 @@ def test_an_optimizer_and_a_schedule_as_torchs_pair(backend: Backend) -> None:
             assert_close(backend.check(leaf, np.zeros(wanted.shape)), wanted.detach().numpy())
 
 
-def test_a_function_of_ones_own_is_a_schedule() -> None:
+def test_custom_function_as_schedule() -> None:
     optimizer = optim.SGD(lambda step, steps_per_epoch: 0.1 / (1 + step))
     assert learning_rate(optimizer.lr, np.asarray(4.0), np.asarray(1.0)) == 0.02

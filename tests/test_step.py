@@ -1,4 +1,4 @@
-"""The bare step: its two halves, batches in parts, a custom loop; and trainers that pickle and copy."""
+"""Tests for single steps, custom loops, batches in parts, and copies of trainers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def logs(run: Trainer) -> list[dict[str, Any]]:
 # -- a custom loop ----------------------------------------------------------------------------------
 
 
-def test_a_custom_loop_is_what_the_trainer_does(backend: Backend) -> None:
+def test_custom_loop_matches_the_trainer(backend: Backend) -> None:
     run = trainer(optim.Adam(1e-2), device=backend.place, dtype="float64", ema=0.9)
     wanted = run.fit(X, Y, epochs=3, batch_size=16)
     metrics = [Accuracy()]
@@ -84,7 +84,7 @@ def test_a_custom_loop_is_what_the_trainer_does(backend: Backend) -> None:
         np.testing.assert_allclose(to_numpy(leaf), to_numpy(other), rtol=1e-12, atol=1e-14)
 
 
-def test_the_step_is_its_two_halves(backend: Backend) -> None:
+def test_step_equals_its_two_halves(backend: Backend) -> None:
     without_jax(backend, "each operation would be compiled by itself")
     step = TrainingStep(network(), nn.CrossEntropyLoss(), optim.SGD(0.1, momentum=0.9))
     data, rows = Data(backend.array(X, "float64"), backend.array(Y)), backend.array(np.arange(12, dtype=np.int32))
@@ -100,13 +100,13 @@ def test_steps_pickle_and_compare() -> None:
     assert pickle.loads(pickle.dumps(step)) == step and hash(step) == hash(copy.deepcopy(step))
 
 
-def test_the_example_of_a_loop_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_loop_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(Path(__file__).parents[1] / "examples" / "own_loop.py"))
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("10 {'loss': 0.2") and "'accuracy': 0.94" in last
 
 
-def test_initial_parameters_are_taken_from_any_library(backend: Backend) -> None:
+def test_initial_parameters_from_any_library(backend: Backend) -> None:
     given = tree.map(lambda leaf: leaf + 1, trainer().snapshot())
     run = trainer(params=backend.tree(given))
     assert bits(run) == [np.ascontiguousarray(leaf).tobytes() for leaf in tree.leaves(given)]
@@ -118,7 +118,7 @@ def test_initial_parameters_are_taken_from_any_library(backend: Backend) -> None
         Trainer(nn.Linear(6, 2), nn.CrossEntropyLoss(), optim.SGD(), params=given)
 
 
-def test_the_order_of_the_rows_may_be_given(backend: Backend) -> None:
+def test_custom_row_order(backend: Backend) -> None:
     asked = []
 
     def order(epoch: int, rows: int) -> Any:
@@ -143,7 +143,7 @@ def test_the_order_of_the_rows_may_be_given(backend: Backend) -> None:
         ([], "at least one"),
     ],
 )
-def test_an_order_that_cannot_be_used(given: Any, message: str) -> None:
+def test_invalid_row_order_raises(given: Any, message: str) -> None:
     with pytest.raises(InputError, match=f"shuffle returned .*{message}"):
         trainer().fit(X, Y, shuffle=lambda epoch, rows: given)
 
@@ -162,8 +162,8 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("case", "parts"), [*((case, 3) for case in PARTS), ("plain", 2), ("plain", 7)])
-def test_a_batch_in_parts_is_the_batch(backend: Backend, case: str, parts: int) -> None:
-    """With dropout: its masks are the same bits. 40 rows in batches of 14, and a remainder of 12."""
+def test_batch_in_parts_matches_whole_batch(backend: Backend, case: str, parts: int) -> None:
+    """40 rows in batches of 14 and a remainder of 12; with dropout, masks are identical."""
     if case not in ("classes", "sum") and parts != 2:
         without_jax(backend, "compiling takes long, and two cases and two parts have shown it")
     options = PARTS[case]()
@@ -181,8 +181,8 @@ def test_a_batch_in_parts_is_the_batch(backend: Backend, case: str, parts: int) 
     assert bits(runs[0]) != bits(runs[1])  # it was computed in parts
 
 
-def test_carried_values_follow_the_parts(backend: Backend) -> None:
-    """BatchNorm sees a part at a time; the running statistics of each part follow those of the one before."""
+def test_carried_values_are_updated_by_each_part(backend: Backend) -> None:
+    """BatchNorm sees one part at a time, and each part updates the running statistics."""
     model = nn.Sequential(nn.Standardize.fit(X), nn.BatchNorm1d(6, momentum=0.5), nn.Linear(6, 3))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.0), device=backend.place, dtype="float64")
     with pytest.warns(UserWarning, match="statistics of the batch"):
@@ -193,7 +193,7 @@ def test_carried_values_follow_the_parts(backend: Backend) -> None:
     np.testing.assert_allclose(run.snapshot()[0].mean.value, X.mean(axis=0), rtol=1e-15)
 
 
-def test_parts_of_rows_that_do_not_count(backend: Backend) -> None:
+def test_parts_with_zero_weight_rows(backend: Backend) -> None:
     weight = np.where(np.arange(40) < 20, 0.0, 1.0)
     runs = [trainer(device=backend.place, dtype="float64") for _ in range(2)]
     for run, accumulate in zip(runs, (1, 2), strict=True):
@@ -211,13 +211,13 @@ def test_parts_begin_on_even_rows() -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "2"])
-def test_accumulate_is_a_count(wrong: Any) -> None:
+def test_invalid_accumulate_raises(wrong: Any) -> None:
     with pytest.raises(InputError, match=r"accumulate: .* is not a whole number of at least 1"):
         trainer().fit(X, Y, accumulate=wrong)
 
 
 @pytest.mark.parametrize("metric", [Accuracy(), R2Score(2), MeanAbsoluteError()], ids=lambda metric: metric.name)
-def test_sums_of_two_sets_of_rows_are_merged(metric: Any) -> None:
+def test_merged_sums_match_one_pass(metric: Any) -> None:
     z, t = X[:, :2] + 1e6, X[:, 2:4] + 1e6
     target = Y % 2 if metric.name == "accuracy" else t
     empty = metric.init()
@@ -235,7 +235,7 @@ COPIES = {"pickle": lambda run: pickle.loads(pickle.dumps(run)), "deepcopy": cop
 
 @pytest.mark.parametrize("way", COPIES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_trainer_goes_on_as_a_copy(backend: Backend, way: str, dtype: str) -> None:
+def test_copied_trainer_continues_training(backend: Backend, way: str, dtype: str) -> None:
     """Before, between and after fits, with a schedule, moving averages and dropout."""
     optimizer = optim.AdamW(optim.CosineAnnealingLR(1e-2, 5))
     x, y = backend.array(X, dtype), backend.array(Y)
@@ -250,14 +250,14 @@ def test_a_trainer_goes_on_as_a_copy(backend: Backend, way: str, dtype: str) -> 
     assert (copied.epoch, copied.steps, copied.lr_scale) == (5, 20, 0.125) and logs(copied) == logs(run)
     assert copied.evaluate(x, y) == run.evaluate(x, y)
     assert np.array_equal(to_numpy(copied.predict(x)), to_numpy(run.predict(x)))
-    if backend.name == "numpy":  # and from one library to another
+    if backend.name == "numpy":  # also to another library
         again = trainer(optimizer, ema=0.9)
         again.load(run.snapshot())
         assert again.evaluate(X.astype(dtype), Y)["loss"] == pytest.approx(run.evaluate(x, y)["loss"])
 
 
 @pytest.mark.parametrize("way", COPIES)
-def test_a_copy_keeps_the_dtype_that_the_first_data_set(way: str) -> None:
+def test_copy_keeps_the_dtype_of_the_first_data(way: str) -> None:
     plain, run = trainer(), trainer()
     for each in (plain, run):
         each.fit(X.astype("f4"), Y)
@@ -267,7 +267,7 @@ def test_a_copy_keeps_the_dtype_that_the_first_data_set(way: str) -> None:
     assert bits(run) == bits(plain) and run.predict(X).dtype == np.float32
 
 
-def test_a_trainer_can_be_pickled_in_a_callback(backend: Backend) -> None:
+def test_trainer_can_be_pickled_in_a_callback(backend: Backend) -> None:
     kept: list[bytes] = []
     x, y = backend.array(X, "float64"), backend.array(Y)
     run = trainer()
@@ -277,8 +277,8 @@ def test_a_trainer_can_be_pickled_in_a_callback(backend: Backend) -> None:
     assert bits(first) == bits(run) and first.epoch == run.epoch == 3
 
 
-def test_what_training_reuses_stays_out_of_a_copy(backend: Backend) -> None:
-    """JAX donates the state's memory, and NumPy writes into it."""
+def test_copy_shares_no_buffers(backend: Backend) -> None:
+    """JAX donates the state's buffers, and NumPy writes into them."""
     run = trainer(device=backend.place)
     run.fit(X, Y)
     saved = run.state_dict()
@@ -287,7 +287,7 @@ def test_what_training_reuses_stays_out_of_a_copy(backend: Backend) -> None:
     assert [leaf.tobytes() for leaf in tree.leaves(saved["state"])] == before
 
 
-def test_a_state_dict_goes_on_with_callbacks_and_on_another_library(backend: Backend) -> None:
+def test_state_dict_restores_callbacks_and_crosses_libraries(backend: Backend) -> None:
     def callbacks() -> list[Any]:
         return [EarlyStopping("loss", patience=2, min_delta=0.5), ReduceLROnPlateau("loss", 0.5, 2, min_delta=0.5)]
 
@@ -309,7 +309,7 @@ def test_a_state_dict_goes_on_with_callbacks_and_on_another_library(backend: Bac
     assert other.history.records[-1]["loss"] == pytest.approx(whole.history.records[2]["loss"], rel=1e-12)
 
 
-def test_a_state_dict_of_something_else_is_refused() -> None:
+def test_invalid_state_dict_raises() -> None:
     run = trainer()
     run.fit(X, Y, callbacks=[EarlyStopping("loss")])
     saved = run.state_dict()
@@ -327,8 +327,8 @@ def test_a_state_dict_of_something_else_is_refused() -> None:
         again.fit(X, Y)
 
 
-def test_a_state_dict_holds_the_seed(backend: Backend) -> None:
-    """The order of the rows follows from it."""
+def test_state_dict_contains_the_seed(backend: Backend) -> None:
+    """The row order depends on it."""
     whole, first, second = (trainer(device=backend.place, dtype="float64", seed=seed) for seed in (3, 3, 4))
     whole.fit(X, Y, epochs=3, batch_size=16)
     first.fit(X, Y, batch_size=16)
@@ -338,8 +338,8 @@ def test_a_state_dict_holds_the_seed(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("way", [*COPIES, "state_dict"])
-def test_states_of_callbacks_wait_for_the_next_fit(way: str) -> None:
-    """Also if the trainer that loaded them is copied or saved before it trains."""
+def test_callback_states_apply_to_the_next_fit(way: str) -> None:
+    """Also if the trainer is copied or saved between loading and training."""
 
     def early() -> EarlyStopping:
         return EarlyStopping("loss", patience=2, min_delta=9.0)
@@ -353,10 +353,10 @@ def test_states_of_callbacks_wait_for_the_next_fit(way: str) -> None:
     else:
         third = COPIES[way](second)
     third.fit(X, Y, epochs=5, callbacks=[early()])
-    assert third.epoch == 3  # patience ends after one more epoch, not after two
+    assert third.epoch == 3  # patience runs out after one more epoch, not two
 
 
-def test_a_state_dict_before_the_first_step_is_a_copy() -> None:
+def test_state_dict_before_the_first_step_is_a_copy() -> None:
     run = trainer()
     saved = run.state_dict()
     for leaf in tree.leaves(saved["state"].params):
@@ -368,7 +368,7 @@ def test_a_state_dict_before_the_first_step_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize("way", COPIES)
-def test_a_trainer_with_a_device_is_copied(backend: Backend, way: str) -> None:
+def test_trainer_with_a_device_is_copied(backend: Backend, way: str) -> None:
     plain, run = (trainer(device=backend.place, dtype="float64") for _ in range(2))
     for _ in range(2):
         run = COPIES[way](run)
@@ -390,8 +390,8 @@ def in_parts(backend: Backend) -> tuple[Any, ...]:
     return logs(run), bits(run)
 
 
-def test_parts_are_recorded(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a GPU's runner does it, on the CPU; on torch the eager steps are those of its own operations, too."""
+def test_parts_are_captured(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the GPU runner on the CPU; on torch, eager steps also use torch's operations."""
     without_jax(backend, "nothing is recorded there")
     monkeypatch.setattr(engine, "computes_on_numpy", lambda *parts: False)
     eager = in_parts(backend)
@@ -406,11 +406,11 @@ def test_parts_of_streamed_data(backend: Backend, monkeypatch: pytest.MonkeyPatc
     assert in_parts(backend) == resident
     gpu.rehearse(monkeypatch)
     recorded = in_parts(backend)
-    if backend.library != "torch":  # whose own operations round differently from NumPy's
+    if backend.library != "torch":  # torch's operations round differently from NumPy's
         assert recorded == resident
 
 
-def test_parts_of_distorted_images_are_the_images_of_the_batch(backend: Backend) -> None:
+def test_parts_of_distorted_images_match_the_whole_batch(backend: Backend) -> None:
     model = nn.Sequential(nn.RandomDistortion(), nn.Flatten(), nn.Linear(64, 3))
     images = np.abs(draw("images", 12, 8, 8))
     runs = [Trainer(model, nn.MSELoss(), optim.SGD(0.1), device=backend.place, dtype="float64") for _ in range(2)]
@@ -422,7 +422,7 @@ def test_parts_of_distorted_images_are_the_images_of_the_batch(backend: Backend)
 
 @dataclass(frozen=True)
 class Centred:
-    """A user's layer: the batch's mean is subtracted."""
+    """A custom layer that subtracts the batch mean."""
 
     uses_batch_statistics: ClassVar[bool] = True
 
@@ -437,13 +437,13 @@ class Centred:
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm1d(6), Centred()], ids=["BatchNorm1d", "custom"])
-def test_parts_with_statistics_of_the_batch_warn(layer: Any) -> None:
+def test_parts_with_batch_statistics_warn(layer: Any) -> None:
     for model in (
         nn.Sequential(layer, nn.Linear(6, 3)),
         nn.Sequential(nn.Residual(nn.Sequential(nn.Dropout(0.1), layer)), nn.Linear(6, 3)),
     ):
         run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1))
-        run.fit(X, Y)  # no warning: the tests make each an error
+        run.fit(X, Y)  # no warning: warnings are errors in tests
         with pytest.warns(UserWarning, match="accumulate is 2 and the model uses statistics of the batch") as found:
             run.fit(X, Y, epochs=3, accumulate=2)
         assert len(found) == 1 and found[0].filename == __file__

@@ -1,4 +1,4 @@
-"""The house as it is drawn: imports run downwards only, nothing is imported unasked, no public name goes untested."""
+"""Tests for the package structure: import order, lazy imports, public names and file sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cases
 import pytest
-from import_graph import FLOOR, OUTSIDE, ROOT, imports, modules, room
+from import_graph import FLOOR, OUTSIDE, ROOT, imports, modules, package_of
 
 import xpnn
 from xpnn import nn, optim, training
@@ -18,27 +18,27 @@ from xpnn import nn, optim, training
 LIBRARIES = {"cupy", "torch", "jax", "array_api_strict", "matplotlib"}
 
 
-def test_no_arrow_points_upwards() -> None:
+def test_packages_import_only_from_lower_floors() -> None:
     wrong = []
     for module, path in modules():
-        here = room(module)
+        here = package_of(module)
         if here in OUTSIDE:
             continue
         for target, name in imports(path):
             if target.split(".")[0] != "xpnn":
                 continue
-            there = room(target, name)
-            assert there in FLOOR, f"{module} imports {there or 'xpnn'} through the public face"
+            there = package_of(target, name)
+            assert there in FLOOR, f"{module} imports {there or 'xpnn'} through the top-level package"
             if there != here and FLOOR[there] >= FLOOR[here]:
                 wrong.append(f"{module} -> {target}")
     assert not wrong
 
 
-def test_every_room_stands_on_a_floor() -> None:
-    assert {room(module) for module, _ in modules()} - OUTSIDE <= set(FLOOR)
+def test_every_package_has_a_floor() -> None:
+    assert {package_of(module) for module, _ in modules()} - OUTSIDE <= set(FLOOR)
 
 
-def test_no_circle_of_modules() -> None:
+def test_no_import_cycles() -> None:
     known = {module for module, _ in modules()}
     edges: dict[str, set[str]] = {}
     for module, path in modules():
@@ -67,9 +67,9 @@ def test_only_one_module_knows_array_api_compat() -> None:
     assert users == {"xpnn.arrays.namespace"}
 
 
-def test_the_mathematics_names_no_library() -> None:
+def test_nn_and_optim_name_no_library() -> None:
     for module, path in modules():
-        if room(module) in ("nn", "optim"):
+        if package_of(module) in ("nn", "optim"):
             found = {target.split(".")[0] for target, _ in imports(path)} & LIBRARIES
             assert not found, f"{module} imports {found}"
             assert not re.search(r"library_of|is_cupy|is_torch|is_jax", path.read_text(encoding="utf-8")), module
@@ -78,8 +78,8 @@ def test_the_mathematics_names_no_library() -> None:
 def test_libraries_are_imported_only_inside_functions() -> None:
     for module, path in modules():
         found = {target.split(".")[0] for target, _ in imports(path, at_import_only=True)} & LIBRARIES
-        if room(module) == "kernels":
-            found -= set(module.split(".")[2:3])  # loaded when the first array of that library is seen
+        if package_of(module) == "kernels":
+            found -= set(module.split(".")[2:3])  # loaded on the first array of that library
         assert not found, f"{module} imports {found} when it is imported"
 
 
@@ -124,13 +124,13 @@ def test_every_public_metric_has_a_row() -> None:
     assert kinds - {"Metric"} == {type(case.metric).__name__ for case in cases.METRICS}
 
 
-def test_every_public_name_of_the_face_is_used_by_a_test() -> None:
+def test_every_top_level_name_is_used_by_a_test() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
     assert [name for name in xpnn.__all__ if not re.search(rf"\b{name}\b", text)] == []
 
 
 def code_lines(path: Path) -> int:
-    """Lines that hold code: neither blank, nor comments alone, nor part of a docstring."""
+    """The number of lines without blank lines, comments and docstrings."""
     text = path.read_text(encoding="utf-8")
     holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     skipped: set[int] = set()

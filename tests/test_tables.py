@@ -1,4 +1,4 @@
-"""CSV files of strangers, to learn from and to predict: each fault names the line, the column and the hint."""
+"""Tests for CSV files: each fault raises an error with the line, the column and a hint."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from xpnn.errors import DataFormatError, InputError
         '"a","label","b"\n1,"x","2.5"\n"3",y, 4 \n',
     ],
 )
-def test_csv_forms(write: Write, content: str) -> None:
+def test_csv_formats(write: Write, content: str) -> None:
     table = data.read_csv(write(content))
     assert table.features == ("a", "b") and table.texts == ("x", "y") and table.codes.tolist() == [0, 1]
     assert table.x.dtype == np.float64 and table.x.tolist() == [[1, 2.5], [3, 4]]
 
 
-def test_csv_packed_and_quoted_separators(write: Write) -> None:
+def test_csv_compressed_and_quoted_separators(write: Write) -> None:
     path = write(gzip.compress(b'"a;1,2",b,class\n1,2,"no, never"\n3,4,yes\n'), "t.csv.gz")
     table = data.read_csv(path)
     assert table.features == ("a;1,2", "b") and table.texts == ("no, never", "yes")
@@ -51,13 +51,13 @@ def test_csv_packed_and_quoted_separators(write: Write) -> None:
         ("0.5,1", float),
     ],
 )
-def test_csv_keeps_bytes_as_bytes(write: Write, cells: str, dtype: type) -> None:
+def test_csv_keeps_uint8(write: Write, cells: str, dtype: type) -> None:
     table = data.read_csv(write(f"a,b,y\n{cells},u\n1,2,v\n"))
     assert table.x.dtype == dtype and table.x[0].tolist() == [float(cell) for cell in cells.split(",")]
-    assert table.codes.tolist() == [0, 1]  # not [0, 1, 0, 1], though the file may be read twice
+    assert table.codes.tolist() == [0, 1]  # not [0, 1, 0, 1], even if the file is read twice
 
 
-def test_csv_header_of_counted_columns(write: Write) -> None:
+def test_csv_header_of_numbered_columns(write: Write) -> None:
     assert data.read_csv(write("0,1,2\n5,6,7\n"), target="2").features == ("0", "1")
 
 
@@ -99,7 +99,7 @@ def test_csv_faults(write: Write, kind: str) -> None:
     content, telling = CSV_FAULTS[kind]
     with pytest.raises(DataFormatError, match=rf"bad\\x1b\.csv'.*{telling}") as caught:
         data.load(str(write(content, "bad\x1b.csv")))
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # no second traceback
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # no chained traceback
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_csv_faults(write: Write, kind: str) -> None:
         ("a,y\n1,u\n2,v\n", {"seed": -1}, "seed: -1"),
     ],
 )
-def test_csv_refuses(write: Write, content: str, options: dict, telling: str) -> None:
+def test_csv_invalid_arguments_raise(write: Write, content: str, options: dict, telling: str) -> None:
     with pytest.raises(InputError, match=telling):
         data.load(str(write(content)), **options)
 
 
-def test_a_wide_table_is_not_listed_whole(write: Write) -> None:
+def test_wide_table_is_abbreviated_in_messages(write: Write) -> None:
     with pytest.raises(InputError, match="'p7' and 92 more") as caught:
         data.read_csv(write(",".join(f"p{i}" for i in range(100)) + "\n" + "1," * 99 + "2\n"))
     assert "'p50'" not in str(caught.value)
@@ -150,17 +150,17 @@ def test_load_csv(write: Write) -> None:
         ("b a b", ("a", "b"), [1, 0, 1]),
     ],
 )
-def test_classes_are_sorted_by_value_or_by_letter(write: Write, labels: str, classes: tuple, y: list) -> None:
+def test_classes_are_sorted_numerically_or_alphabetically(write: Write, labels: str, classes: tuple, y: list) -> None:
     path = write("x,y\n" + "".join(f"{i},{label}\n" for i, label in enumerate(labels.split())))
     loaded = data.load(str(path), test_fraction=0)
     assert loaded.classes == classes and loaded.y_train.tolist() == y
 
 
-def test_the_usual_names_have_an_order(write: Write) -> None:
+def test_default_target_names_have_an_order(write: Write) -> None:
     assert data.read_csv(write("x,y,Label\n1,2,u\n3,4,v\n")).features == ("x", "y")
 
 
-def test_target_by_name_beats_the_usual_names(write: Write) -> None:
+def test_target_by_name_overrides_the_default_names(write: Write) -> None:
     table = data.load(str(write("y,kind\n1,u\n2,v\n")), target="kind", test_fraction=0)
     assert table.classes == ("u", "v") and table.features == ("y",)
 
@@ -248,5 +248,5 @@ def test_read_features_of_another_shape(tmp_path: Path, shape: tuple, n: int) ->
         data.read_features(tmp_path / "x.npy", (), n)
 
 
-def test_what_a_file_is() -> None:
+def test_file_kind() -> None:
     assert files.describe(b"label,pixel0\n") == "" and files.describe(b"%PDF-1.7") == "a PDF document"

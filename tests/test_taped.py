@@ -1,4 +1,4 @@
-"""A step of CuPy's kernels on NumPy's arrays, recorded on a tape that keeps addresses and values, as a CUDA graph does.
+"""Run steps of CuPy's kernels on NumPy arrays, recorded on a tape that keeps addresses and values like a CUDA graph.
 
 Arrays that write down what is computed with them stand in for the device. A replay does that again: what the step took
 from the host while it was recorded, a number of the step or a new array's address, would be stale, and show.
@@ -14,7 +14,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 from problem import X, Y
-from test_cuda_sources import Executed, executed, loops, modules_that_launch, on_numpy  # noqa: F401 - fixtures
+from test_cuda_sources import FakeCublasLt, executed, loops, modules_that_launch, on_numpy  # noqa: F401 - fixtures
 
 from xpnn import nn, optim
 from xpnn.arrays import tree
@@ -29,7 +29,7 @@ recording, inside = [False], [False]
 
 
 def plain(x: Any) -> Any:
-    """The same arguments, without tapes."""
+    """The same arguments as plain arrays."""
     if isinstance(x, (list, tuple)):
         return type(x)(map(plain, x)) if not hasattr(x, "_make") else x._make(map(plain, x))
     return x.view(np.ndarray) if isinstance(x, Taped) else x
@@ -37,12 +37,12 @@ def plain(x: Any) -> Any:
 
 def taped(x: Any) -> Any:
     if recording[0]:
-        held.append(x)  # a graph's memory is nobody else's, though only its addresses are known
+        held.append(x)  # as in a graph, memory must stay allocated though only addresses are recorded
     return np.asarray(x).view(Taped)
 
 
 class Taped(np.ndarray):
-    """An array that writes down what makes new numbers of it."""
+    """An array that records operations on it."""
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
         inputs, given = plain(inputs), plain(out)
@@ -60,7 +60,7 @@ class Taped(np.ndarray):
 
     def __getitem__(self, index: Any) -> Any:
         index = index if isinstance(index, tuple) else (index,)
-        return taped(np.ndarray.__getitem__(plain(self), index if ... in index else (*index, ...)))  # never a number
+        return taped(np.ndarray.__getitem__(plain(self), index if ... in index else (*index, ...)))  # never a scalar
 
     def __setitem__(self, index: Any, value: Any) -> None:
         mine, value = plain(self), plain(value)
@@ -97,13 +97,13 @@ def write_down(work: Callable[[], Any]) -> None:
 
 
 class Tape:
-    """Records what is written down."""
+    """A recorder that keeps the list of operations."""
 
     def __init__(self) -> None:
         self.replays, self.lengths = 0, list[int]()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A capture computes nothing, a tape does: so what the work has changed is put back."""
+        """A capture does not compute, but a tape does, so changes made by the work are undone."""
         (recorded,) = [cell.cell_contents for cell in work.__closure__ if isinstance(cell.cell_contents, Recording)]
         buffers = [plain(leaf) for leaf in tree.leaves((recorded._buffers, recorded._position))]
         before = [leaf.copy() for leaf in buffers]
@@ -130,7 +130,7 @@ class Tape:
 
 
 class Runner(CudaGraphRunner):
-    """On arrays with a tape."""
+    """A runner on taped arrays."""
 
     def train(self, state: Any, data: Any, batches: Any, start: int, stop: int) -> Any:
         state, data = tree.map(taped, state), tree.map(taped, data)
@@ -142,8 +142,8 @@ class Runner(CudaGraphRunner):
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: Executed) -> Tape:  # noqa: F811
-    """New arrays have a tape, and launches are written down."""
+def device(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: FakeCublasLt) -> Tape:  # noqa: F811
+    """Make new arrays taped, and record launches."""
     recorder = Tape()
     for name in ("empty", "empty_like", "zeros", "zeros_like", "ones_like", "full", "arange", "asarray"):
         make = getattr(xp, name)
@@ -157,7 +157,8 @@ def device(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: Executed) 
         launch = module.launch
 
         def launched(*call: Any, launch: Any = launch) -> None:
-            call = tuple(np.asarray(x) if isinstance(x, np.floating) else x for x in plain(call))  # NumPy's 0-d results
+            # NumPy returns scalars instead of 0-d arrays.
+            call = tuple(np.asarray(x) if isinstance(x, np.floating) else x for x in plain(call))
             launch(*call)
             write_down(lambda: launch(*call))
 
@@ -184,10 +185,10 @@ def dropout(p: float = 0.4) -> Any:
         ((nn.Scale(0.5), *dropout(0.0)), optim.AdamW(optim.CosineAnnealingLR(3, 1e-2)), {}, 35),
     ],
 )
-def test_a_replay_takes_nothing_from_the_host(
+def test_replay_reads_nothing_from_the_host(
     monkeypatch: pytest.MonkeyPatch, device: Tape, layers: Any, optimizer: Any, options: Any, launches: int
 ) -> None:
-    """Two epochs of full batches and a remainder: what a plain run gives, bit for bit; a step in so few launches."""
+    """Two epochs of full batches and a remainder are bit-identical to eager steps; launches per step are counted."""
 
     def run(kind: Any) -> Any:
         monkeypatch.setattr("xpnn.training.engine.make_runner", lambda job: kind(job, device))
@@ -197,6 +198,6 @@ def test_a_replay_takes_nothing_from_the_host(
         return records, [np.asarray(leaf).tobytes() for leaf in tree.leaves(one.state)]
 
     recorded = run(Runner)
-    assert device.replays == 3 + 2 * (1 + 1)  # each checked once; then five steps in one, and the remainder
-    assert device.lengths[1:] == [launches, launches]  # of one step, full and the remainder
+    assert device.replays == 3 + 2 * (1 + 1)  # each is checked once; then five steps in one, and the remainder
+    assert device.lengths[1:] == [launches, launches]  # launches of one step: full batch and remainder
     assert recorded == run(lambda job, recorder: EagerRunner(job))

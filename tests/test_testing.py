@@ -1,4 +1,4 @@
-"""The checks find what is wrong, on a layer, a loss and an optimizer of a user's own, and pass what is right."""
+"""Tests for xpnn.testing: checks pass correct custom parts and fail wrong ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class GateParams(NamedTuple):
 
 @dataclass(frozen=True)
 class Gate:
-    """A layer of a user's own: y = gain · (x − the running mean from before the step)."""
+    """A custom layer: y = gain · (x − the running mean before the step)."""
 
     features: int
     mistake: str = ""
@@ -77,7 +77,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class LogCosh:
-    """A loss of a user's own: mean log cosh(z − t)."""
+    """A custom loss: mean log cosh(z − t)."""
 
     mistake: str = ""
 
@@ -97,7 +97,7 @@ class LogCosh:
 
 @dataclass(frozen=True)
 class Signs:
-    """An optimizer of a user's own: p − lr · sign g."""
+    """A custom optimizer: p − lr · sign g."""
 
     lr: float = 0.01
     mistake: str = ""
@@ -115,7 +115,7 @@ class Signs:
         return (moved[:1] if self.mistake == "drops" else moved), state
 
 
-def test_what_is_right_passes_everywhere(backend: Backend) -> None:
+def test_correct_parts_pass(backend: Backend) -> None:
     places = [backend.place]
     for report in (
         check_layer(Gate(4), draw("x", 6, 4), places=places),
@@ -143,7 +143,7 @@ def test_what_is_right_passes_everywhere(backend: Backend) -> None:
         ("wide", "numpy: it raised .*arrays of float32 went in, and .* float64"),
     ],
 )
-def test_a_layer_with_a_mistake_fails(mistake: str, message: str) -> None:
+def test_wrong_layer_fails(mistake: str, message: str) -> None:
     with pytest.raises(CheckFailedError, match=message):
         check_layer(Gate(4, mistake), draw("x", 6, 4), places=NUMPY)
     report = check_layer(Gate(4, mistake), draw("x", 6, 4), places=NUMPY, raise_error=False)
@@ -151,7 +151,7 @@ def test_a_layer_with_a_mistake_fails(mistake: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(("mistake", "message"), [("slope", "finite differences"), ("shape", r"shape \(1, 3\)")])
-def test_a_loss_with_a_mistake_fails(mistake: str, message: str) -> None:
+def test_wrong_loss_fails(mistake: str, message: str) -> None:
     with pytest.raises(CheckFailedError, match=message):
         check_loss(LogCosh(mistake), draw("z", 4, 3), draw("t", 4, 3), places=NUMPY)
 
@@ -164,13 +164,13 @@ def test_a_loss_with_a_mistake_fails(mistake: str, message: str) -> None:
         ("drops", "the parameters became"),
     ],
 )
-def test_an_optimizer_with_a_mistake_fails(mistake: str, message: str) -> None:
+def test_wrong_optimizer_fails(mistake: str, message: str) -> None:
     with pytest.raises(CheckFailedError, match=message):
         check_optimizer(Signs(mistake=mistake), places=NUMPY)
 
 
-def test_a_library_that_computes_something_else_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One product is wrong by a part in ten thousand, as TF32 would be, or the random bits are another's."""
+def test_inaccurate_library_fails(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One product has a relative error of 1e-4, as with TF32, or the random bits differ."""
     import xpnn.testing.deviations as deviations
 
     places = [backend.place]
@@ -193,7 +193,7 @@ def test_a_library_that_computes_something_else_is_found(backend: Backend, monke
             check_layer(nn.ReLU(), draw("x", 6, 4), places=places)
 
 
-def test_a_run_that_drifts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drifting_run_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("array_api_strict")
     step = optim.SGD.update
 
@@ -211,7 +211,8 @@ def test_units_in_the_last_place() -> None:
     one = np.array([1.0, 2.0], np.float32)
     assert ulps_apart(one, one.astype(np.float64)) == 0
     assert ulps_apart(one, np.array([1.0, 2.0])) == ulps_apart(np.arange(3), np.arange(3)) == 0
-    assert ulps_apart(np.array([1.0, 2.0 + 2**-22], np.float32), np.array([1.0, 2.0])) == 1  # of the largest value
+    # Errors are relative to the largest value.
+    assert ulps_apart(np.array([1.0, 2.0 + 2**-22], np.float32), np.array([1.0, 2.0])) == 1
     assert ulps_apart(np.array([np.nan]), np.array([1.0])) == ulps_apart(one, np.ones(3)) == np.inf
     assert ulps_apart(np.arange(3), np.ones(3)) == np.inf
     assert ulps_apart(np.array([np.inf]), np.array([np.inf])) == 0
@@ -228,7 +229,7 @@ def test_finite_differences() -> None:
     assert gradient_error(x[0], lambda x: float(x.sum()), x) == np.inf
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xpnn.testing.checks.usable_places", lambda: NUMPY)
     monkeypatch.setattr("xpnn.cli.check.usable_places", lambda: NUMPY)
     assert main(["check", "--only", "Linear", "--only", "MSELoss"]) == 0
@@ -250,8 +251,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
 
 @dataclass(frozen=True)
-class Deaf:
-    """A mean squared error that takes a sample_weight and leaves it out."""
+class IgnoresWeights:
+    """A mean squared error that ignores its sample_weight."""
 
     def init(self) -> tuple[()]:
         return ()
@@ -264,11 +265,11 @@ class Deaf:
         return 2 * residuals / math.prod(residuals.shape)
 
 
-def test_a_loss_that_leaves_its_weights_out_is_found() -> None:
+def test_loss_that_ignores_sample_weight_fails() -> None:
     z, t = draw("z", 4, 3), draw("t", 4, 3)
-    assert check_loss(Deaf(), z, t, places=NUMPY).ok
+    assert check_loss(IgnoresWeights(), z, t, places=NUMPY).ok
     with pytest.raises(CheckFailedError, match="is it left out"):
-        check_loss(Deaf(), z, t, np.arange(4.0), places=NUMPY)
+        check_loss(IgnoresWeights(), z, t, np.arange(4.0), places=NUMPY)
 
 
 @dataclass(frozen=True)
@@ -295,7 +296,7 @@ class NamedSquares(Squares):
     reduction: str = "sum"
 
 
-def test_a_loss_that_is_not_what_its_reduction_says_is_found() -> None:
+def test_loss_with_wrong_reduction_fails() -> None:
     z, t = draw("z", 4, 3), draw("t", 4, 3)
     assert check_loss(Squares(True), z, t, places=NUMPY).ok and check_loss(NamedSquares(False), z, t, places=NUMPY).ok
     for wrong in (Squares(False), NamedSquares(False, "mean")):
@@ -303,15 +304,15 @@ def test_a_loss_that_is_not_what_its_reduction_says_is_found() -> None:
             check_loss(wrong, z, t, places=NUMPY)
     with pytest.raises(CheckFailedError, match='reduction is "sum", but the loss is'):
         check_loss(NamedSquares(True), z, t, places=NUMPY)
-    assert check_loss(Squares(False), t, t, places=NUMPY).ok  # 0 is both
+    assert check_loss(Squares(False), t, t, places=NUMPY).ok  # 0 is both a sum and a mean
 
 
-def test_a_run_can_be_left_out() -> None:
+def test_run_can_be_skipped() -> None:
     report = check_layer(nn.ReLU(), draw("x", 6, 4), places=NUMPY, run=False)
     assert report.ok and report.places[0].run is None and report.places[0].ulps
 
 
-def test_a_gradient_for_integers_is_found() -> None:
+def test_gradient_for_integers_fails() -> None:
     @dataclass(frozen=True)
     class Table(nn.Embedding):
         def backward(self, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> Any:
@@ -321,8 +322,8 @@ def test_a_gradient_for_integers_is_found() -> None:
         check_layer(Table(5, 3), np.array([0, 4, 2]), places=NUMPY)
 
 
-def test_a_wrong_gradient_of_a_large_loss_is_found() -> None:
-    """Both the slopes and the loss are large: the error counts once against the larger."""
+def test_wrong_gradient_of_large_loss_fails() -> None:
+    """The gradient and the loss are both large: the error is relative to the larger one."""
 
     @dataclass(frozen=True)
     class Large(LogCosh):
@@ -347,12 +348,12 @@ def test_a_wrong_gradient_of_a_large_loss_is_found() -> None:
         (lambda: check_layer(nn.ReLU(), np.ones((2, 3)), places=[]), "find_place"),
     ],
 )
-def test_what_cannot_be_checked_is_said(check: Any, message: str) -> None:
+def test_uncheckable_parts_raise(check: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check()
 
 
-def test_parameters_that_are_no_tuple_are_a_failure_not_a_crash() -> None:
+def test_non_tuple_parameters_fail_without_a_crash() -> None:
     @dataclass(frozen=True)
     class Dicts(Gate):
         def init(self, key: nn.Key) -> Any:
@@ -364,7 +365,7 @@ def test_parameters_that_are_no_tuple_are_a_failure_not_a_crash() -> None:
 
 @dataclass(frozen=True)
 class Center:
-    """y = x − the batch's mean in training, whose backward forgets that the mean depends on x."""
+    """y = x − the batch mean in training; the backward ignores that the mean depends on x."""
 
     def init(self, key: nn.Key) -> tuple[()]:
         return ()
@@ -376,6 +377,6 @@ class Center:
         return dy, ()
 
 
-def test_a_gradient_that_is_wrong_in_training_alone_is_found() -> None:
+def test_wrong_gradient_in_training_mode_fails() -> None:
     with pytest.raises(CheckFailedError, match=r"the gradient of x, in training .* a statistic of the batch"):
         check_layer(Center(), draw("x", 6, 4), places=NUMPY)

@@ -1,4 +1,4 @@
-"""Tensors on the CPU are trained by NumPy's steps in their own memory; where that cannot be, by torch's operations."""
+"""Tests for torch tensors on the CPU: steps run on NumPy views, or else with torch's operations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COUNT = test_random_networks.COUNT
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("number", range(COUNT))
-def test_the_bits_are_those_of_numpy(number: int, dtype: str) -> None:
+def test_bit_identical_to_numpy(number: int, dtype: str) -> None:
     ours, backend = plan(number), make_backend("torch")
 
     def run(bring: Any) -> tuple[Any, ...]:
@@ -53,19 +53,19 @@ def test_the_bits_are_those_of_numpy(number: int, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("number", range(COUNT))
-def test_a_network_by_torchs_own_operations(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the trainer has parts of one's own, and on a GPU."""
+def test_network_with_torch_operations(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with custom parts, and on a GPU."""
     monkeypatch.setattr(engine, "computes_on_numpy", lambda *parts: False)
-    test_random_networks.test_a_network_and_its_twin_learn_alike(number, make_backend("torch"))
+    test_random_networks.test_network_matches_its_torch_twin(number, make_backend("torch"))
 
 
 @pytest.mark.parametrize("optimizer", [optim.SGD(0.05, 0.9, 1e-3, nesterov=True), optim.Adam(1e-3)])
-def test_500_steps_by_torchs_own_operations(optimizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_500_steps_with_torch_operations(optimizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "computes_on_numpy", lambda *parts: False)
-    test_training.test_the_loss_curve_is_the_same_on_every_library_for_500_steps(optimizer, make_backend("torch"))
+    test_training.test_loss_curve_matches_numpy_for_500_steps(optimizer, make_backend("torch"))
 
 
-def test_every_optimizer_and_schedule_of_the_catalogue_computes_on_numpy() -> None:
+def test_every_public_optimizer_and_schedule_computes_on_numpy() -> None:
     params = trainer().snapshot()
     found = [computes_on_numpy(case.optimizer, params) for case in cases.OPTIMIZERS]
     found += [computes_on_numpy(optim.SGD(case.schedule), params) for case in cases.SCHEDULES]
@@ -73,34 +73,34 @@ def test_every_optimizer_and_schedule_of_the_catalogue_computes_on_numpy() -> No
 
 
 class Own(optim.SGD):
-    """A user's own optimizer, for torch alone."""
+    """A custom optimizer for torch only."""
 
     def update(self, params: Any, grads: Any, state: Any, lr: Any, *, donate: bool = False) -> Any:
         return tree.map(lambda p, g: torch.sub(p, lr * g), params, grads), state
 
 
 @pytest.mark.parametrize("optimizer", [Own(), optim.SGD(lambda step, steps_per_epoch: torch.exp(-step))])
-def test_an_optimizer_or_a_schedule_of_ones_own_gets_tensors(optimizer: Any) -> None:
+def test_custom_optimizer_or_schedule_receives_tensors(optimizer: Any) -> None:
     run = trainer(optimizer)
     run.fit(torch.tensor(X), torch.tensor(Y))
     assert type(run._engine.runner) is EagerRunner
 
 
 class Neutral(optim.SGD):
-    """A user's own optimizer, written for any library: which module it stands in decides nothing."""
+    """A custom optimizer for any library: its module does not matter."""
 
     def update(self, params: Any, grads: Any, state: Any, lr: Any, *, donate: bool = False) -> Any:
         return tree.map(lambda p, g: p - lr * g, params, grads), state
 
 
 @pytest.mark.parametrize("optimizer", [Neutral(), optim.SGD(lambda step, steps_per_epoch: 0.1 / (1 + step))])
-def test_an_optimizer_or_a_schedule_of_ones_own_for_any_library_runs_on_numpy(optimizer: Any) -> None:
+def test_custom_library_agnostic_optimizer_or_schedule_runs_on_numpy(optimizer: Any) -> None:
     run = trainer(optimizer)
     run.fit(torch.tensor(X), torch.tensor(Y))
     assert type(run._engine.runner) is TorchViaNumpyRunner
 
 
-def test_threads_are_as_many_as_torch_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_follow_torch_set_num_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     run, found, pools = trainer(), [], ThreadpoolController().select(user_api="blas")
 
     def threads() -> int:
@@ -120,8 +120,8 @@ def test_threads_are_as_many_as_torch_was_told(monkeypatch: pytest.MonkeyPatch) 
     assert found == [1, 2, 2]
 
 
-def test_nothing_is_held_on_to_from_step_to_step() -> None:
-    """A tensor over an array over a tensor … would be a chain that grows with every call."""
+def test_no_reference_chain_between_steps() -> None:
+    """A chain of a tensor viewing an array viewing a tensor would grow with every call."""
     run = trainer(optim.Adam(1e-3), ema=0.9)
     x, y = torch.tensor(X), torch.tensor(Y)
     counts = []
@@ -137,7 +137,7 @@ def test_nothing_is_held_on_to_from_step_to_step() -> None:
     assert run.state.params[1].weight is leaf
 
 
-def test_data_that_a_tape_was_to_be_kept_of() -> None:
+def test_data_that_requires_grad() -> None:
     x = torch.tensor(X, requires_grad=True)
     run, plain = trainer(), trainer()
     run.fit(x, torch.tensor(Y)), plain.fit(X, Y)

@@ -1,4 +1,4 @@
-"""The loop: the same experiment on every library, what goes in and what comes out, and what stops it."""
+"""Tests for Trainer.fit, evaluate and predict."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from xpnn.training.trainer import Logs
 @pytest.mark.parametrize(
     "optimizer", [optim.SGD(0.05, 0.9, 1e-3, nesterov=True), optim.Adam(1e-3)], ids=["sgd", "adam"]
 )
-def test_the_loss_curve_is_the_same_on_every_library_for_500_steps(optimizer: Any, backend: Backend) -> None:
-    """Batches of 8 of 37 rows: five steps an epoch, the last one of 5 rows; dropout on; validation each epoch."""
+def test_loss_curve_matches_numpy_for_500_steps(optimizer: Any, backend: Backend) -> None:
+    """37 rows in batches of 8: five steps per epoch, the last one with 5 rows; dropout, and validation each epoch."""
 
     def curve(x: Any, y: Any, **options: Any) -> np.ndarray:
         validation = (x[37:, ...], y[37:])
@@ -41,7 +41,7 @@ def test_the_loss_curve_is_the_same_on_every_library_for_500_steps(optimizer: An
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-9)
 
 
-def test_the_same_seed_repeats_bit_for_bit_and_another_does_not() -> None:
+def test_same_seed_is_bit_identical_and_another_is_not() -> None:
     first, again, other = (trainer(seed=seed).fit(X, Y, epochs=3, batch_size=8).records for seed in (1, 1, 2))
     for log in (*first, *again, *other):
         del log["seconds"]
@@ -49,7 +49,7 @@ def test_the_same_seed_repeats_bit_for_bit_and_another_does_not() -> None:
     assert first != other
 
 
-def test_training_on_from_an_earlier_call_is_one_longer_run() -> None:
+def test_repeated_fit_equals_one_longer_run() -> None:
     whole, parts = trainer(), trainer()
     whole.fit(X, Y, epochs=4, batch_size=8)
     parts.fit(X, Y, epochs=3, batch_size=8)
@@ -60,7 +60,7 @@ def test_training_on_from_an_earlier_call_is_one_longer_run() -> None:
 
 
 def test_two_epochs_by_hand() -> None:
-    """What fit does, written out: the order of the rows, the masks, the sums, the rate, the remainder of 5 rows."""
+    """The computation of fit, written out: row order, masks, sums, learning rate, and a remainder of 5 rows."""
     rate, scale, n = 0.1, 0.5, 37
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 3))
     run = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(rate), seed=9)
@@ -98,8 +98,8 @@ def test_two_epochs_by_hand() -> None:
         np.testing.assert_allclose(ours, hand, rtol=1e-12)
 
 
-def test_evaluate_counts_every_row_once(backend: Backend) -> None:
-    """1,030 rows: one full batch of 1,024 and a remainder; the mean is over rows, also for a loss that is a sum."""
+def test_evaluate_averages_over_rows(backend: Backend) -> None:
+    """1,030 rows: a full batch of 1,024 and a remainder; the mean is over rows, also for sum reduction."""
     x, y = np.tile(X, (26, 1))[:1030], np.tile(Y, 26)[:1030]
     for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum")):
         run = Trainer(network(), loss, optim.SGD(0.1), device=backend.place, dtype="float64")
@@ -110,7 +110,7 @@ def test_evaluate_counts_every_row_once(backend: Backend) -> None:
         assert result["accuracy"] == np.mean(np.argmax(logits, axis=1) == y)
 
 
-def test_the_batch_in_the_error_is_of_this_epoch() -> None:
+def test_error_counts_batches_within_the_epoch() -> None:
     run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e-3), dtype="float32")
     run.fit(X, X[:, :1], batch_size=16)
     run.lr_scale = 1e33
@@ -118,7 +118,7 @@ def test_the_batch_in_the_error_is_of_this_epoch() -> None:
         run.fit(X, X[:, :1], batch_size=8)
 
 
-def test_not_a_number_in_the_weights_is_never_hidden(backend: Backend) -> None:
+def test_nan_weights_are_reported(backend: Backend) -> None:
     run = trainer(device=backend.place, dtype="float64")
     spoilt = run.snapshot()
     tree.leaves(tree.trained(spoilt))[0][0, 0] = math.nan
@@ -128,8 +128,8 @@ def test_not_a_number_in_the_weights_is_never_hidden(backend: Backend) -> None:
         run.fit(X, Y, epochs=3, batch_size=8)
 
 
-def test_sample_weights_count(backend: Backend) -> None:
-    """A weight of 0 is as if the row were not there, in the loss, the accuracy and the gradient."""
+def test_sample_weight(backend: Backend) -> None:
+    """A row of weight 0 is ignored in the loss, the accuracy and the gradient."""
     weight = np.where(np.arange(40) < 30, 1.0, 0.0)
     model = nn.Linear(6, 3)
     weighted = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(0.1), device=backend.place)
@@ -142,7 +142,7 @@ def test_sample_weights_count(backend: Backend) -> None:
     assert abs(result["loss"] - fewer.evaluate(X[:30], Y[:30])["loss"]) < 1e-12
 
 
-def test_the_means_are_weighted_over_batches_of_different_weight() -> None:
+def test_means_are_weighted_over_batches() -> None:
     weight = np.linspace(0, 3, 40)
     run = Trainer(nn.Linear(6, 3), nn.CrossEntropyLoss(), optim.SGD(0.0))
     log = run.fit(X, Y, batch_size=8, sample_weight=weight).records[0]
@@ -151,7 +151,7 @@ def test_the_means_are_weighted_over_batches_of_different_weight() -> None:
     assert abs(result["loss"] - run.evaluate(X, Y)["loss"]) > 1e-3
 
 
-def test_without_shuffle_the_rows_come_as_they_stand() -> None:
+def test_no_shuffle_keeps_the_row_order() -> None:
     order = random.permutation(random.key(5, "shuffle").child(0), 40)
     one, other = (Trainer(nn.Linear(6, 3), nn.CrossEntropyLoss(), optim.SGD(0.5), seed=5) for _ in range(2))
     one.fit(X, Y, batch_size=8)
@@ -175,15 +175,15 @@ def test_regression_with_mse(backend: Backend) -> None:
     [getattr(elementwise, name)() for name in sorted(vars(elementwise)) if name.endswith("Loss")],
     ids=lambda loss: type(loss).__name__,
 )
-def test_every_elementwise_loss_trains_on_a_plain_column(loss: nn.Loss) -> None:
-    """A 1-D target is a column; counts and probabilities are what some of them want, and 0 or 1 suits all."""
+def test_elementwise_loss_trains_on_a_1d_target(loss: nn.Loss) -> None:
+    """A 1-D target is a column. Some losses need counts or probabilities; 0 and 1 are valid for all."""
     y = (X[:, 0] > 0).astype(np.float64)
     run = Trainer(nn.MLP(6, 1, (8,)), loss, optim.Adam(0.02))
     history = run.fit(X, y, epochs=60, batch_size=20)
     assert history.records[-1]["loss"] < 0.8 * history.records[0]["loss"]
 
 
-def test_callbacks_see_the_logs_and_may_stop_or_change_the_rate() -> None:
+def test_callbacks_receive_logs_and_may_stop_or_change_the_rate() -> None:
     seen: list[Logs] = []
 
     def watch(run: Trainer, logs: Logs) -> None:
@@ -199,7 +199,7 @@ def test_callbacks_see_the_logs_and_may_stop_or_change_the_rate() -> None:
     assert history.history["epoch"] == [1, 2, 3] and len(history) == 3 and "3 epochs" in repr(history)
 
 
-def test_the_history_file_holds_one_json_object_an_epoch(tmp_path: Path) -> None:
+def test_history_file_has_one_json_object_per_epoch(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     history = trainer().fit(X, Y, epochs=3, batch_size=8, callbacks=[JSONLLogger(path)])
     assert isinstance(history, History)
@@ -208,7 +208,7 @@ def test_the_history_file_holds_one_json_object_an_epoch(tmp_path: Path) -> None
     assert path.read_text().splitlines()[-1] == '{"epoch": 4, "loss": null, "lr": null}'
 
 
-def test_stop_between_steps_leaves_a_model_that_predicts() -> None:
+def test_stop_between_steps_leaves_a_usable_model() -> None:
     run = trainer()
 
     def progress(done: int, rows: int) -> None:
@@ -220,7 +220,7 @@ def test_stop_between_steps_leaves_a_model_that_predicts() -> None:
     assert run.predict(X).shape == (40, 3)
 
 
-def test_a_snapshot_outlives_the_state_and_can_be_loaded(backend: Backend) -> None:
+def test_snapshot_outlives_the_state_and_can_be_loaded(backend: Backend) -> None:
     run = trainer(device=backend.place)
     run.fit(X, Y, epochs=2, batch_size=8)
     kept, before = run.snapshot(), run.evaluate(X, Y)
@@ -234,7 +234,7 @@ def test_a_snapshot_outlives_the_state_and_can_be_loaded(backend: Backend) -> No
 
 
 @pytest.mark.parametrize("library", ["numpy", "strict", "torch", "jax"])
-def test_a_loss_that_is_not_finite_names_the_step_and_the_rate(library: str) -> None:
+def test_nonfinite_loss_names_the_step_and_the_rate(library: str) -> None:
     pytest.importorskip({"strict": "array_api_strict"}.get(library, library))
     run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e30), device=find_place("cpu", library), dtype="float32")
     with pytest.raises(
@@ -243,8 +243,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_rate(library: str) -> 
         run.fit(X, X[:, :1], epochs=2, batch_size=8)
 
 
-def test_the_first_bad_step_keeps_its_rate() -> None:
-    """Later steps are bad too, and may have another rate: the one that is told is the first one's."""
+def test_first_bad_step_reports_its_rate() -> None:
+    """Later steps are also nonfinite and may have another rate: the first one is reported."""
     loss, optimizer = nn.MSELoss(), optim.SGD(1.0)
     model = nn.Linear(6, 1)
     run = TrainingStep(model, loss, optimizer, ())
@@ -258,14 +258,14 @@ def test_the_first_bad_step_keeps_its_rate() -> None:
     assert (int(state.totals.bad_step[0]), float(state.totals.bad_lr), float(state.totals.lr)) == (1, 0.5, 0.25)
 
 
-def test_weights_spoilt_by_the_last_step_are_noticed() -> None:
+def test_nonfinite_weights_after_the_last_step_are_reported() -> None:
     run = Trainer(nn.Linear(6, 1), nn.MSELoss(), optim.SGD(1e308), dtype="float64")
     with pytest.raises(NonFiniteError, match="the weights weight are not finite after step 1"):
         run.fit(1e3 * X, X[:, :1], batch_size=40)
 
 
-def test_a_schedule_is_followed_step_by_step(backend: Backend) -> None:
-    """40 rows in batches of 10: the rate of an epoch's record is that of its last step, lr_scale included."""
+def test_schedule_applies_at_each_step(backend: Backend) -> None:
+    """40 rows in batches of 10: an epoch's record has the rate of its last step, including lr_scale."""
     run = trainer(optim.SGD(optim.InverseTimeLR(0.1, 0.5)), device=backend.place, dtype="float64")
     rates = [record["lr"] for record in run.fit(X, Y, epochs=3, batch_size=10)]
     run.lr_scale = 0.1
@@ -276,13 +276,13 @@ def test_a_schedule_is_followed_step_by_step(backend: Backend) -> None:
     assert plain.fit(X, Y, batch_size=10).records[0]["loss"] != run.history.records[0]["loss"]
 
 
-def test_a_function_of_ones_own_may_be_the_schedule() -> None:
+def test_custom_function_is_accepted_as_schedule() -> None:
     run = trainer(optim.SGD(lambda step, per_epoch: 0.1 / (1 + step)))
     assert [record["lr"] for record in run.fit(X, Y, epochs=2, batch_size=20)] == [np.float32(0.1) / 2, 0.025]
 
 
-def test_a_schedule_goes_on_by_whole_epochs() -> None:
-    """After 2 epochs of 4 steps, fits of other batches go on at epoch 2, and an epoch cut short is done again."""
+def test_schedule_continues_by_whole_epochs() -> None:
+    """After 2 epochs of 4 steps, a fit with another batch size continues at epoch 2; a partial epoch is repeated."""
     run = trainer(optim.SGD(optim.ExponentialLR(1.0, 0.5)), dtype="float64")
     run.fit(X, Y, epochs=2, batch_size=10)
     assert run.fit(X, Y, batch_size=40).records[0]["lr"] == 0.5**2
@@ -297,7 +297,7 @@ class Lying(NamedTuple):
 
 @dataclass(frozen=True)
 class WrongShape:
-    """A layer whose gradient has another shape than its parameter, which an update would broadcast."""
+    """A layer with a gradient of the wrong shape, which an update would broadcast."""
 
     def init(self, key: nn.Key) -> Lying:
         return Lying(np.ones(3))
@@ -311,7 +311,7 @@ class WrongShape:
 
 @dataclass(frozen=True)
 class EachRow:
-    """A loss that is no one number."""
+    """A loss that is not a scalar."""
 
     def init(self) -> tuple[()]:
         return ()
@@ -323,7 +323,7 @@ class EachRow:
         return residuals[0]
 
 
-def test_parts_of_ones_own_that_break_their_promises_are_found_before_training() -> None:
+def test_invalid_custom_parts_raise_before_training() -> None:
     for layers in ((WrongShape(),), (nn.Linear(3, 3), WrongShape())):
         with pytest.raises(InputError, match=r"backward returned gradients .*Lying\(\(1,\)\).*Lying\(\(3,\)\)"):
             Trainer(nn.Sequential(*layers), nn.CrossEntropyLoss(), optim.SGD()).fit(X[:, :3], Y)

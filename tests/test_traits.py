@@ -1,4 +1,4 @@
-"""Layers and losses state what they are: wrappers, subclasses and classes of a user's own are treated like xpnn's."""
+"""Tests for the traits of layers and losses in wrappers, subclasses and custom classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xpnn.training import R2Score
 
 @dataclass(frozen=True)
 class Wrapped:
-    """A user's loss around another one, with the three methods alone."""
+    """A custom loss that wraps another one, with only the three required methods."""
 
     inner: Any
 
@@ -35,7 +35,7 @@ class Wrapped:
 
 
 class Slotted:
-    """The same without a __dict__."""
+    """The same wrapper without a __dict__."""
 
     __slots__ = ("inner",)
 
@@ -47,7 +47,7 @@ class Slotted:
 
 @dataclass(frozen=True)
 class SquaredSum:
-    """A user's loss that is a sum over the rows, and does not state it."""
+    """A custom loss that is a sum over the rows but does not declare it."""
 
     def init(self) -> tuple[()]:
         return ()
@@ -76,7 +76,7 @@ def records(loss: Any, backend: Backend, y: Any = Y, **options: Any) -> list[dic
 
 @pytest.mark.parametrize("wrapper", [Wrapped, Slotted])
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
-def test_a_wrapped_loss_is_counted_like_the_loss_itself(loss: Any, wrapper: Any, backend: Backend) -> None:
+def test_wrapped_loss_is_counted_like_the_loss_itself(loss: Any, wrapper: Any, backend: Backend) -> None:
     if wrapper is Slotted and backend.library == "jax":
         pytest.skip("compiling takes long, and the traits are found on the host")
     assert records(wrapper(loss), backend) == records(loss, backend)
@@ -94,7 +94,7 @@ def test_targets_are_checked_through_a_wrapper() -> None:
         Trainer(nn.Linear(6, 1), Wrapped(nn.MSELoss()), optim.SGD()).fit(X, X[:, :2])
 
 
-def test_a_wrapper_may_override_what_it_states() -> None:
+def test_wrapper_may_override_traits() -> None:
     @dataclass(frozen=True)
     class Own(Wrapped):
         default_metrics: ClassVar[Any] = (R2Score(3),)
@@ -112,7 +112,7 @@ def test_a_wrapper_may_override_what_it_states() -> None:
     assert float(trainer.state.totals.weight) == 80
 
 
-def test_a_wrapper_with_constants_of_its_own_counts_plainly() -> None:
+def test_wrapper_with_constants_counts_rows() -> None:
     @dataclass(frozen=True)
     class Own(Wrapped):
         def init(self) -> Any:
@@ -129,7 +129,7 @@ def test_a_wrapper_with_constants_of_its_own_counts_plainly() -> None:
     assert float(trainer.state.totals.weight) == 40
 
 
-def test_two_losses_in_one_state_nothing() -> None:
+def test_loss_of_two_losses_has_no_traits() -> None:
     @dataclass(frozen=True)
     class Both(Wrapped):
         other: Any
@@ -138,7 +138,7 @@ def test_two_losses_in_one_state_nothing() -> None:
     assert traits.wrapped(both) is None and traits.reduction(both) is None and traits.default_metrics(both) == ()
 
 
-def test_a_sum_that_does_not_state_it_is_found_out(backend: Backend) -> None:
+def test_undeclared_sum_reduction_is_detected(backend: Backend) -> None:
     trainer = Trainer(nn.Linear(6, 1), SquaredSum(), optim.SGD(1e-4), device=backend.place, dtype="float64")
     stated = Trainer(nn.Linear(6, 1), nn.MSELoss("sum"), optim.SGD(1e-4), device=backend.place, dtype="float64")
     got, wanted = (run.fit(X, X[:, :1], epochs=2, batch_size=16).history for run in (trainer, stated))
@@ -154,7 +154,7 @@ def test_a_sum_that_does_not_state_it_is_found_out(backend: Backend) -> None:
         (nn.PoissonNLLLoss(), np.full((40, 1), -2.0), r"y\[0, 0\] = -2.0, but counts must not be negative"),
     ],
 )
-def test_targets_outside_the_range_of_a_loss(loss: Any, y: Any, message: str) -> None:
+def test_targets_out_of_range_raise(loss: Any, y: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Trainer(nn.Linear(6, 1), loss, optim.SGD()).fit(X, y)
 
@@ -165,7 +165,7 @@ def test_one_hot_targets_may_be_booleans(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("model", [nn.Sequential(), nn.Sequential(nn.Sequential()), nn.Identity()], ids=repr)
-def test_a_model_without_layers_is_the_identity(model: Any, backend: Backend) -> None:
+def test_model_without_layers_is_the_identity(model: Any, backend: Backend) -> None:
     trainer = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(), device=backend.place)
     x = X[:, :3].astype(np.float32)
     assert len(trainer.fit(x, Y, epochs=2, batch_size=16)) == 2
@@ -174,7 +174,7 @@ def test_a_model_without_layers_is_the_identity(model: Any, backend: Backend) ->
 
 
 class Doubled(nn.Linear):
-    """A subclass that computes something else: the fused block must not run in its place."""
+    """A subclass with another computation, which the fused block must not replace."""
 
     def forward(self, params: Any, x: Any, *, key: Any = None) -> Any:
         y, kept = super().forward(params, x, key=key)
@@ -185,7 +185,7 @@ class Doubled(nn.Linear):
 
 
 class Shifted(nn.ReLU):
-    """The same of an activation."""
+    """The same for an activation."""
 
     def forward(self, params: Any, x: Any, *, key: Any = None) -> Any:
         y, kept = super().forward(params, x, key=key)
@@ -193,7 +193,7 @@ class Shifted(nn.ReLU):
 
 
 class Halved(nn.Dropout):
-    """The same of dropout: what it keeps is halved."""
+    """The same for dropout: kept values are halved."""
 
     def forward(self, params: Any, x: Any, *, key: Any = None) -> Any:
         return x / 2, None
@@ -212,7 +212,7 @@ def test_subclasses_of_fused_layers_run_their_own_methods(layers: Any, backend: 
 
 @dataclass(frozen=True)
 class Even(nn.Identity):
-    """A user's layer that reads even integers only, and says so."""
+    """A custom layer that accepts only even integers."""
 
     accepts_integers: ClassVar[bool] = True
 
@@ -224,7 +224,7 @@ class Even(nn.Identity):
         return array_namespace(x).astype(x, array_namespace(x).float32) / 2, None
 
 
-def test_a_users_layer_checks_its_input_and_reads_integers() -> None:
+def test_custom_layer_checks_its_input_and_reads_integers() -> None:
     for first in ((Even(),), (nn.Flatten(), nn.Sequential(nn.Identity(), Even()))):
         trainer = Trainer(nn.Sequential(*first, nn.Linear(6, 3)), nn.CrossEntropyLoss(), optim.SGD(), dtype="float32")
         with pytest.raises(InputError, match="x holds odd values; expected even ones"):
@@ -233,7 +233,7 @@ def test_a_users_layer_checks_its_input_and_reads_integers() -> None:
         assert trainer.predict(np.full((1, 6), 4, np.int32)).dtype == np.float32
 
 
-def test_an_activation_states_the_initializer_that_suits_it() -> None:
+def test_activation_declares_its_initializer() -> None:
     class Own(nn.Identity):
         preferred_init = "lecun_normal"
 
@@ -241,7 +241,7 @@ def test_an_activation_states_the_initializer_that_suits_it() -> None:
     assert inits == ["lecun_normal", "glorot_uniform", "glorot_uniform"]
 
 
-def test_no_bias_where_batch_normalization_would_cancel_it() -> None:
+def test_no_bias_before_batch_norm() -> None:
     biases = {
         norm: [layer.bias for layer in nn.MLP(4, 2, (3, 3), norm=norm).layers if isinstance(layer, nn.Linear)]
         for norm in ("batch", "layer", "rms", None)
@@ -250,8 +250,8 @@ def test_no_bias_where_batch_normalization_would_cancel_it() -> None:
     assert not any(layer.bias for layer in nn.MLP(4, 2, (3,), bias=False).layers if isinstance(layer, nn.Linear))
 
 
-def test_with_batch_normalization_the_libraries_stay_together(backend: Backend) -> None:
-    """The bias's gradient was rounding noise, which Adam turned into a random walk: 1.2e-2 after 10 epochs."""
+def test_libraries_agree_with_batch_norm(backend: Backend) -> None:
+    """A redundant bias has only rounding noise as gradient, which Adam turns into drift: 1.2e-2 after 10 epochs."""
     weights = []
     for place in (backend.place, "cpu"):
         model = nn.MLP(6, 3, (16, 8), norm="batch")

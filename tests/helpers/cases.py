@@ -1,7 +1,7 @@
-"""The table of cases as the tests use it: the rows of `xpnn.testing.cases`, each with its oracle in another library.
+"""The rows of `xpnn.testing.cases`, each with a reference implementation in another library.
 
-`xpnn.testing` compares a row with finite differences and with itself on every array library; here PyTorch says what
-layers, losses, optimizers and schedules are to compute, scikit-learn what metrics are.
+`xpnn.testing` compares a row with finite differences and across array libraries. Here, the references are PyTorch for
+layers, losses, optimizers and schedules, and scikit-learn for metrics.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TORCH = Any  # the module torch
 
 
 def params_of(layer: nn.Layer) -> Any:
-    """Parameters with every leaf away from its starting value (a bias of 0 would hide a mistake)."""
+    """Return parameters in which every leaf differs from its initial value (a bias of 0 would hide a bug)."""
     params = layer.init(random.key(1, "init"))
     fresh = [leaf + 0.1 * draw(name, *leaf.shape) for name, leaf in tree.named(params)]
     return tree.rebuild(params, fresh)
@@ -59,9 +59,9 @@ class OptimizerCase(NamedTuple):
 class ScheduleCase(NamedTuple):
     id: str
     schedule: optim.Schedule
-    formula: Callable[[float, float], float]  # (step, steps_per_epoch) -> the learning rate, in Python's floats
-    torch: Callable[[TORCH, list[Any]], Any]  # (torch, parameters) -> torch's scheduler, stepped once an epoch
-    epochs: int  # how far torch's goes the same way
+    formula: Callable[[float, float], float]  # (step, steps_per_epoch) -> the learning rate, as a Python float
+    torch: Callable[[TORCH, list[Any]], Any]  # (torch, parameters) -> torch's scheduler, stepped once per epoch
+    epochs: int  # number of epochs for which torch's scheduler agrees
 
 
 LAYERS = [LayerCase(name, *row, LAYER_ORACLES[name]) for name, row in table.LAYERS.items()]
@@ -77,7 +77,7 @@ SCHEDULES = [ScheduleCase(name, row, *SCHEDULE_ORACLES[name]) for name, row in t
 class InitializerCase(NamedTuple):
     name: str
     variance: Callable[[int, int], float]  # of (fan_in, fan_out)
-    bound: Callable[[int, int], float] | None  # of a uniform one
+    bound: Callable[[int, int], float] | None  # of a uniform initializer
 
 
 INITIALIZERS = [
@@ -107,7 +107,7 @@ class MetricCase(NamedTuple):
 
 
 def hard(x: np.ndarray) -> np.ndarray:
-    """The class of each row of logits or probabilities: the largest, or of one column whether it is above 0."""
+    """The class of each row of logits or probabilities: the argmax, or for one column whether it is above 0."""
     return np.argmax(x, axis=1) if x.shape[1] > 1 else (x[:, 0] > 0).astype(int)
 
 
@@ -154,9 +154,9 @@ SKLEARN = {
 }
 METRICS = [MetricCase(name, *row, SKLEARN[name]) for name, row in table.METRICS.items()]
 
-#: Public names of xpnn.nn and xpnn.optim that are not things to compute with.
+#: Public names of xpnn.nn and xpnn.optim that need no row.
 NO_ROW = {"Carried", "Key", "Layer", "Loss", "Optimizer", "Schedule", "VarianceScaling"}
-NO_ROW |= {"Constant", "Initializer", "Orthogonal", "TruncatedNormal", "Zeros"}  # INITIALIZERS has their names
+NO_ROW |= {"Constant", "Initializer", "Orthogonal", "TruncatedNormal", "Zeros"}  # rows are in INITIALIZERS
 
 
 def names() -> set[str]:

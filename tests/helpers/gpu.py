@@ -1,7 +1,7 @@
-"""What the tests on a GPU share: where they run, what they train, and what a device says of its memory and its work.
+"""Helpers for the GPU tests: device selection, training jobs, memory usage and synchronization.
 
-XPNN_GPU_TESTS=require    a library that cannot use the GPU is a failure, and no reason to skip
-XPNN_GPU_TESTS=rehearse   all on the CPU, with NumPy for CuPy and plain calls for graphs: what is no GPU's part is run
+XPNN_GPU_TESTS=require    fail instead of skip if a library cannot use the GPU
+XPNN_GPU_TESTS=rehearse   run everything on the CPU, with NumPy for CuPy and eager replays for CUDA graphs
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from xpnn.training.runners.capture import EagerReplay
 from xpnn.training.runners.cuda_graph import CudaGraphRunner
 from xpnn.training.runners.select import make_runner
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of what the others share
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would allocate most of the shared memory
 
 REHEARSED = os.environ.get("XPNN_GPU_TESTS") == "rehearse"
 _REQUIRED = os.environ.get("XPNN_GPU_TESTS") == "require"
-ON_CPU = {"cupy": "numpy", "torch": "torch", "jax": "jax"}  # who is rehearsed by whom
+ON_CPU = {"cupy": "numpy", "torch": "torch", "jax": "jax"}  # library -> its substitute in a rehearsal
 LIBRARIES = [library for library in ON_CPU if not NAMED or library in NAMED]
-RECORDING = [library for library in LIBRARIES if library != "jax"]  # those whose steps become CUDA graphs
+RECORDING = [library for library in LIBRARIES if library != "jax"]  # libraries that capture CUDA graphs
 
 
 def place_of_library(library: str) -> Place:
-    """The first GPU for a library, or else a reason to skip."""
+    """Return the first GPU of a library, or skip the test."""
     if REHEARSED:
         return make_backend(ON_CPU[library]).place
     failure = probe.first_failure(probe.stages(library))
@@ -53,20 +53,20 @@ def has_tensor_cores(place: Place) -> bool:
 
 
 def rehearsed_runner(job: Any) -> Any:
-    """What a GPU's runner is, on the CPU: running the work again stands in for a replay."""
+    """The CPU equivalent of a GPU runner: a replay runs the work again."""
     if job.place.library in ("numpy", "torch") and os.environ.get("XPNN_GRAPH") != "0":
         return CudaGraphRunner(job, EagerReplay())
     return make_runner(job)
 
 
 def rehearse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on runners on the CPU are as on a GPU: recorded, and torch's by its own operations."""
+    """Make CPU runners behave as on a GPU: steps are captured, and torch uses its own operations."""
     monkeypatch.setattr(engine, "computes_on_numpy", lambda *parts: False)
     monkeypatch.setattr(engine, "make_runner", rehearsed_runner)
 
 
 class Plan(NamedTuple):
-    """What is trained, and how."""
+    """A training job."""
 
     model: nn.Sequential
     optimizer: Any
@@ -75,7 +75,7 @@ class Plan(NamedTuple):
     weighted: bool = False
 
 
-ROWS, BATCH, EPOCHS = 1300, 64, 24  # 20 full batches and one of 20 rows: 504 steps
+ROWS, BATCH, EPOCHS = 1300, 64, 24  # 20 full batches and one of 20 rows per epoch: 504 steps
 _FRONT = (nn.Flatten(), nn.Scale(1 / 255))
 _NORMS = (
     *_FRONT,
@@ -104,7 +104,7 @@ PLANS = {
 
 @functools.cache
 def images() -> tuple[np.ndarray, np.ndarray]:
-    """(bytes (rows, 28, 28), labels): ten kinds of strokes with much noise, and some labels that are wrong."""
+    """(uint8 (rows, 28, 28), labels): ten noisy stroke patterns, and some wrong labels."""
     generator = np.random.default_rng(0)
     strokes, kinds = generator.random((10, 784)) < 0.2, generator.integers(0, 10, ROWS)
     inked = strokes[kinds] ^ (generator.random((ROWS, 784)) < 0.15)
@@ -113,7 +113,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Outcome(NamedTuple):
-    """records: without the seconds; leaves: the whole state on the host; prediction: of the first 100 images."""
+    """Records without "seconds", all state leaves on the host, and the prediction for the first 100 images."""
 
     records: list[dict[str, Any]]
     leaves: list[np.ndarray]
@@ -121,7 +121,7 @@ class Outcome(NamedTuple):
 
     @property
     def bits(self) -> tuple[Any, ...]:
-        """What two runs that are the same have in common."""
+        """A value that is equal for bit-identical runs."""
         return self.records, [leaf.tobytes() for leaf in self.leaves], self.prediction.tobytes()
 
 
@@ -136,7 +136,7 @@ def trainer_of(plan: Plan, place: Place, dtype: str = "float32", **options: Any)
 
 
 def trained(name: str, place: Place, dtype: str, epochs: int = EPOCHS) -> tuple[Trainer, Outcome]:
-    """One of the plans, on the images."""
+    """Train one of the plans on the images."""
     (x, y), plan = images(), PLANS[name]
     run = trainer_of(plan, place, dtype, seed=3)
     weight = np.linspace(0.5, 1.5, ROWS) if plan.weighted else None
@@ -150,7 +150,7 @@ def trained_on_numpy(name: str, dtype: str) -> Outcome:
 
 
 def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
-    """The largest difference, relative to the largest number of its leaf; of floats."""
+    """The largest difference of float leaves, relative to the largest value of the leaf."""
     found = [0.0]
     for one, other in zip(some, others, strict=True):
         assert one.shape == other.shape
@@ -160,13 +160,13 @@ def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
 
 
 def is_recorded(run: Trainer) -> bool:
-    """Whether its steps were recorded, and none was refused."""
+    """Whether all steps of the run were captured."""
     runner = run._engine.runner
     return isinstance(runner, CudaGraphRunner) and runner._recorder is not None and bool(runner._recordings)
 
 
 def bytes_in_use(place: Place) -> int:
-    """What arrays hold there at this moment, to the byte."""
+    """Bytes that arrays currently occupy on the device."""
     match place.library:
         case "cupy":
             import cupy
@@ -184,7 +184,7 @@ def bytes_in_use(place: Place) -> int:
 
 
 def bytes_taken(place: Place) -> int:
-    """What the device has given away, whoever has it: pools, graphs and libraries too; of JAX, what it knows of."""
+    """Bytes allocated on the device, including pools, graphs and libraries; for JAX, what JAX reports."""
     match place.library:
         case "cupy":
             import cupy
@@ -202,7 +202,7 @@ def bytes_taken(place: Place) -> int:
 
 
 def finish(place: Place) -> None:
-    """Wait for all that was asked of the device."""
+    """Wait for all pending work on the device."""
     match place.library:
         case "cupy":
             import cupy
@@ -217,7 +217,7 @@ def finish(place: Place) -> None:
 
 @contextlib.contextmanager
 def own_stream(place: Place) -> Iterator[None]:
-    """Inside, CuPy computes on a stream that waits for no other; all that was begun is done at the end."""
+    """Run CuPy on a non-blocking stream, which is synchronized on exit."""
     if place.library != "cupy":
         yield
         return
@@ -234,19 +234,19 @@ extern "C" __global__ void spin(long long cycles) {
     while (clock64() - start < cycles) {}
 }
 """
-_CYCLES = 1_500_000_000  # some 0.8 s
+_CYCLES = 1_500_000_000  # about 0.8 s
 
 
 @contextlib.contextmanager
 def busy(place: Place) -> Iterator[Callable[[], bool]]:
-    """Gives the device work for most of a second; inside, tells whether it still has: nobody has waited for it then."""
+    """Keep the device busy for most of a second; yield a function that reports whether it still is."""
     finish(place)
     if place.library == "cupy":
         import cupy
 
         with current(place):
             spin = cupy.RawKernel(_SPIN, "spin")
-            spin((1,), (1,), (np.int64(1),))  # compiled and loaded
+            spin((1,), (1,), (np.int64(1),))  # compile and load
             finish(place)
             spin((1,), (1,), (np.int64(_CYCLES),))
             event = cupy.cuda.Event()

@@ -1,4 +1,4 @@
-"""The floors of xpnn/, and who imports whom: for tests/test_structure.py, and for docs/draw_floors.py."""
+"""The floors of xpnn/ and its import graph, for tests/test_structure.py and docs/draw_floors.py."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "xpnn"
 
-#: From the lowest floor to the highest. A room may import only from rooms on lower floors, and from itself. The public
-#: face and `python -m xpnn` stand outside.
+#: From the lowest floor to the highest. A package may import only from itself and from packages on lower floors.
+#: The top-level `xpnn` and `python -m xpnn` are exempt.
 FLOORS = [
     {"deprecated"},
     {"errors", "version"},
@@ -36,7 +36,7 @@ def imports(path: Path, *, at_import_only: bool = False) -> Iterator[tuple[str, 
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
+            assert node.level == 0, f"{path} has a relative import"
             yield from ((node.module or "", alias.name) for alias in node.names)
 
 
@@ -47,24 +47,24 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def room(module: str, name: str = "") -> str:
-    """The room of `xpnn.<room>…`; `from xpnn import nn` names it in the second part."""
+def package_of(module: str, name: str = "") -> str:
+    """The package of `xpnn.<package>…`; for `from xpnn import nn`, the imported name."""
     parts = [*module.split("."), name]
     return parts[1] if len(parts) > 1 else ""
 
 
-def arrows() -> Counter[tuple[str, str]]:
-    """How many names each room imports from each other room, by (importer, imported)."""
+def import_counts() -> Counter[tuple[str, str]]:
+    """The number of names that each package imports from each other package, by (importer, imported)."""
     found: Counter[tuple[str, str]] = Counter()
     for module, path in modules():
         for target, name in imports(path):
-            pair = room(module), room(target, name)
+            pair = package_of(module), package_of(target, name)
             if target.split(".")[0] == "xpnn" and pair[0] != pair[1] and not OUTSIDE & {*pair}:
                 found[pair] += 1
     return found
 
 
-def present() -> list[list[str]]:
-    """The rooms that exist on each floor, from the lowest floor to the highest."""
-    found = {room(module) for module, _ in modules()} - OUTSIDE
+def packages_by_floor() -> list[list[str]]:
+    """The existing packages of each floor, from the lowest floor to the highest."""
+    found = {package_of(module) for module, _ in modules()} - OUTSIDE
     return [sorted(rooms & found) for rooms in FLOORS]

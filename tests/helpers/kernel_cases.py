@@ -1,4 +1,4 @@
-"""The table of cases for kernels: arguments on which a kernel must return what its reference returns."""
+"""Test cases for kernels: arguments for which a kernel must match its reference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from xpnn.training.totals import ema_update, update_totals
 
 
 class KernelCase(NamedTuple):
-    """Arguments of a dispatched function, or of the forward of a dispatched pair."""
+    """Arguments of a dispatched function, or of the forward function of a dispatched pair."""
 
     id: str
     op: Dispatched | DispatchedPair
@@ -68,7 +68,7 @@ def _dense_arguments(activation: Any) -> tuple[Any, ...]:
 _LOGITS, _LABELS = 3 * draw("z", 6, 5), np.array([4, 0, 0, 2, 4, 1], np.int32)
 _PLAIN, _NONE = nn.CrossEntropyLoss(), ClassWeights(None)
 
-_LARGE = [draw(name, 300, 150) for name in "pgm"]  # more than a kernel takes at once
+_LARGE = [draw(name, 300, 150) for name in "pgm"]  # more than one launch takes
 
 _BAD = (np.full(1, 5, np.uint32), np.asarray(0.3))
 _BOOKS = (np.full(1, 7, np.uint32), *(np.asarray(x) for x in (7.0, 12.5, 64.0)), np.zeros(1, np.uint32), _RATE)
@@ -89,7 +89,7 @@ KERNEL_CASES = [
         {"donate": True},
     ),
     KernelCase(
-        "adam-transposed",  # views that no flat view can stand for
+        "adam-transposed",  # views that cannot be flattened without a copy
         adam_step,
         (
             *([leaf.T] for leaf in (*_LARGE, _LARGE[2] ** 2)),
@@ -209,7 +209,7 @@ KERNEL_CASES = [
     KernelCase("cross-entropy-bytes", cross_entropy, (1e4 * _LOGITS, _PLAIN, _NONE, _LABELS.astype(np.uint8), None)),
     KernelCase("cross-entropy-one", cross_entropy, (_LOGITS[:1, :1], _PLAIN, _NONE, np.zeros(1, np.int64), None)),
     KernelCase(
-        "cross-entropy-outside",  # labels that no class has: rows without a share
+        "cross-entropy-outside",  # out-of-range labels: rows that do not count
         cross_entropy,
         (_LOGITS, _PLAIN, _NONE, np.array([4, 0, 5, 2, -1, 1], np.int32), None),
     ),

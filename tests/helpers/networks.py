@@ -1,4 +1,4 @@
-"""A generator of random networks from the whole catalogue, each with data, a loss, an optimizer and a schedule."""
+"""A generator of random networks from all public layers, each with data, a loss, an optimizer and a schedule."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CLASSES = 3
 
 
 class Plan(NamedTuple):
-    """One experiment: what is trained, from which parameters, on what, and how."""
+    """One experiment: the model, its initial parameters, the data and the training options."""
 
     model: nn.Sequential
     params: Any
     loss: Any
     optimizer: Any
-    rate: Callable[[int, int], float]  # (step, steps_per_epoch) -> the learning rate, by a formula of the tests' own
+    rate: Callable[[int, int], float]  # (step, steps_per_epoch) -> the learning rate, by a reference formula
     lr_scale: float
     x: np.ndarray
     y: np.ndarray
@@ -32,25 +32,25 @@ class Plan(NamedTuple):
     batch_size: int
 
 
-class Drawer:
-    """What one network is made of, drawn by its number alone."""
+class Sampler:
+    """Random choices for one network, determined by its number."""
 
     def __init__(self, number: int) -> None:
-        self.number, self._random = number, random.Random(number).random  # random() is the same in every Python
+        self.number, self._random = number, random.Random(number).random  # random() is stable across Python versions
 
     def pick(self, *options: Any) -> Any:
         return options[int(self._random() * len(options))]
 
     def deal(self, deck: str, cards: Sequence[Any], turn: int | None = None) -> Any:
-        """A card for turn 0, 1, 2 …: all of them come once before one comes again, each round in another order."""
+        """The card for turn 0, 1, 2 …: every card appears once per round, in a new order each round."""
         at, place = divmod(self.number if turn is None else turn, len(cards))
         shuffle = random.Random(f"{deck} {at}").random
         keys = [shuffle() for _ in cards]
         return cards[sorted(range(len(cards)), key=keys.__getitem__)[place]]
 
 
-def first_layers(d: Drawer, rows: int) -> tuple[np.ndarray, list[Any], int]:
-    """(x, the layers that receive it, the features they hand on)."""
+def first_layers(d: Sampler, rows: int) -> tuple[np.ndarray, list[Any], int]:
+    """(x, the first layers, their number of output features)."""
     x = draw(f"network {d.number}", rows, 4)
     match d.deal("first", ("nothing", "table", "bytes", "standardize")):
         case "table":
@@ -65,7 +65,7 @@ def first_layers(d: Drawer, rows: int) -> tuple[np.ndarray, list[Any], int]:
     return x, [], 4
 
 
-def activation(d: Drawer, turn: int) -> Any:
+def activation(d: Sampler, turn: int) -> Any:
     match d.deal("activation", tuple(ACTIVATIONS), turn):
         case "leaky_relu":
             return nn.LeakyReLU(d.pick(0.01, 0.2))
@@ -79,13 +79,13 @@ def activation(d: Drawer, turn: int) -> Any:
             return ACTIVATIONS[other]()
 
 
-def linear(d: Drawer, before: int, after: int, *, bias: bool) -> nn.Linear:
+def linear(d: Sampler, before: int, after: int, *, bias: bool) -> nn.Linear:
     weight_init = d.pick(*(name for name in INITIALIZERS if name != "zeros"))
     return nn.Linear(before, after, bias, weight_init, d.pick("zeros", "fan_in_uniform"))
 
 
-def normalization(d: Drawer, turn: int, width: int) -> Any:
-    """A layer, or None."""
+def normalization(d: Sampler, turn: int, width: int) -> Any:
+    """A normalization layer, or None."""
     match d.deal("normalization", ("none", "layer", "rms", "batch"), turn):
         case "layer":
             return nn.LayerNorm(width, d.pick(1e-5, 1e-3))
@@ -96,13 +96,13 @@ def normalization(d: Drawer, turn: int, width: int) -> Any:
     return None
 
 
-def hidden_layers(d: Drawer, width: int) -> tuple[list[Any], int]:
+def hidden_layers(d: Sampler, width: int) -> tuple[list[Any], int]:
     layers: list[Any] = []
     for turn in range(2 * d.number, 2 * d.number + d.pick(1, 2, 2)):
         before, width = width, d.pick(3, 5, 8)
         follows, norm = activation(d, turn), normalization(d, turn, width)
-        # A shift that a BatchNorm takes out again has the gradient 0, or what rounding makes of it: Lion takes a full
-        # step by its sign. So no bias goes straight into one, and Identity, which lets shifts pass, stands alone.
+        # A shift that BatchNorm removes has a gradient of 0 up to rounding, of whose sign Lion takes a full step. So no
+        # layer with a bias precedes BatchNorm directly, and Identity, which passes shifts on, is used alone.
         alone = isinstance(follows, nn.Identity)
         bias = not alone and not isinstance(norm, nn.BatchNorm1d) and d.pick(True, True, False)
         norms = [] if alone or norm is None else [norm]
@@ -118,15 +118,15 @@ def hidden_layers(d: Drawer, width: int) -> tuple[list[Any], int]:
     return layers, width
 
 
-def ending(d: Drawer, rows: int, batch: int) -> tuple[Any, np.ndarray, list[Any], int]:
-    """(loss, target, the layers after the last Linear, its outputs)."""
+def ending(d: Sampler, rows: int, batch: int) -> tuple[Any, np.ndarray, list[Any], int]:
+    """(loss, target, the layers after the last Linear, the number of outputs)."""
     z, reduction = draw(f"target {d.number}", rows, CLASSES), d.pick("mean", "mean", "sum")
     labels, shares = np.argmax(z, axis=1).astype(np.int32), np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     ignore = d.pick(None, -100, 1)
     if ignore == -100:
         labels[z[:, 0] > 0.5] = -100
     if ignore is not None:
-        labels[::batch] = 0  # one row of each batch counts: torch's mean of none is NaN
+        labels[::batch] = 0  # one row of each batch counts: in torch, the mean of no rows is NaN
     weights, smoothing = d.pick(None, (0.5, 2.0, 1.0)), d.pick(0.0, 0.1)
     distribution = d.pick(True, False)
     match d.deal("loss", ("classes", "shares", "nll", "mse", "l1", "huber", "bce", "poisson", "quantile")):
@@ -151,7 +151,7 @@ def ending(d: Drawer, rows: int, batch: int) -> tuple[Any, np.ndarray, list[Any]
     return (loss, shares, [nn.Softmax()], CLASSES) if distribution else (loss, z[:, :2], [], 2)
 
 
-def optimizer(d: Drawer, lr: Any) -> Any:
+def optimizer(d: Sampler, lr: Any) -> Any:
     betas, eps, decay = d.pick((0.9, 0.999), (0.8, 0.95)), d.pick(1e-8, 1e-5), d.pick(0.0, 0.05)
     flag, momentum = d.pick(True, False), d.pick(0.0, 0.8)
     match d.deal("optimizer", ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "Lion", "Muon")):
@@ -183,18 +183,19 @@ def optimizer(d: Drawer, lr: Any) -> Any:
 
 @functools.cache
 def plan(number: int) -> Plan:
-    d = Drawer(number)
+    d = Sampler(number)
     batch, rest = d.pick(6, 7, 8), d.pick(3, 4, 5)
     rows = 2 * batch + rest
     x, first, width = first_layers(d, rows)
     hidden, width = hidden_layers(d, width)
     loss, y, last, outputs = ending(d, rows, batch)
-    # A bias at the end: there is always something that is no matrix, which the twin of Muon wants for its AdamW.
+    # A bias at the end ensures a parameter that is not a matrix, as AdamW in the twin of Muon needs one.
     model = nn.Sequential(*first, *hidden, linear(d, width, outputs, bias=True), *last)
     row = d.deal("schedule", (None, *SCHEDULES))
     rate = 0.02 / (batch if loss.reduction == "sum" else 1)
     ours = optimizer(d, rate if row is None else row.schedule)
-    formula, scale = ((lambda step, n: rate), 1.0) if row is None else (row.formula, rate / 2)  # the table's rise to 2
+    # The schedules of the table rise to 2.
+    formula, scale = ((lambda step, n: rate), 1.0) if row is None else (row.formula, rate / 2)
     weight = d.pick(None, np.abs(draw(f"weight {number}", rows)))
     return Plan(model, params_of(model), loss, ours, formula, scale, x, y, weight, batch)
 
@@ -206,7 +207,7 @@ def parts(layer: Any) -> Iterator[Any]:
 
 
 def names(numbers: range) -> set[str]:
-    """The public names that these networks are made of."""
+    """The public names used in these networks."""
     found = set()
     for number in numbers:
         ours = plan(number)

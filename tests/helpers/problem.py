@@ -1,4 +1,4 @@
-"""A small problem that the tests of the loop share: 40 rows of 6 features, 3 classes."""
+"""A small problem shared by the training tests: 40 rows of 6 features, 3 classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of files share."""
+"""Helpers for the tests of file formats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-Write = Callable[..., Path]  # of the fixture `write`: a table's text -> the file that holds it
+Write = Callable[..., Path]  # type of the fixture `write`: content -> path of the file
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""Layers and losses in PyTorch's operations, by the name of their row: the oracle for values and gradients."""
+"""Reference layers and losses in PyTorch, by the name of their row."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def _batch_norm_inference(torch: TORCH, p: list[Any], x: Any) -> Any:
 
 
 def _distorted(torch: TORCH, p: list[Any], x: Any) -> Any:
-    """Bilinear resampling by torch, at the places that the layer chose."""
+    """Bilinear resampling by torch, at the positions that the layer has drawn."""
     layer: Any = LAYERS["RandomDistortion"].layer
     _, (rows, columns) = layer.forward((), x.detach().numpy(), key=random.key(3, "dropout"))
-    # torch counts from −1 to 1, between the middles of the first and the last pixel.
+    # torch's coordinates run from −1 to 1, between the centers of the first and the last pixel.
     grid = np.stack([2 * columns / (x.shape[2] - 1) - 1, 2 * rows / (x.shape[1] - 1) - 1], axis=-1)
     return torch.nn.functional.grid_sample(x[:, None], torch.tensor(grid), align_corners=True)[:, 0]
 
@@ -46,7 +46,7 @@ def _gelu_block(torch: TORCH, p: list[Any], x: Any) -> Any:
     return x + torch.nn.functional.gelu(torch.layer_norm(x, (4,), p[0], p[1]) @ p[2] + p[3])
 
 
-#: In inference; for layers that do the same in training, in both.
+#: In inference; also in training for layers that behave the same.
 LAYER_ORACLES: dict[str, LayerOracle] = {
     "Linear": lambda t, p, x: x @ p[0] + p[1],
     "Linear: no bias": lambda t, p, x: x @ p[0],
@@ -89,7 +89,7 @@ LAYER_ORACLES: dict[str, LayerOracle] = {
     "MLP: batch norm": lambda t, p, x: t.relu(_batch_norm_inference(t, p[1:5], x @ p[0])) @ p[5],
 }
 
-#: Of layers that do something else in training; None for dropout, whose masks torch cannot draw.
+#: For layers that differ in training; None for dropout, whose masks torch cannot reproduce.
 TRAINING_ORACLES: dict[str, LayerOracle | None] = {
     "BatchNorm1d": _batch_norm,
     "BatchNorm1d: not affine": _batch_norm,
@@ -101,7 +101,7 @@ TRAINING_ORACLES: dict[str, LayerOracle | None] = {
 
 
 def _classes(name: str, reduction: str = "mean", class_weight: Any = None, smoothing: float = 0.0) -> LossOracle:
-    """torch's cross_entropy or nll_loss of each row, weighted and reduced as ours is."""
+    """torch's cross_entropy or nll_loss of each row, weighted and reduced as in xpnn."""
 
     def reduced(torch: TORCH, z: Any, y: Any, w: Any) -> Any:
         v = torch.ones(z.shape[1], dtype=z.dtype) if class_weight is None else torch.tensor(class_weight, dtype=z.dtype)
@@ -121,7 +121,7 @@ def _classes(name: str, reduction: str = "mean", class_weight: Any = None, smoot
 
 
 def _elementwise(name: str, reduction: str = "mean", **options: Any) -> LossOracle:
-    """torch's loss of that name, reduced as ours is."""
+    """torch's loss of that name, reduced as in xpnn."""
 
     def reduced(torch: TORCH, z: Any, y: Any, w: Any) -> Any:
         each = getattr(torch.nn.functional, name)(z, y, reduction="none", **options)

@@ -1,4 +1,4 @@
-"""Optimizers in torch, by the name of their row, and those that torch lacks. Each `step` follows the `.grad`."""
+"""Reference optimizers in torch, by the name of their row. Each `step` uses the `.grad` of the parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Lion:
 
 
 class Muon:
-    """Jordan et al. 2024, on weights laid out as torch's, (out, in), for the matrices; AdamW for all else."""
+    """Jordan et al. 2024 for matrices in torch's layout (out, in); AdamW for all other parameters."""
 
     def __init__(self, torch: TORCH, params: list[Any], lr: float, adamw_lr: float, **options: Any) -> None:
         self.torch, self.lr = torch, lr
@@ -58,7 +58,7 @@ class Muon:
 
 
 class Clipped:
-    """A torch optimizer whose gradients one of torch's functions clips before each step."""
+    """A torch optimizer with gradients clipped by one of torch's functions before each step."""
 
     def __init__(self, optimizer: Any, params: list[Any], clip: Callable[..., Any], limit: float) -> None:
         self.optimizer, self.params, self.clip, self.limit = optimizer, params, clip, limit
@@ -69,7 +69,7 @@ class Clipped:
 
 
 class InFloat64:
-    """A torch optimizer that keeps its scalars (NAdam's product of μ) in the default dtype: here, in float64."""
+    """A torch optimizer that keeps scalars (NAdam's product of μ) in the default dtype, set to float64 here."""
 
     def __init__(self, torch: TORCH, optimizer: Any) -> None:
         self.torch, self.optimizer = torch, optimizer

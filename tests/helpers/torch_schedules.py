@@ -1,4 +1,4 @@
-"""Learning rate schedules as formulas in Python's floats and as torch's schedulers, by the name of their row."""
+"""Reference schedules as formulas in Python floats and as torch schedulers, by the name of their row."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ TORCH = Any
 
 
 class ScheduleOracle(NamedTuple):
-    formula: Callable[[float, float], float]  # (step, steps_per_epoch) -> the learning rate, in Python's floats
-    torch: Callable[[TORCH, list[Any]], Any]  # (torch, parameters) -> torch's scheduler, stepped once an epoch
-    epochs: int = 25  # how far torch's goes the same way
+    formula: Callable[[float, float], float]  # (step, steps_per_epoch) -> the learning rate, as a Python float
+    torch: Callable[[TORCH, list[Any]], Any]  # (torch, parameters) -> torch's scheduler, stepped once per epoch
+    epochs: int = 25  # number of epochs for which torch's scheduler agrees
 
 
 def _cosine(epoch: float, lr: float, length: float, low: float) -> float:
@@ -27,7 +27,7 @@ def _one_cycle(step: float, total: float, pct: float, first: float, top: float, 
 
 
 def _scheduler(name: str, lr: float, *args: Any, **options: Any) -> Callable[[TORCH, list[Any]], Any]:
-    """torch's scheduler of that name, on an SGD with that learning rate."""
+    """torch's scheduler of that name, on SGD with that learning rate."""
     return lambda t, p: getattr(t.optim.lr_scheduler, name)(t.optim.SGD(p, lr), *args, **options)
 
 
@@ -54,7 +54,7 @@ SCHEDULE_ORACLES = {
     "CosineAnnealingLR": ScheduleOracle(
         lambda s, n: _cosine(s / n, 2, 12, 0.5),
         _scheduler("CosineAnnealingLR", 2.0, 12, 0.5),
-        epochs=12,  # then torch's rises again
+        epochs=12,  # afterwards torch's schedule rises again
     ),
     "LinearWarmup": ScheduleOracle(
         lambda s, n: 2 * (1 / 3 + 2 / 3 * min(s / n / 4, 1)), _scheduler("LinearLR", 2.0, total_iters=4)
@@ -65,7 +65,7 @@ SCHEDULE_ORACLES = {
     "OneCycleLR": ScheduleOracle(
         lambda s, n: _one_cycle(s, 10 * n, 0.3, 0.08, 2, 8e-6),
         _scheduler("OneCycleLR", 2.0, 2.0, 10, cycle_momentum=False),
-        epochs=9,  # torch's stops here
+        epochs=9,  # torch's schedule ends here
     ),
     "OneCycleLR: every option": ScheduleOracle(
         lambda s, n: _one_cycle(s, 15 * n, 0.5, 0.2, 2, 0.002),

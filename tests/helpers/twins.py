@@ -1,4 +1,4 @@
-"""A network, its loss and its optimizer said again in torch.nn and torch.optim, to be trained beside ours."""
+"""Build the torch twin of a network, its loss and its optimizer, for comparison in training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xpnn import nn, optim
 
 
 class Result(NamedTuple):
-    """losses: the mean loss of each epoch; leaves: what `tree.leaves` of our parameters should be after the last."""
+    """The mean loss of each epoch, and the expected `tree.leaves` of our parameters after the last epoch."""
 
     losses: list[float]
     leaves: list[np.ndarray]
@@ -24,7 +24,7 @@ class Result(NamedTuple):
 
 
 class Fixed(torch.nn.Module):
-    """y = (x − mean) · factor, neither of them trained: Scale and Standardize."""
+    """y = (x − mean) · factor with constant mean and factor: Scale and Standardize."""
 
     def __init__(self, factor: Any, mean: Any = None) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Residual(torch.nn.Module):
 
 
 def module(layer: Any, params: Any) -> Any:
-    """torch's module of the same name, with these parameters."""
+    """The torch module of the same name, with these parameters."""
     match layer:
         case nn.Sequential():
             return torch.nn.Sequential(*map(module, layer.layers, params))
@@ -77,7 +77,7 @@ def module(layer: Any, params: Any) -> Any:
 
 
 def leaves(made: Any) -> list[np.ndarray]:
-    """The parameters and buffers in our order, and laid out as ours."""
+    """The parameters and buffers in our order and layout."""
     found = []
     for part in made.modules():
         named = {**dict(part.named_parameters(recurse=False)), **dict(part.named_buffers(recurse=False))}
@@ -89,12 +89,12 @@ def leaves(made: Any) -> list[np.ndarray]:
 
 
 class Turned:
-    """An optimizer of the tests' own, whose matrices are (in, out), for torch's, which are (out, in) in a Linear."""
+    """Apply an optimizer for (in, out) matrices to torch's Linear weights, which are (out, in)."""
 
     def __init__(self, made: Any, build: Callable[[list[Any]], Any]) -> None:
         turned = {id(part.weight) for part in made.modules() if isinstance(part, torch.nn.Linear)}
         self.params = [(p, id(p) in turned) for p in made.parameters()]
-        self.views = [p.detach().T if turn else p.detach() for p, turn in self.params]  # to change one changes p
+        self.views = [p.detach().T if turn else p.detach() for p, turn in self.params]  # a view: changing it changes p
         self.optimizer = build(self.views)
 
     def step(self) -> None:
@@ -104,7 +104,7 @@ class Turned:
 
 
 def optimizer(ours: Any, made: Any) -> Any:
-    """torch's optimizer of the same name and options; its learning rate is set before each step."""
+    """The torch optimizer of the same name and options; its learning rate is set before each step."""
     params = list(made.parameters())
     match ours:
         case optim.ClipGradNorm():
@@ -142,7 +142,7 @@ def set_rate(theirs: Any, ours: Any, lr: float) -> None:
 
 
 def criterion(plan: Plan) -> Callable[[Any, np.ndarray], Any]:
-    """(prediction, rows) -> the loss of these rows, by torch's loss of the same name and options where it has one."""
+    """(prediction, rows) -> the loss of these rows, by torch's loss of the same name and options if there is one."""
     ours, labels = plan.loss, isinstance(plan.loss, (nn.CrossEntropyLoss, nn.NLLLoss))
     options = {field.name: getattr(ours, field.name) for field in dataclasses.fields(ours)}
     if labels:
@@ -173,7 +173,7 @@ def criterion(plan: Plan) -> Callable[[Any, np.ndarray], Any]:
 
 
 def shares(plan: Plan) -> np.ndarray:
-    """What each row counts in the mean over several batches: its weight, times that of its class."""
+    """The weight of each row in the mean over batches: its sample weight times its class weight."""
     share = np.ones(len(plan.y)) if plan.weight is None else plan.weight
     if isinstance(plan.loss, (nn.CrossEntropyLoss, nn.NLLLoss)) and plan.y.ndim == 1:
         seen = plan.y != plan.loss.ignore_index
@@ -183,7 +183,7 @@ def shares(plan: Plan) -> np.ndarray:
 
 
 def run(plan: Plan, epochs: int) -> Result:
-    """Train the twin on the rows as they stand, and look at it in inference at the end."""
+    """Train the twin on the rows in order, then evaluate it in inference mode."""
     made, share = module(plan.model, plan.params), shares(plan)
     x = torch.tensor(plan.x if isinstance(plan.model.layers[0], nn.Embedding) else plan.x.astype(np.float64))
     theirs, loss, count = optimizer(plan.optimizer, made), criterion(plan), len(plan.y)
