@@ -54,10 +54,18 @@ def parts_of(layers: Sequence[Layer]) -> tuple[Any, Any, Any]:
     linear, activation, dropout : Layer or None
         None for a part that the block does not have.
     """
-    linear: Any = layers[0] if fused_role(layers[0]) == "linear" else None
-    dropout: Any = layers[-1] if fused_role(layers[-1]) == "dropout" else None
-    rest = layers[linear is not None : len(layers) - (dropout is not None)]
-    return linear, rest[0] if rest else None, dropout
+    linear: Any = None
+    activation: Any = None
+    dropout: Any = None
+    for layer in layers:
+        role = type(layer).__dict__["fused_role"]  # as `fused_role`; this runs several times in each step
+        if role == "linear":
+            linear = layer
+        elif role == "activation":
+            activation = layer
+        else:
+            dropout = layer
+    return linear, activation, dropout
 
 
 def forward_in_turn(

@@ -27,7 +27,8 @@ def row_counts(counting: Any, constants: Params, prediction: Array, y: Array, we
     """Return how much each row counts: what the loss states, or the sample weights."""
     if counting is None:
         return Counts(weight, weight)
-    return Counts(*counting.counts(constants, prediction, y, weight))
+    counts = counting.counts(constants, prediction, y, weight)
+    return counts if type(counts) is Counts else Counts(*counts)
 
 
 def row_weight(y: Array, counts: Counts) -> int | Array:
