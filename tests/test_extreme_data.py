@@ -127,8 +127,8 @@ REFUSED = {
     "weights-huge": (fitted(CE, Y, weight=np.full(40, 1e38)), InputError, "add up to inf in float32.*scale sample_w"),
     "weights-tiny": (fitted(CE, Y, weight=np.full(40, 1e-50)), InputError, "add up to 0 in float32.*scale sample_w"),
     "class-weights": (fitted(nn.CrossEntropyLoss((0, 1, 1)), 0 * Y), InputError, "add up to 0 .*class_weight of"),
-    "class-weight-huge": (fitted(nn.CrossEntropyLoss((1e39, 1, 1)), Y), InputError, r"the number 1e\+39, too large"),
-    "scale": (fitted(CE, Y, model=nn.Sequential(nn.Scale(1e300), nn.Linear(6, 3))), InputError, r"the number 1e\+300"),
+    "class-weight-huge": (fitted(nn.CrossEntropyLoss((1e39, 1, 1)), Y), InputError, r"the value 1e\+39, too large"),
+    "scale": (fitted(CE, Y, model=nn.Sequential(nn.Scale(1e300), nn.Linear(6, 3))), InputError, r"the value 1e\+300"),
     "standardize": (
         fitted(CE, Y, 1e-40 * X, nn.Sequential(nn.Standardize.fit(1e-40 * X), nn.Linear(6, 3))),
         InputError,
