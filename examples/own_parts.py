@@ -61,21 +61,34 @@ class LogCosh:
         return array_namespace(d).tanh(d) * factor
 
 
+class LargestErrorSums(NamedTuple):
+    """largest: 0-d."""
+
+    largest: Any
+
+
 @dataclass(frozen=True)
 class LargestError:
-    """max |z − t| over all rows of an epoch."""
+    """max |z − t| over all rows of an epoch that count."""
 
     name: str = "largest_error"
 
-    def init(self) -> Any:
-        return np.zeros(())
+    def init(self) -> LargestErrorSums:
+        return LargestErrorSums(np.zeros(()))
 
-    def update(self, sums: Any, prediction: Any, target: Any, weight: Any) -> Any:
+    def update(self, sums: LargestErrorSums, prediction: Any, target: Any, weight: Any) -> LargestErrorSums:
         xp = array_namespace(prediction)
-        return xp.maximum(sums, xp.max(xp.abs(prediction - target)))
+        error = xp.abs(prediction - target)
+        if weight is not None:
+            error = xp.where(weight[:, None] > 0, error, 0.0)
+        return LargestErrorSums(xp.maximum(sums.largest, xp.max(error)))
 
-    def result(self, sums: Any) -> float:
-        return float(sums)
+    def merge(self, one: LargestErrorSums, other: LargestErrorSums) -> LargestErrorSums:
+        """The sums of two sets of rows together; without this method they would be added."""
+        return LargestErrorSums(array_namespace(one.largest).maximum(one.largest, other.largest))
+
+    def result(self, sums: LargestErrorSums) -> float:
+        return float(sums.largest)
 
 
 def print_progress(trainer: Trainer, logs: dict[str, Any]) -> None:

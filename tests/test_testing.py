@@ -22,6 +22,7 @@ from xpnn.testing import Report, check_layer, check_loss, check_optimizer
 from xpnn.testing import cases as testing_cases
 from xpnn.testing.deviation_measures import differences, gradient_error, ulps_apart
 from xpnn.training.runners.base import upload
+from xpnn.validation import one_of
 
 NUMPY = [find_place("cpu", "numpy")]
 
@@ -380,3 +381,11 @@ class Center:
 def test_wrong_gradient_in_training_mode_fails() -> None:
     with pytest.raises(CheckFailedError, match=r"the gradient of x, in training .* a statistic of the batch"):
         check_layer(Center(), draw("x", 6, 4), places=NUMPY)
+
+
+def test_long_list_of_names_is_cut() -> None:
+    names = [f"name{i}" for i in range(70)]
+    with pytest.raises(InputError, match=r"'nam3' is not one of name0, .*, name59 and 10 more; did you mean 'name3"):
+        one_of("x", "nam3", names)
+    with pytest.raises(InputError, match=r"'nam3' is not one of name0, .*, name59; did you mean"):
+        one_of("x", "nam3", names[:60])

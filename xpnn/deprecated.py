@@ -98,6 +98,7 @@ NAMES = {
         "TorchCopier": "xpnn.devices.libraries.torch.TorchCopier",
         "PinnedStage": "xpnn.devices.staging.PinnedStaging",
         "PlainStage": "xpnn.devices.staging.PlainStaging",
+        "Stage": "xpnn.devices.staging.StagingBuffers",
         "stage_for": "xpnn.devices.staging.staging_for",
     },
     "xpnn.cli.building": {"distort": "xpnn.experiments.factory.distortion"},

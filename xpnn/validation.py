@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from xpnn.errors import InputError
 
+_LISTED = 60  # names that an error lists: more would hide its hint
+
 
 def one_of(what: str, value: str, known: Iterable[str]) -> str:
     """Return `value` if it is one of `known`.
@@ -44,7 +46,8 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
         return value
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"{what}: {value!r} is not one of {', '.join(names)}{hint}")
+    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+    raise InputError(f"{what}: {value!r} is not one of {listed}{hint}")
 
 
 def as_float(what: str, value: object) -> float:

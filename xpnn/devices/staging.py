@@ -16,7 +16,7 @@ Kinds = Sequence[tuple[tuple[int, ...], np.dtype]]  # shape and dtype of each bu
 Fill = Callable[[list[np.ndarray]], None]  # writes into them, on the host
 
 
-class Stage(Protocol):
+class StagingBuffers(Protocol):
     """Buffers of fixed shapes."""
 
     def put(self, fill: Fill) -> list[Array]:
@@ -79,7 +79,7 @@ class PinnedStaging:
         return self._read
 
 
-def staging_for(place: Place, kinds: Kinds) -> Stage:
+def staging_for(place: Place, kinds: Kinds) -> StagingBuffers:
     """Return the buffers that suit a place.
 
     Parameters
@@ -91,7 +91,7 @@ def staging_for(place: Place, kinds: Kinds) -> Stage:
 
     Returns
     -------
-    Stage
+    StagingBuffers
         With pinned memory on a GPU if the library has such copies.
     """
     copier = place.lib.copier(place.device) if place.is_gpu else None

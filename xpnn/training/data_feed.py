@@ -12,7 +12,7 @@ from xpnn.arrays import random
 from xpnn.arrays.namespace import Array, is_array
 from xpnn.devices.memory import free_bytes, give_back, is_out_of_memory
 from xpnn.devices.place import Place, place_of, to_numpy, to_place
-from xpnn.devices.staging import Stage, staging_for
+from xpnn.devices.staging import StagingBuffers, staging_for
 from xpnn.errors import InputError
 from xpnn.training.checks.inputs import all_finite
 from xpnn.training.runners.base import batches_of
@@ -208,7 +208,7 @@ class Streamed:
         self._kinds = [
             (part.shape[1:], np.dtype(dtype or part.dtype)) for part, dtype in zip(self._parts, used, strict=True)
         ]
-        self._stages: dict[int, Stage] = {}  # by their number of rows
+        self._stages: dict[int, StagingBuffers] = {}  # by their number of rows
         free = free_bytes(place) or 0
         self._chunk_bytes = min(_CHUNK, free // _CHUNK_SHARE) if free > 0 else _CHUNK
         for name, part, (_, dtype) in zip(Data._fields, self._parts, self._kinds, strict=False):
