@@ -399,7 +399,7 @@ def test_cublaslt_supports_the_epilogues_of_dense_blocks(
 
 def test_algorithm_timing(cupy_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPNN_TUNE", "1")
-    monkeypatch.setattr(matmul, "_plans", {})
+    monkeypatch.setattr(cupy_matmul, "_plans", {})
     x, w = numbers(64, 784), numbers(784, 100)
     with gpu.own_stream(cupy_place):
         y = cupy_matmul.affine(placed(x, "float32", cupy_place), placed(w, "float32", cupy_place))
@@ -423,7 +423,7 @@ def test_rounded_products_train_nearly_as_well(precision: str, place: Place, mon
     if not gpu.has_tensor_cores(place):
         pytest.skip("no tensor cores")
     if REHEARSED:
-        monkeypatch.setattr("xpnn.training.trainer.check_precision", lambda *what: None)
+        monkeypatch.setattr("xpnn.training.engine.check_precision", lambda *what: None)
     x, y = images()
     losses = []
     for chosen in ("fp32", precision):
