@@ -64,6 +64,14 @@ class Worker:
         self.built.ways[way](1)
         return {"seconds": self.built.ways[way](epochs)}
 
+    def kernels(self) -> dict[str, Any]:
+        """Return the kernels of an epoch of bare steps: see `bench.kernel_times`."""
+        from bench.kernel_times import kernels_of
+
+        assert self.built is not None and self._is is not None
+        run = self.built.ways["bare"]
+        return {"kernels": kernels_of(lambda: run(1), self._is[0].steps)}
+
     def free(self) -> dict[str, Any]:
         """Release the network, and the memory that its library caches."""
         self.built = self._is = None

@@ -32,6 +32,7 @@ REHEARSED = os.environ.get("XPNN_GPU_TESTS") == "rehearse"
 _REQUIRED = os.environ.get("XPNN_GPU_TESTS") == "require"
 ON_CPU = {"cupy": "numpy", "torch": "torch", "jax": "jax"}  # library -> its substitute in a rehearsal
 LIBRARIES = [library for library in ON_CPU if not NAMED or library in NAMED]
+IS_ON = os.environ.get("XPNN_GRAPH") != "0"  # otherwise no step is captured
 RECORDING = [library for library in LIBRARIES if library != "jax"]  # libraries that capture CUDA graphs
 
 

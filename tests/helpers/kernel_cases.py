@@ -11,7 +11,7 @@ from xpnn import nn
 from xpnn.arrays import random
 from xpnn.arrays.dispatch import Dispatched, DispatchedPair
 from xpnn.arrays.matmul import matmul
-from xpnn.nn.fused import dense
+from xpnn.nn.fused import dense, joined
 from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.embedding import add_rows
 from xpnn.nn.layers.linear import LinearParams
@@ -25,7 +25,7 @@ from xpnn.optim.muon import MuonSettings, muon_step
 from xpnn.optim.nadam import NAdamFactors, nadam_step
 from xpnn.optim.sgd import SGDSettings, sgd_step
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
-from xpnn.training.totals import ema_update, update_totals
+from xpnn.training.totals import ema_update, take_both, update_totals
 
 
 class KernelCase(NamedTuple):
@@ -176,6 +176,7 @@ KERNEL_CASES = [
     KernelCase("update-totals-later", update_totals, (*_BOOKS[:4], *_BAD, np.asarray(np.nan), 3, _RATE, False)),
     KernelCase("hits", count_hits, (_LOGITS, _LABELS, _SUMS)),
     KernelCase("hits-ties", count_hits, (np.round(draw("z", 200, 3)), np.arange(200) % 4, _SUMS)),
+    KernelCase("hits-many", count_hits, (np.round(draw("z", 5000, 3)), np.arange(5000) % 4, _SUMS)),
     KernelCase("hits-nan", count_hits, (_WITH_NAN, np.array([2, 1, 0, 0], np.int32), _SUMS)),
     KernelCase("clip-by-global-norm", clip_by_global_norm, (_LARGE, 1.5), {"donate": True}),
     KernelCase("clip-by-global-norm-not", clip_by_global_norm, (_leaves("g"), 1e3), {"donate": True}),
@@ -201,11 +202,20 @@ KERNEL_CASES = [
         (np.arange(60, dtype=np.uint8).reshape(4, 3, 5), np.array([3, 0, 3], np.int32), np.asarray(1 / 255)),
     ),
     KernelCase("gathered", gathered, (draw("x", 6, 5), np.array([5, 0], np.int32), np.asarray(0.3))),
+    KernelCase("take-both", take_both, (draw("x", 6, 5, 2), np.arange(6, dtype=np.int32), np.array([5, 0, 5], np.int32))),
+    KernelCase("take-both-floats", take_both, (draw("x", 6), draw("y", 6, 3), np.array([5, 0, 5, 1], np.int32))),
+    KernelCase(
+        "take-both-bytes",  # whose rows are no whole number of words
+        take_both,
+        (np.arange(18, dtype=np.uint8).reshape(6, 3), np.arange(6), np.array([5, 0], np.int32)),
+    ),
+    KernelCase("joined", joined, (draw("x", 3),)),
     KernelCase("ema-update", ema_update, (_leaves("e"), _leaves("p"), 0.9, np.full(1, 100, np.uint32))),
     KernelCase("ema-update-early", ema_update, (_leaves("e"), _leaves("p"), 0.99, np.full(1, 2, np.uint32))),
     KernelCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),
     KernelCase("scaled-bytes", scaled, (np.arange(30, dtype=np.uint8).reshape(2, 3, 5), np.asarray(1 / 255))),
     KernelCase("cross-entropy", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, None)),
+    KernelCase("cross-entropy-many", cross_entropy, (3 * draw("z", 1500, 4), _PLAIN, _NONE, np.arange(1500) % 4, None)),
     KernelCase("cross-entropy-bytes", cross_entropy, (1e4 * _LOGITS, _PLAIN, _NONE, _LABELS.astype(np.uint8), None)),
     KernelCase("cross-entropy-one", cross_entropy, (_LOGITS[:1, :1], _PLAIN, _NONE, np.zeros(1, np.int64), None)),
     KernelCase(

@@ -48,6 +48,29 @@ def erfc(xp: Namespace, x: Array) -> Array:
     return xp.where(x == x, y, x)  # NaN stays NaN
 
 
+def sign(xp: Namespace, x: Array) -> Array:
+    """Compute the sign element by element; unlike `xp.sign` of array-api-compat, it never waits for a GPU.
+
+    Parameters
+    ----------
+    xp : namespace
+        The namespace of x.
+    x : array of floats
+
+    Returns
+    -------
+    array
+        −1, 0 or 1, of the shape and dtype of x; NaN stays NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sign(np, np.array([-3.0, 0.0, 2.0, np.nan]))
+    array([-1.,  0.,  1., nan])
+    """
+    return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, x + 0.0))  # −0 becomes 0
+
+
 def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
     """Highest power first."""
     return functools.reduce(lambda total, c: total * x + c, coefficients[1:], coefficients[0] + 0 * x)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xpnn.arrays.dispatch import DispatchedPair
+from xpnn.arrays.dispatch import DispatchedPair, dispatched
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.random import Key
 from xpnn.nn.protocols import Layer, Params, Residuals
@@ -129,3 +129,12 @@ def backward_in_turn(
 
 #: The pair: dense.forward(x, params, layers, key, first) and dense.backward(dy, residuals, params, layers, need_dx).
 dense = DispatchedPair(forward_in_turn, backward_in_turn)
+
+
+@dispatched
+def joined(x: Array) -> Array:
+    """Return `x`, after which the results of work that kernels run aside may be read.
+
+    A kernel of `dense` may compute the gradients of a layer at the same time as those of the layers before it.
+    """
+    return x

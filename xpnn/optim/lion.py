@@ -9,6 +9,7 @@ from typing import NamedTuple
 from xpnn.arrays import tree
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.special import sign
 from xpnn.arrays.tree import Tree
 from xpnn.optim.protocol import Schedule, settle, settle_betas, zeros
 
@@ -103,8 +104,8 @@ def lion_step(
     """One step of Lion for all leaves -> (params, m)."""
     beta1, beta2, weight_decay = settings
     xp = array_namespace(params[0])
-    signs = [xp.sign(beta1 * m_ + (1 - beta1) * g) for m_, g in zip(m, grads, strict=True)]
+    signs = [sign(xp, beta1 * m_ + (1 - beta1) * g) for m_, g in zip(m, grads, strict=True)]
     if weight_decay:
         params = [p * (1 - lr * weight_decay) for p in params]
     m = [beta2 * m_ + (1 - beta2) * g for m_, g in zip(m, grads, strict=True)]
-    return [p - lr * sign for p, sign in zip(params, signs, strict=True)], m
+    return [p - lr * s for p, s in zip(params, signs, strict=True)], m

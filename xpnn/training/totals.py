@@ -19,8 +19,18 @@ from xpnn.training.state import Data, Totals
 def take_rows(data: Data, rows: Array, gathers: bool) -> tuple[Any, Array, Array | None]:
     """Return (x, y, sample weights) of the rows. With `gathers`, the model takes the rows of x itself."""
     take, weight = array_namespace(rows).take, data.sample_weight
-    x = Gathered(data.x, rows) if gathers else take(data.x, rows, axis=0)
-    return x, take(data.y, rows, axis=0), None if weight is None else take(weight, rows, axis=0)
+    if gathers:
+        x, y = Gathered(data.x, rows), take(data.y, rows, axis=0)
+    else:
+        x, y = take_both(data.x, data.y, rows)
+    return x, y, None if weight is None else take(weight, rows, axis=0)
+
+
+@dispatched
+def take_both(x: Array, y: Array, rows: Array) -> tuple[Array, Array] | list[Array]:
+    """Return the given rows of x and of y."""
+    take = array_namespace(rows).take
+    return take(x, rows, axis=0), take(y, rows, axis=0)
 
 
 def row_counts(counting: Any, constants: Params, prediction: Array, y: Array, weight: Array | None) -> Counts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -168,7 +169,9 @@ class CupyGraphs:
             return cupy.cuda.MemoryPointer(memory, 0)
 
         self._stream, self._pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool(allocate)
-        weakref.finalize(self, _release, device, index, self._stream, self._pool, kept).atexit = False
+        self._side = SideStream(self._stream, cupy.cuda.Stream(non_blocking=True))
+        streams = (self._stream, self._side.stream)
+        weakref.finalize(self, _release, device, index, streams, self._pool, kept).atexit = False
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         stream = self._stream
@@ -189,16 +192,66 @@ class CupyGraphs:
         before = self._cuda.get_current_stream()
         self._stream.wait_event(before.record())
         try:
-            with self._stream, self._cuda.using_allocator(self._pool.malloc):
+            with self._stream, self._cuda.using_allocator(self._pool.malloc), self._side.opened():
                 yield
         finally:
             before.wait_event(self._stream.record())
 
 
-def _release(device: Any, index: int, stream: Any, pool: Any, kept: list[Any]) -> None:
+class SideStream:
+    """A stream for work that runs at the same time as what follows it on the main stream.
+
+    CuPy's pool gives memory that is freed to the next array of the same stream at once. What the work aside reads is
+    therefore kept until the main stream has waited for it; what it writes comes from its own stream's share of the pool.
+    """
+
+    def __init__(self, main: Any, stream: Any) -> None:
+        self._main, self.stream = main, stream
+        self._kept: list[Any] = []
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Make this the side stream of the thread; wait for it at the end."""
+        before, _open.side = side_stream(), self
+        try:
+            yield
+            self.join()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one that counts
+                self.stream.synchronize()
+            self._kept.clear()
+            raise
+        finally:
+            _open.side = before
+
+    @contextlib.contextmanager
+    def forked(self, arrays: tuple[Any, ...]) -> Iterator[None]:
+        """Make this the current stream, after what the main stream has to do so far."""
+        self._kept += arrays
+        self.stream.wait_event(self._main.record())
+        with self.stream:
+            yield
+
+    def join(self) -> None:
+        """Let the main stream wait for all work aside."""
+        if self._kept:
+            self._main.wait_event(self.stream.record())
+            self._kept.clear()
+
+
+_open = threading.local()
+
+
+def side_stream() -> SideStream | None:
+    """Return the side stream of this thread, while steps are recorded."""
+    return getattr(_open, "side", None)
+
+
+def _release(device: Any, index: int, streams: tuple[Any, ...], pool: Any, kept: list[Any]) -> None:
     with device:
-        stream.synchronize()
-        for ended in stream_ends:
-            ended(index, stream.ptr)
+        for stream in streams:
+            stream.synchronize()
+            for ended in stream_ends:
+                ended(index, stream.ptr)
         pool.free_all_blocks()
         kept.clear()

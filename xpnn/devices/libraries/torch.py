@@ -36,6 +36,12 @@ class Torch(Library):
     def to_numpy(self, x: Any) -> np.ndarray:
         return x.detach().cpu().numpy()
 
+    def from_numpy(self, x: np.ndarray, device: Any) -> Array:
+        """Return `x` on the device. `torch.asarray` refuses 0-d arrays for another device, and read-only ones warn."""
+        import torch
+
+        return torch.from_numpy(x if x.flags.writeable else x.copy()).to(device)
+
     def address(self, x: Any) -> int:
         return int(x.data_ptr())
 

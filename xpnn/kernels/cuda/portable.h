@@ -1,7 +1,8 @@
 /* One source for two compilers: NVRTC makes kernels of it, a C compiler loops over all threads of a kernel.
 
-   A kernel is a loop EACH(i, n) with independent iterations, without shared memory. REAL is float or double, set by
-   -DREAL=…. Values that change from step to step are pointers, because a captured graph keeps scalar arguments. */
+   A kernel is a loop EACH(i, n) with independent iterations; or a loop EACH_BLOCK(k, n), in which the threads of a
+   block share the iterations of SHARED(i, n) and add up what each has found by block_sum, always in the same order.
+   REAL is float or double, set by -DREAL=…. Values that change from step to step are pointers, because a captured graph keeps scalar arguments. */
 
 #ifdef __CUDACC_RTC__
 #define KERNEL extern "C" __global__ void
@@ -9,15 +10,35 @@
 #define GIVEN __grid_constant__ /* a struct by value that threads read in place instead of copying it */
 #define EACH(i, n)                                                                                                     \
     for (size i = blockIdx.x * (size)blockDim.x + threadIdx.x; i < (n); i += (size)gridDim.x * blockDim.x)
+#define EACH_BLOCK(k, n) for (size k = blockIdx.x; k < (n); k += gridDim.x)
+#define SHARED(i, n) for (size i = threadIdx.x; i < (n); i += blockDim.x)
+#define IS_FIRST (threadIdx.x == 0)
 #else
 #include <tgmath.h>
 #define KERNEL void
 #define FUNCTION static inline
 #define GIVEN
 #define EACH(i, n) for (size i = 0; i < (n); ++i)
+#define EACH_BLOCK(k, n) EACH(k, n)
+#define SHARED(i, n) EACH(i, n)
+#define IS_FIRST 1
 #endif
 
 typedef long long size;
 typedef unsigned int word;
 typedef unsigned short half_word;
 typedef unsigned char byte;
+
+/* The sum of x over the threads of a block, of full warps; all of them must call it. */
+FUNCTION REAL block_sum(REAL x) {
+#ifdef __CUDACC_RTC__
+    __shared__ REAL parts[32];
+    for (int distance = 16; distance; distance /= 2) x += __shfl_down_sync(0xFFFFFFFFu, x, distance);
+    __syncthreads(); /* the parts of an earlier sum have been read */
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = 0;
+    for (int warp = 0; warp < (int)blockDim.x / 32; ++warp) x += parts[warp];
+#endif
+    return x;
+}

@@ -9,3 +9,13 @@ KERNEL column_sums(const REAL *x, REAL *y, size rows, size columns, size chunk) 
         y[i] = total;
     }
 }
+
+/* The same over all rows in one launch, with a block per column: its threads read far apart, so only for small x. */
+KERNEL small_column_sums(const REAL *x, REAL *y, size rows, size columns) {
+    EACH_BLOCK(c, columns) {
+        REAL total = 0;
+        SHARED(r, rows) total += x[r * columns + c];
+        total = block_sum(total);
+        if (IS_FIRST) y[c] = total;
+    }
+}

@@ -14,11 +14,15 @@ KERNEL totals(const word *step, const REAL *clock, const REAL *loss, const REAL 
     }
 }
 
-/* parts[k] = how many of the k-th `chunk` rows of z have their largest element, or the first NaN, at their label. */
-KERNEL hits(const REAL *z, const int *target, REAL *parts, size rows, int classes, size chunk) {
-    EACH(k, (rows + chunk - 1) / chunk) {
-        int found = 0;
-        for (size r = k * chunk; r < rows && r < (k + 1) * chunk; ++r) {
+/* How many of each `chunk` of rows of z have their largest element, or the first NaN, at their label. If one chunk is
+   all: sums = (*correct + hits, *seen + rows). Otherwise both are null, and sums[k] is the number of the k-th chunk. */
+KERNEL hits(const REAL *z, const int *target, const REAL *correct, const REAL *seen, REAL *sums, size rows,
+            int classes, size chunk) {
+    EACH_BLOCK(k, (rows + chunk - 1) / chunk) {
+        REAL found = 0;
+        SHARED(i, chunk) {
+            size r = k * chunk + i;
+            if (r >= rows) break;
             const REAL *row = z + r * classes;
             REAL top = row[0];
             int best = 0;
@@ -28,16 +32,23 @@ KERNEL hits(const REAL *z, const int *target, REAL *parts, size rows, int classe
             }
             found += best == target[r];
         }
-        parts[k] = found;
+        found = block_sum(found);
+        if (IS_FIRST) {
+            sums[k] = correct ? *correct + found : found;
+            if (seen) sums[1] = *seen + rows;
+        }
     }
 }
 
 /* sums = (correct + all parts, seen + rows). */
 KERNEL add_hits(const REAL *parts, const REAL *correct, const REAL *seen, REAL *sums, size count, size rows) {
-    EACH(i, 1) {
-        REAL total = *correct;
-        for (size k = 0; k < count; ++k) total += parts[k];
-        sums[0] = total;
-        sums[1] = *seen + rows;
+    EACH_BLOCK(one, 1) {
+        REAL total = 0;
+        SHARED(k, count) total += parts[k];
+        total = block_sum(total);
+        if (IS_FIRST) {
+            sums[0] = *correct + total;
+            sums[1] = *seen + rows;
+        }
     }
 }

@@ -25,8 +25,8 @@ _TRANSA, _TRANSB, _EPILOGUE, _VECTOR_POINTER = 3, 4, 7, 8  # of a description
 _BATCH_COUNT, _BATCH_STRIDE = 5, 6  # of a layout
 _MAX_WORKSPACE_BYTES, _MIN_ALIGNMENTS = 1, (5, 6, 7, 8)  # of a preference; of A, B, C and D
 
-#: Epilogues: none; ReLU of y; a vector added to each row of y; both; the sums of w's columns written to a vector.
-NOTHING, RELU, BIAS, BIAS_RELU, SUMS = 1, 2, 4, 6, 256
+#: Epilogues: none; ReLU of y; a vector added to each row of y; both.
+NOTHING, RELU, BIAS, BIAS_RELU = 1, 2, 4, 6
 
 #: dtype of the factors -> (cudaDataType of the factors, that of the result, the ctypes type of the scalars)
 _TYPES: dict[str, tuple[int, int, Any]] = {
@@ -162,7 +162,7 @@ class Plan:
         try:
             call("cublasLtMatmulAlgoGetHeuristic", library().handle, self._description, *layouts, *rest)
         except LtError as error:
-            if error.status == _NOT_SUPPORTED:  # there is none
+            if error.status == _NOT_SUPPORTED or problem.epilogue != NOTHING:  # kernels do without an epilogue
                 return []
             raise
         return [result for result in results[: count.value] if result.state == 0]
@@ -241,7 +241,11 @@ def _workspace(device: int, stream: int) -> Any:
     import cupy
 
     if (device, stream) not in _workspaces:
-        _workspaces[device, stream] = cupy.cuda.Memory(_WORKSPACE)
+        try:
+            _workspaces[device, stream] = cupy.cuda.Memory(_WORKSPACE)
+        except cupy.cuda.memory.OutOfMemoryError:
+            cupy.get_default_memory_pool().free_all_blocks()
+            _workspaces[device, stream] = cupy.cuda.Memory(_WORKSPACE)
     return _workspaces[device, stream]
 
 

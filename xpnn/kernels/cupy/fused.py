@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import NoneType
 from typing import Any, NamedTuple
 
@@ -9,8 +10,9 @@ from xpnn.arrays import random
 from xpnn.arrays.namespace import array_namespace
 from xpnn.arrays.random import Key
 from xpnn.kernels.common import Dropping, block_of
+from xpnn.kernels.cupy.aside import aside
 from xpnn.kernels.cupy.launch import ACTIVATIONS, C_NAMES, launch
-from xpnn.kernels.cupy.matmul import NO_MASK, affine, covers, factor, gradients
+from xpnn.kernels.cupy.matmul import NO_MASK, affine, covers, factor
 from xpnn.kernels.cupy.reductions import column_sums
 from xpnn.nn.fused import dense, parts_of
 from xpnn.nn.layers import activations as nn
@@ -107,11 +109,12 @@ def _backward(dy: Any, residuals: FusedResiduals, params: Any, layers: Any, need
     if linear is None:
         return dz, ((),) * len(layers)
     dz_factor = factor(dz)
-    dweight, dbias = gradients(x, dz_factor)
-    if params[0].bias is None:
-        dbias = None
-    elif dbias is None:
-        dbias = column_sums(dz)
+    dbias = None  # only the optimizer waits for the gradients; without dx, nothing else can run beside that of the weight
+    if params[0].bias is not None:
+        with aside(dz):
+            dbias = column_sums(dz)
+    with aside(x, dz_factor) if need_dx else contextlib.nullcontext():
+        dweight = affine(x.T, dz_factor)
     dx = affine(dz_factor, weight.T) if need_dx else None
     return dx, (LinearParams(dweight, dbias), *((),) * (len(layers) - 1))
 

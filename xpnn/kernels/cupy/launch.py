@@ -25,7 +25,7 @@ _FILES = (
     "reductions.cu",
     "totals.cu",
 )
-_THREADS = 256  # a block
+THREADS = 256  # a block
 LEAVES = 32  # the most that a launch of optimizers.cu takes
 
 #: The activations of fused.cu. Their numbers there are generated from this table, by `source`.
@@ -93,9 +93,9 @@ def _pointed(kind: str, dtype: Any) -> tuple[Any, ...]:
 
 def launch(name: str, dtype: Any, threads: int, *values: Any) -> None:
     """Launch kernel `name` for REAL = dtype on the current device and stream, with about this many threads."""
-    blocks = min(-(-threads // _THREADS), 65_535)
+    blocks = min(-(-threads // THREADS), 65_535)
     if blocks:
-        _kernel(name, np.dtype(dtype).name)((blocks,), (_THREADS,), tuple(arguments(name, dtype, values)))
+        _kernel(name, np.dtype(dtype).name)((blocks,), (THREADS,), tuple(arguments(name, dtype, values)))
 
 
 @functools.cache

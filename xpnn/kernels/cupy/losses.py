@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 from xpnn.arrays.namespace import array_namespace
 from xpnn.kernels.common import is_plain
-from xpnn.kernels.cupy.launch import C_NAMES, launch
+from xpnn.kernels.cupy.launch import C_NAMES, THREADS, launch
 from xpnn.kernels.cupy.reductions import column_sums
 from xpnn.nn.losses.cross_entropy import cross_entropy
 
 _CLASSES = 256  # the most that one thread goes through
+_ROWS = 1024  # the most of one block; more are divided into chunks of one row per thread
 
 
 class CrossEntropyResiduals(NamedTuple):
@@ -27,9 +28,12 @@ def _forward(z: Any, loss: Any, constants: Any, target: Any, sample_weight: Any)
     rows, classes = z.shape
     if target.dtype != xp.int32 or not z.flags.c_contiguous or classes > _CLASSES or z.dtype.name not in C_NAMES:
         return NotImplemented
-    losses, d = xp.empty((rows, 1), dtype=z.dtype), xp.empty_like(z)
-    launch("cross_entropy", z.dtype, rows, z, xp.ascontiguousarray(target), losses, d, rows, classes)
-    return column_sums(losses)[0, ...], CrossEntropyResiduals(d)
+    chunk = rows if rows <= _ROWS else THREADS
+    parts, d = xp.empty((-(-rows // chunk), 1), dtype=z.dtype), xp.empty_like(z)
+    rest = (parts, d, rows, classes, chunk)
+    launch("cross_entropy", z.dtype, parts.size * THREADS, z, xp.ascontiguousarray(target), *rest)
+    total = parts[0] if parts.size == 1 else column_sums(parts)
+    return total[0, ...], CrossEntropyResiduals(d)
 
 
 def _backward(constants: Any, residuals: CrossEntropyResiduals) -> Any:

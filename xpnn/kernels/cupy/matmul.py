@@ -18,7 +18,7 @@ from xpnn.devices.buffers import address_of
 from xpnn.devices.driver import one_line
 from xpnn.devices.memory import is_out_of_memory
 from xpnn.kernels.cupy import cublaslt
-from xpnn.kernels.cupy.cublaslt import BIAS, BIAS_RELU, NOTHING, RELU, SUMS, Addresses, Problem
+from xpnn.kernels.cupy.cublaslt import BIAS, BIAS_RELU, NOTHING, RELU, Addresses, Problem
 from xpnn.kernels.cupy.launch import ACTIVATIONS, launch
 
 _DTYPES = ("float32", "float64")
@@ -74,19 +74,21 @@ def affine(x: Any, w: Any, bias: Any = None, *, relu: bool = False, exact: bool 
     y = _multiplied(x, w, bias, epilogue, exact)
     if y is not None:
         return y
-    y = _multiplied(x, w, None, NOTHING, exact)
+    y = _plain(x, w, exact)
+    if epilogue == NOTHING:
+        return y
     rest = (y.size, y.shape[1], ACTIVATIONS["RELU" if relu else "IDENTITY"], 0, *NO_MASK)
     launch("fused_forward", y.dtype, (y.size + 1) // 2, y, bias, y, None, *rest)
     return y
 
 
-def gradients(x: Any, dz: Any) -> tuple[Any, Any]:
-    """(xᵀ @ dz, the sums of dz's columns or None if this product does not compute them); x and dz from `factor`."""
-    sums = array_namespace(dz).empty(dz.shape[1], dtype=_result(dz.dtype))
-    dweight = _multiplied(x.T, dz, sums, SUMS)
-    if dweight is None:
-        return _multiplied(x.T, dz, None, NOTHING), None
-    return dweight, sums
+def _plain(x: Any, w: Any, exact: bool = False) -> Any:
+    """x @ w, by CuPy if cublasLt has no algorithm for it, which cannot be captured."""
+    y = _multiplied(x, w, None, NOTHING, exact)
+    if y is None:
+        x, w = ((part.astype(np.uint32) << 16).view(np.float32) if part.dtype == np.uint16 else part for part in (x, w))
+        y = x @ w
+    return y
 
 
 def _multiplied(x: Any, w: Any, vector: Any, epilogue: int, exact: bool = False) -> Any:
@@ -170,11 +172,18 @@ def _tried(dtype: str, compute: int, epilogue: int) -> bool:
         worked = True
         if not bool((y == wanted).all()):
             raise ArithmeticError(f"wrong values of a product of {dtype}")
-        if epilogue == SUMS:
-            if not bool((vector == right.sum(axis=0)).all()):
-                raise ArithmeticError("wrong sums of columns")
-            vector = cupy.zeros(16, real)
+        if epilogue in (RELU, BIAS_RELU) and not _keeps_nan(plan, at, y, factors[0]):
+            raise ArithmeticError("NaN is lost in ReLU")
     return worked
+
+
+def _keeps_nan(plan: cublaslt.Plan, at: Addresses, y: Any, x: Any) -> bool:
+    """Whether a NaN in the first row of x makes the first row of y NaN: a network that has diverged must show it."""
+    before = x[0, 0].copy()
+    x[0, 0] = 0x7FC0 if x.dtype == np.uint16 else np.nan
+    plan.run(at)
+    x[0, 0] = before
+    return bool((y[0] != y[0]).all())
 
 
 def _bits(x: Any) -> Any:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from xpnn.arrays.namespace import array_namespace
-from xpnn.kernels.cupy.launch import C_NAMES, launch
+from xpnn.kernels.cupy.aside import aside
+from xpnn.kernels.cupy.launch import C_NAMES, THREADS, launch
 from xpnn.kernels.cupy.optimizers import is_flat, tables
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
 from xpnn.training.totals import ema_update, update_totals
 
-_LEAST, _CLASSES, _ROWS = 8, 256, 2**16  # the least rows of a thread, and the most classes and rows that are covered
+_CLASSES, _ROWS, _CHUNK = 256, 2**18, 1024  # the most classes and rows that are covered, and rows of a block
 
 
 @update_totals.kernel("cupy")
@@ -33,7 +33,8 @@ def _update_totals(
     xp = array_namespace(step)
     words, values = xp.empty(2, dtype=step.dtype), xp.empty(4, dtype=kind)
     arguments = (step, clock, loss, weight, bad_step, bad_lr, value, lr, rows, is_sum)
-    launch("totals", kind, 1, *arguments, words, values)
+    with aside(value, lr):
+        launch("totals", kind, 1, *arguments, words, values)
     return words[:1], values[0, ...], values[1, ...], values[2, ...], words[1:], values[3, ...]
 
 
@@ -43,11 +44,15 @@ def _count_hits(prediction: Any, target: Any, sums: AccuracySums) -> Any:
     if classes > _CLASSES or rows > _ROWS or kind.name not in C_NAMES or sums.seen.dtype != kind:
         return NotImplemented
     xp = array_namespace(prediction)
-    chunk = max(_LEAST, math.isqrt(rows))  # about the same number of iterations in both launches
-    parts, new = xp.empty(-(-rows // chunk), dtype=kind), xp.empty(2, dtype=kind)
     labels = xp.ascontiguousarray(xp.astype(target, xp.int32, copy=False))
-    launch("hits", kind, parts.size, xp.ascontiguousarray(prediction), labels, parts, rows, classes, chunk)
-    launch("add_hits", kind, 1, parts, sums.correct, sums.seen, new, parts.size, rows)
+    prediction, new, parts = xp.ascontiguousarray(prediction), xp.empty(2, dtype=kind), -(-rows // _CHUNK)
+    with aside(prediction, labels):
+        if parts == 1:
+            launch("hits", kind, THREADS, prediction, labels, *sums, new, rows, classes, rows)
+        else:
+            found = xp.empty(parts, dtype=kind)
+            launch("hits", kind, parts * THREADS, prediction, labels, None, None, found, rows, classes, _CHUNK)
+            launch("add_hits", kind, 1, found, *sums, new, parts, rows)
     return AccuracySums(new[0, ...], new[1, ...])
 
 

@@ -12,7 +12,7 @@ from xpnn.arrays.namespace import Array
 from xpnn.arrays.random import Key
 from xpnn.errors import InputError
 from xpnn.nn import traits
-from xpnn.nn.fused import dense, dense_length
+from xpnn.nn.fused import dense, dense_length, joined
 from xpnn.nn.initializers import Initializer
 from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.dropout import Dropout
@@ -135,6 +135,8 @@ class Sequential:
                 dx, grads[start:stop] = dense.backward(dx, kept, params[start:stop], parts, need)
             else:
                 dx, grads[start] = self.layers[start].backward(params[start], kept, dx, need_dx=need)
+        if dy is not None:
+            joined(dy)
         return (dx if need_dx else None), tuple(grads)
 
     def _first_trained(self, params: tuple[Params, ...]) -> int:

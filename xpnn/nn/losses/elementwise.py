@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from xpnn.arrays.namespace import Array, Namespace, array_namespace
+from xpnn.arrays.special import sign
 from xpnn.errors import InputError
 from xpnn.nn.layers.activations import sigmoid
 from xpnn.nn.losses.reduction import REDUCTIONS, Reduction, factor_of, reduced
@@ -134,7 +135,7 @@ class L1Loss:
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
         """Return the gradient, from ∂ℓ/∂z = sign(z − t), 0 if z = t."""
         z, t, factor = residuals
-        return array_namespace(z).sign(z - t) * factor
+        return sign(array_namespace(z), z - t) * factor
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
         """Return `y` as an array (rows, outputs). Raises InputError if its shape does not fit."""

@@ -40,6 +40,7 @@ class Recording:
         self._step, self._buffers = step, buffers
         self._data, self._batches = Data(data.x, *copy_on_device(data[1:])), xp.asarray(batches, copy=True)
         self._position = xp.zeros((1,), dtype=xp.int32, device=place.device)
+        self._counting = xp.arange(_STEPS, dtype=xp.int32, device=place.device)
         self._replays: dict[int, Callable[[], None]] = {}
 
     def fits(self, data: Data, batches: Array) -> bool:
@@ -69,10 +70,11 @@ class Recording:
     def _work(self, steps: int) -> None:
         """The captured work: this many steps from `_position` on, from the buffers and back into them."""
         xp, state = array_namespace(self._batches), self._buffers
-        for _ in range(steps):
-            rows = xp.reshape(xp.take(self._batches, self._position, axis=0), (-1,))
-            state = self._step(state, self._data, rows)
-            self._position += 1
+        numbers = self._position + self._counting[:steps]
+        batches = xp.take(self._batches, numbers, axis=0)
+        self._position += steps
+        for i in range(steps):
+            state = self._step(state, self._data, batches[i, :])
         _copy_into(self._buffers, state)
 
     def _record(self, recorder: Recorder, steps: int) -> Callable[[], None]:
