@@ -53,7 +53,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_train_prints_progress_and_result(run: Any) -> None:
-    status, out, err = run("train", *FAST)
+    status, out, err = run("train", *FAST, "--device", "cpu")
     assert status == 0
     assert "digits: 1,293 to train, 144 to validate, 360 to test" in out
     assert "64-16-10, relu, dropout 0.3: 1,210 parameters" in out
@@ -67,7 +67,7 @@ def test_quiet_prints_only_the_result(run: Any) -> None:
 
 
 def test_json_is_one_object_with_all_keys(run: Any) -> None:
-    status, out, err = run("train", *FAST, "--json", "--seed", 5, "--precision", "fp64")
+    status, out, err = run("train", *FAST, "--json", "--seed", 5, "--precision", "fp64", "--device", "cpu")
     facts = json.loads(out)
     assert status == 0 and len(out.splitlines()) == 1 and "epoch 2/2" in err
     assert {key: facts[key] for key in ("schema_version", "version", "dataset", "backend", "device", "output")} == {

@@ -114,8 +114,6 @@ class FakeCublasLt:
         y = x @ w
         if problem.epilogue & cublaslt.BIAS:
             y += read(at.vector, (columns,), real)
-        if problem.epilogue & cublaslt.RELU:
-            y = np.maximum(y, 0)
         read(at.y, (rows, columns), real)[...] = y
         return True
 
@@ -139,6 +137,13 @@ def modules_that_launch() -> list[Any]:
     found = [module for module in vars(cupy).values() if hasattr(module, "launch") and module is not launching]
     assert len(found) == 8
     return found
+
+
+@pytest.fixture
+def by_cublaslt(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: FakeCublasLt) -> FakeCublasLt:
+    """Use CuPy's kernels, with cublasLt also for small products."""
+    monkeypatch.setattr(cupy_matmul, "_SMALL", 0)
+    return executed
 
 
 @pytest.fixture
@@ -233,17 +238,43 @@ def test_in_place_update_of_all_kinds_of_leaves() -> None:
     assert not turned[0][0].any()
 
 
-@pytest.mark.parametrize(
-    ("epilogue", "x_order", "w_order"),
-    [(cublaslt.BIAS_RELU, "C", "C"), (cublaslt.NOTHING, "C", "F"), (cublaslt.NOTHING, "F", "C")],
-)
-def test_dense_block_takes_three_products(
-    on_numpy: None, executed: FakeCublasLt, epilogue: int, x_order: str, w_order: str
-) -> None:
-    """Bias and ReLU are epilogues of the forward; transposes are not copied."""
+def test_dense_block_takes_three_products(by_cublaslt: FakeCublasLt) -> None:
+    """Transposes are not copied, and ReLU is not left to cublasLt, which may lose NaN."""
     block(dense, dropout=False)
-    assert (epilogue, x_order, w_order) in {(p.epilogue, p.x_order, p.w_order) for p in executed.problems}
-    assert len(executed.problems) == 3
+    found = [(p.epilogue, p.x_order, p.w_order) for p in by_cublaslt.problems]
+    assert sorted(found) == [(cublaslt.NOTHING, *orders) for orders in ("CC", "CF", "FC")]
+
+
+def test_linear_layer_gets_its_bias_from_cublaslt(by_cublaslt: FakeCublasLt) -> None:
+    layer = nn.Linear(5, 4)
+    params = LinearParams(draw("w", 5, 4), draw("b", 4))
+    y, _ = dense.forward(draw("x", 6, 5), (params,), (layer,), None, 0)
+    assert [p.epilogue for p in by_cublaslt.problems] == [cublaslt.BIAS]
+    assert_close(y, draw("x", 6, 5) @ params.weight + params.bias)
+
+
+def test_small_products_do_without_cublaslt(on_numpy: None, executed: FakeCublasLt) -> None:
+    block(dense, dropout=True)
+    assert executed.problems == []
+
+
+@pytest.mark.usefixtures("on_numpy")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (2, 1, 9), (33, 8, 31), (32, 64, 32), (31, 65, 70), (64, 200, 33), (5, 1000, 3)], ids=str
+)
+def test_small_products_of_all_shapes(shape: tuple[int, int, int], dtype: str) -> None:
+    (rows, inner, columns), bound = shape, 64 * np.finfo(dtype).eps
+    x, w, b = (draw(*part).astype(dtype) for part in (("x", rows, inner), ("w", inner, columns), ("b", columns)))
+    wanted, scale = x.astype(float) @ w + b, np.abs(x) @ np.abs(w) + np.abs(b)
+    for left in (x, np.asfortranarray(x)):
+        for right in (w, np.asfortranarray(w)):
+            assert np.all(np.abs(cupy_matmul.small_product(left, right, b) - wanted) <= bound * scale)
+            assert np.all(np.abs(cupy_matmul.small_product(left, right) + b - wanted) <= bound * scale)
+    x[-1, -1] = np.nan
+    relu = (launching.ACTIVATIONS["RELU"], 0.0, *cupy_matmul.NO_MASK)
+    y = cupy_matmul.small_product(x, w, b, None, relu)
+    assert np.isnan(y[-1]).all() and np.isfinite(y[:-1]).all()
 
 
 def block(pair: DispatchedPair, dropout: bool) -> list[np.ndarray]:
@@ -257,23 +288,24 @@ def block(pair: DispatchedPair, dropout: bool) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("dropout", [False, True])
-@pytest.mark.parametrize("refused", [(), (cublaslt.BIAS_RELU, cublaslt.RELU)])
-def test_kernels_replace_missing_cublaslt_algorithms(
-    on_numpy: None, executed: FakeCublasLt, refused: tuple[int, ...], dropout: bool
+@pytest.mark.parametrize("refused", [(), (cublaslt.BIAS,), (cublaslt.BIAS, cublaslt.NOTHING)])
+def test_kernels_and_cupy_replace_missing_cublaslt_algorithms(
+    by_cublaslt: FakeCublasLt, refused: tuple[int, ...], dropout: bool
 ) -> None:
-    executed.refused = refused
+    by_cublaslt.refused = refused
     reference = DispatchedPair(*dense.reference)
     for got, wanted in zip(block(dense, dropout), block(reference, dropout), strict=True):
         assert_close(got, wanted)
 
 
-def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: FakeCublasLt) -> None:
+def test_bf16_rounds_the_factors_of_products(by_cublaslt: FakeCublasLt) -> None:
     """Ties round to even, NaN and infinity are kept, and so is the memory order of a transposed array."""
     exact = block(dense, dropout=True)
     with matmul_precision("bf16"):
         got = block(dense, dropout=True)
-    assert {p.dtype for p in executed.problems[-3:]} == {"uint16"}
-    assert all(0 < abs(a - b).max() < 0.1 and a.dtype == np.float32 for a, b in zip(got, exact, strict=True))
+    assert {p.dtype for p in by_cublaslt.problems[-3:]} == {"uint16"}
+    assert all(abs(a - b).max() < 0.1 and a.dtype == np.float32 for a, b in zip(got, exact, strict=True))
+    assert all(abs(a - b).max() > 0 for a, b in zip(got[:3], exact[:3], strict=True))  # the sums of dz are exact
     turned = draw("turned", 3, 2).astype(np.float32).T
     with matmul_precision("bf16"):
         bits = cupy_matmul.factor(turned)
@@ -291,19 +323,19 @@ def test_bf16_rounds_the_factors_of_products(on_numpy: None, executed: FakeCubla
 
 
 @pytest.mark.parametrize(("precision", "compute"), [("fp32", cublaslt.COMPUTE_32F), ("tf32", cublaslt.COMPUTE_TF32)])
-def test_tf32_is_passed_to_cublaslt(on_numpy: None, executed: FakeCublasLt, precision: str, compute: int) -> None:
+def test_tf32_is_passed_to_cublaslt(by_cublaslt: FakeCublasLt, precision: str, compute: int) -> None:
     with matmul_precision(precision):
         block(dense, dropout=False)
         matmul(np.ones((2, 2), np.float32), np.ones((2, 2), np.float32), exact=True)
-    assert [p.compute for p in executed.problems] == [compute] * 3 + [cublaslt.COMPUTE_32F]
+    assert [p.compute for p in by_cublaslt.problems] == [compute] * 3 + [cublaslt.COMPUTE_32F]
 
 
-def test_alignment_is_passed_to_cublaslt(on_numpy: None, executed: FakeCublasLt) -> None:
+def test_alignment_is_passed_to_cublaslt(by_cublaslt: FakeCublasLt) -> None:
     room = np.zeros(512, np.float32)
     start = -room.ctypes.data // 4 % 64  # the first element is aligned to 256 bytes
     for offset in (0, 1, 4):
         matmul(room[start + offset :][:4].reshape(2, 2), np.ones((2, 2), np.float32))
-    assert [p.alignments[0] for p in executed.problems] == [256, 4, 16]
+    assert [p.alignments[0] for p in by_cublaslt.problems] == [256, 4, 16]
 
 
 def test_wrong_array_is_not_passed_to_a_kernel() -> None:

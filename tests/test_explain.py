@@ -255,7 +255,7 @@ def test_text_fits_the_terminal(columns: int, run: Any, monkeypatch: pytest.Monk
 def test_debugger_stops_at_the_named_line(run: Any) -> None:
     command = run("explain", "--layer", "relu")[1].splitlines()[-1]
     arguments = re.findall(r'"[^"]*"|\S+', command.removeprefix("XPNN_KERNELS=0 python "))
-    environment = {**os.environ, "XPNN_KERNELS": "0", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "XPNN_KERNELS": "0", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     done = subprocess.run(
         [sys.executable, *(argument.strip('"') for argument in arguments)],
         input="p type(self).__name__, x.shape\nq\n", env=environment, capture_output=True, text=True, timeout=120,

@@ -330,8 +330,8 @@ def test_trial_step_runs_before_training_on_a_gpu(backend: Backend, monkeypatch:
 def test_too_large_batch_raises_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from xpnn.training.runners.eager import EagerRunner
 
-    def try_step(self: Any, state: Any, data: Any, rows: Any) -> None:
-        if len(rows) > 11:
+    def try_step(self: Any, state: Any, data: Any, batches: Any) -> None:
+        if batches.shape[1] > 11:
             raise MemoryError("Out of memory allocating 5,000 bytes")
 
     monkeypatch.setattr(EagerRunner, "try_step", try_step)

@@ -78,7 +78,8 @@ def outcome(case: KernelCase, op: Any, backend: Backend) -> list[np.ndarray]:
     """The function's result, or a pair's output, dx and gradients, with and without need_dx."""
     arguments = brought(case.arguments, backend)
     if isinstance(case.op, Dispatched):
-        return arrays_in(op(*arguments, **case.options))
+        result = op(*arguments, **case.options)
+        return [np.asarray(result)] if isinstance(result, bool) else arrays_in(result)
     y, residuals = op.forward(*arguments)
     if case.op is cross_entropy:
         return arrays_in((y, op.backward(arguments[2], residuals)))

@@ -510,8 +510,8 @@ def test_too_large_batch_raises_and_the_suggested_one_trains(monkeypatch: pytest
 def refuse_more_than(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make steps with more rows run out of memory."""
 
-    def try_step(self: Any, state: Any, data: Any, rows: Any) -> None:
-        if len(rows) > most:
+    def try_step(self: Any, state: Any, data: Any, batches: Any) -> None:
+        if batches.shape[1] > most:
             raise MemoryError("Out of memory allocating 5,000 bytes")
 
     monkeypatch.setattr(EagerRunner, "try_step", try_step)

@@ -370,5 +370,5 @@ driver._load = load
 assert [probe.first_failure(probe.stages(library)).name for library in gpu_libraries()] == ["driver"] * 3
 assert not set(gpu_libraries()) & set(sys.modules)
 """
-    path = os.pathsep.join([str(tmp_path), str(Path(xpnn.__file__).parents[1])])
+    path = os.pathsep.join([str(tmp_path), *sys.path])
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})

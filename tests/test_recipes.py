@@ -207,11 +207,11 @@ def test_reproduce(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"mini": MINI, "never": replace(MINI, name="never", published=(Published("test_loss", "0", at_most=0.0),))}
     monkeypatch.setattr(recipes, "read", found.__getitem__)
     monkeypatch.setattr(recipes, "names", lambda: list(found))
-    status, out, err = run("reproduce", "mini", "--json", "--quiet")
+    status, out, err = run("reproduce", "mini", "--json", "--quiet", "--device", "cpu")
     first, second = json.loads(out)["results"]
     assert (status, err) == (0, "") and first["met"] and second["met"]
     assert first["published"] == "50 %" and 0.5 < first["measured"] <= 1 and first["seconds"] > 0
-    status, out, _ = run("reproduce", "--quiet")
+    status, out, _ = run("reproduce", "--quiet", "--device", "cpu")
     assert status == 1 and "2 of 3 figures met, on cpu with numpy." in out and "never" in out
 
 
@@ -227,12 +227,12 @@ def test_reproduce_with_several_seeds_counts_successes(run: Run, monkeypatch: py
         tested.append(experiment.evaluate_test())
     met = sum(result["accuracy"] == 1 for result in tested)
     assert 0 < met < 4  # otherwise the count below is not meaningful
-    status, out, _ = run("reproduce", "xor", "--json", "--quiet")
+    status, out, _ = run("reproduce", "xor", "--json", "--quiet", "--device", "cpu")
     accuracy, loss = json.loads(out)["results"]
     assert status == 0 and (accuracy["seeds"], accuracy["seeds_that_met"]) == (4, met)
     assert accuracy["measured"] == np.median([result["accuracy"] for result in tested])
     assert loss["measured"] == np.median([result["loss"] for result in tested])
-    status, out, _ = run("reproduce", "xor", "--quiet")
+    status, out, _ = run("reproduce", "xor", "--quiet", "--device", "cpu")
     assert f"{met} of 4 seeds" in out
 
 

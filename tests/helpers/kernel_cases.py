@@ -24,6 +24,7 @@ from xpnn.optim.lion import LionSettings, lion_step
 from xpnn.optim.muon import MuonSettings, muon_step
 from xpnn.optim.nadam import NAdamFactors, nadam_step
 from xpnn.optim.sgd import SGDSettings, sgd_step
+from xpnn.training.checks.inputs import all_leaves_finite
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
 from xpnn.training.totals import ema_update, take_both, update_totals
 
@@ -209,6 +210,9 @@ KERNEL_CASES = [
         take_both,
         (np.arange(18, dtype=np.uint8).reshape(6, 3), np.arange(6), np.array([5, 0], np.int32)),
     ),
+    KernelCase("all-leaves-finite", all_leaves_finite, (_leaves("g"),)),
+    KernelCase("all-leaves-finite-not", all_leaves_finite, ([*_leaves("g"), np.array([1, np.nan, 2]), _LABELS],)),
+    KernelCase("all-leaves-finite-infinite", all_leaves_finite, ([np.array([1, -np.inf]), *_leaves("g")],)),
     KernelCase("joined", joined, (draw("x", 3),)),
     KernelCase("ema-update", ema_update, (_leaves("e"), _leaves("p"), 0.9, np.full(1, 100, np.uint32))),
     KernelCase("ema-update-early", ema_update, (_leaves("e"), _leaves("p"), 0.99, np.full(1, 2, np.uint32))),

@@ -19,7 +19,7 @@ from xpnn.nn import traits
 from xpnn.nn.protocols import Params
 from xpnn.training.checks.batch_memory import ensure_batch_fits
 from xpnn.training.checks.shapes import computes_on_numpy
-from xpnn.training.data_feed import DataSource
+from xpnn.training.data_feed import Chunk, DataSource
 from xpnn.training.runners.base import Runner, RunnerSpec, download, upload
 from xpnn.training.runners.select import make_runner
 from xpnn.training.state import Clock, State, Totals, empty_totals
@@ -107,16 +107,18 @@ class Engine:
 
         On a GPU, one step is tried first on a copy of the state. Raises DeviceMemoryError if it does not fit.
         """
-        if self.place.is_gpu:
-            chunk = next(data.chunks(np.arange(batch_size, dtype=np.int32), batch_size))
-
-            def step(rows: int) -> None:
-                self.runner.try_step(self.state, chunk.data, chunk.batches[0, :rows])
-
-            ensure_batch_fits(self.place, step, batch_size)
         for rows in filter(None, (data.rows, data.rows % batch_size)):
             chunk = next(data.chunks(np.arange(rows, dtype=np.int32), batch_size))
+            if self.place.is_gpu and rows == data.rows:
+                self._ensure_fits(chunk, batch_size)
             self.state = self.runner.train(self.state, chunk.data, chunk.batches, 0, 0)  # no steps
+
+    def _ensure_fits(self, chunk: Chunk, batch_size: int) -> None:
+        def step(rows: int) -> None:
+            batches = chunk.batches if rows == batch_size else chunk.batches[:1, :rows]
+            self.runner.try_step(self.state, chunk.data, batches)
+
+        ensure_batch_fits(self.place, step, batch_size)
 
     def begin_epoch(self, epoch: int, rows: int, batch_size: int, lr_scale: float) -> None:
         """Reset the totals, and set the clock and the learning rate of the epoch that follows `epoch` others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, final
@@ -154,6 +155,9 @@ class TorchCopier:
         event.record(self._torch.cuda.current_stream(self._device))
 
 
+_idle_streams: dict[Any, list[Any]] = {}  # torch keeps a workspace of 32 MiB for each stream that has computed a product
+
+
 class TorchGraphs:
     """Records on a side stream, as torch requires; each graph has its own memory pool."""
 
@@ -161,7 +165,9 @@ class TorchGraphs:
         import torch
 
         self._torch, self._cuda, self._device = torch, torch.cuda, device
-        self._stream = torch.cuda.Stream(device)
+        idle = _idle_streams.setdefault(device, [])
+        self._stream = idle.pop() if idle else torch.cuda.Stream(device)
+        weakref.finalize(self, idle.append, self._stream).atexit = False
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record the work; a capture that fails is ended by hand where torch leaves it open and its allocator waits."""

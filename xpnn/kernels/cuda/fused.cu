@@ -55,21 +55,35 @@ FUNCTION REAL derivative(REAL x, int kind, REAL a) {
     }
 }
 
-/* y = dropout(f(x + bias)), n elements in rows of `columns`; y may be x. kept, unless null: what `derivative` takes.
-   An element is dropped if its 24 bits are below the threshold (0: never), else multiplied by scale. path: the part of
-   the key that is known in advance. start: the block of words for the first two elements. */
+/* What a mask is drawn from; path: the part of the key that is known in advance. start: the block of words for the first
+   two elements. An element is dropped if its 24 bits are below the threshold (0: never), else multiplied by scale. */
+typedef struct {
+    const word *k0, *k1, *step;
+    word path0, path1, start, threshold;
+    REAL scale;
+} dropout;
+
+FUNCTION block_words draw(const dropout *mask, size pair) {
+    return threefry(*mask->k0 ^ mask->path0, *mask->k1 ^ mask->path1, mask->start + (word)pair, *mask->step);
+}
+
+/* dropout(f(z)) of element i, where kept, unless null, gets what `derivative` takes. */
+FUNCTION REAL finished(REAL z, size i, int kind, REAL a, REAL *kept, const dropout *mask, const block_words *drawn) {
+    REAL v = activate(z, kind, a);
+    if (kept) kept[i] = kind == SIGMOID || kind == TANH ? v : z;
+    return !mask->threshold ? v : (i % 2 ? drawn->b : drawn->a) >> 8 >= mask->threshold ? v * mask->scale : 0;
+}
+
+/* y = dropout(f(x + bias)), n elements in rows of `columns`; y may be x. */
 KERNEL fused_forward(const REAL *x, const REAL *bias, REAL *y, REAL *kept, size n, size columns, int kind, REAL a,
                      const word *k0, const word *k1, word path0, word path1, const word *step, word start,
                      word threshold, REAL scale) {
+    const dropout mask = {k0, k1, step, path0, path1, start, threshold, scale};
     EACH(pair, (n + 1) / 2) {
         block_words drawn = {0, 0};
-        if (threshold) drawn = threefry(*k0 ^ path0, *k1 ^ path1, start + (word)pair, *step);
-        for (size i = 2 * pair; i < n && i < 2 * pair + 2; ++i) {
-            REAL z = bias ? x[i] + bias[i % columns] : x[i];
-            REAL v = activate(z, kind, a);
-            if (kept) kept[i] = kind == SIGMOID || kind == TANH ? v : z;
-            y[i] = !threshold ? v : (i % 2 ? drawn.b : drawn.a) >> 8 >= threshold ? v * scale : 0;
-        }
+        if (threshold) drawn = draw(&mask, pair);
+        for (size i = 2 * pair; i < n && i < 2 * pair + 2; ++i)
+            y[i] = finished(bias ? x[i] + bias[i % columns] : x[i], i, kind, a, kept, &mask, &drawn);
     }
 }
 
@@ -77,9 +91,10 @@ KERNEL fused_forward(const REAL *x, const REAL *bias, REAL *y, REAL *kept, size 
 KERNEL fused_backward(const REAL *dy, const REAL *kept, REAL *dz, size n, int kind, REAL a, const word *k0,
                       const word *k1, word path0, word path1, const word *step, word start, word threshold,
                       REAL scale) {
+    const dropout mask = {k0, k1, step, path0, path1, start, threshold, scale};
     EACH(pair, (n + 1) / 2) {
         block_words drawn = {0, 0};
-        if (threshold && kind != RELU) drawn = threefry(*k0 ^ path0, *k1 ^ path1, start + (word)pair, *step);
+        if (threshold && kind != RELU) drawn = draw(&mask, pair);
         for (size i = 2 * pair; i < n && i < 2 * pair + 2; ++i) {
             REAL d = dy[i] * (threshold ? scale : 1);
             if (threshold && kind != RELU && (i % 2 ? drawn.b : drawn.a) >> 8 < threshold) d = 0;

@@ -103,6 +103,15 @@ KERNEL clip(GIVEN const leaves all, size n, const REAL *largest, size many, cons
     }
 }
 
+/* found = 1 if a value of g is NaN or infinite; it must be 0 before. */
+KERNEL not_finite(GIVEN const leaves all, size n, word *found) {
+    EACH(i, n) {
+        int j = leaf_of(&all, i);
+        REAL x = all.g[j][j ? i - all.end[j - 1] : i];
+        if (!(x - x == 0)) *found = 1;
+    }
+}
+
 /* Copies g to p, for leaves of any dtype: `end` counts words of 4 bytes. */
 KERNEL overwrite(GIVEN const leaves all, size n) {
     EACH(i, n) {

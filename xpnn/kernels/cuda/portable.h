@@ -2,10 +2,11 @@
 
    A kernel is a loop EACH(i, n) with independent iterations; or a loop EACH_BLOCK(k, n), in which the threads of a
    block share the iterations of SHARED(i, n) and add up what each has found by block_sum, always in the same order.
-   REAL is float or double, set by -DREAL=…. Values that change from step to step are pointers, because a captured graph keeps scalar arguments. */
+   Or its threads do what stands in ALL_THREADS(t) between barriers, with memory for all of them (SHARED_ARRAY) and for
+   each (x[PRIVATE], of which thread t has x[OWN(t)]). BLOCK is the number of threads, set by launch.py. REAL is float or double, set by -DREAL=…. Values that change from step to step are pointers, because a captured graph keeps scalar arguments. */
 
 #ifdef __CUDACC_RTC__
-#define KERNEL extern "C" __global__ void
+#define KERNEL extern "C" __global__ void __launch_bounds__(BLOCK)
 #define FUNCTION static __device__ __forceinline__
 #define GIVEN __grid_constant__ /* a struct by value that threads read in place instead of copying it */
 #define EACH(i, n)                                                                                                     \
@@ -13,6 +14,13 @@
 #define EACH_BLOCK(k, n) for (size k = blockIdx.x; k < (n); k += gridDim.x)
 #define SHARED(i, n) for (size i = threadIdx.x; i < (n); i += blockDim.x)
 #define IS_FIRST (threadIdx.x == 0)
+#define ALL_THREADS(t) for (int t = threadIdx.x, once = 1; once; once = 0)
+#define PRIVATE 1
+#define OWN(t) 0
+#define SHARED_ARRAY static __shared__ __align__(64)
+#define WARP_BARRIER __syncwarp()
+#define BARRIER __syncthreads()
+#define UNROLL _Pragma("unroll")
 #else
 #include <tgmath.h>
 #define KERNEL void
@@ -22,6 +30,13 @@
 #define EACH_BLOCK(k, n) EACH(k, n)
 #define SHARED(i, n) EACH(i, n)
 #define IS_FIRST 1
+#define ALL_THREADS(t) for (int t = 0; t < BLOCK; ++t)
+#define PRIVATE BLOCK
+#define OWN(t) t
+#define SHARED_ARRAY static __attribute__((aligned(64)))
+#define WARP_BARRIER
+#define BARRIER
+#define UNROLL
 #endif
 
 typedef long long size;

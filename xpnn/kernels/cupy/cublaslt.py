@@ -25,8 +25,8 @@ _TRANSA, _TRANSB, _EPILOGUE, _VECTOR_POINTER = 3, 4, 7, 8  # of a description
 _BATCH_COUNT, _BATCH_STRIDE = 5, 6  # of a layout
 _MAX_WORKSPACE_BYTES, _MIN_ALIGNMENTS = 1, (5, 6, 7, 8)  # of a preference; of A, B, C and D
 
-#: Epilogues: none; ReLU of y; a vector added to each row of y; both.
-NOTHING, RELU, BIAS, BIAS_RELU = 1, 2, 4, 6
+#: Epilogues: none; a vector added to each row of y.
+NOTHING, BIAS = 1, 4
 
 #: dtype of the factors -> (cudaDataType of the factors, that of the result, the ctypes type of the scalars)
 _TYPES: dict[str, tuple[int, int, Any]] = {
@@ -144,7 +144,7 @@ class Plan:
         _set("cublasLtMatmulDescSetAttribute", self._description, attribute, value)
 
     def _point(self, vector: int) -> None:
-        if self._epilogue not in (NOTHING, RELU):
+        if self._epilogue == BIAS:
             self._describe(_VECTOR_POINTER, ctypes.c_uint64(vector))
 
     def _algorithms(self, problem: Problem) -> list[Any]:

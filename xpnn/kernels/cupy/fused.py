@@ -10,9 +10,8 @@ from xpnn.arrays import random
 from xpnn.arrays.namespace import array_namespace
 from xpnn.arrays.random import Key
 from xpnn.kernels.common import Dropping, block_of
-from xpnn.kernels.cupy.aside import aside
-from xpnn.kernels.cupy.launch import ACTIVATIONS, C_NAMES, launch
-from xpnn.kernels.cupy.matmul import NO_MASK, affine, covers, factor
+from xpnn.kernels.cupy.launch import ACTIVATIONS, C_NAMES, aside, launch
+from xpnn.kernels.cupy.matmul import NO_MASK, affine, covers, factor, is_small, small_product
 from xpnn.kernels.cupy.reductions import column_sums
 from xpnn.nn.fused import dense, parts_of
 from xpnn.nn.layers import activations as nn
@@ -60,30 +59,28 @@ def _forward(x: Any, params: Any, layers: Any, key: Key | None, first: int) -> A
     if block is None or x.dtype.name not in C_NAMES:
         return NotImplemented
     linear, activation, dropping = block
-    xp, number = array_namespace(x), _number_of(activation)
+    xp, number, real, shape = array_namespace(x), _number_of(activation), x.dtype, x.shape
     bias = weight = None
-    if linear is None:
-        z, y, columns = x, xp.empty_like(x), 1
-    else:
+    if linear is not None:
         weight, bias = params[0]
         if not covers(x, weight):
             return NotImplemented
         x, weight = factor(x), factor(weight)
-        if number[0] in (_IDENTITY, _RELU) and dropping is None:  # the product applies both
-            y = affine(x, weight, bias, relu=number[0] == _RELU)
-            return y, FusedResiduals(x, weight, y if number[0] == _RELU else None, NO_MASK)
-        z = y = affine(x, weight)
-        columns = y.shape[1]
-    if not z.flags.c_contiguous:
+        shape = (x.shape[0], weight.shape[1])
+    mask = _mask_of(dropping, shape)
+    if mask is None or (linear is None and not x.flags.c_contiguous):
         return NotImplemented
-    mask = _mask_of(dropping, y.shape)
-    if mask is None:
-        return NotImplemented
+    is_plain, is_relu = number[0] == _IDENTITY and dropping is None, number[0] == _RELU
     # The output tells ReLU's derivative; the other activations keep their input
-    kept, size = y if number[0] == _RELU else xp.empty_like(y), y.size
-    rest = (size, columns, *number, *mask)
-    launch("fused_forward", y.dtype, (size + 1) // 2, z, bias, y, None if kept is y else kept, *rest)
-    return y, FusedResiduals(x, weight, kept, mask)
+    kept = None if is_plain or is_relu else xp.empty(shape, dtype=real)
+    if linear is not None and (is_small(x, weight) or is_plain):
+        y = small_product(x, weight, bias, kept, (*number, *mask)) if is_small(x, weight) else affine(x, weight, bias)
+    else:
+        z = x if linear is None else affine(x, weight)
+        y = xp.empty_like(z) if linear is None else z
+        columns = 1 if linear is None else shape[1]
+        launch("fused_forward", real, (y.size + 1) // 2, z, bias, y, kept, y.size, columns, *number, *mask)
+    return y, FusedResiduals(x, weight, y if is_relu else kept, mask)
 
 
 def _mask_of(dropping: Dropping | None, shape: tuple[int, ...]) -> tuple[Any, ...] | None:

@@ -6,12 +6,17 @@ the tests for the loops of a C compiler on the CPU.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from xpnn.devices.libraries.cupy import side_stream
+from xpnn.nn.fused import joined
 
 _FOLDER = Path(__file__).parents[1] / "cuda"
 _FILES = (
@@ -52,7 +57,7 @@ LEAF_TABLE = np.dtype([(name, np.uint64, LEAVES) for name in ("p", "u", "v", "g"
 @functools.cache
 def source() -> str:
     """All sources in one, after the constants that Python and C share."""
-    constants = ", ".join(f"{name} = {number}" for name, number in {**ACTIVATIONS, "LEAVES": LEAVES}.items())
+    constants = ", ".join(f"{name} = {number}" for name, number in {**ACTIVATIONS, "LEAVES": LEAVES, "BLOCK": THREADS}.items())
     return "\n".join([f"enum {{ {constants} }};\n", *((_FOLDER / name).read_text() for name in _FILES)])
 
 
@@ -96,6 +101,33 @@ def launch(name: str, dtype: Any, threads: int, *values: Any) -> None:
     blocks = min(-(-threads // THREADS), 65_535)
     if blocks:
         _kernel(name, np.dtype(dtype).name)((blocks,), (THREADS,), tuple(arguments(name, dtype, values)))
+
+
+@contextlib.contextmanager
+def aside(*arrays: Any) -> Iterator[None]:
+    """Run the launches within beside those that follow, if steps are recorded: at the same time, on another stream.
+
+    The results may be read after `joined`, which `Sequential.backward` and the training step call.
+
+    Parameters
+    ----------
+    *arrays : array
+        What the launches read. Their memory is not given to other arrays before `joined`.
+    """
+    side = side_stream()
+    if side is None:
+        yield
+        return
+    with side.forked(arrays):
+        yield
+
+
+@joined.kernel("cupy")
+def _joined(x: Any) -> Any:
+    side = side_stream()
+    if side is not None:
+        side.join()
+    return x
 
 
 @functools.cache

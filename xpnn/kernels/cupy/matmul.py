@@ -1,6 +1,7 @@
-"""Matrix products by cublasLt, also inside a capture, with the bias and ReLU in the same launch.
+"""Matrix products, also inside a capture: small ones by a kernel, others by cublasLt.
 
-A factor in bfloat16 is an array of its bits, as uint16; `factor` converts it.
+ReLU is never an epilogue of cublasLt: some of its algorithms turn NaN into 0 there (on an H200, cublasLt 13.1), which
+would hide that a network has diverged. A factor in bfloat16 is an array of its bits, as uint16; `factor` converts it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from xpnn.devices.buffers import address_of
 from xpnn.devices.driver import one_line
 from xpnn.devices.memory import is_out_of_memory
 from xpnn.kernels.cupy import cublaslt
-from xpnn.kernels.cupy.cublaslt import BIAS, BIAS_RELU, NOTHING, RELU, Addresses, Problem
-from xpnn.kernels.cupy.launch import ACTIVATIONS, launch
+from xpnn.kernels.cupy.cublaslt import BIAS, NOTHING, Addresses, Problem
+from xpnn.kernels.cupy.launch import ACTIVATIONS, THREADS, launch
 
 _DTYPES = ("float32", "float64")
+_SMALL, _SMALL_INNER = 2**27, 4096  # the most multiplications, and the longest inner dimension, of a small product
+_TILE = 32  # as in matmul.cu
 NO_MASK = (None, None, 0, 0, None, 0, 0, 1.0)  # what fused.cu takes if nothing is dropped
+AS_IT_IS = (ACTIVATIONS["IDENTITY"], 0.0, *NO_MASK)  # the same, from `kind` on, without an activation
 _ALIGNED = 256  # bytes; no algorithm requires more
 
 
@@ -66,19 +70,36 @@ def factor(x: Any, exact: bool = False) -> Any:
     return words if flat is x else words.T
 
 
-def affine(x: Any, w: Any, bias: Any = None, *, relu: bool = False, exact: bool = False) -> Any:
-    """relu(x @ w + bias), optionally without bias or ReLU; x and w come from `factor`, and are covered."""
-    epilogue = {(False, False): NOTHING, (True, False): BIAS, (False, True): RELU, (True, True): BIAS_RELU}[
-        bias is not None, relu
-    ]
-    y = _multiplied(x, w, bias, epilogue, exact)
-    if y is not None:
-        return y
-    y = _plain(x, w, exact)
-    if epilogue == NOTHING:
-        return y
-    rest = (y.size, y.shape[1], ACTIVATIONS["RELU" if relu else "IDENTITY"], 0, *NO_MASK)
-    launch("fused_forward", y.dtype, (y.size + 1) // 2, y, bias, y, None, *rest)
+def affine(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
+    """x @ w + bias, optionally without bias; x and w come from `factor`, and are covered."""
+    if is_small(x, w, exact):
+        return small_product(x, w, bias)
+    if bias is None:
+        return _plain(x, w, exact)
+    y = _multiplied(x, w, bias, BIAS, exact)
+    if y is None:
+        y = _plain(x, w, exact)
+        launch("fused_forward", y.dtype, (y.size + 1) // 2, y, bias, y, None, y.size, y.shape[1], *AS_IT_IS)
+    return y
+
+
+def is_small(x: Any, w: Any, exact: bool = False) -> bool:
+    """Whether the product in `small_product` of matmul.cu is faster than cublasLt."""
+    (rows, inner), columns = x.shape, w.shape[1]
+    if rows * inner * columns > _SMALL or inner > _SMALL_INNER:
+        return False
+    return x.dtype.name == "float64" or (x.dtype.name == "float32" and current_precision(exact) == "fp32")
+
+
+def small_product(x: Any, w: Any, bias: Any = None, kept: Any = None, then: tuple[Any, ...] = AS_IT_IS) -> Any:
+    """dropout(f(x @ w + bias)) in one launch; `then`: the arguments of `fused_forward` from `kind` on."""
+    (rows, inner), columns = x.shape, w.shape[1]
+    y = array_namespace(x).empty((rows, columns), dtype=x.dtype)
+    turned = [_order(part) == "F" for part in (x, w)]
+    factors = [part.T if is_turned else part for part, is_turned in zip((x, w), turned, strict=True)]
+    blocks = -(-rows // _TILE) * -(-columns // _TILE)
+    rest = (bias, y, kept, rows, inner, columns, *turned, *then)
+    launch("small_product", y.dtype, blocks * THREADS, *factors, *rest)
     return y
 
 
@@ -153,10 +174,8 @@ def _tried(dtype: str, compute: int, epilogue: int) -> bool:
     vector, worked = cupy.arange(16, dtype=real) - 8, False
     for left, right in ((x, w), (x.T, w), (x, w.T), (x.T, w.T)):
         y, wanted = cupy.empty((16, 16), real), left @ right
-        if epilogue in (BIAS, BIAS_RELU):
+        if epilogue == BIAS:
             wanted = wanted + vector
-        if epilogue in (RELU, BIAS_RELU):
-            wanted = cupy.maximum(wanted, 0)
         factors = [_bits(part) if dtype == "uint16" else part for part in (left, right)]
         at = Addresses(*[address_of(part) for part in (*factors, y, vector)])
         aligned = (_ALIGNED, _ALIGNED, _ALIGNED, _ALIGNED)
@@ -172,18 +191,7 @@ def _tried(dtype: str, compute: int, epilogue: int) -> bool:
         worked = True
         if not bool((y == wanted).all()):
             raise ArithmeticError(f"wrong values of a product of {dtype}")
-        if epilogue in (RELU, BIAS_RELU) and not _keeps_nan(plan, at, y, factors[0]):
-            raise ArithmeticError("NaN is lost in ReLU")
     return worked
-
-
-def _keeps_nan(plan: cublaslt.Plan, at: Addresses, y: Any, x: Any) -> bool:
-    """Whether a NaN in the first row of x makes the first row of y NaN: a network that has diverged must show it."""
-    before = x[0, 0].copy()
-    x[0, 0] = 0x7FC0 if x.dtype == np.uint16 else np.nan
-    plan.run(at)
-    x[0, 0] = before
-    return bool((y[0] != y[0]).all())
 
 
 def _bits(x: Any) -> Any:

@@ -14,6 +14,7 @@ from xpnn.kernels.cupy.reductions import column_sums
 from xpnn.optim.adam import AdamSettings, adam_step
 from xpnn.optim.clipping import clip_by_global_norm
 from xpnn.optim.sgd import SGDSettings, sgd_step
+from xpnn.training.checks.inputs import all_leaves_finite
 
 _PARTS, _PARTS_OF_PARTS = 4096, 64  # of a norm, each by one thread; and how many of them one thread goes through
 
@@ -76,6 +77,17 @@ def _clip_by_global_norm(grads: list[Any], max_norm: float, *, donate: bool) -> 
     for table, n in groups:
         launch("clip", kind, n, table, n, unit, unit.size, total, max_norm)
     return grads
+
+
+@all_leaves_finite.kernel("cupy")
+def _all_leaves_finite(leaves: list[Any]) -> Any:
+    floats = [leaf for leaf in leaves if leaf.dtype.kind == "f"]
+    if not floats or not is_flat(floats):
+        return NotImplemented
+    found = array_namespace(floats[0]).zeros(1, dtype="uint32")
+    for table, n in tables(p=floats, g=floats):
+        launch("not_finite", floats[0].dtype, n, table, n, found)
+    return not int(found[0])
 
 
 @overwrite.kernel("cupy")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn.arrays.namespace import array_namespace
-from xpnn.kernels.cupy.aside import aside
-from xpnn.kernels.cupy.launch import C_NAMES, THREADS, launch
+from xpnn.kernels.cupy.launch import C_NAMES, THREADS, aside, launch
 from xpnn.kernels.cupy.optimizers import is_flat, tables
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
 from xpnn.training.totals import ema_update, update_totals
@@ -28,9 +27,11 @@ def _update_totals(
     is_sum: bool,
 ) -> Any:
     kind = clock.dtype
+    xp = array_namespace(step)
     if not isinstance(rows, int) or kind.name not in C_NAMES or any(x.dtype != kind for x in (value, lr)):
         return NotImplemented
-    xp = array_namespace(step)
+    if step.dtype != xp.uint32 or bad_step.dtype != xp.uint32:
+        return NotImplemented
     words, values = xp.empty(2, dtype=step.dtype), xp.empty(4, dtype=kind)
     arguments = (step, clock, loss, weight, bad_step, bad_lr, value, lr, rows, is_sum)
     with aside(value, lr):
@@ -58,7 +59,7 @@ def _count_hits(prediction: Any, target: Any, sums: AccuracySums) -> Any:
 
 @ema_update.kernel("cupy")
 def _ema_update(averages: list[Any], params: list[Any], decay: float, step: Any) -> Any:
-    if not is_flat(averages, params):
+    if not is_flat(averages, params) or step.dtype != array_namespace(step).uint32:
         return NotImplemented
     for table, n in tables(p=averages, g=params):
         launch("ema_update", averages[0].dtype, n, table, n, step, 1 - decay)

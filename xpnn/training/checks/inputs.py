@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.devices.place import current, place_of, to_numpy
 from xpnn.errors import InputError
@@ -100,6 +101,12 @@ def all_finite(x: Array) -> bool:
         return True
     with current(place_of(x)):
         return all(bool(to_numpy(xp.isfinite(extreme(x)))) for extreme in (xp.max, xp.min))
+
+
+@dispatched
+def all_leaves_finite(leaves: list[Array]) -> bool:
+    """Whether no value of these arrays is NaN or infinite. Waits for the device, a kernel only once."""
+    return all(map(all_finite, leaves))
 
 
 def _check_finite(name: str, x: Array) -> None:

@@ -8,7 +8,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError, NonFiniteError
-from xpnn.training.checks.inputs import all_finite
+from xpnn.training.checks.inputs import all_finite, all_leaves_finite
 from xpnn.training.state import Totals
 
 HINT = "lower the learning rate or scale the features"
@@ -39,6 +39,9 @@ def check_weights(params: Tree, optimizer: Tree, step: int, lr: float) -> None:
     Raises NonFiniteError if a value is not finite. The last update may have produced such weights after a finite loss.
     If a sum of squared gradients in the optimizer's state has overflowed, its weights would never change again.
     """
+    leaves = tree.leaves((params, optimizer))
+    if not leaves or all_leaves_finite(leaves):
+        return
     for what, part in (("weights", params), ("optimizer's", optimizer)):
         for name, leaf in tree.named(part):
             if not all_finite(leaf):

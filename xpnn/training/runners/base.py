@@ -70,8 +70,8 @@ class Runner(Protocol):
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         """Return the state after the steps start … stop − 1 of `batches`. The given state must not be used again."""
 
-    def try_step(self, state: State, data: Data, rows: Array) -> None:
-        """Compute one step on a copy of the state and discard the result, to see whether it fits into memory."""
+    def try_step(self, state: State, data: Data, batches: Array) -> None:
+        """Use a copy of the state to see whether a step fits into memory, at most the first of the batches."""
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         """Return the totals after all of `batches`."""

@@ -24,9 +24,9 @@ class EagerRunner:
                 state = self._spec.training(state, data, batches[i, :])
         return state
 
-    def try_step(self, state: State, data: Data, rows: Array) -> None:
+    def try_step(self, state: State, data: Data, batches: Array) -> None:
         with compute_scope(self._spec.place, self._spec.precision):
-            self._spec.training(copy_on_device(state), data, rows)
+            self._spec.training(copy_on_device(state), data, batches[0, :])
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         with compute_scope(self._spec.place, self._spec.precision):

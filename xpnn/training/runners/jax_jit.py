@@ -48,8 +48,9 @@ class JaxJitRunner:
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         return self._train(state, data, batches, np.int32(start), np.int32(stop))
 
-    def try_step(self, state: State, data: Data, rows: Array) -> None:
-        self._train(copy_on_device(state), data, rows[None, :], np.int32(0), np.int32(1))
+    def try_step(self, state: State, data: Data, batches: Array) -> None:
+        """Without a step: a program takes all its memory when it starts, and one for a single step takes long to compile."""
+        self._train(copy_on_device(state), data, batches, np.int32(0), np.int32(0))
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         return self._evaluate(params, constants, totals, data, batches)
