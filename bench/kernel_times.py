@@ -47,15 +47,16 @@ def kernels_of(work: Callable[[], Any], steps: int) -> list[tuple[str, float, fl
     for event in events:
         if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset"):
             found[event["name"]].append(event["dur"])
-    return sorted([(name, len(taken) / steps, sum(taken) / steps) for name, taken in found.items()], key=lambda k: -k[2])
+    kernels = [(name, len(taken) / steps, sum(taken) / steps) for name, taken in found.items()]
+    return sorted(kernels, key=lambda kernel: -kernel[2])
 
 
 def table(title: str, kernels: list[tuple[str, float, float]]) -> list[str]:
     """Return one table: a row for each kernel, and the sums."""
     lines = [f"**{title}**", "", "| kernel | launches per step | µs per step |", "| --- | --- | --- |"]
     lines += [f"| {_short(name)} | {count:.2f} | {taken:.2f} |" for name, count, taken in kernels if count >= 0.05]
-    count, taken = (sum(kernel[i] for kernel in kernels) for i in (1, 2))
-    return [*lines, f"| all | {count:.2f} | {taken:.2f} |", ""]
+    counts, times = sum(count for _, count, _ in kernels), sum(taken for *_, taken in kernels)
+    return [*lines, f"| all | {counts:.2f} | {times:.2f} |", ""]
 
 
 def _short(name: str) -> str:

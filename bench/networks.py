@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -95,12 +97,16 @@ def check_batches(row: Row, steps: int = 20) -> list[tuple[np.ndarray, np.ndarra
 
 
 def first_weights(row: Row) -> Weights:
-    """Return copies of xpnn's initial weights for seed 0 and these sizes."""
+    """Return copies of xpnn's initial weights for seed 0 and these sizes; for large ones, NumPy's."""
     return [(weight.copy(), bias.copy()) for weight, bias in _first_weights(row.sizes)]
 
 
-@functools.lru_cache(maxsize=8)  # needed once for each precision; those of WIDE take seconds to draw
+@functools.lru_cache(maxsize=8)  # needed once for each precision
 def _first_weights(sizes: tuple[int, ...]) -> Weights:
+    if sum(map(math.prod, pairwise(sizes))) > 2**24:
+        generator = np.random.default_rng(0)
+        return [(generator.standard_normal((n, m), dtype=np.float32) * np.float32(math.sqrt(2 / n)),
+                 np.zeros(m, np.float32)) for n, m in pairwise(sizes)]  # fmt: skip
     from xpnn import nn
     from xpnn.arrays import random
 

@@ -142,7 +142,8 @@ def modules_that_launch() -> list[Any]:
 @pytest.fixture
 def by_cublaslt(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: FakeCublasLt) -> FakeCublasLt:
     """Use CuPy's kernels, with cublasLt also for small products."""
-    monkeypatch.setattr(cupy_matmul, "_SMALL", 0)
+    for module in (cupy_matmul, fused):
+        monkeypatch.setattr(module, "is_small", lambda *factors, **how: False)
     return executed
 
 

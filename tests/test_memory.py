@@ -8,12 +8,10 @@ import platform
 import subprocess
 import sys
 import tracemalloc
-from pathlib import Path
 
 import pytest
 from problem import X, Y, trainer
 
-import xpnn
 from xpnn import optim
 from xpnn.kernels.numpy import compiled
 

@@ -33,7 +33,10 @@ from xpnn.devices.memory import give_back
 from xpnn.devices.place import Place, current, find_place, to_numpy, to_place
 from xpnn.errors import DeviceMemoryError
 from xpnn.kernels.cupy import cublaslt
+from xpnn.kernels.cupy import fused as cupy_fused
 from xpnn.kernels.cupy import matmul as cupy_matmul
+from xpnn.nn.fused import dense
+from xpnn.nn.layers.linear import LinearParams
 from xpnn.training import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, Trainer, data_feed
 from xpnn.training.checks import batch_memory
 from xpnn.training.runners.base import compute_scope
@@ -87,8 +90,8 @@ def never_refused() -> Iterator[None]:
 def test_smoke_product_on_a_separate_stream(cupy_place: Place) -> None:
     x, w, bias = numbers(5, 7), numbers(7, 3), numbers(3)
     with gpu.own_stream(cupy_place):
-        y = cupy_matmul.affine(*(placed(part, "float32", cupy_place) for part in (x, w, bias)), relu=True)
-        assert_near(to_numpy(y), np.maximum(x @ w + bias, 0), np.abs(x) @ np.abs(w) + 1, 2e-6)
+        y = cupy_matmul.affine(*(placed(part, "float32", cupy_place) for part in (x, w, bias)))
+        assert_near(to_numpy(y), x @ w + bias, np.abs(x) @ np.abs(w) + 1, 2e-6)
 
 
 def test_smoke_captured_step(recording: Place) -> None:
@@ -314,10 +317,21 @@ SHAPES += [(70, 7, 69), (64, 70, 40), (69, 70, 67)]
 WAYS = [("float32", "fp32"), ("float64", "fp32"), ("float32", "tf32"), ("float32", "bf16")]
 
 
+@pytest.fixture(params=["kernel", "cublaslt"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small products in float32 and float64 by the kernel, or by cublasLt."""
+    if request.param == "cublaslt":
+        for module in (cupy_matmul, cupy_fused):
+            monkeypatch.setattr(module, "is_small", lambda *factors, **how: False)
+    return request.param
+
+
 @pytest.mark.parametrize(("dtype", "precision"), WAYS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_products_of_all_shapes(shape: tuple[int, int, int], dtype: str, precision: str, cupy_place: Place) -> None:
-    """Transposed or not, aligned or not, with and without bias and ReLU, and weight gradients."""
+def test_products_of_all_shapes(
+    shape: tuple[int, int, int], dtype: str, precision: str, products: str, cupy_place: Place
+) -> None:
+    """Transposed or not, aligned or not, with and without bias, and weight gradients."""
     if precision != "fp32" and not gpu.has_tensor_cores(cupy_place):
         pytest.skip("no tensor cores")
     (rows, inner, columns), bound = shape, 1e-14 if dtype == "float64" else BOUNDS[precision]
@@ -329,11 +343,10 @@ def test_products_of_all_shapes(shape: tuple[int, int, int], dtype: str, precisi
             a, b = placed(x, dtype, cupy_place, kinds[0]), placed(w, dtype, cupy_place, kinds[1])
             assert cupy_matmul.covers(a, b)
             factors = cupy_matmul.factor(a), cupy_matmul.factor(b)
-            for vector, relu in itertools.product((None, there), (False, True)):
-                wanted = x @ w + (0 if vector is None else bias)
-                y = cupy_matmul.affine(*factors, vector, relu=relu)
+            for vector in (None, there):
+                y = cupy_matmul.affine(*factors, vector)
                 assert y.dtype.name == dtype
-                assert_near(to_numpy(y), np.maximum(wanted, 0) if relu else wanted, scale, bound)
+                assert_near(to_numpy(y), x @ w + (0 if vector is None else bias), scale, bound)
             dz = placed(numbers(rows, columns), dtype, cupy_place)
             dweight = cupy_matmul.affine(factors[0].T, cupy_matmul.factor(dz))
             wanted, size = x.T @ to_numpy(dz).astype(float), np.abs(x.T) @ np.abs(to_numpy(dz))
@@ -342,7 +355,9 @@ def test_products_of_all_shapes(shape: tuple[int, int, int], dtype: str, precisi
 
 @pytest.mark.parametrize(("dtype", "precision"), WAYS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_nan_passes_through_relu(shape: tuple[int, int, int], dtype: str, precision: str, cupy_place: Place) -> None:
+def test_nan_passes_through_relu(
+    shape: tuple[int, int, int], dtype: str, precision: str, products: str, cupy_place: Place
+) -> None:
     """A network that has diverged must show it: max(NaN, 0) is NaN."""
     if precision != "fp32" and not gpu.has_tensor_cores(cupy_place):
         pytest.skip("no tensor cores")
@@ -350,11 +365,11 @@ def test_nan_passes_through_relu(shape: tuple[int, int, int], dtype: str, precis
     x, w, bias = numbers(rows, inner), numbers(inner, columns), numbers(columns)
     x[-1, -1] = np.nan
     with gpu.own_stream(cupy_place), matmul_precision(precision):
-        there, a, b = (placed(part, dtype, cupy_place) for part in (bias, x, w))
-        factors = cupy_matmul.factor(a), cupy_matmul.factor(b)
-        for vector in (None, there):
-            y = to_numpy(cupy_matmul.affine(*factors, vector, relu=True))
-            assert np.isnan(y[-1]).all() and np.isfinite(y[:-1]).all()
+        a, weight, vector = (placed(part, dtype, cupy_place) for part in (x, w, bias))
+        for params in (LinearParams(weight, vector), LinearParams(weight, None)):
+            layers = (nn.Linear(inner, columns, bias=params.bias is not None), nn.ReLU())
+            y, _ = dense.forward(a, (params, ()), layers, None, 0)
+            assert np.isnan(to_numpy(y)[-1]).all() and np.isfinite(to_numpy(y)[:-1]).all()
 
 
 def test_factors_are_rounded_to_the_precision(place: Place) -> None:
@@ -379,8 +394,6 @@ def test_factors_are_rounded_to_the_precision(place: Place) -> None:
 EPILOGUES = {
     "NOTHING": cublaslt.NOTHING,
     "BIAS": cublaslt.BIAS,
-    "RELU": cublaslt.RELU,
-    "BIAS_RELU": cublaslt.BIAS_RELU,
 }
 KINDS = {
     "fp32": ("float32", cublaslt.COMPUTE_32F),

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import xpnn
 from xpnn.devices import driver, probe
 from xpnn.devices.driver import Stage
 from xpnn.devices.libraries import gpu_libraries

@@ -203,7 +203,9 @@ KERNEL_CASES = [
         (np.arange(60, dtype=np.uint8).reshape(4, 3, 5), np.array([3, 0, 3], np.int32), np.asarray(1 / 255)),
     ),
     KernelCase("gathered", gathered, (draw("x", 6, 5), np.array([5, 0], np.int32), np.asarray(0.3))),
-    KernelCase("take-both", take_both, (draw("x", 6, 5, 2), np.arange(6, dtype=np.int32), np.array([5, 0, 5], np.int32))),
+    KernelCase(
+        "take-both", take_both, (draw("x", 6, 5, 2), np.arange(6, dtype=np.int32), np.array([5, 0, 5], np.int32))
+    ),
     KernelCase("take-both-floats", take_both, (draw("x", 6), draw("y", 6, 3), np.array([5, 0, 5, 1], np.int32))),
     KernelCase(
         "take-both-bytes",  # whose rows are no whole number of words

@@ -202,7 +202,7 @@ class SideStream:
     """A stream for work that runs at the same time as what follows it on the main stream.
 
     CuPy's pool gives memory that is freed to the next array of the same stream at once. What the work aside reads is
-    therefore kept until the main stream has waited for it; what it writes comes from its own stream's share of the pool.
+    therefore kept until the main stream has waited for it; what it writes is memory of its own stream.
     """
 
     def __init__(self, main: Any, stream: Any) -> None:

@@ -155,7 +155,9 @@ class TorchCopier:
         event.record(self._torch.cuda.current_stream(self._device))
 
 
-_idle_streams: dict[Any, list[Any]] = {}  # torch keeps a workspace of 32 MiB for each stream that has computed a product
+_idle_streams: dict[
+    Any, list[Any]
+] = {}  # torch keeps a workspace of 32 MiB for each stream that has computed a product
 
 
 class TorchGraphs:

@@ -73,8 +73,10 @@ def _forward(x: Any, params: Any, layers: Any, key: Key | None, first: int) -> A
     is_plain, is_relu = number[0] == _IDENTITY and dropping is None, number[0] == _RELU
     # The output tells ReLU's derivative; the other activations keep their input
     kept = None if is_plain or is_relu else xp.empty(shape, dtype=real)
-    if linear is not None and (is_small(x, weight) or is_plain):
-        y = small_product(x, weight, bias, kept, (*number, *mask)) if is_small(x, weight) else affine(x, weight, bias)
+    if linear is not None and is_small(x, weight, finishes=not is_plain):
+        y = small_product(x, weight, bias, kept, (*number, *mask))
+    elif linear is not None and is_plain:
+        y = affine(x, weight, bias)
     else:
         z = x if linear is None else affine(x, weight)
         y = xp.empty_like(z) if linear is None else z
@@ -106,7 +108,9 @@ def _backward(dy: Any, residuals: FusedResiduals, params: Any, layers: Any, need
     if linear is None:
         return dz, ((),) * len(layers)
     dz_factor = factor(dz)
-    dbias = None  # only the optimizer waits for the gradients; without dx, nothing else can run beside that of the weight
+    dbias = (
+        None  # only the optimizer waits for the gradients; without dx, nothing else can run beside that of the weight
+    )
     if params[0].bias is not None:
         with aside(dz):
             dbias = column_sums(dz)

@@ -57,7 +57,9 @@ LEAF_TABLE = np.dtype([(name, np.uint64, LEAVES) for name in ("p", "u", "v", "g"
 @functools.cache
 def source() -> str:
     """All sources in one, after the constants that Python and C share."""
-    constants = ", ".join(f"{name} = {number}" for name, number in {**ACTIVATIONS, "LEAVES": LEAVES, "BLOCK": THREADS}.items())
+    constants = ", ".join(
+        f"{name} = {number}" for name, number in {**ACTIVATIONS, "LEAVES": LEAVES, "BLOCK": THREADS}.items()
+    )
     return "\n".join([f"enum {{ {constants} }};\n", *((_FOLDER / name).read_text() for name in _FILES)])
 
 

@@ -23,7 +23,10 @@ from xpnn.kernels.cupy.cublaslt import BIAS, NOTHING, Addresses, Problem
 from xpnn.kernels.cupy.launch import ACTIVATIONS, THREADS, launch
 
 _DTYPES = ("float32", "float64")
-_SMALL, _SMALL_INNER = 2**27, 4096  # the most multiplications, and the longest inner dimension, of a small product
+# The most elements and the longest inner dimension of a product for which `small_product` is faster than cublasLt (on an
+# H200 in float32, 2026-11-26: 3.5 to 4.7 µs, not 5.2 to 7.5), and the same if it saves another launch.
+_SMALL, _SMALL_INNER = 2**16, 128
+_SMALL_FINISHED, _SMALL_INNER_FINISHED = 2**15, 512
 _TILE = 32  # as in matmul.cu
 NO_MASK = (None, None, 0, 0, None, 0, 0, 1.0)  # what fused.cu takes if nothing is dropped
 AS_IT_IS = (ACTIVATIONS["IDENTITY"], 0.0, *NO_MASK)  # the same, from `kind` on, without an activation
@@ -83,10 +86,11 @@ def affine(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
     return y
 
 
-def is_small(x: Any, w: Any, exact: bool = False) -> bool:
-    """Whether the product in `small_product` of matmul.cu is faster than cublasLt."""
+def is_small(x: Any, w: Any, exact: bool = False, finishes: bool = False) -> bool:
+    """Whether `small_product` of matmul.cu is faster than cublasLt, and with `finishes` another launch after it."""
     (rows, inner), columns = x.shape, w.shape[1]
-    if rows * inner * columns > _SMALL or inner > _SMALL_INNER:
+    most, longest = (_SMALL_FINISHED, _SMALL_INNER_FINISHED) if finishes else (_SMALL, _SMALL_INNER)
+    if rows * columns > most or inner > longest:
         return False
     return x.dtype.name == "float64" or (x.dtype.name == "float32" and current_precision(exact) == "fp32")
 

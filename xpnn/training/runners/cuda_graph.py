@@ -131,7 +131,7 @@ class CudaGraphRunner(EagerRunner):
         return super().train(self._buffers, data, batches, start, stop)
 
     def write(self, state: State, **fields: Tree) -> State:
-        """With one copy to the device for all floating-point values, and one for all words: each takes as long as any."""
+        """With one copy to the device for all floating-point values, and one for all words."""
         hosts = [np.asarray(leaf) for leaf in tree.leaves(tuple(fields.values()))]
         parts: dict[str, Any] = {}
         for kind in {host.dtype.kind for host in hosts}:
