@@ -23,8 +23,8 @@ from xpnn.kernels.cupy.cublaslt import BIAS, NOTHING, Addresses, Problem
 from xpnn.kernels.cupy.launch import ACTIVATIONS, THREADS, launch
 
 _DTYPES = ("float32", "float64")
-# The most elements and the longest inner dimension of a product for which `small_product` is faster than cublasLt (on an
-# H200 in float32, 2026-11-26: 3.5 to 4.7 µs, not 5.2 to 7.5), and the same if it saves another launch.
+# The most elements and the longest inner dimension of a product for which `small_product` is faster than cublasLt (on
+# an H200 in float32, 2026-11-26: 3.5 to 4.7 µs, not 5.2 to 7.5), and the same if it saves another launch.
 _SMALL, _SMALL_INNER = 2**16, 128
 _SMALL_FINISHED, _SMALL_INNER_FINISHED = 2**15, 512
 _TILE = 32  # as in matmul.cu

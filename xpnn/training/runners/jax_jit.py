@@ -70,7 +70,7 @@ class JaxJitRunner:
         return self._train(state, data, batches, np.int32(start), np.int32(stop))
 
     def try_step(self, state: State, data: Data, batches: Array) -> None:
-        """Without a step: a program takes all its memory when it starts, and one for a single step takes long to compile."""
+        """Without a step: a program takes all its memory when it starts, and another one would be compiled."""
         self._train(copy_on_device(state), data, batches, np.int32(0), np.int32(0))
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
