@@ -64,7 +64,8 @@ def main() -> int:
     differences: dict[str, dict[str, dict[str, float]]] = {}
     try:
         who = answers(workers, missing, "hello", timeout=180, together=True)
-        report.add({"who": who, "tolerances": TOLERANCES, "asked": vars(asked)}, [])
+        options = {name: value for name, value in vars(asked).items() if name != "output"}
+        report.add({"who": who, "tolerances": TOLERANCES, "asked": options}, [])
         ceilings = at_best(judge, asked, report)
         if not asked.only or "xpnn-cupy-graph" in asked.only:
             report.add(*images(rows[0], asked))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench import gpu, gpu_table, reference, rounds
+from bench import gpu, gpu_table, kernel_times, reference, rounds
 from bench.conductor import WorkerError
 from bench.floor import floor, kernels, operations, traffic
 from bench.gpu_entries import AUTOTUNED, CAPTURED, COMPILED, EAGER, entries
@@ -202,3 +202,14 @@ def test_rehearsal_of_one_row(tmp_path: Path) -> None:
     text = file.with_suffix(".md").read_text()
     assert "**24-8-10, SGD, batch 16, dropout none, fp32**" in text
     assert "measures nothing" in text
+
+
+def test_table_of_kernels_leaves_out_what_runs_once_an_epoch() -> None:
+    name = "void cutlass::Kernel2<a|b>(cutlass::Params)"
+    lines = kernel_times.table("xpnn", [(name, 2.0, 8.25), ("overwrite", 0.01, 0.02)])
+    assert lines[4:] == ["| `cutlass::Kernel2<a/b>` | 2.00 | 8.25 |", "| all | 2.01 | 8.27 |", ""]
+
+
+def test_kernels_of_a_processor_are_none() -> None:
+    pytest.importorskip("torch")
+    assert kernel_times.kernels_of(lambda: None, 1) == []

@@ -11,7 +11,7 @@ from problem import X, Y, trainer
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import array_namespace, device_of
-from xpnn.devices.libraries import library_of_array
+from xpnn.devices.libraries import library, library_of_array
 from xpnn.devices.place import Place, find_place, to_numpy, to_place
 from xpnn.errors import DeviceUnavailableError, InputError
 
@@ -91,6 +91,15 @@ def test_host_arrays_are_copied(backend: Backend) -> None:
     there = to_place(host, backend.place)
     host[:] = 7.0
     assert np.array_equal(to_numpy(there), np.zeros(1024, np.float32))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3), (0, 2)], ids=str)
+def test_torch_takes_host_arrays_of_any_shape_to_another_device(shape: tuple[int, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.zeros(shape, np.float32)
+    x.setflags(write=False)
+    moved = library("torch").from_numpy(x, torch.device("meta"))
+    assert (tuple(moved.shape), moved.dtype, moved.device.type) == (shape, torch.float32, "meta")
 
 
 def test_places_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

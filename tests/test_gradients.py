@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import LAYERS, LOSSES, LayerCase, LossCase, draw, params_of
-from conftest import assert_close, eps
+from conftest import Backend, assert_close, eps
 
 from xpnn import nn
 from xpnn.arrays import random, tree
-from xpnn.arrays.special import erfc
+from xpnn.arrays.special import erfc, sign
+from xpnn.devices.place import to_numpy
 from xpnn.nn.layers.activations import ACTIVATIONS
 
 KEY = random.key(3, "dropout")
@@ -126,6 +127,12 @@ def test_activation_at_extreme_inputs_and_nan(name: str) -> None:
         dx, _ = layer.backward((), residuals, np.ones_like(x))
     assert dx is not None and y.dtype == dx.dtype == np.float32
     assert np.isfinite(y[0, :-1]).all() and np.isfinite(dx[0, :-1]).all() and np.isnan(y[0, -1])
+
+
+def test_sign(backend: Backend) -> None:
+    x = np.array([-np.inf, -2.0, -0.0, 0.0, 1e-300, np.inf, np.nan])
+    got = to_numpy(sign(backend.xp, backend.array(x)))
+    assert np.array_equal(got, np.sign(x), equal_nan=True) and not np.signbit(got[2:4]).any()
 
 
 def test_erfc() -> None:

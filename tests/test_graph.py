@@ -297,6 +297,31 @@ def test_later_work_waits_for_an_interrupted_run(cuda: Any) -> None:
     assert cuda.log == ["wait", "synchronize", "wait"]  # what runs aside, too
 
 
+def test_work_aside_is_between_a_fork_and_a_join(cuda: Any) -> None:
+    """What it reads is kept until then; the second join has nothing to wait for."""
+    from xpnn.kernels.cupy.launch import aside, joined
+
+    x = np.ones(3)
+    recorder, held = CupyGraphs(GPU.device, GPU.index), weakref.ref(x)
+    join = joined.kernels["cupy"]
+    with aside(x):
+        cuda.log.append("work")
+    assert cuda.log == ["work"]  # outside a recording it is work like any other
+    with recorder.running():
+        cuda.log.clear()
+        with aside(x):
+            cuda.log.append("work")
+        del x
+        assert cuda.log == ["wait", "work"] and held() is not None
+        assert join("anything") == "anything"
+        assert cuda.log == ["wait", "work", "wait"] and held() is None
+        join("anything")
+        assert cuda.log[3:] == []
+        with aside():
+            pass
+    assert cuda.log[3:] == ["wait", "wait", "wait"]  # the fork, the join at the end, and the stream before
+
+
 @pytest.mark.parametrize("in_work", [True, False])
 def test_failed_torch_capture_is_ended_and_keeps_its_error(monkeypatch: pytest.MonkeyPatch, in_work: bool) -> None:
     torch = pytest.importorskip("torch")

@@ -206,7 +206,7 @@ class SideStream:
     """
 
     def __init__(self, main: Any, stream: Any) -> None:
-        self._main, self.stream = main, stream
+        self._main, self.stream, self._is_ahead = main, stream, False
         self._kept: list[Any] = []
 
     @contextlib.contextmanager
@@ -220,6 +220,7 @@ class SideStream:
             with contextlib.suppress(Exception):  # the first error is the one that counts
                 self.stream.synchronize()
             self._kept.clear()
+            self._is_ahead = False
             raise
         finally:
             _open.side = before
@@ -228,15 +229,17 @@ class SideStream:
     def forked(self, arrays: tuple[Any, ...]) -> Iterator[None]:
         """Make this the current stream, after what the main stream has to do so far."""
         self._kept += arrays
+        self._is_ahead = True
         self.stream.wait_event(self._main.record())
         with self.stream:
             yield
 
     def join(self) -> None:
         """Let the main stream wait for all work aside."""
-        if self._kept:
+        if self._is_ahead:
             self._main.wait_event(self.stream.record())
             self._kept.clear()
+            self._is_ahead = False
 
 
 _open = threading.local()
