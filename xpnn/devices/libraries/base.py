@@ -119,6 +119,14 @@ class Library:
         """Return `x` on the device; it may share the memory of `x`, which is not used otherwise."""
         return self.namespace().asarray(x, device=device, copy=True)
 
+    def all_to_numpy(self, arrays: list[Array]) -> list[np.ndarray]:
+        """Return arrays on the host, as `to_numpy`; a library may copy them at the same time."""
+        return [self.to_numpy(x) for x in arrays]
+
+    def all_from_numpy(self, arrays: list[np.ndarray], device: Any) -> list[Array]:
+        """Return arrays on the device, as `from_numpy`; a library may copy them at the same time."""
+        return [self.from_numpy(x, device) for x in arrays]
+
     def why_no_dtype(self, dtype: str) -> str:
         """Return why the library cannot use the dtype at present, and the hint; "" if it can."""
         return ""

@@ -1,4 +1,4 @@
-"""Helpers that the classes of several libraries share: failed checks, hints for installation, recording."""
+"""Helpers that the classes of several libraries share: failed checks, installation hints, recording, copies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import contextlib
 import gc
 import importlib.metadata
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 from xpnn.devices import driver
 
@@ -59,3 +62,15 @@ def no_collection() -> Iterator[None]:
     finally:
         if collects:
             gc.enable()
+
+
+def scalars_together(library: Any, arrays: list[np.ndarray], device: Any) -> list[Any]:
+    """Return arrays on a GPU: those of one element as views of one array for each dtype, which is copied at once."""
+    found: list[Any] = [None if x.size == 1 else library.from_numpy(x, device) for x in arrays]
+    xp = library.namespace()
+    for dtype in {x.dtype for x in arrays if x.size == 1}:
+        numbers = [i for i, x in enumerate(arrays) if x.size == 1 and x.dtype == dtype]
+        whole = library.from_numpy(np.concatenate([arrays[i].reshape(1) for i in numbers]), device)
+        for k, i in enumerate(numbers):
+            found[i] = xp.reshape(whole[k : k + 1], arrays[i].shape)
+    return found

@@ -14,7 +14,7 @@ import numpy as np
 
 from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries.base import Copier, GraphRecorder, Library
-from xpnn.devices.libraries.checks import install_for_cuda, no_collection
+from xpnn.devices.libraries.checks import install_for_cuda, no_collection, scalars_together
 
 #: Functions to call with (index of the device, address of the stream) when a stream of xpnn ends.
 stream_ends: list[Callable[[int, int], object]] = []
@@ -46,6 +46,9 @@ class CuPy(Library):
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return x.get()
+
+    def all_from_numpy(self, arrays: list[np.ndarray], device: Any) -> list[Array]:
+        return scalars_together(self, arrays, device)
 
     def address(self, x: Any) -> int:
         return int(x.data.ptr)

@@ -43,6 +43,16 @@ class Jax(Library):
 
         return jax.device_put(x, device)
 
+    def all_to_numpy(self, arrays: list[Any]) -> list[np.ndarray]:
+        import jax
+
+        return [np.asarray(x) for x in jax.device_get(arrays)]
+
+    def all_from_numpy(self, arrays: list[np.ndarray], device: Any) -> list[Array]:
+        import jax
+
+        return list(jax.device_put(arrays, device))
+
     def why_no_dtype(self, dtype: str) -> str:
         import jax
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries.base import Copier, GraphRecorder, Library
-from xpnn.devices.libraries.checks import Refusal, no_collection
+from xpnn.devices.libraries.checks import Refusal, no_collection, scalars_together
 
 
 @final
@@ -42,6 +42,11 @@ class Torch(Library):
         import torch
 
         return torch.from_numpy(x if x.flags.writeable else x.copy()).to(device)
+
+    def all_from_numpy(self, arrays: list[np.ndarray], device: Any) -> list[Array]:
+        if device.type == "cpu":
+            return super().all_from_numpy(arrays, device)
+        return scalars_together(self, arrays, device)
 
     def address(self, x: Any) -> int:
         return int(x.data_ptr())

@@ -17,6 +17,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.matmul import matmul_precision
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
+from xpnn.devices.libraries import library_of_array
 from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
@@ -106,27 +107,33 @@ def upload(host: Tree, place: Place, dtype: str) -> Tree:
         If a value is too large for `dtype`.
     """
 
-    def put(x: np.ndarray) -> Array:
-        x = np.asarray(x)
-        if x.dtype == np.uint32:
-            return to_place(random.lanes(x, place.lib.lane_dtype), place)
-        if x.dtype.kind != "f":
-            return to_place(x, place)
-        with np.errstate(over="ignore"):
-            y = x.astype(dtype)
-        if np.isinf(y).any() and np.isfinite(x).all():
-            raise InputError(
-                f"the model, the loss or lr_scale contains the value {np.abs(x).max():g}, too large for {dtype}: scale "
-                "the features, or train in float64"
-            )
-        return to_place(y, place)
+    leaves = [_converted(np.asarray(leaf), place, dtype) for leaf in tree.leaves(host)]
+    return tree.rebuild(host, place.lib.all_from_numpy(leaves, place.device))
 
-    return tree.map(put, host)
+
+def _converted(x: np.ndarray, place: Place, dtype: str) -> np.ndarray:
+    """A copy of x in the dtype that it has on the device."""
+    if x.dtype == np.uint32:
+        return np.array(random.lanes(x, place.lib.lane_dtype))
+    if x.dtype.kind != "f":
+        return to_numpy(to_place(x, place))
+    with np.errstate(over="ignore"):
+        y = x.astype(dtype)
+    if np.isinf(y).any() and np.isfinite(x).all():
+        raise InputError(
+            f"the model, the loss or lr_scale contains the value {np.abs(x).max():g}, too large for {dtype}: scale "
+            "the features, or train in float64"
+        )
+    return y
 
 
 def download(device: Tree) -> Tree:
     """Return the tree on the host, as NumPy arrays. Waits for the device."""
-    return tree.map(to_numpy, device)
+    leaves = tree.leaves(device)
+    if not leaves:
+        return device
+    hosts: list[Array] = [*library_of_array(leaves[0]).all_to_numpy(leaves)]
+    return tree.rebuild(device, hosts)
 
 
 def batches_of(order: np.ndarray, batch_size: int, place: Place) -> list[Array]:
@@ -143,7 +150,8 @@ def copy_on_device(arrays: Tree) -> Tree:
 
 def write_fields(state: State, fields: dict[str, Tree], spec: RunnerSpec) -> State:
     """Return the state with fields replaced by host values."""
-    return state._replace(**{name: upload(x, spec.place, spec.dtype) for name, x in fields.items()})
+    values = upload(tuple(fields.values()), spec.place, spec.dtype)
+    return state._replace(**dict(zip(fields, values, strict=True)))
 
 
 def compute_scope(place: Place, precision: str = "fp32") -> contextlib.AbstractContextManager[Any]:

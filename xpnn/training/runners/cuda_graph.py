@@ -13,8 +13,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
@@ -22,7 +20,7 @@ from xpnn.devices.buffers import memory_fingerprint, overwrite
 from xpnn.devices.driver import one_line
 from xpnn.devices.libraries.base import GraphRecorder as Recorder
 from xpnn.devices.place import Place, to_numpy
-from xpnn.training.runners.base import RunnerSpec, Step, compute_scope, copy_on_device, upload
+from xpnn.training.runners.base import RunnerSpec, Step, compute_scope, copy_on_device
 from xpnn.training.runners.capture import recorder_for
 from xpnn.training.runners.eager import EagerRunner
 from xpnn.training.state import Data, State
@@ -129,22 +127,6 @@ class CudaGraphRunner(EagerRunner):
             self._recordings.clear()
             warnings.warn(f"training runs step by step, not as a CUDA graph: {error}", stacklevel=6)
         return super().train(self._buffers, data, batches, start, stop)
-
-    def write(self, state: State, **fields: Tree) -> State:
-        """With one copy to the device for all floating-point values, and one for all words."""
-        hosts = [np.asarray(leaf) for leaf in tree.leaves(tuple(fields.values()))]
-        parts: dict[str, Any] = {}
-        for kind in {host.dtype.kind for host in hosts}:
-            flat = np.concatenate([np.ravel(host) for host in hosts if host.dtype.kind == kind])
-            parts[kind] = upload(flat, self._spec.place, self._spec.dtype)
-
-        def taken(host: Array) -> Array:
-            xp, host = self._spec.place.xp, np.asarray(host)
-            whole = parts[host.dtype.kind]
-            parts[host.dtype.kind] = whole[host.size :]
-            return xp.reshape(whole[: host.size], host.shape)
-
-        return state._replace(**{name: tree.map(taken, branch) for name, branch in fields.items()})
 
     def _load_buffers(self, state: State) -> None:
         """Use the arrays of the first state as the buffers; copy a later state into them if it was written to."""
