@@ -25,6 +25,7 @@ from xpnn.devices import probe
 from xpnn.devices.driver import Stage
 from xpnn.devices.libraries import LIBRARIES, Library, gpu_libraries, library, library_of_array
 from xpnn.devices.libraries.base import RUNNERS
+from xpnn.devices.libraries.checks import scalars_together
 from xpnn.devices.place import Place, find_place, parse_device, place_of, to_numpy, to_place
 from xpnn.errors import DeviceUnavailableError, InputError
 from xpnn.testing.places import usable_places
@@ -231,3 +232,16 @@ def test_library_without_a_class_trains_on_the_device_of_its_arrays(import_madeu
 def test_unknown_library_raises_on_use() -> None:
     with pytest.raises(ImportError, match="numppy"):
         _ = Place("numppy", "cpu").xp
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_scalars_are_copied_together(name: str) -> None:
+    one = library(name)
+    pytest.importorskip(one.module)
+    hosts = [np.float32([[1.5]]), np.arange(6.0).reshape(2, 3), np.array([7], np.int32), np.float32(2.5).reshape(())]
+    hosts += [np.zeros((0, 2), np.float32), np.array(3.0)]
+    got = scalars_together(one, hosts, one.device("cpu", 0))
+    for x, host in zip(got, hosts, strict=True):
+        assert np.array_equal(to_numpy(x), host) and to_numpy(x).dtype == host.dtype and tuple(x.shape) == host.shape
+    first, second = one.address(got[0]), one.address(got[3])
+    assert abs(second - first) == 256

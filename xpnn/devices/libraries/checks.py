@@ -12,6 +12,8 @@ import numpy as np
 
 from xpnn.devices import driver
 
+_APART = 256  # bytes between the values of `scalars_together`, so that each is aligned like an array of its own
+
 
 class Refusal(Exception):
     """The reason why a check on a GPU fails, with a hint.
@@ -70,7 +72,9 @@ def scalars_together(library: Any, arrays: list[np.ndarray], device: Any) -> lis
     xp = library.namespace()
     for dtype in {x.dtype for x in arrays if x.size == 1}:
         numbers = [i for i, x in enumerate(arrays) if x.size == 1 and x.dtype == dtype]
-        whole = library.from_numpy(np.concatenate([arrays[i].reshape(1) for i in numbers]), device)
+        values = np.zeros((len(numbers), _APART // dtype.itemsize), dtype)
+        values[:, 0] = [arrays[i].item() for i in numbers]
+        whole = library.from_numpy(values, device)
         for k, i in enumerate(numbers):
-            found[i] = xp.reshape(whole[k : k + 1], arrays[i].shape)
+            found[i] = xp.reshape(whole[k, :1], arrays[i].shape)
     return found

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from xpnn.arrays.namespace import array_namespace
+from xpnn.devices.buffers import address_of
 from xpnn.kernels.cupy.launch import C_NAMES, launch
 from xpnn.nn.layers.preprocessing import gathered, scaled
 from xpnn.training.totals import take_both
@@ -38,6 +39,8 @@ def _gathered(whole: Any, rows: Any, factor: Any) -> Any:
 def _take_both(x: Any, y: Any, rows: Any) -> Any:
     xp, n = array_namespace(x), rows.shape[0]
     words = [math.prod(part.shape[1:]) * part.dtype.itemsize / 4 for part in (x, y)]
+    if any(address_of(part) % 4 for part in (x, y)):
+        return NotImplemented
     if rows.dtype != xp.int32 or not all(part.flags.c_contiguous for part in (x, y, rows)):
         return NotImplemented
     if not all(count and count == int(count) for count in words) or n * sum(words) >= 2**31:
