@@ -200,11 +200,13 @@ def test_loops_draw_a_part_as_in_the_whole_batch(name: str, rows: int, sizes: tu
 
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize("rows", [1, 64, 127, 128, 129, 8191, 8193])
-def test_column_sums_take_several_rounds(rows: int) -> None:
-    from xpnn.kernels.cupy.reductions import column_sums
+@pytest.mark.parametrize("small", [0, 2**18])
+def test_column_sums_in_several_rounds_and_in_one(rows: int, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xpnn.kernels.cupy import reductions
 
+    monkeypatch.setattr(reductions, "_SMALL", small)
     x = draw("x", rows, 3)
-    assert_close(column_sums(x), x.sum(axis=0))
+    assert_close(reductions.column_sums(x), x.sum(axis=0))
 
 
 @pytest.mark.usefixtures("on_numpy")

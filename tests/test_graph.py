@@ -24,6 +24,7 @@ from xpnn.devices.libraries import cupy as cupy_library
 from xpnn.devices.libraries.cupy import CupyGraphs
 from xpnn.devices.libraries.torch import TorchGraphs
 from xpnn.devices.place import Place, find_place
+from xpnn.nn import fused as nn_fused
 from xpnn.training import Trainer, engine
 from xpnn.training.runners import capture
 from xpnn.training.runners.capture import EagerReplay
@@ -237,8 +238,8 @@ class Stream:
         self.log.append("end")
         return SimpleNamespace(upload=lambda stream: None, launch=lambda stream: self.log.append("launch"))
 
-    def record(self) -> str:
-        return "event"
+    def record(self, event: str = "event") -> str:
+        return event
 
     def wait_event(self, event: str) -> None:
         self.log.append("wait")
@@ -266,6 +267,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
         MemoryPointer=lambda memory, offset: memory,
         MemoryPool=lambda allocate: SimpleNamespace(malloc=allocate, free_all_blocks=lambda: log.append("free")),
         get_current_stream=lambda: Stream(log),
+        Event=lambda **how: "event",
         using_allocator=lambda allocate: contextlib.nullcontext(),
     )
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=fake))
@@ -299,27 +301,45 @@ def test_later_work_waits_for_an_interrupted_run(cuda: Any) -> None:
 
 def test_work_aside_is_between_a_fork_and_a_join(cuda: Any) -> None:
     """What it reads is kept until then; the second join has nothing to wait for."""
-    from xpnn.kernels.cupy.launch import aside, joined
+    import xpnn.kernels.cupy  # noqa: F401 - registers the kernels
 
     x = np.ones(3)
     recorder, held = CupyGraphs(GPU.device, GPU.index), weakref.ref(x)
-    join = joined.kernels["cupy"]
-    with aside(x):
-        cuda.log.append("work")
-    assert cuda.log == ["work"]  # outside a recording it is work like any other
+    aside, joined = nn_fused.aside.kernels["cupy"], nn_fused.joined.kernels["cupy"]
+    assert aside(x) is NotImplemented  # outside a recording it is work like any other
     with recorder.running():
         cuda.log.clear()
-        with aside(x):
+        with aside(x, None):
             cuda.log.append("work")
+            with aside(x):  # a part of it
+                cuda.log.append("more")
+            joined(x)
         del x
-        assert cuda.log == ["wait", "work"] and held() is not None
-        assert join("anything") == "anything"
-        assert cuda.log == ["wait", "work", "wait"] and held() is None
-        join("anything")
-        assert cuda.log[3:] == []
-        with aside():
+        assert cuda.log == ["wait", "work", "more"] and held() is not None
+        assert joined("anything") == "anything"
+        assert cuda.log == ["wait", "work", "more", "wait"] and held() is None
+        joined("anything")
+        assert cuda.log[4:] == []
+        with aside(np.ones(1)):
             pass
-    assert cuda.log[3:] == ["wait", "wait", "wait"]  # the fork, the join at the end, and the stream before
+    assert cuda.log[4:] == ["wait", "wait", "wait"]  # the fork, the join at the end, and the stream before
+
+
+def test_work_aside_keeps_little_memory(cuda: Any) -> None:
+    import xpnn.kernels.cupy  # noqa: F401 - registers the kernels
+
+    recorder, aside = CupyGraphs(GPU.device, GPU.index), nn_fused.aside.kernels["cupy"]
+    large, half = SimpleNamespace(nbytes=2**26 + 1), SimpleNamespace(nbytes=2**25 + 1)
+    with recorder.running():
+        cuda.log.clear()
+        with aside(large):
+            pass
+        assert cuda.log == []  # not aside
+        with aside(half):
+            pass
+        with aside(half):  # the main stream waits for the first, whose memory is then free
+            pass
+        assert cuda.log == ["wait", "wait", "wait"] and recorder._side._kept == [half]
 
 
 @pytest.mark.parametrize("in_work", [True, False])

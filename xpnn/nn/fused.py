@@ -6,6 +6,7 @@ layers run one after the other. The `fused_role` of a layer states its part in a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -131,10 +132,27 @@ def backward_in_turn(
 dense = DispatchedPair(forward_in_turn, backward_in_turn)
 
 
+_AT_ONCE = contextlib.nullcontext()
+
+
+@dispatched
+def aside(x: Array, *more: Array | None) -> contextlib.AbstractContextManager[Any]:
+    """Return a context for work that a library may run at the same time as what follows it.
+
+    Parameters
+    ----------
+    x, *more : array or None
+        What the work reads.
+
+    Returns
+    -------
+    context manager
+        The results of the work within may be used by other work aside, and by anything after `joined`.
+    """
+    return _AT_ONCE
+
+
 @dispatched
 def joined(x: Array) -> Array:
-    """Return `x`, after which the results of work that kernels run aside may be read.
-
-    A kernel of `dense` may compute the gradients of a layer at the same time as those of the layers before it.
-    """
+    """Return `x`, after which the results of all work aside may be used."""
     return x

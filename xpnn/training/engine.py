@@ -105,7 +105,7 @@ class Engine:
     def warm_up(self, data: DataSource, batch_size: int) -> None:
         """Let the runner compile or capture both shapes of batches, before the first epoch is timed.
 
-        On a GPU, one step is tried first on a copy of the state. Raises DeviceMemoryError if it does not fit.
+        On a GPU, a copy of the state shows first whether a step fits into memory. Raises DeviceMemoryError if not.
         """
         for rows in filter(None, (data.rows, data.rows % batch_size)):
             chunk = next(data.chunks(np.arange(rows, dtype=np.int32), batch_size))

@@ -18,7 +18,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.nn import traits
-from xpnn.nn.fused import joined
+from xpnn.nn.fused import aside, joined
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim.protocol import Optimizer, learning_rate
 from xpnn.training.metrics.base import Metric
@@ -158,9 +158,10 @@ class TrainingStep:
         prediction, residuals = self.model.forward(state.params, x, key=key)
         value, loss_residuals = self.loss.forward(state.constants, prediction, y, weight)
         counts = row_counts(self._counting, state.constants, prediction, y, weight)
-        sums = update_metrics(self.metrics, state.totals, prediction, y, counts)  # perhaps while the model computes
+        sums = update_metrics(self.metrics, state.totals, prediction, y, counts)  # perhaps beside the backward pass
         dprediction = self.loss.backward(state.constants, loss_residuals)
         _, grads = self.model.backward(state.params, residuals, dprediction, need_dx=False)
+        joined(value)
         return grads, StepSums(value, row_weight(y, counts), sums)
 
     def apply(self, state: State, grads: Params, sums: StepSums) -> State:
@@ -185,12 +186,14 @@ class TrainingStep:
         )
         before = state.totals
         counters = (state.step, state.clock.step, before.loss, before.weight, before.bad_step, before.bad_lr)
-        step, clock, loss, weight, bad_step, bad_lr = update_totals(*counters, sums.loss, sums.weight, lr, self._is_sum)
+        with aside(sums.loss, lr):
+            news = update_totals(*counters, sums.loss, sums.weight, lr, self._is_sum)
+        step, clock, loss, weight, bad_step, bad_lr = news
         params, optimizer = self.optimizer.update(trained, trained_grads, state.optimizer, lr, donate=True)
         if self.carries:
             params = tree.merge(params, grads)  # carried values are replaced by their next values
         ema = state.ema if self.ema is None else averaged(state.ema, params, self.ema, state.step)
-        joined(step)
+        joined(lr)
         return State(
             params=params,
             optimizer=optimizer,

@@ -9,6 +9,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
+from xpnn.nn.fused import aside
 from xpnn.nn.layers.preprocessing import Gathered
 from xpnn.nn.protocols import Params
 from xpnn.nn.traits import Counts
@@ -49,10 +50,13 @@ def row_weight(y: Array, counts: Counts) -> int | Array:
 def update_metrics(
     metrics: Sequence[Metric], totals: Totals, prediction: Array, y: Array, counts: Counts
 ) -> tuple[Any, ...]:
-    """Return the sums of the metrics after one more batch."""
-    return tuple(
-        [metric.update(old, prediction, y, counts.u) for metric, old in zip(metrics, totals.metrics, strict=True)]
-    )
+    """Return the sums of the metrics after one more batch; they may be used after `joined`."""
+    if not metrics:
+        return ()
+    with aside(prediction, y, counts.u):
+        return tuple(
+            [metric.update(old, prediction, y, counts.u) for metric, old in zip(metrics, totals.metrics, strict=True)]
+        )
 
 
 @dispatched

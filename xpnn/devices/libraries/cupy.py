@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import threading
 import weakref
@@ -172,7 +173,7 @@ class CupyGraphs:
             return cupy.cuda.MemoryPointer(memory, 0)
 
         self._stream, self._pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool(allocate)
-        self._side = SideStream(self._stream, cupy.cuda.Stream(non_blocking=True))
+        self._side = SideStream(self._stream, cupy.cuda.Stream(non_blocking=True), cupy.cuda.Event)
         streams = (self._stream, self._side.stream)
         weakref.finalize(self, _release, device, index, streams, self._pool, kept).atexit = False
 
@@ -201,16 +202,21 @@ class CupyGraphs:
             before.wait_event(self._stream.record())
 
 
+_MOST_KEPT = 2**26  # bytes that work aside may keep from being used again
+
+
 class SideStream:
     """A stream for work that runs at the same time as what follows it on the main stream.
 
     CuPy's pool gives memory that is freed to the next array of the same stream at once. What the work aside reads is
-    therefore kept until the main stream has waited for it; what it writes is memory of its own stream.
+    therefore kept until the main stream has waited for it. Arrays that it makes have memory of its own stream.
     """
 
-    def __init__(self, main: Any, stream: Any) -> None:
+    def __init__(self, main: Any, stream: Any, event: Callable[..., Any]) -> None:
+        self._event = functools.partial(event, disable_timing=True)
         self._main, self.stream, self._is_ahead = main, stream, False
         self._kept: list[Any] = []
+        self._bytes, self._is_inside = 0, False  # of what is kept; whether work aside is being launched
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -222,27 +228,40 @@ class SideStream:
         except BaseException:
             with contextlib.suppress(Exception):  # the first error is the one that counts
                 self.stream.synchronize()
-            self._kept.clear()
-            self._is_ahead = False
+            self._forget()
             raise
         finally:
             _open.side = before
 
     @contextlib.contextmanager
-    def forked(self, arrays: tuple[Any, ...]) -> Iterator[None]:
+    def forked(self, arrays: list[Any]) -> Iterator[None]:
         """Make this the current stream, after what the main stream has to do so far."""
-        self._kept += arrays
-        self._is_ahead = True
-        self.stream.wait_event(self._main.record())
-        with self.stream:
+        wanted = sum(x.nbytes for x in arrays)
+        if wanted + self._bytes > _MOST_KEPT:
+            self.join()
+        if self._is_inside or wanted > _MOST_KEPT:  # what is large uses the whole GPU anyway
             yield
+            return
+        self._kept += arrays
+        self._bytes += wanted
+        self._is_ahead = True
+        self.stream.wait_event(self._main.record(self._event()))
+        self._is_inside = True
+        try:
+            with self.stream:
+                yield
+        finally:
+            self._is_inside = False
 
     def join(self) -> None:
         """Let the main stream wait for all work aside."""
-        if self._is_ahead:
-            self._main.wait_event(self.stream.record())
-            self._kept.clear()
-            self._is_ahead = False
+        if self._is_ahead and not self._is_inside:
+            self._main.wait_event(self.stream.record(self._event()))
+            self._forget()
+
+    def _forget(self) -> None:
+        self._kept.clear()
+        self._bytes, self._is_ahead = 0, False
 
 
 _open = threading.local()

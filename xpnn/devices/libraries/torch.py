@@ -160,9 +160,8 @@ class TorchCopier:
         event.record(self._torch.cuda.current_stream(self._device))
 
 
-_idle_streams: dict[
-    Any, list[Any]
-] = {}  # torch keeps a workspace of 32 MiB for each stream that has computed a product
+#: By device: streams of recorders that are gone. torch keeps 32 MiB for each stream that has computed a product.
+_idle_streams: dict[Any, list[Any]] = {}
 
 
 class TorchGraphs:
@@ -173,8 +172,12 @@ class TorchGraphs:
 
         self._torch, self._cuda, self._device = torch, torch.cuda, device
         idle = _idle_streams.setdefault(device, [])
-        self._stream = idle.pop() if idle else torch.cuda.Stream(device)
-        weakref.finalize(self, idle.append, self._stream).atexit = False
+        try:
+            self._stream = idle.pop()
+        except IndexError:
+            self._stream = torch.cuda.Stream(device)
+        self._to_idle = [self._stream]
+        weakref.finalize(self, idle.extend, self._to_idle).atexit = False
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record the work; a capture that fails is ended by hand where torch leaves it open and its allocator waits."""
@@ -187,6 +190,7 @@ class TorchGraphs:
                     work()
                 except BaseException as error:
                     failure = error  # the error that torch raises on leaving says less
+                    self._to_idle.clear()  # nothing else shall run on a stream that may be capturing still
         except Exception as error:
             for end in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
                 with contextlib.suppress(Exception):

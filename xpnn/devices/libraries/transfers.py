@@ -41,7 +41,12 @@ def moved(x: Array, there: Library, device: Any, dtype: str | None, copy: bool) 
         if dtype is not None and x.dtype != getattr(xp, dtype):
             return _cast(xp, x, getattr(xp, dtype))
         return xp.asarray(x, copy=True) if copy else x
-    host = np.ascontiguousarray(here.to_numpy(x)).reshape(x.shape)  # torch refuses negative strides
+    return there.from_numpy(for_library(here.to_numpy(x), there, dtype), device)
+
+
+def for_library(x: np.ndarray, there: Library, dtype: str | None) -> np.ndarray:
+    """Return a copy of `x` in C order, in `dtype`, or in a dtype that the library `there` has."""
+    host = np.ascontiguousarray(x).reshape(x.shape)  # torch refuses negative strides
     wanted = dtype or host.dtype.name
     if why := there.why_no_dtype(wanted):
         if dtype is not None:
@@ -49,7 +54,8 @@ def moved(x: Array, there: Library, device: Any, dtype: str | None, copy: bool) 
         wanted = wanted.replace("64", "32")
         if host.dtype.kind in "iu" and (host.astype(wanted) != host).any():
             raise InputError(f"{why}; values up to {host.max()} need it")
-    return there.from_numpy(_cast(np, host, np.dtype(wanted)), device)
+    copied: np.ndarray = _cast(np, host, np.dtype(wanted))
+    return copied
 
 
 def _cast(xp: Namespace, x: Array, dtype: Any) -> Any:

@@ -21,10 +21,10 @@ FUNCTION int place_of(int lane, int e, int is_along) { return is_along ? lane / 
 
 /* Bring DEPTH × TILE elements of a factor. is_along: the inner dimension is the contiguous one. Elements from `end` of it
    on are 0; rows or columns from `count` on are never written to y, and repeat the last one. */
-FUNCTION void fetch(REAL *values, const REAL *from, int is_along, int count, int inner, int first, int k0, int end,
+FUNCTION void fetch(REAL *values, const REAL *from, int is_along, int count, int inner, int first, int from_k, int end,
                     int lane) {
     UNROLL for (int e = 0; e < DEPTH; ++e) {
-        int k = k0 + depth_of(lane, e, is_along), i = first + place_of(lane, e, is_along);
+        int k = from_k + depth_of(lane, e, is_along), i = first + place_of(lane, e, is_along);
         if (i >= count) i = count - 1;
         values[e] = k < end ? from[is_along ? (size)i * inner + k : (size)k * count + i] : 0;
     }
@@ -71,11 +71,11 @@ KERNEL small_product(const REAL *x, const REAL *w, const REAL *bias, REAL *y, RE
                 WARP_BARRIER;
             }
             ALL_THREADS(t) {
-                const int warp = t / 32, lane = t % 32, k0 = warp * share + k + DEPTH;
+                const int warp = t / 32, lane = t % 32, next = warp * share + k + DEPTH;
                 const int end = (warp + 1) * share < inner ? (warp + 1) * share : inner;
                 if (k + DEPTH < share) {
-                    fetch(next_x[OWN(t)], x, !x_turned, rows, inner, first_row, k0, end, lane);
-                    fetch(next_w[OWN(t)], w, w_turned, columns, inner, first_column, k0, end, lane);
+                    fetch(next_x[OWN(t)], x, !x_turned, rows, inner, first_row, next, end, lane);
+                    fetch(next_w[OWN(t)], w, w_turned, columns, inner, first_column, next, end, lane);
                 }
                 const REAL *stage = room + warp * 2 * STAGE;
                 if (k >= 0) add_products(sums[OWN(t)], stage, stage + STAGE, lane / 8 * 8, lane % 8 * 4);

@@ -1,9 +1,15 @@
 /* One source for two compilers: NVRTC makes kernels of it, a C compiler loops over all threads of a kernel.
 
-   A kernel is a loop EACH(i, n) with independent iterations; or a loop EACH_BLOCK(k, n), in which the threads of a
-   block share the iterations of SHARED(i, n) and add up what each has found by block_sum, always in the same order.
-   Or its threads do what stands in ALL_THREADS(t) between barriers, with memory for all of them (SHARED_ARRAY) and for
-   each (x[PRIVATE], of which thread t has x[OWN(t)]). BLOCK is the number of threads, set by launch.py. REAL is float or double, set by -DREAL=…. Values that change from step to step are pointers, because a captured graph keeps scalar arguments. */
+   REAL is float or double, set by -DREAL=…; BLOCK is the number of threads of a block, set by launch.py. Values that
+   change from step to step are pointers, because a captured graph keeps scalar arguments. There are three kinds of
+   kernels:
+
+   EACH(i, n)                   a loop with independent iterations
+   EACH_BLOCK(k, n)             a loop whose iterations are each done by a block: its threads share the iterations of
+                                SHARED(i, n), and add up what they have found by block_sum, always in the same order
+   EACH_BLOCK, ALL_THREADS(t)   all threads of the block do a part of the work before any goes on, at a BARRIER, with
+                                memory for all of them (SHARED_ARRAY) and for each: x[PRIVATE], of which thread t has
+                                x[OWN(t)] */
 
 #ifdef __CUDACC_RTC__
 #define KERNEL extern "C" __global__ void __launch_bounds__(BLOCK)

@@ -10,10 +10,10 @@ from xpnn.arrays import random
 from xpnn.arrays.namespace import array_namespace
 from xpnn.arrays.random import Key
 from xpnn.kernels.common import Dropping, block_of
-from xpnn.kernels.cupy.launch import ACTIVATIONS, C_NAMES, aside, launch
+from xpnn.kernels.cupy.launch import ACTIVATIONS, C_NAMES, launch
 from xpnn.kernels.cupy.matmul import NO_MASK, affine, covers, factor, is_small, small_product
 from xpnn.kernels.cupy.reductions import column_sums
-from xpnn.nn.fused import dense, parts_of
+from xpnn.nn.fused import aside, dense, parts_of
 from xpnn.nn.layers import activations as nn
 from xpnn.nn.layers.linear import LinearParams
 
@@ -36,7 +36,7 @@ _IDENTITY, _RELU = ACTIVATIONS["IDENTITY"], ACTIVATIONS["RELU"]
 class FusedResiduals(NamedTuple):
     """x, weight: as products read them (weight is None without Linear).
 
-    kept: what `derivative` of fused.cu takes, or None if the derivative is 1
+    kept: what `derivative` of fused.cu takes; None without activation and dropout
     mask: the arguments of fused.cu from which it draws the dropout mask
     """
 
@@ -71,8 +71,8 @@ def _forward(x: Any, params: Any, layers: Any, key: Key | None, first: int) -> A
     if mask is None or (linear is None and not x.flags.c_contiguous):
         return NotImplemented
     is_plain, is_relu = number[0] == _IDENTITY and dropping is None, number[0] == _RELU
-    # The output tells ReLU's derivative; the other activations keep their input
-    kept = None if is_plain or is_relu else xp.empty(shape, dtype=real)
+    # ReLU's derivative is seen from the output, and without an activation it is 1; the others keep their input
+    kept = None if is_relu or number[0] == _IDENTITY else xp.empty(shape, dtype=real)
     if linear is not None and is_small(x, weight, finishes=not is_plain):
         y = small_product(x, weight, bias, kept, (*number, *mask))
     elif linear is not None and is_plain:
@@ -82,7 +82,7 @@ def _forward(x: Any, params: Any, layers: Any, key: Key | None, first: int) -> A
         y = xp.empty_like(z) if linear is None else z
         columns = 1 if linear is None else shape[1]
         launch("fused_forward", real, (y.size + 1) // 2, z, bias, y, kept, y.size, columns, *number, *mask)
-    return y, FusedResiduals(x, weight, y if is_relu else kept, mask)
+    return y, FusedResiduals(x, weight, None if is_plain else y if kept is None else kept, mask)
 
 
 def _mask_of(dropping: Dropping | None, shape: tuple[int, ...]) -> tuple[Any, ...] | None:
@@ -107,10 +107,8 @@ def _backward(dy: Any, residuals: FusedResiduals, params: Any, layers: Any, need
         launch("fused_backward", dz.dtype, (dz.size + 1) // 2, contiguous, kept, dz, *rest)
     if linear is None:
         return dz, ((),) * len(layers)
-    dz_factor = factor(dz)
-    dbias = (
-        None  # only the optimizer waits for the gradients; without dx, nothing else can run beside that of the weight
-    )
+    dz_factor, dbias = factor(dz), None
+    # Only the optimizer waits for the gradients. Without dx, there is nothing that could run beside that of the weight.
     if params[0].bias is not None:
         with aside(dz):
             dbias = column_sums(dz)

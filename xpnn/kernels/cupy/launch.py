@@ -6,17 +6,15 @@ the tests for the loops of a C compiler on the CPU.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpnn.devices.libraries.cupy import side_stream
-from xpnn.nn.fused import joined
+from xpnn.nn.fused import aside, joined
 
 _FOLDER = Path(__file__).parents[1] / "cuda"
 _FILES = (
@@ -105,23 +103,11 @@ def launch(name: str, dtype: Any, threads: int, *values: Any) -> None:
         _kernel(name, np.dtype(dtype).name)((blocks,), (THREADS,), tuple(arguments(name, dtype, values)))
 
 
-@contextlib.contextmanager
-def aside(*arrays: Any) -> Iterator[None]:
-    """Run the launches within beside those that follow, if steps are recorded: at the same time, on another stream.
-
-    The results may be read after `joined`, which `Sequential.backward` and the training step call.
-
-    Parameters
-    ----------
-    *arrays : array
-        What the launches read. Their memory is not given to other arrays before `joined`.
-    """
+@aside.kernel("cupy")
+def _aside(x: Any, *more: Any) -> Any:
+    """Beside the main stream, while steps are recorded."""
     side = side_stream()
-    if side is None:
-        yield
-        return
-    with side.forked(arrays):
-        yield
+    return NotImplemented if side is None else side.forked([x, *(part for part in more if part is not None)])
 
 
 @joined.kernel("cupy")

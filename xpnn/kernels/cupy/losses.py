@@ -28,7 +28,7 @@ def _forward(z: Any, loss: Any, constants: Any, target: Any, sample_weight: Any)
     rows, classes = z.shape
     if target.dtype != xp.int32 or not z.flags.c_contiguous or classes > _CLASSES or z.dtype.name not in C_NAMES:
         return NotImplemented
-    chunk = rows if rows <= _ROWS else THREADS
+    chunk = max(1, rows) if rows <= _ROWS else THREADS
     parts, d = xp.empty((-(-rows // chunk), 1), dtype=z.dtype), xp.empty_like(z)
     rest = (parts, d, rows, classes, chunk)
     launch("cross_entropy", z.dtype, parts.size * THREADS, z, xp.ascontiguousarray(target), *rest)

@@ -23,11 +23,10 @@ from xpnn.kernels.cupy.cublaslt import BIAS, NOTHING, Addresses, Problem
 from xpnn.kernels.cupy.launch import ACTIVATIONS, THREADS, launch
 
 _DTYPES = ("float32", "float64")
-# The most elements and the longest inner dimension of a product for which `small_product` is faster than cublasLt (on
-# an H200 in float32, 2026-11-26: 3.5 to 4.7 µs, not 5.2 to 7.5), and the same if it saves another launch.
-_SMALL, _SMALL_INNER = 2**16, 128
-_SMALL_FINISHED, _SMALL_INNER_FINISHED = 2**15, 512
 _TILE = 32  # as in matmul.cu
+# The most tiles and the longest inner dimension of a product for which `small_product` is faster than cublasLt (on an
+# H200 in float32, 2026-11-26: 3.5 to 4.7 µs, not 5.2 to 7.5), and the same if it saves another launch.
+_SMALL, _SMALL_FINISHED = (64, 128), (32, 512)
 NO_MASK = (None, None, 0, 0, None, 0, 0, 1.0)  # what fused.cu takes if nothing is dropped
 AS_IT_IS = (ACTIVATIONS["IDENTITY"], 0.0, *NO_MASK)  # the same, from `kind` on, without an activation
 _ALIGNED = 256  # bytes; no algorithm requires more
@@ -88,9 +87,8 @@ def affine(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
 
 def is_small(x: Any, w: Any, exact: bool = False, finishes: bool = False) -> bool:
     """Whether `small_product` of matmul.cu is faster than cublasLt, and with `finishes` another launch after it."""
-    (rows, inner), columns = x.shape, w.shape[1]
-    most, longest = (_SMALL_FINISHED, _SMALL_INNER_FINISHED) if finishes else (_SMALL, _SMALL_INNER)
-    if rows * columns > most or inner > longest:
+    most, longest = _SMALL_FINISHED if finishes else _SMALL
+    if _tiles(x, w) > most or x.shape[1] > longest:
         return False
     return x.dtype.name == "float64" or (x.dtype.name == "float32" and current_precision(exact) == "fp32")
 
@@ -101,10 +99,13 @@ def small_product(x: Any, w: Any, bias: Any = None, kept: Any = None, then: tupl
     y = array_namespace(x).empty((rows, columns), dtype=x.dtype)
     turned = [_order(part) == "F" for part in (x, w)]
     factors = [part.T if is_turned else part for part, is_turned in zip((x, w), turned, strict=True)]
-    blocks = -(-rows // _TILE) * -(-columns // _TILE)
     rest = (bias, y, kept, rows, inner, columns, *turned, *then)
-    launch("small_product", y.dtype, blocks * THREADS, *factors, *rest)
+    launch("small_product", y.dtype, _tiles(x, w) * THREADS, *factors, *rest)
     return y
+
+
+def _tiles(x: Any, w: Any) -> int:
+    return -(-x.shape[0] // _TILE) * -(-w.shape[1] // _TILE)
 
 
 def _plain(x: Any, w: Any, exact: bool = False) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnn.arrays.namespace import array_namespace
 from xpnn.devices.buffers import address_of, overwrite
+from xpnn.devices.place import current, place_of
 from xpnn.kernels.cupy.launch import C_NAMES, LEAF_TABLE, LEAVES, launch
 from xpnn.kernels.cupy.reductions import column_sums
 from xpnn.optim.adam import AdamSettings, adam_step
@@ -84,10 +85,11 @@ def _all_leaves_finite(leaves: list[Any]) -> Any:
     floats = [leaf for leaf in leaves if leaf.dtype.kind == "f"]
     if not floats or not is_flat(floats):
         return NotImplemented
-    found = array_namespace(floats[0]).zeros(1, dtype="uint32")
-    for table, n in tables(p=floats, g=floats):
-        launch("not_finite", floats[0].dtype, n, table, n, found)
-    return not int(found[0])
+    with current(place_of(floats[0])):
+        found = array_namespace(floats[0]).zeros(1, dtype="uint32")
+        for table, n in tables(p=floats, g=floats):
+            launch("not_finite", floats[0].dtype, n, table, n, found)
+        return not int(found[0])
 
 
 @overwrite.kernel("cupy")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn.arrays.namespace import array_namespace
-from xpnn.kernels.cupy.launch import C_NAMES, THREADS, aside, launch
+from xpnn.kernels.cupy.launch import C_NAMES, THREADS, launch
 from xpnn.kernels.cupy.optimizers import is_flat, tables
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
 from xpnn.training.totals import ema_update, update_totals
@@ -34,8 +34,7 @@ def _update_totals(
         return NotImplemented
     words, values = xp.empty(2, dtype=step.dtype), xp.empty(4, dtype=kind)
     arguments = (step, clock, loss, weight, bad_step, bad_lr, value, lr, rows, is_sum)
-    with aside(value, lr):
-        launch("totals", kind, 1, *arguments, words, values)
+    launch("totals", kind, 1, *arguments, words, values)
     return words[:1], values[0, ...], values[1, ...], values[2, ...], words[1:], values[3, ...]
 
 
@@ -47,13 +46,12 @@ def _count_hits(prediction: Any, target: Any, sums: AccuracySums) -> Any:
     xp = array_namespace(prediction)
     labels = xp.ascontiguousarray(xp.astype(target, xp.int32, copy=False))
     prediction, new, parts = xp.ascontiguousarray(prediction), xp.empty(2, dtype=kind), -(-rows // _CHUNK)
-    with aside(prediction, labels):
-        if parts == 1:
-            launch("hits", kind, THREADS, prediction, labels, *sums, new, rows, classes, rows)
-        else:
-            found = xp.empty(parts, dtype=kind)
-            launch("hits", kind, parts * THREADS, prediction, labels, None, None, found, rows, classes, _CHUNK)
-            launch("add_hits", kind, 1, found, *sums, new, parts, rows)
+    if parts == 1:
+        launch("hits", kind, THREADS, prediction, labels, *sums, new, rows, classes, rows)
+    else:
+        found = xp.empty(parts, dtype=kind)
+        launch("hits", kind, parts * THREADS, prediction, labels, None, None, found, rows, classes, _CHUNK)
+        launch("add_hits", kind, 1, found, *sums, new, parts, rows)
     return AccuracySums(new[0, ...], new[1, ...])
 
 

@@ -136,7 +136,7 @@ class Sequential:
             else:
                 dx, grads[start] = self.layers[start].backward(params[start], kept, dx, need_dx=need)
         if dy is not None:
-            joined(dy)
+            joined(dy)  # a layer around this one may read the gradients
         return (dx if need_dx else None), tuple(grads)
 
     def _first_trained(self, params: tuple[Params, ...]) -> int:

@@ -56,7 +56,7 @@ def ensure_batch_fits(place: Place, step: Callable[[int], None], batch_size: int
     place : Place
         The device.
     step : callable
-        ``step(rows)`` computes one step of that many rows and discards its result.
+        ``step(rows)`` takes the memory of a step of that many rows, and discards its result.
     batch_size : int
         The rows of a batch.
 

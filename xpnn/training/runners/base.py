@@ -18,6 +18,7 @@ from xpnn.arrays.matmul import matmul_precision
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
 from xpnn.devices.libraries import library_of_array
+from xpnn.devices.libraries.transfers import for_library
 from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
@@ -72,7 +73,7 @@ class Runner(Protocol):
         """Return the state after the steps start … stop − 1 of `batches`. The given state must not be used again."""
 
     def try_step(self, state: State, data: Data, batches: Array) -> None:
-        """Use a copy of the state to see whether a step fits into memory, at most the first of the batches."""
+        """Find out on a copy of the state whether a step fits into memory, at most by that of the first batch."""
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         """Return the totals after all of `batches`."""
@@ -114,12 +115,9 @@ def upload(host: Tree, place: Place, dtype: str) -> Tree:
 def _converted(x: np.ndarray, place: Place, dtype: str) -> np.ndarray:
     """A copy of x in the dtype that it has on the device."""
     if x.dtype == np.uint32:
-        return np.array(random.lanes(x, place.lib.lane_dtype))
-    if x.dtype.kind != "f":
-        return to_numpy(to_place(x, place))
-    with np.errstate(over="ignore"):
-        y = x.astype(dtype)
-    if np.isinf(y).any() and np.isfinite(x).all():
+        return np.array(random.lanes(x, place.lib.lane_dtype), order="C")
+    y = for_library(x, place.lib, dtype if x.dtype.kind == "f" else None)
+    if x.dtype.kind == "f" and np.isinf(y).any() and np.isfinite(x).all():
         raise InputError(
             f"the model, the loss or lr_scale contains the value {np.abs(x).max():g}, too large for {dtype}: scale "
             "the features, or train in float64"
@@ -130,9 +128,10 @@ def _converted(x: np.ndarray, place: Place, dtype: str) -> np.ndarray:
 def download(device: Tree) -> Tree:
     """Return the tree on the host, as NumPy arrays. Waits for the device."""
     leaves = tree.leaves(device)
-    if not leaves:
-        return device
-    hosts: list[Array] = [*library_of_array(leaves[0]).all_to_numpy(leaves)]
+    libraries = {library_of_array(leaf) for leaf in leaves}
+    if len(libraries) != 1:  # a metric may keep its sums in another library
+        return tree.map(to_numpy, device)
+    hosts: list[Array] = [*libraries.pop().all_to_numpy(leaves)]
     return tree.rebuild(device, hosts)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
+from xpnn.devices.memory import is_out_of_memory
 from xpnn.nn.protocols import Params
-from xpnn.training.runners.base import RunnerSpec, compute_scope, copy_on_device, write_fields
+from xpnn.training.runners.base import RunnerSpec, compute_scope, copy_on_device, download, write_fields
 from xpnn.training.state import Data, State, Totals
 
 
@@ -27,7 +28,9 @@ def _gpu_options() -> dict[str, Any] | None:
     options = {"xla_gpu_enable_triton_gemm": False}
     try:
         jax.jit(lambda x: x, compiler_options=options)(0)
-    except Exception:  # XLA's own error, or that of a JAX without the argument
+    except Exception as error:  # XLA's own error, or that of a JAX without the argument
+        if is_out_of_memory(error):
+            raise
         return None
     return options
 
@@ -71,7 +74,7 @@ class JaxJitRunner:
 
     def try_step(self, state: State, data: Data, batches: Array) -> None:
         """Without a step: a program takes all its memory when it starts, and another one would be compiled."""
-        self._train(copy_on_device(state), data, batches, np.int32(0), np.int32(0))
+        download(self._train(copy_on_device(state), data, batches, np.int32(0), np.int32(0)).step)  # waits for errors
 
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         return self._evaluate(params, constants, totals, data, batches)
