@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,43 @@ def test_numpy_runs_without_numba(
     assert compiled.loops(1e9) is None  # no second attempt
 
 
+def refuse(*what: Any, **how: Any) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("trouble", ["nowhere", "full", "damaged"])
+def test_loops_are_compiled_where_they_cannot_be_cached(
+    trouble: str, fresh: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    caching = pytest.importorskip("numba.core.caching")
+    fresh.setenv("XPNN_FAST", "1")
+    fresh.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    if trouble == "nowhere":
+        fresh.setattr(caching.CacheImpl, "_locator_classes", [])
+    elif trouble == "full":
+        fresh.setattr(caching.IndexDataCacheFile, "_open_for_write", refuse)
+    else:
+        fresh.setattr(caching.IndexDataCacheFile, "_load_index", lambda self: {}[0])
+    fresh.delitem(sys.modules, "xpnn.kernels.numpy.loops", raising=False)
+    y = np.array([[1.0, -2.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast: Any = compiled.loops(0)
+        fast.relu(y, np.array([0.5, 0.5]))
+    assert y.tolist() == [[1.5, 0.0]]
+    assert not list(tmp_path.rglob("*.nbc"))
+
+
 def test_cached_loops_are_found_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert not compiled._is_warm.__wrapped__()
+    elsewhere = tmp_path / "cache" / "numba" / f"{tmp_path.name}_0123abc"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "loops.adam-99.py311.1.nbc").touch()
+    assert compiled._is_warm.__wrapped__()
+    (elsewhere / "loops.adam-99.py311.1.nbc").unlink()
     assert not compiled._is_warm.__wrapped__()
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "loops.adam-99.py311.1.nbc").touch()

@@ -9,8 +9,10 @@ XPNN_FAST=0 disables the loops, XPNN_FAST=1 loads them at once.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import os
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -56,5 +58,12 @@ def load() -> None:
 
 @functools.cache
 def _is_warm() -> bool:
-    """Whether numba has cached compiled loops beside their source; False if its cache is elsewhere."""
-    return any((Path(__file__).parent / "__pycache__").glob("loops.*.nbc"))
+    """Whether numba has cached compiled loops: beside their source, or where it does if that folder is read-only."""
+    here = Path(__file__).parent
+    if any((here / "__pycache__").glob("loops.*.nbc")):
+        return True
+    caches = [os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache")]
+    folders = [Path(cache) / part for cache in caches if cache for part in (".", "numba")]
+    with contextlib.suppress(OSError):
+        return any(any(folder.glob(f"{here.name}_*/loops.*.nbc")) for folder in folders)
+    return False

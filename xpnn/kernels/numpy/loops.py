@@ -6,11 +6,13 @@ rounding, so that the bits are the same. Hence no `fastmath`, and no exp or tanh
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
 
 from xpnn.arrays.random import PARITY, ROTATIONS
 
@@ -18,9 +20,25 @@ _U32, _PARITY = np.uint32, np.uint32(PARITY)
 (_A0, _A1, _A2, _A3), (_B0, _B1, _B2, _B3) = (tuple(map(np.uint32, row)) for row in ROTATIONS)
 
 
+class _Cache(FunctionCache):
+    """numba's cache on disk. If it cannot be read or written, the loops are compiled again, which only takes time."""
+
+    def load_overload(self, *what: Any) -> Any:
+        with contextlib.suppress(Exception):  # of any type: a damaged file, or one that may not be read
+            return super().load_overload(*what)
+        return None
+
+    def save_overload(self, *what: Any) -> None:
+        with contextlib.suppress(Exception):  # a full disk, or a folder that has become read-only
+            super().save_overload(*what)
+
+
 def _loop(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled at its first call for each dtype, and cached on disk; division by 0 gives inf, as in NumPy."""
-    return numba.njit(function, error_model="numpy", cache=True, nogil=True)
+    made = numba.njit(function, error_model="numpy", nogil=True)
+    with contextlib.suppress(RuntimeError):  # no folder can be written to: neither the package's, nor the user's
+        made._cache = _Cache(function)
+    return made
 
 
 _part: Any = numba.njit(inline="always", error_model="numpy")
