@@ -20,7 +20,7 @@ _U32, _PARITY = np.uint32, np.uint32(PARITY)
 (_A0, _A1, _A2, _A3), (_B0, _B1, _B2, _B3) = (tuple(map(np.uint32, row)) for row in ROTATIONS)
 
 
-class _Cache(FunctionCache):
+class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
     """numba's cache on disk. If it cannot be read or written, the loops are compiled again, which only takes time."""
 
     def load_overload(self, *what: Any) -> Any:
