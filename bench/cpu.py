@@ -63,7 +63,7 @@ def main() -> int:
                       for pool in who[name]["pools"] if "openmp" not in pool})  # fmt: skip
     whole = not (asked.quick or asked.rows or asked.only)
     folder = Path(asked.output) if asked.output else RESULTS if whole else None
-    write("cpu", table, results, kernels=kernels, folder=folder)
+    write("cpu", table, results, kernels=kernels, folder=folder, by_cpu=True)
     return complain(differences, reference.TOLERANCE)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from xpnn.devices.cpu_blas import cpu_model, usable_cores
+from xpnn.devices.cpu_blas import cpu_model, cpu_number, usable_cores
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -33,7 +34,24 @@ def machine(kernels: list[str] | None = None) -> str:
 
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
     found = ", ".join(pools() if kernels is None else kernels) or "unknown"
-    return f"{cpu_model()}, {usable_cores()} cores, {versions}, kernels (threads): {found}"
+    return f"{processor()}, {usable_cores()} cores, {versions}, kernels (threads): {found}"
+
+
+def processor() -> str:
+    """Return the CPU's model, with the numbers by which Intel's models of one name differ."""
+    numbers = [cpu_number(name) for name in ("cpu family", "model")]
+    return cpu_model() + (f" (family {numbers[0]}, model {numbers[1]})" if all(numbers) else "")
+
+
+def slug(name: str) -> str:
+    """Return a name for a file.
+
+    Examples
+    --------
+    >>> slug("Intel(R) Xeon(R) Processor (family 6, model 143)")
+    'intel-xeon-processor-6-143'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|family|model", "", name.lower())).strip("-")
 
 
 def write(
@@ -45,10 +63,12 @@ def write(
     folder: Path | None = RESULTS,
     here: str | None = None,
     say: bool = True,
+    by_cpu: bool = False,
 ) -> None:
     """Print the table, and write it with the results, the date and the machine to `folder`, unless that is None.
 
-    here: description of the machine, if it is not the CPU with these kernels; say: whether to print
+    here: description of the machine, if it is not the CPU with these kernels; say: whether to print; by_cpu: whether
+    the files are named by the CPU, of which the folder keeps one table each
     """
     day = datetime.date.today().isoformat()
     here = here or machine(kernels)
@@ -56,7 +76,8 @@ def write(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         report = {"date": day, "machine": here, "results": results}
-        (folder / f"{name}-{day}.json").write_text(json.dumps(report, indent=2) + "\n")
-        (folder / f"{name}-{day}.md").write_text(text)
+        file = f"{name}-{slug(processor())}" if by_cpu else f"{name}-{day}"
+        (folder / f"{file}.json").write_text(json.dumps(report, indent=2) + "\n")
+        (folder / f"{file}.md").write_text(text)
     if say:
         print(text, end="")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,27 @@ def test_every_contestant_has_a_file() -> None:
     folder = Path(networks.__file__).parent / "contestants"
     entries = (*ENTRIES.values(), *gpu_entries().values(), images_entry())
     assert {entry.module for entry in entries} == {path.stem for path in folder.glob("[a-z]*.py")}
+
+
+def test_files_are_named_by_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "cpu_model", lambda: "Intel(R) Xeon(R) Processor")
+    monkeypatch.setattr(report, "cpu_number", {"cpu family": "6", "model": "143"}.__getitem__)
+    report.write("cpu", ["a"], {}, folder=tmp_path, say=False, by_cpu=True)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "cpu-intel-xeon-processor-6-143.json",
+        "cpu-intel-xeon-processor-6-143.md",
+    }
+    assert "(family 6, model 143), " in (tmp_path / "cpu-intel-xeon-processor-6-143.md").read_text()
+    monkeypatch.setattr(report, "cpu_number", lambda name: "")
+    assert report.processor() == "Intel(R) Xeon(R) Processor"
+
+
+def test_busy_takes_the_slower_of_two_trainings(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.busy", "--rows", "784-10-10", "--only", "xpnn-numpy", "jax-missing"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2
+    quick = ("--rounds", "1", "--burst", "0.01", "--threads", "1", "--output", str(tmp_path))
+    done = subprocess.run([*command[:-1], *quick], capture_output=True, text=True, check=True)
+    (file,) = tmp_path.glob("busy-*.json")
+    found = json.loads(file.read_text())["results"]["rows"]["784-10-10"]["xpnn-numpy"]
+    assert {state: len(taken) for state, taken in found.items()} == {"alone": 1, "busy": 1, "two": 1}
+    assert done.stdout.count("(× ") == 2 and "| xpnn-numpy | " in done.stdout  # noqa: RUF001 - the sign ×

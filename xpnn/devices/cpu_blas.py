@@ -42,6 +42,21 @@ def cpu_model() -> str:
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
+def cpu_number(name: str) -> str:
+    """Return a number by which the system tells CPUs apart.
+
+    Parameters
+    ----------
+    name : {"cpu family", "model", "stepping"}
+
+    Returns
+    -------
+    str
+        On Linux on x86; "" elsewhere.
+    """
+    return _cpuinfo().get(name, "")
+
+
 def best_kernels() -> str | None:
     """Return the fastest of OpenBLAS's kernels that this CPU can run.
 
