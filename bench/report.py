@@ -48,8 +48,8 @@ def slug(name: str) -> str:
 
     Examples
     --------
-    >>> slug("Intel(R) Xeon(R) Processor (family 6, model 143)")
-    'intel-xeon-processor-6-143'
+    >>> slug("Intel(R) Xeon(R) Processor (family 6, model 207)")
+    'intel-xeon-processor-6-207'
     """
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|family|model", "", name.lower())).strip("-")
 

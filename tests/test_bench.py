@@ -202,13 +202,13 @@ def test_every_contestant_has_a_file() -> None:
 
 def test_files_are_named_by_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "cpu_model", lambda: "Intel(R) Xeon(R) Processor")
-    monkeypatch.setattr(report, "cpu_number", {"cpu family": "6", "model": "143"}.__getitem__)
+    monkeypatch.setattr(report, "cpu_number", {"cpu family": "6", "model": "207"}.__getitem__)
     report.write("cpu", ["a"], {}, folder=tmp_path, say=False, by_cpu=True)
     assert {file.name for file in tmp_path.iterdir()} == {
-        "cpu-intel-xeon-processor-6-143.json",
-        "cpu-intel-xeon-processor-6-143.md",
+        "cpu-intel-xeon-processor-6-207.json",
+        "cpu-intel-xeon-processor-6-207.md",
     }
-    assert "(family 6, model 143), " in (tmp_path / "cpu-intel-xeon-processor-6-143.md").read_text()
+    assert "(family 6, model 207), " in (tmp_path / "cpu-intel-xeon-processor-6-207.md").read_text()
     monkeypatch.setattr(report, "cpu_number", lambda name: "")
     assert report.processor() == "Intel(R) Xeon(R) Processor"
 
