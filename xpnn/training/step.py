@@ -161,7 +161,7 @@ class TrainingStep:
         sums = update_metrics(self.metrics, state.totals, prediction, y, counts)  # perhaps beside the backward pass
         dprediction = self.loss.backward(state.constants, loss_residuals)
         _, grads = self.model.backward(state.params, residuals, dprediction, need_dx=False)
-        joined(value)
+        joined(value)  # gradients and metrics are complete
         return grads, StepSums(value, row_weight(y, counts), sums)
 
     def apply(self, state: State, grads: Params, sums: StepSums) -> State:
@@ -193,7 +193,7 @@ class TrainingStep:
         if self.carries:
             params = tree.merge(params, grads)  # carried values are replaced by their next values
         ema = state.ema if self.ema is None else averaged(state.ema, params, self.ema, state.step)
-        joined(lr)
+        joined(lr)  # the totals are complete
         return State(
             params=params,
             optimizer=optimizer,

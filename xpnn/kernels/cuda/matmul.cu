@@ -53,7 +53,7 @@ KERNEL small_product(const REAL *x, const REAL *w, const REAL *bias, REAL *y, RE
                      word path0, word path1, const word *step, word start, word threshold, REAL scale) {
     SHARED_ARRAY REAL room[WARPS * 2 * STAGE];
     const dropout mask = {k0, k1, step, path0, path1, start, threshold, scale};
-    const int across = (columns + TILE - 1) / TILE, share = (inner + WARPS * DEPTH - 1) / (WARPS * DEPTH) * DEPTH;
+    const int across = (columns + TILE - 1) / TILE, span = (inner + WARPS * DEPTH - 1) / (WARPS * DEPTH) * DEPTH;
     EACH_BLOCK(tile, (size)across * ((rows + TILE - 1) / TILE)) {
         const int first_row = (int)(tile / across) * TILE, first_column = (int)(tile % across) * TILE;
         REAL sums[PRIVATE][8][4], next_x[PRIVATE][DEPTH], next_w[PRIVATE][DEPTH];
@@ -61,7 +61,7 @@ KERNEL small_product(const REAL *x, const REAL *w, const REAL *bias, REAL *y, RE
             UNROLL for (int i = 0; i < 8; ++i)
                 UNROLL for (int j = 0; j < 4; ++j) sums[OWN(t)][i][j] = 0;
         }
-        for (int k = -DEPTH; k < share; k += DEPTH) {
+        for (int k = -DEPTH; k < span; k += DEPTH) {
             if (k >= 0) {
                 ALL_THREADS(t) {
                     REAL *stage = room + t / 32 * 2 * STAGE;
@@ -71,9 +71,9 @@ KERNEL small_product(const REAL *x, const REAL *w, const REAL *bias, REAL *y, RE
                 WARP_BARRIER;
             }
             ALL_THREADS(t) {
-                const int warp = t / 32, lane = t % 32, next = warp * share + k + DEPTH;
-                const int end = (warp + 1) * share < inner ? (warp + 1) * share : inner;
-                if (k + DEPTH < share) {
+                const int warp = t / 32, lane = t % 32, next = warp * span + k + DEPTH;
+                const int end = (warp + 1) * span < inner ? (warp + 1) * span : inner;
+                if (k + DEPTH < span) {
                     fetch(next_x[OWN(t)], x, !x_turned, rows, inner, first_row, next, end, lane);
                     fetch(next_w[OWN(t)], w, w_turned, columns, inner, first_column, next, end, lane);
                 }

@@ -24,8 +24,10 @@ from xpnn.kernels.cupy.launch import ACTIVATIONS, THREADS, launch
 
 _DTYPES = ("float32", "float64")
 _TILE = 32  # as in matmul.cu
-# The most tiles and the longest inner dimension of a product for which `small_product` is faster than cublasLt (on an
-# H200 in float32, 2026-11-26: 3.5 to 4.7 µs, not 5.2 to 7.5), and the same if it saves another launch.
+# The most tiles and the longest inner dimension for which `small_product` is used, and the same if it saves another
+# launch. On an H200 in float32 it took 0.66 to 0.88 of cublasLt's time for four of the seven shapes within the first
+# limits, 1.09 to 1.18 for the other three; see bench/results/small_products-2026-11-26.md. Whole steps with and without
+# it were not compared.
 _SMALL, _SMALL_FINISHED = (64, 128), (32, 512)
 NO_MASK = (None, None, 0, 0, None, 0, 0, 1.0)  # what fused.cu takes if nothing is dropped
 AS_IT_IS = (ACTIVATIONS["IDENTITY"], 0.0, *NO_MASK)  # the same, from `kind` on, without an activation
