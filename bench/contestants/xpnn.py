@@ -16,7 +16,6 @@ from xpnn.nn.layers.linear import LinearParams
 from xpnn.training import Data, TrainingStep
 from xpnn.training.engine import Engine
 from xpnn.training.runners.base import batches_of
-from xpnn.training.state import first_state
 
 
 class Stopwatch:
@@ -25,11 +24,8 @@ class Stopwatch:
     def on_train_begin(self, trainer: object) -> None:
         self.began = time.perf_counter()
 
-    def on_train_end(self, trainer: object) -> None:
-        self.seconds = time.perf_counter() - self.began
-
     def __call__(self, trainer: object, logs: object) -> None:
-        pass
+        self.seconds = time.perf_counter() - self.began
 
 
 def trainer_of(row: Row, *first: nn.Layer, precision: str = "fp32") -> Trainer:
@@ -58,8 +54,7 @@ class Contestant:
         loss, optimizer, metrics = self.trainer.loss, self.trainer.optimizer, self.trainer.metrics
         step = TrainingStep(model, loss, optimizer, metrics, carries=False)
         with current(self.place):
-            host = first_state(model, loss, metrics, 0, params=params)
-            self.engine = Engine(self.place, "float32", step, host, precision)
+            self.engine = Engine(self.place, "float32", step, self.trainer.state_dict()["state"], precision)
         self.ways = {"": self.fit, "bare": self.bare}
 
     def fit(self, epochs: int) -> float:

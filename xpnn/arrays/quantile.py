@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+_PIECE = 2**14  # values at a time, so that the intermediate results stay in the cache: 30 ns a value, not 350
+
 
 def normal_quantile(q: np.ndarray) -> np.ndarray:
     """The quantile of the standard normal distribution at ½ + q, for |q| ≤ ½ − 2⁻³³.
@@ -17,11 +19,22 @@ def normal_quantile(q: np.ndarray) -> np.ndarray:
     >>> normal_quantile(np.array([0.0, 0.475])).round(6)
     array([0.      , 1.959964])
     """
-    r = 0.180625 - q * q
-    central = q * _ratio(r, _CENTRAL)
+    q = np.asarray(q, dtype=np.float64)
+    z = np.empty(q.shape)
+    given, found = q.reshape(-1), z.reshape(-1)
+    for first in range(0, q.size, _PIECE):
+        piece, result = given[first : first + _PIECE], found[first : first + _PIECE]
+        result[...] = piece * _ratio(0.180625 - piece * piece, _CENTRAL)
+        far = np.flatnonzero(np.abs(piece) > 0.425)
+        result[far] = _tail(piece[far])
+    return z
+
+
+def _tail(q: np.ndarray) -> np.ndarray:
+    """The quantile at ½ + q for |q| > 0.425."""
     r = np.sqrt(-_log(0.5 - np.abs(q)))
-    tail = _ratio(r - 1.6, _TAIL)  # r < 4.8: the third part of the algorithm begins at 5, which 32 bits do not reach
-    return np.where(np.abs(q) <= 0.425, central, np.where(q < 0, -tail, tail))
+    z = _ratio(r - 1.6, _TAIL)  # r < 4.8: the third part of the algorithm begins at 5, which 32 bits do not reach
+    return np.where(q < 0, -z, z)
 
 
 def normal_probability(cut: float) -> float:
