@@ -1,5 +1,5 @@
-"""Kernels for JAX: matrix products in reduced precision. JAX compiles the references of everything else."""
+"""Kernels for JAX: products in reduced precision, and a check. JAX compiles the references of everything else."""
 
-from xpnn.kernels.jax import matmul
+from xpnn.kernels.jax import matmul, optimizers
 
-__all__ = ["matmul"]
+__all__ = ["matmul", "optimizers"]

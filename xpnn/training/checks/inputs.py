@@ -96,17 +96,24 @@ def all_finite(x: Array) -> bool:
     Only the maximum and the minimum are checked (NaN propagates to both). That needs no memory, and takes 2 ms instead
     of the 94 ms of torch's isfinite (48 MB on an AMD EPYC, 2026-11-21).
     """
-    xp = array_namespace(x)
-    if not xp.isdtype(x.dtype, "real floating") or 0 in x.shape:
-        return True
-    with current(place_of(x)):
-        return all(bool(to_numpy(xp.isfinite(extreme(x)))) for extreme in (xp.max, xp.min))
+    return all_leaves_finite([x])
 
 
 @dispatched
 def all_leaves_finite(leaves: list[Array]) -> bool:
-    """Whether no value of these arrays is NaN or infinite. Waits for the device, a kernel only once."""
-    return all(map(all_finite, leaves))
+    """Whether no value of these arrays of one library is NaN or infinite. Waits for the device once."""
+    xp = array_namespace(leaves[0])
+    floats = [x for x in leaves if xp.isdtype(x.dtype, "real floating") and 0 not in x.shape]
+    if not floats:
+        return True
+    with current(place_of(floats[0])):
+        return bool(to_numpy(extremes_are_finite(floats)))
+
+
+def extremes_are_finite(floats: list[Array]) -> Array:
+    """Whether the maximum and the minimum of each array are finite: bool, 0-d."""
+    xp = array_namespace(floats[0])
+    return xp.all(xp.stack([xp.isfinite(extreme(x)) for x in floats for extreme in (xp.max, xp.min)]))
 
 
 def _check_finite(name: str, x: Array) -> None:
