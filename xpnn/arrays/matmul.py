@@ -25,9 +25,9 @@ def matmul(x: Array, w: Array, bias: Array | None = None, *, exact: bool = False
 
     Parameters
     ----------
-    x : array, (rows, inner)
+    x : array, (rows, inner) or (batch, rows, inner)
     w : array, (inner, columns) or (batch, inner, columns)
-        One matrix, or a batch of matrices that are all multiplied by the same x.
+        One matrix, or a batch of matrices. If only w is a batch, all of it is multiplied by the same x.
     bias : array, (columns,), optional
         Added to each row.
     exact : bool

@@ -250,7 +250,7 @@ def spread(dy: Array, sources: Sources) -> Array:
     rows, columns = (xp.reshape(place, (batch, -1)) for place in sources)
     to_rows = _hat(xp, _count(xp, dy, height, (1, height, 1)) - rows[:, None, :])
     to_columns = _hat(xp, _count(xp, dy, width, (1, 1, width)) - columns[:, :, None])
-    return xp.matmul(to_rows, to_columns * xp.reshape(dy, (batch, -1, 1)))
+    return matmul(to_rows, to_columns * xp.reshape(dy, (batch, -1, 1)), exact=True)
 
 
 def _hat(xp: Namespace, t: Array) -> Array:
