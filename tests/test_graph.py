@@ -409,6 +409,27 @@ def test_failed_capture_releases_its_memory(monkeypatch: pytest.MonkeyPatch, cud
     assert made[0]() is None
 
 
+def test_capture_that_reads_the_gpu_gets_a_hint(recorded: Callable[..., None]) -> None:
+    class Recorder(EagerReplay):
+        def record(self, work: Callable[[], None]) -> Callable[[], None]:
+            raise RuntimeError("the current stream is capturing")
+
+    recorded(Recorder())
+    with pytest.warns(UserWarning, match=r"is capturing; operations that read values .*float\(x\)"):
+        trainer().fit(X, Y)
+
+
+def test_epochs_and_load_write_to_the_buffers(recorded: Callable[..., None]) -> None:
+    """The state keeps its arrays: nothing is copied into them later."""
+    recorded(EagerReplay())
+    run, seen = trainer(ema=0.9), []
+    run.fit(X, Y, epochs=3, callbacks=[lambda run, logs: seen.append([id(x) for x in tree.leaves(run.state)])])
+    before = run.snapshot()
+    run.load(tree.map(lambda x: x + 1, before))
+    assert [id(x) for x in tree.leaves(run.state)] == seen[0] == seen[1] == seen[2]
+    assert all(np.array_equal(x + 1, y) for x, y in zip(*map(tree.leaves, (before, run.snapshot())), strict=True))
+
+
 def test_memory_is_held_while_the_recorder_lives(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     held = weakref.WeakSet()
 

@@ -209,6 +209,7 @@ class Streamed:
             (part.shape[1:], np.dtype(dtype or part.dtype)) for part, dtype in zip(self._parts, used, strict=True)
         ]
         self._stages: dict[int, StagingBuffers] = {}  # by their number of rows
+        self._orders: dict[tuple[int, int], Array] = {}  # a copy to the device would wait for the steps in progress
         free = free_bytes(place) or 0
         self._chunk_bytes = min(_CHUNK, free // _CHUNK_SHARE) if free > 0 else _CHUNK
         for name, part, (_, dtype) in zip(Data._fields, self._parts, self._kinds, strict=False):
@@ -230,8 +231,10 @@ class Streamed:
 
     def _indices(self, steps: int, batch_size: int) -> Array:
         """The batches of a chunk, (steps, batch_size), whose rows are in order already."""
-        (batches,) = batches_of(np.arange(steps * batch_size, dtype=np.int32), batch_size, self._place)
-        return batches
+        if (steps, batch_size) not in self._orders:
+            order = np.arange(steps * batch_size, dtype=np.int32)
+            (self._orders[steps, batch_size],) = batches_of(order, batch_size, self._place)
+        return self._orders[steps, batch_size]
 
     def _put(self, rows: np.ndarray, size: int) -> Data:
         """Copy these rows to the beginning of buffers of `size` rows on the device."""

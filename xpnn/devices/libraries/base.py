@@ -13,7 +13,7 @@ from typing import Any, Protocol, final
 
 import numpy as np
 
-from xpnn.arrays.namespace import Array, Namespace, namespace
+from xpnn.arrays.namespace import Array, Namespace, device_of, namespace
 from xpnn.devices import driver
 
 #: The names that `Library.runner` may return; `xpnn.training.runners.select` has a class for each.
@@ -126,6 +126,10 @@ class Library:
     def all_from_numpy(self, arrays: list[np.ndarray], device: Any) -> list[Array]:
         """Return arrays on the device, as `from_numpy`; a library may copy them at the same time."""
         return [self.from_numpy(x, device) for x in arrays]
+
+    def write(self, x: np.ndarray, buffer: Array) -> None:
+        """Copy `x` into an array of the library, of the same shape and dtype."""
+        buffer[...] = self.from_numpy(x, device_of(buffer))
 
     def why_no_dtype(self, dtype: str) -> str:
         """Return why the library cannot use the dtype at present, and the hint; "" if it can."""

@@ -17,6 +17,8 @@ from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries.base import Copier, GraphRecorder, Library
 from xpnn.devices.libraries.checks import install_for_cuda, no_collection, scalars_together
 
+_SMALL = 2**20  # bytes up to which a copy from the host's memory as it is takes less time than one by pinned memory
+
 #: Functions to call with (index of the device, address of the stream) when a stream of xpnn ends.
 stream_ends: list[Callable[[int, int], object]] = []
 
@@ -48,8 +50,21 @@ class CuPy(Library):
     def to_numpy(self, x: Any) -> np.ndarray:
         return x.get()
 
+    def from_numpy(self, x: np.ndarray, device: Any) -> Array:
+        if x.nbytes > _SMALL:
+            return super().from_numpy(x, device)
+        import cupy
+
+        with device:
+            y = cupy.empty(x.shape, x.dtype)
+            y.set(x)
+        return y
+
     def all_from_numpy(self, arrays: list[np.ndarray], device: Any) -> list[Array]:
         return scalars_together(self, arrays, device)
+
+    def write(self, x: np.ndarray, buffer: Any) -> None:
+        buffer.set(x)
 
     def address(self, x: Any) -> int:
         return int(x.data.ptr)

@@ -48,6 +48,11 @@ class Torch(Library):
             return super().all_from_numpy(arrays, device)
         return scalars_together(self, arrays, device)
 
+    def write(self, x: np.ndarray, buffer: Any) -> None:
+        import torch
+
+        buffer.copy_(torch.from_numpy(x))
+
     def address(self, x: Any) -> int:
         return int(x.data_ptr())
 

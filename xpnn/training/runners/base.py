@@ -153,6 +153,13 @@ def write_fields(state: State, fields: dict[str, Tree], spec: RunnerSpec) -> Sta
     return state._replace(**dict(zip(fields, values, strict=True)))
 
 
+def overwrite_fields(state: State, fields: dict[str, Tree], spec: RunnerSpec) -> None:
+    """Copy host values into the arrays of these fields of the state."""
+    for name, values in fields.items():
+        for host, buffer in zip(tree.leaves(values), tree.leaves(getattr(state, name)), strict=True):
+            spec.place.lib.write(_converted(np.asarray(host), spec.place, spec.dtype), buffer)
+
+
 def compute_scope(place: Place, precision: str = "fp32") -> contextlib.AbstractContextManager[Any]:
     """Return the context in which steps are computed.
 
