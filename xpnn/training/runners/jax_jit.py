@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.devices.memory import is_out_of_memory
@@ -36,7 +37,12 @@ def _gpu_options() -> dict[str, Any] | None:
 
 
 class JaxJitRunner:
-    """Compile a loop over steps with jax.jit. Its bounds are arguments, so each shape of batches is compiled once."""
+    """Compile a loop over steps with jax.jit. Its bounds are arguments, so each shape of batches is compiled once.
+
+    On a GPU such a loop waits for the device before each step, to compare the bounds. So a loop of a fixed number of
+    steps is compiled too, and used for as many steps as possible: 96 instead of 111 µs for a step of 784-400-100-10,
+    52 instead of 69 µs for one of 784-10-10 (H200, JAX 0.11.2, 2026-11-26).
+    """
 
     steps_per_call = 64
 
@@ -52,6 +58,13 @@ class JaxJitRunner:
             with compute_scope(spec.place, spec.precision):
                 return jax.lax.fori_loop(start, stop, body, state)
 
+        def block(state: State, data: Data, batches: Array, start: Array) -> State:
+            def body(i: Array, state: State) -> State:
+                return spec.training(state, data, batches[start + i, :])
+
+            with compute_scope(spec.place, spec.precision):
+                return jax.lax.fori_loop(0, self._block_steps(batches), body, state)
+
         def evaluate(params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
             def body(i: Array, totals: Totals) -> Totals:
                 return spec.evaluation(params, constants, totals, data, batches[i, :])
@@ -66,11 +79,28 @@ class JaxJitRunner:
         options = _gpu_options() if spec.place.is_gpu else None
         how: dict[str, Any] = {"compiler_options": options} if options else {}
         self._train: Callable[..., State] = jax.jit(many, donate_argnums=0, **how)
+        self._train_block: Any = jax.jit(block, donate_argnums=0, **how)
+        self._blocks: dict[Any, Callable[..., State]] = {}  # compiled, by the shapes and dtypes of data and batches
         self._evaluate: Callable[..., Totals] = jax.jit(evaluate, **how)
         self._predict: Callable[..., Array] = jax.jit(predict, **how)
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
+        steps = self._block_steps(batches)
+        if self.uses_blocks and steps > 1:
+            key = tuple([(x.shape, x.dtype) for x in (*tree.leaves(data), batches)])
+            if key not in self._blocks:  # by `Engine.warm_up`, before an epoch is timed
+                self._blocks[key] = self._train_block.lower(state, data, batches, np.int32(start)).compile()
+            if stop - start == steps:
+                return self._blocks[key](state, data, batches, np.int32(start))
         return self._train(state, data, batches, np.int32(start), np.int32(stop))
+
+    @property
+    def uses_blocks(self) -> bool:
+        """Whether a fixed number of steps has a program of its own."""
+        return self._spec.place.is_gpu
+
+    def _block_steps(self, batches: Array) -> int:
+        return min(self.steps_per_call, batches.shape[0])
 
     def try_step(self, state: State, data: Data, batches: Array) -> None:
         """Without a step: a program takes all its memory when it starts, and another one would be compiled."""
