@@ -37,7 +37,7 @@ def kernels_of(work: Callable[[], Any], steps: int) -> list[tuple[str, float, fl
     activities = [torch.profiler.ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profile:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
         work()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trace.json"

@@ -15,6 +15,7 @@ from conftest import Backend
 from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.arrays.namespace import array_namespace
+from xpnn.arrays.special import sign
 from xpnn.cli import main
 from xpnn.devices.place import find_place
 from xpnn.errors import CheckFailedError, InputError
@@ -110,7 +111,7 @@ class Signs:
         def step(p: Any, g: Any) -> Any:
             if self.mistake == "writes" or (self.mistake == "reuses" and p.flags.writeable):
                 p -= lr
-            return p - lr * array_namespace(g).sign(g)
+            return p - lr * sign(array_namespace(g), g)
 
         moved = tree.map(step, params, grads)
         return (moved[:1] if self.mistake == "drops" else moved), state
