@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from xpnn.devices.place import Place
 
@@ -19,6 +20,24 @@ from xpnn.devices.place import Place
 #: MNIST's default network, 30 million, 1.2 times faster, and that of digits, 1.6 million, slower.
 SMALL = 8_000_000
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def seconds_without_core() -> float | None:
+    """Return for how long threads of this process were ready to run, but had no core, in total.
+
+    Returns
+    -------
+    float or None
+        The sum over its threads so far; None where the system does not report it (only Linux does).
+    """
+    total = 0
+    try:
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+                total += int((thread / "schedstat").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return total / 1e9
 
 
 @contextlib.contextmanager
