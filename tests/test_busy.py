@@ -1,4 +1,4 @@
-"""Tests for the note that other processes hold up training."""
+"""Tests for the note that the cores are busy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from xpnn.devices import threads
 
 
 def watched(
-    monkeypatch: pytest.MonkeyPatch, share: float | None, blas_threads: int, library: str = "numpy"
+    monkeypatch: pytest.MonkeyPatch, share: float | None, blas_threads: int, runner: str = "eager"
 ) -> list[str]:
     """What is said in 20 steps of one second each, in which threads have no core for this share of the time."""
     clock = [0.0]
     said: list[str] = []
     monkeypatch.setattr(busy.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(busy, "seconds_without_core", lambda: None if share is None else share * clock[0])
-    place = SimpleNamespace(name="cpu", library=library)
+    place = SimpleNamespace(kind="cpu", is_gpu=False, lib=SimpleNamespace(runner=lambda kind: runner))
     watch = busy.BusyWatch(said.append)
     with threadpoolctl.threadpool_limits(blas_threads, user_api="blas"):
         experiment: Any = SimpleNamespace(place=place)
@@ -35,16 +35,19 @@ def watched(
 
 def test_waiting_threads_are_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     (said,) = watched(monkeypatch, 0.9, 2)
-    assert said.startswith("other processes are busy: for 1.8 of the last 2.0 s") and "OPENBLAS_NUM_THREADS=1" in said
+    assert (
+        said.startswith("the cores are busy: in the last 2.0 s, the threads of this process waited 1.8 s")
+        and "OPENBLAS_NUM_THREADS=1" in said
+    )
 
 
 @pytest.mark.parametrize(
-    ("share", "blas_threads", "library"),
-    [(0.1, 2, "numpy"), (0.9, 1, "numpy"), (None, 2, "numpy"), (0.9, 2, "jax")],
+    ("share", "blas_threads", "runner"),
+    [(0.1, 2, "eager"), (0.9, 1, "eager"), (None, 2, "eager"), (0.9, 2, "jax_jit")],
     ids=["quiet", "one-thread", "unknown", "jax"],
 )
-def test_nothing_is_said(monkeypatch: pytest.MonkeyPatch, share: float | None, blas_threads: int, library: str) -> None:
-    assert watched(monkeypatch, share, blas_threads, library) == []
+def test_nothing_is_said(monkeypatch: pytest.MonkeyPatch, share: float | None, blas_threads: int, runner: str) -> None:
+    assert watched(monkeypatch, share, blas_threads, runner) == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux reports it")

@@ -48,7 +48,8 @@ def train(
         downloads.stop()
         _print_plan(console, experiment)
         stopping.training(experiment.trainer)
-        watch.start(experiment)
+        if not quiet:
+            watch.start(experiment)
         display.start(experiment)
 
     def progress(done: int, rows: int) -> None:

@@ -1,4 +1,4 @@
-"""Threads on the CPU: one for a small network, and for how long threads got no core.
+"""Threads on the CPU: how many a small network may use (one), and how long threads waited for a core.
 
 OpenBLAS's threads wait for each other actively. On small products they gain nothing, and they
 delay each other if another process is busy: `xpnn train` on digits took 2.1 s with two threads and 1.9 s with one,

@@ -1,4 +1,4 @@
-"""Say so if other processes hold up training: the threads of a matrix product wait for each other actively."""
+"""Tell the user if training is slow because the cores are busy: the threads of a matrix product wait for each other."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from xpnn.devices.threads import seconds_without_core
 from xpnn.experiments import Experiment
 
 _EVERY = 2.0  # seconds between looks
-_MUCH = 0.3  # of the time; alone on the machine it is about 0
+_MUCH = 0.15  # of the time of each thread; alone on the machine it is about 0
 
 
 class BusyWatch:
-    """A progress function for `Trainer.fit` that says once if the threads of this process often get no core.
+    """A progress function for `Trainer.fit` that tells the user once if the threads of this process often get no core.
 
     Parameters
     ----------
@@ -29,9 +29,10 @@ class BusyWatch:
 
     def start(self, experiment: Experiment) -> None:
         """Begin to watch, if this experiment computes on the CPU with NumPy's BLAS."""
-        waited = seconds_without_core() if experiment.place.name == "cpu" else None
-        watched = waited is not None and experiment.place.library in ("numpy", "torch")
-        self._since = (time.perf_counter(), waited) if watched and waited is not None else None
+        place = experiment.place
+        uses_blas = not place.is_gpu and place.lib.runner(place.kind) in ("eager", "torch_via_numpy")
+        waited = seconds_without_core() if uses_blas else None
+        self._since = None if waited is None else (time.perf_counter(), waited)
 
     def step(self, done: int, rows: int) -> None:
         """Called between steps."""
@@ -39,14 +40,13 @@ class BusyWatch:
         if self._since is None or now - self._since[0] < _EVERY:
             return
         (then, waited_then), waited = self._since, seconds_without_core() or 0.0
-        share = (waited - waited_then) / (now - then)
+        pools = threadpoolctl.threadpool_info()
+        threads = max([pool["num_threads"] for pool in pools if pool["user_api"] == "blas"], default=1)
         self._since = now, waited
-        if share > _MUCH and any(
-            pool["num_threads"] > 1 for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"
-        ):
+        if threads > 1 and waited - waited_then > _MUCH * threads * (now - then):
             self._since = None
             self._say(
-                f"other processes are busy: for {waited - waited_then:.1f} of the last {now - then:.1f} s, threads of "
-                "this process had no core, and the others waited for them; with OPENBLAS_NUM_THREADS=1, training may "
-                "be many times as fast"
+                f"the cores are busy: in the last {now - then:.1f} s, the threads of this process waited "
+                f"{waited - waited_then:.1f} s for a core, and then for each other; with OPENBLAS_NUM_THREADS=1, "
+                "training may be many times as fast"
             )

@@ -17,7 +17,7 @@ from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries.base import Copier, GraphRecorder, Library
 from xpnn.devices.libraries.checks import install_for_cuda, no_collection, scalars_together
 
-_SMALL = 2**20  # bytes up to which a copy from the host's memory as it is takes less time than one by pinned memory
+_SMALL = 2**20  # bytes up to which arrays are copied from pageable memory, without a detour through pinned memory
 
 #: Functions to call with (index of the device, address of the stream) when a stream of xpnn ends.
 stream_ends: list[Callable[[int, int], object]] = []

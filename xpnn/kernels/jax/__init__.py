@@ -1,4 +1,4 @@
-"""Kernels for JAX: products in reduced precision, and a check. JAX compiles the references of everything else."""
+"""Kernels for JAX: the precision of products, and a check. JAX compiles the references of everything else."""
 
 from xpnn.kernels.jax import matmul, optimizers
 

@@ -1,4 +1,4 @@
-"""The check of all parameters, compiled as one program: step by step it takes four programs for each shape."""
+"""The check of all parameters, compiled as one program. Otherwise JAX compiles four programs for each shape."""
 
 from __future__ import annotations
 

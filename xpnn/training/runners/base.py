@@ -154,10 +154,11 @@ def write_fields(state: State, fields: dict[str, Tree], spec: RunnerSpec) -> Sta
 
 
 def overwrite_fields(state: State, fields: dict[str, Tree], spec: RunnerSpec) -> None:
-    """Copy host values into the arrays of these fields of the state."""
-    for name, values in fields.items():
-        for host, buffer in zip(tree.leaves(values), tree.leaves(getattr(state, name)), strict=True):
-            spec.place.lib.write(_converted(np.asarray(host), spec.place, spec.dtype), buffer)
+    """Copy host values into the arrays of these fields of the state: all, or none if `upload` would refuse one."""
+    buffers = tree.leaves(tuple([getattr(state, name) for name in fields]))
+    values = [_converted(np.asarray(leaf), spec.place, spec.dtype) for leaf in tree.leaves(tuple(fields.values()))]
+    for value, buffer in zip(values, buffers, strict=True):
+        spec.place.lib.write(value, buffer)
 
 
 def compute_scope(place: Place, precision: str = "fp32") -> contextlib.AbstractContextManager[Any]:

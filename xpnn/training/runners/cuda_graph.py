@@ -42,7 +42,6 @@ class Recording:
         self._position = xp.zeros((1,), dtype=xp.int32, device=place.device)
         self._counting = xp.arange(_STEPS, dtype=xp.int32, device=place.device)
         self._replays: dict[int, Callable[[], None]] = {}
-        self._latest: Data | None = None  # that it ran on
 
     def fits(self, data: Data, batches: Array) -> bool:
         """Whether the recording can run on this data and on batches of this shape."""
@@ -50,10 +49,10 @@ class Recording:
 
     def fits_data(self, data: Data) -> bool:
         """Whether `data` has the same x in the same memory, and targets and weights of the same shapes and dtypes."""
-        if data is self._latest:
-            return True
         alike = [[(tuple(x.shape), x.dtype) for x in tree.leaves(part)] for part in (data[1:], self._data[1:])]
-        return alike[0] == alike[1] and memory_fingerprint(data.x) == memory_fingerprint(self._data.x)
+        if alike[0] != alike[1]:
+            return False
+        return data.x is self._data.x or memory_fingerprint(data.x) == memory_fingerprint(self._data.x)
 
     def record(self, recorder: Recorder) -> None:
         """Capture the graphs. Raises the recorder's error if that fails, ValueError if a replay gives other values."""
@@ -64,7 +63,6 @@ class Recording:
     def run(self, data: Data, batches: Array, start: int, stop: int) -> None:
         """Replay the steps start … stop − 1 of the batches, on the state in the buffers."""
         overwrite([self._batches, *tree.leaves(self._data[1:])], [batches, *tree.leaves(data[1:])])
-        self._latest = data
         self._position[...] = start
         for steps, replay in self._replays.items():
             while stop - start >= steps:
@@ -133,7 +131,7 @@ class CudaGraphRunner(EagerRunner):
         return super().train(self._buffers, data, batches, start, stop)
 
     def write(self, state: State, **fields: Tree) -> State:
-        """Write to the buffers: it takes a third of the time of new arrays that are copied into them."""
+        """Write to the buffers, instead of making new arrays that are copied into them."""
         if self._recorder is None or state is not self._buffers:
             return super().write(state, **fields)
         overwrite_fields(state, fields, self._spec)
@@ -170,7 +168,7 @@ class CudaGraphRunner(EagerRunner):
 
 
 _HINT = (
-    "; operations that read values of the GPU prevent it: float(x), boolean masks, and on CuPy xp.sign (use "
+    "; often an operation reads a value of the GPU: float(x), a boolean mask, or on CuPy xp.sign (use "
     "xpnn.arrays.special.sign)"
 )
 

@@ -40,8 +40,8 @@ class JaxJitRunner:
     """Compile a loop over steps with jax.jit. Its bounds are arguments, so each shape of batches is compiled once.
 
     On a GPU such a loop waits for the device before each step, to compare the bounds. So a loop of a fixed number of
-    steps is compiled too, and used for as many steps as possible: 96 instead of 111 µs for a step of 784-400-100-10,
-    52 instead of 69 µs for one of 784-10-10 (H200, JAX 0.11.2, 2026-11-26).
+    steps, the most in a call, is compiled too: 96 instead of 111 µs for a step of 784-400-100-10, 52 instead of 69 µs
+    for one of 784-10-10 (H200, JAX 0.11.2, 2026-11-26, one after the other). Calls of fewer steps use the other loop.
     """
 
     steps_per_call = 64
@@ -49,7 +49,7 @@ class JaxJitRunner:
     def __init__(self, spec: RunnerSpec) -> None:
         import jax
 
-        self._spec = spec
+        self._spec, most = spec, self.steps_per_call
 
         def many(state: State, data: Data, batches: Array, start: Array, stop: Array) -> State:
             def body(i: Array, state: State) -> State:
@@ -63,7 +63,7 @@ class JaxJitRunner:
                 return spec.training(state, data, batches[start + i, :])
 
             with compute_scope(spec.place, spec.precision):
-                return jax.lax.fori_loop(0, self._block_steps(batches), body, state)
+                return jax.lax.fori_loop(0, min(most, batches.shape[0]), body, state)
 
         def evaluate(params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
             def body(i: Array, totals: Totals) -> Totals:
@@ -80,14 +80,15 @@ class JaxJitRunner:
         how: dict[str, Any] = {"compiler_options": options} if options else {}
         self._train: Callable[..., State] = jax.jit(many, donate_argnums=0, **how)
         self._train_block: Any = jax.jit(block, donate_argnums=0, **how)
-        self._blocks: dict[Any, Callable[..., State]] = {}  # compiled, by the shapes and dtypes of data and batches
+        self._blocks: dict[Any, Callable[..., State]] = {}  # compiled, by shapes and dtypes of data and batches
         self._evaluate: Callable[..., Totals] = jax.jit(evaluate, **how)
         self._predict: Callable[..., Array] = jax.jit(predict, **how)
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
-        steps = self._block_steps(batches)
+        steps = min(self.steps_per_call, batches.shape[0])
         if self.uses_blocks and steps > 1:
-            key = tuple([(x.shape, x.dtype) for x in (*tree.leaves(data), batches)])
+            arrays: list[Any] = [*tree.leaves(data), batches]
+            key = tuple([(x.shape, x.dtype, x.sharding) for x in arrays])
             if key not in self._blocks:  # by `Engine.warm_up`, before an epoch is timed
                 self._blocks[key] = self._train_block.lower(state, data, batches, np.int32(start)).compile()
             if stop - start == steps:
@@ -98,9 +99,6 @@ class JaxJitRunner:
     def uses_blocks(self) -> bool:
         """Whether a fixed number of steps has a program of its own."""
         return self._spec.place.is_gpu
-
-    def _block_steps(self, batches: Array) -> int:
-        return min(self.steps_per_call, batches.shape[0])
 
     def try_step(self, state: State, data: Data, batches: Array) -> None:
         """Without a step: a program takes all its memory when it starts, and another one would be compiled."""
