@@ -7,11 +7,11 @@ reference. The packages have the same file names for the same things:
 
     fused.py          Linear → activation → Dropout, forward and backward
     losses.py         cross-entropy
-    optimizers.py     updates of all parameters
+    optimizers.py     updates of all parameters, and the check that they are finite
     random.py         random bits and dropout masks
     preprocessing.py  bytes, scaled as they are converted
     totals.py         sums and counters of a training step
-    matmul.py         matrix products in reduced precision
+    matmul.py         matrix products, each in its precision
 
 A package leaves out what has no kernel there, and has further files for what only it needs. `common.py` has the
 conditions that several libraries check, and `cuda` the sources of CuPy's kernels.

@@ -39,7 +39,8 @@ class BusyWatch:
         now = time.perf_counter()
         if self._since is None or now - self._since[0] < _EVERY:
             return
-        (then, waited_then), waited = self._since, seconds_without_core() or 0.0
+        then, waited_then = self._since
+        waited = seconds_without_core() or 0.0
         pools = threadpoolctl.threadpool_info()
         threads = max([pool["num_threads"] for pool in pools if pool["user_api"] == "blas"], default=1)
         self._since = now, waited
