@@ -59,7 +59,7 @@ def _read(path: str) -> str:
 def load_loops() -> None:
     """Load the compiled loops, if installed: they take 110 MiB, which must not count as growth of a run."""
     with contextlib.suppress(ImportError):
-        importlib.import_module("xpnn.kernels.numpy.loops")
+        importlib.import_module("xpnn.kernels.numpy.native")
         compiled.load()
 
 

@@ -154,6 +154,13 @@ def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch, quota: str, co
     assert "MKL_NUM_THREADS" in cpu_blas.advice("mkl", "", "", 9)[0][1]
 
 
+def test_threads_that_are_not_controlled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_blas, "usable_cores", lambda: 4)
+    ((why, what),) = cpu_blas.advice("mkl", "2025", "", 2, is_controlled=False)
+    assert "does not control the threads of this BLAS, mkl" in why and "MKL_NUM_THREADS=1" in what
+    assert cpu_blas.advice("mkl", "2025", "", 1, is_controlled=False) == []
+
+
 def test_cpu_has_a_name() -> None:
     assert cpu_blas.cpu_model()
 

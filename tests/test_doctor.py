@@ -214,7 +214,7 @@ def test_compiled_loops(
 
 def test_screen_with_a_long_blas_warning(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     machine()
-    monkeypatch.setattr(cpu_blas, "advice", lambda *_: [("slow", "set A"), ("crowded", "set B")])
+    monkeypatch.setattr(cpu_blas, "advice", lambda *_, **__: [("slow", "set A"), ("crowded", "set B")])
     out = io.StringIO()
     command.show(command.report(), command.Console(file=out, width=80))
     assert "warning: slow; crowded" in out.getvalue() and "hint: set A; set B" in out.getvalue()

@@ -93,7 +93,7 @@ def test_loops_are_loaded_once_they_pay_off(fresh: pytest.MonkeyPatch, warm: boo
     assert loaded == []
     assert compiled.loops(0.2 * enough) is sys
     assert compiled.loops(0.0) is sys
-    assert loaded == ["xpnn.kernels.numpy.loops"]
+    assert loaded == ["xpnn.kernels.numpy.native"]
 
 
 @pytest.mark.parametrize(
@@ -136,12 +136,13 @@ def test_loops_are_compiled_where_they_cannot_be_cached(
         fresh.setattr(caching.IndexDataCacheFile, "_open_for_write", refuse)
     else:
         fresh.setattr(caching.IndexDataCacheFile, "_load_index", lambda self: {}[0])
-    fresh.delitem(sys.modules, "xpnn.kernels.numpy.loops", raising=False)
+    for name in [name for name in sys.modules if name.startswith("xpnn.kernels.numpy.native")]:
+        fresh.delitem(sys.modules, name)
     y = np.array([[1.0, -2.0]])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fast: Any = compiled.loops(0)
-        fast.relu(y, np.array([0.5, 0.5]))
+        fast.relu(y, np.array([0.5, 0.5]), 0, 2)
     assert y.tolist() == [[1.5, 0.0]]
     assert not list(tmp_path.rglob("*.nbc"))
 
@@ -151,12 +152,12 @@ def test_cached_loops_are_found_on_disk(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert not compiled._is_warm.__wrapped__()
-    elsewhere = tmp_path / "cache" / "numba" / f"{tmp_path.name}_0123abc"
+    elsewhere = tmp_path / "cache" / "numba" / "native_0123abc"
     elsewhere.mkdir(parents=True)
-    (elsewhere / "loops.adam-99.py311.1.nbc").touch()
+    (elsewhere / "tasks.adam-99.py311.1.nbc").touch()
     assert compiled._is_warm.__wrapped__()
-    (elsewhere / "loops.adam-99.py311.1.nbc").unlink()
+    (elsewhere / "tasks.adam-99.py311.1.nbc").unlink()
     assert not compiled._is_warm.__wrapped__()
-    (tmp_path / "__pycache__").mkdir()
-    (tmp_path / "__pycache__" / "loops.adam-99.py311.1.nbc").touch()
+    (tmp_path / "native" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "native" / "__pycache__" / "tasks.adam-99.py311.1.nbc").touch()
     assert compiled._is_warm.__wrapped__()

@@ -25,12 +25,15 @@ class Variable(NamedTuple):
         The value of a variable that is not set.
     allowed : tuple of str
         The values that it may have; empty if any text is allowed.
+    is_count : bool
+        Whether it must be a positive integer.
     """
 
     name: str
     meaning: str
     default: str
     allowed: tuple[str, ...] = ()
+    is_count: bool = False
 
 
 VARIABLES = {
@@ -50,6 +53,13 @@ VARIABLES = {
             "1 loads the compiled loops of NumPy's kernels at once, 0 never, auto once they save time",
             "auto",
             ("auto", "0", "1"),
+        ),
+        Variable(
+            "XPNN_THREADS",
+            "threads of a training step on the CPU, with NumPy or torch; by default those of OpenBLAS, at most one for "
+            "each usable core",
+            "",
+            is_count=True,
         ),
         Variable("XPNN_BLAS_CORE", "off lets OpenBLAS choose its kernels itself", "auto", ("auto", "off")),
         Variable("XPNN_DATA_DIR", "folder that is searched for the MNIST files before they are downloaded", ""),
@@ -73,7 +83,7 @@ def get(name: str) -> str:
     Raises
     ------
     InputError
-        If the value is not one of those allowed.
+        If the value is not allowed.
     KeyError
         If xpnn has no variable of this name.
 
@@ -99,6 +109,8 @@ def get(name: str) -> str:
     if variable.allowed and value not in variable.allowed:
         *most, last = variable.allowed
         raise InputError(f"{name} is {value!r}; expected {', '.join(most)} or {last}")
+    if variable.is_count and not (value.isdecimal() and int(value)):
+        raise InputError(f"{name} is {value!r}; expected a positive integer")
     return value
 
 

@@ -22,7 +22,9 @@ from xpnn.devices import cpu_blas, probe
 from xpnn.devices.driver import Stage, one_line
 from xpnn.devices.libraries import LIBRARIES, Library, gpu_libraries, library
 from xpnn.devices.libraries.checks import installed_distributions
+from xpnn.devices.libraries.openblas import openblas
 from xpnn.devices.place import find_place
+from xpnn.devices.threads import step_threads
 from xpnn.training.runners.capture import why_not_recorded
 from xpnn.version import __version__
 
@@ -126,9 +128,12 @@ def _cpu(one: Library) -> tuple[Stage, list[str]]:
 
 
 def _blas() -> dict[str, Any]:
-    """NumPy's BLAS, the kernels it runs and, if they are not the CPU's best, the hint."""
+    """NumPy's BLAS, the kernels it runs, the threads of training, and hints.
+
+    training_threads: of xpnn, which sleep while they wait; None if xpnn does not control those of this BLAS
+    """
     facts: dict[str, Any] = dict.fromkeys(("name", "version", "kernels", "threads", "warning", "hint"))
-    facts["best_kernels"] = facts["chosen"] = None
+    facts["best_kernels"] = facts["chosen"] = facts["training_threads"] = None
     try:
         import numpy as np
 
@@ -142,8 +147,10 @@ def _blas() -> dict[str, Any]:
             return facts
         pool = next((pool for pool in pools if np.__name__ in pool["filepath"]), pools[0])
         facts["name"], facts["threads"] = pool["internal_api"], pool["num_threads"]
+        facts["training_threads"] = step_threads() if openblas() else None
         facts["version"], facts["kernels"] = pool.get("version"), pool.get("architecture")
-        advice = cpu_blas.advice(facts["name"], facts["version"] or "", facts["kernels"] or "", facts["threads"])
+        known = (facts["name"], facts["version"] or "", facts["kernels"] or "", facts["threads"])
+        advice = cpu_blas.advice(*known, is_controlled=facts["training_threads"] is not None)
         if advice:
             facts["warning"], facts["hint"] = ("; ".join(texts) for texts in zip(*advice, strict=True))
     except Exception as error:

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from xpnn import nn
 from xpnn.cli.plot import check_pictures, draw_pictures
-from xpnn.cli.terminal.busy import BusyWatch
 from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line, print_stderr, readable_numbers
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, choose_place, takes_settings
@@ -42,19 +41,13 @@ def train(
         check_pictures(output)
     place = choose_place(device, backend, not no_fallback, settings.precision)
     console = make_console(stderr=as_json, quiet=quiet)
-    display, watch = EpochDisplay(make_console(stderr=True), quiet=quiet), BusyWatch(print_stderr)
+    display = EpochDisplay(make_console(stderr=True), quiet=quiet)
 
     def on_start(experiment: Experiment) -> None:
         downloads.stop()
         _print_plan(console, experiment)
         stopping.training(experiment.trainer)
-        if not quiet:
-            watch.start(experiment)
         display.start(experiment)
-
-    def progress(done: int, rows: int) -> None:
-        watch.step(done, rows)
-        display.step(done, rows)
 
     def on_trained(experiment: Experiment) -> None:
         stopping.saving()
@@ -62,7 +55,7 @@ def train(
 
     with Stopping() as stopping, display, DownloadDisplay(quiet=quiet) as downloads:
         hooks = Hooks(on_start, on_trained, stopping.is_interrupted, downloads)
-        result = run(settings, output=output, device=place, callbacks=[display], progress=progress, hooks=hooks)
+        result = run(settings, output=output, device=place, callbacks=[display], progress=display.step, hooks=hooks)
         drawn = []
         if plot and output is not None:
             drawn = draw_pictures(output, result.history, result.experiment.data, result.trainer)

@@ -158,7 +158,7 @@ def usable_cores() -> int:
     return max(cores, 1)
 
 
-def advice(name: str, version: str, kernels: str, threads: int) -> list[tuple[str, str]]:
+def advice(name: str, version: str, kernels: str, threads: int, is_controlled: bool = True) -> list[tuple[str, str]]:
     """Return what slows matrix products down.
 
     Parameters
@@ -167,6 +167,8 @@ def advice(name: str, version: str, kernels: str, threads: int) -> list[tuple[st
         The BLAS, as threadpoolctl describes it.
     threads : int
         The number of its threads.
+    is_controlled : bool, default True
+        Whether xpnn controls them, so that they sleep while they wait.
 
     Returns
     -------
@@ -191,8 +193,16 @@ def advice(name: str, version: str, kernels: str, threads: int) -> list[tuple[st
             )
         )
     cores = usable_cores()
+    variable = {"openblas": "OPENBLAS_NUM_THREADS", "mkl": "MKL_NUM_THREADS"}.get(name, "OMP_NUM_THREADS")
+    if threads > 1 and not is_controlled:
+        found.append(
+            (
+                f"xpnn does not control the threads of this BLAS, {name}: beside other busy programs, training may be "
+                "many times slower",
+                f"on a busy machine, set {variable}=1 before Python starts",
+            )
+        )
     if threads > cores:
-        variable = {"openblas": "OPENBLAS_NUM_THREADS", "mkl": "MKL_NUM_THREADS"}.get(name, "OMP_NUM_THREADS")
         found.append(
             (
                 f"{threads} BLAS threads share {cores} usable cores and get in each other's way",

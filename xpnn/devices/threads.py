@@ -1,43 +1,51 @@
-"""Threads on the CPU: how many a small network may use (one), and how long threads waited for a core.
+"""How many threads training uses on the CPU.
 
-OpenBLAS's threads wait for each other actively. On small products they gain nothing, and they
-delay each other if another process is busy: `xpnn train` on digits took 2.1 s with two threads and 1.9 s with one,
-alone on two cores; two of them at once took 39 s each with two threads and 1.9 s with one (AMD EPYC, OpenBLAS 0.3.31,
-2026-11-20; to reproduce it: OPENBLAS_NUM_THREADS=2 xpnn train & OPENBLAS_NUM_THREADS=2 xpnn train). The same holds for
-torch's threads.
+NumPy's kernels have threads of their own, which sleep while they wait (`xpnn.kernels.numpy`). A BLAS that xpnn does not
+control, and torch, have threads that wait for each other actively. On small products they gain nothing, and they delay
+each other if another process is busy: two runs of `xpnn train` on digits at once took 39 s each with two threads of
+OpenBLAS, and 1.9 s with one, as long as a single run (AMD EPYC, OpenBLAS 0.3.31, 2026-11-20).
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
+from xpnn import config
+from xpnn.devices.cpu_blas import usable_cores
+from xpnn.devices.libraries.openblas import openblas
 from xpnn.devices.place import Place
 
 #: Multiplications in a step's forward pass, rows · weights, below which a second thread saves no time. Two threads made
 #: MNIST's default network, 30 million, 1.2 times faster, and that of digits, 1.6 million, slower.
 SMALL = 8_000_000
-VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+VARIABLES = ("XPNN_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def seconds_without_core() -> float | None:
-    """Return for how long threads of this process were ready to run, but had no core, in total.
+def step_threads() -> int:
+    """Return how many threads NumPy's kernels may use.
 
     Returns
     -------
-    float or None
-        The sum over its threads so far; None where the system does not report it (only Linux does).
+    int
+        XPNN_THREADS if it is set, else as many as OpenBLAS has, but at most one for each core that this process may
+        use. 1 if NumPy has another BLAS than OpenBLAS, as its threads cannot be controlled.
+
+    Raises
+    ------
+    InputError
+        If XPNN_THREADS is not a positive integer.
     """
-    total = 0
-    try:
-        for thread in Path("/proc/self/task").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
-                total += int((thread / "schedstat").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-    return total / 1e9
+    blas = openblas()
+    if blas is None:
+        return 1
+    asked = config.get("XPNN_THREADS")
+    return int(asked) if asked else max(1, min(blas.threads(), _cores()))
+
+
+_cores = functools.cache(usable_cores)
 
 
 @contextlib.contextmanager

@@ -99,7 +99,10 @@ def _show_blas(facts: dict[str, Any], console: Console, yes: str) -> None:
     parts = [f"{facts['name'] or 'unknown'} {facts['version'] or ''}".rstrip()]
     if facts["kernels"]:
         parts.append(f"{facts['kernels']} kernels" + (f" ({facts['chosen']})" if facts["name"] == "openblas" else ""))
-    parts += [f"threads: {facts['threads']}"] if facts["threads"] else []
+    if facts["training_threads"]:
+        parts.append(f"threads in training: {facts['training_threads']}, which sleep while they wait")
+    elif facts["threads"]:
+        parts.append(f"threads: {facts['threads']}")
     console.print()
     console.print(
         _item("!" if facts["warning"] else yes, f"BLAS: {', '.join(parts)}", "yellow" if facts["warning"] else "green")

@@ -12,6 +12,7 @@ from xpnn.arrays.random import Key
 from xpnn.kernels.common import block_of
 from xpnn.kernels.numpy.activations import ACTIVATIONS
 from xpnn.kernels.numpy.compiled import loops
+from xpnn.kernels.numpy.products import product, relu_product
 from xpnn.nn.fused import dense, parts_of
 from xpnn.nn.layers.activations import ReLU
 from xpnn.nn.layers.linear import LinearParams
@@ -42,18 +43,20 @@ def _forward(x: np.ndarray, params: Any, layers: Any, key: Key | None, first: in
     if block is None:
         return NotImplemented
     linear, activation, dropping = block
-    bias = None
-    if linear is None:
-        if x.dtype.kind != "f":
-            return NotImplemented
-        y = x.copy()
-    else:
-        weight, bias = params[0]
-        y = x @ weight
+    if linear is None and x.dtype.kind != "f":
+        return NotImplemented
+    weight, bias = (None, None) if linear is None else params[0]
     keep: Any = None
     scale = 1.0
     if dropping is not None:
-        keep, scale = random.keep_mask(dropping.key, dropping.p, y.shape), dropping.scale
+        shape = x.shape if linear is None else (x.shape[0], linear.out_features)
+        keep, scale = random.keep_mask(dropping.key, dropping.p, shape), dropping.scale
+    y: Any = None
+    if type(activation) is ReLU and weight is not None:
+        y = relu_product(x, weight, bias, keep, scale)
+        if y is not None:
+            return y, FusedResiduals(x, y, None, None, scale)
+    y = x.copy() if weight is None else product(x, weight)
     if type(activation) is ReLU:
         _relu(y, bias, keep, scale)
         return y, FusedResiduals(x, y, None, None, scale)
@@ -87,8 +90,8 @@ def _backward(dy: np.ndarray, residuals: FusedResiduals, params: Any, layers: An
         dbias = None
     elif dbias is None:
         dbias = np.add.reduce(dz, axis=0)
-    grads = LinearParams(residuals.x.T @ dz, dbias)
-    return (dz @ weight.T if need_dx else None), (grads, *((),) * (len(layers) - 1))
+    grads = LinearParams(product(residuals.x.T, dz), dbias)
+    return (product(dz, weight.T) if need_dx else None), (grads, *((),) * (len(layers) - 1))
 
 
 dense.kernel("numpy", _forward, _backward, residuals=FusedResiduals)
@@ -96,13 +99,13 @@ dense.kernel("numpy", _forward, _backward, residuals=FusedResiduals)
 
 def _relu(y: np.ndarray, bias: np.ndarray | None, keep: np.ndarray | None, scale: float) -> None:
     """y ← max(y + bias, 0), times `scale` where keep is True, else 0."""
-    fast = loops(_FORWARD * y.size)
+    fast = loops(_FORWARD * y.size, y.size)
     if fast and y.ndim == 2 and y.flags.c_contiguous:
         bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
         if keep is None:
-            fast.relu(y, bias)
+            fast.relu(y, bias, 0, y.shape[1])
         else:
-            fast.relu_dropout(y, bias, keep, y.dtype.type(scale))
+            fast.relu_dropout(y, bias, keep, y.dtype.type(scale), 0, y.shape[1])
         return
     if bias is not None:
         y += bias
@@ -115,7 +118,7 @@ def _relu(y: np.ndarray, bias: np.ndarray | None, keep: np.ndarray | None, scale
 def _relu_backward(dy: np.ndarray, residuals: FusedResiduals) -> tuple[np.ndarray, np.ndarray | None]:
     """dz = dy · scale where y > 0, else 0; and its sum over the batch, or None if the loop did not run."""
     y, scale = residuals.y, residuals.scale
-    fast = loops(_BACKWARD * y.size)
+    fast = loops(_BACKWARD * y.size, y.size)
     # NumPy adds the elements of a single column in pairs
     if fast and dy.dtype == y.dtype and dy.flags.c_contiguous and y.ndim == 2 and y.shape[1] > 1:
         dz, dbias = np.empty_like(y), np.empty(y.shape[1], y.dtype)

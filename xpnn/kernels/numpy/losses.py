@@ -28,7 +28,7 @@ def _forward(z: np.ndarray, loss: Any, constants: Any, target: np.ndarray, sampl
         return NotImplemented
     if loss.reduction != "mean" or target.dtype.kind not in "iu":
         return NotImplemented
-    fast = loops(_SAVED)
+    fast = loops(_SAVED, z.size)
     if fast and z.flags.c_contiguous and target.flags.c_contiguous:
         y, own = np.empty_like(z), np.empty(z.shape[0], z.dtype)
         if not fast.shifted(z, target, y, own):
@@ -48,7 +48,7 @@ def _backward(constants: Any, residuals: CrossEntropyResiduals) -> Any:
     """(softmax − one-hot) / batch."""
     e, total, target = residuals
     batch = e.dtype.type(e.shape[0])
-    fast = loops(_SAVED)
+    fast = loops(_SAVED, e.size)
     if fast and target.flags.c_contiguous:
         d = np.empty_like(e)
         fast.softmax_minus_one_hot(e, total, target, batch, 1 / batch, d)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.kernels.numpy.compiled import loops
+from xpnn.kernels.numpy.compiled import constant, loops, parts
 from xpnn.optim.adam import AdamSettings, adam_step, one_minus_power
 from xpnn.optim.adaptive import AdagradSettings, RMSpropSettings, adagrad_step, rmsprop_step
 from xpnn.optim.lion import LionSettings, lion_step
@@ -35,13 +35,8 @@ def _sgd_step(
         return NotImplemented
     fast = _loops_for(_SGD, params, grads, velocity)
     if fast:
-        kind = params[0].dtype.type
-        rate, decay = kind(lr), kind(weight_decay)
-        for p, g, *v in _flat(params, grads, velocity):
-            if v:
-                fast.sgd_momentum(p, g, v[0], rate, decay, kind(momentum), nesterov)
-            else:
-                fast.sgd(p, g, rate, decay)
+        constants = (lr, weight_decay, momentum, nesterov)
+        _run(fast, "sgd_momentum" if velocity else "sgd", (params, grads, velocity), constants)
         return params, velocity
     for p, g, *v in _pieces(params, grads, velocity):
         step = g + weight_decay * p if weight_decay else g
@@ -73,11 +68,18 @@ def _adam_step(
     rate, shrink = lr / one_minus_power(beta1, count), 1 - lr * weight_decay if decoupled else 1.0
     fast = _loops_for(_ADAM, params, grads, m, v)
     if fast:
-        kind = params[0].dtype
-        values = (rate, correction2, beta1, beta2, 1 - beta1, 1 - beta2, eps, shrink, 0 if decoupled else weight_decay)
-        constants = np.array(values, kind)
-        for leaves in _flat(params, grads, m, v):
-            fast.adam(*leaves, constants)
+        constants = (
+            rate,
+            correction2,
+            beta1,
+            beta2,
+            1 - beta1,
+            1 - beta2,
+            eps,
+            shrink,
+            0 if decoupled else weight_decay,
+        )
+        _run(fast, "adam", (params, grads, m, v), constants)
         return params, m, v, v_max
     for p, g, m_, v_ in _pieces(params, grads, m, v):
         if weight_decay and decoupled:
@@ -169,10 +171,17 @@ def _looped(loop: str, groups: tuple[list[np.ndarray], ...], constants: tuple[An
     fast = _loops_for(_OTHERS, *groups) if donate and _in_place(*written) else None
     if not fast:
         return NotImplemented
-    values = np.array(constants, groups[0][0].dtype)
-    for leaves in _flat(*groups):
-        getattr(fast, loop)(*leaves, values)
+    _run(fast, loop, groups, constants)
     return written
+
+
+def _run(fast: Any, loop: str, groups: tuple[list[np.ndarray], ...], constants: tuple[Any, ...]) -> None:
+    """The compiled loop of this name for each leaf."""
+    kind = groups[0][0].dtype
+    values = np.array(constants, kind)
+    for leaves in _flat(*groups):
+        size = leaves[0].size
+        fast.run(loop, kind, parts(size), constant(size, int), *leaves, values)
 
 
 def _in_place(*groups: list[np.ndarray]) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from xpnn.arrays import random
-from xpnn.kernels.numpy.compiled import loops
+from xpnn.kernels.numpy.compiled import loops, parts
 
 _SAVED = 8e-9  # seconds that the loop saves per word: median on an AMD EPYC, 2026-11-21
+_ANY = np.dtype(np.float32)  # these tasks have no dtype
 _PIECE = 7_500  # blocks; what the rounds read and write fits into the L2 cache
 
 
@@ -18,7 +19,8 @@ def _words(k0: np.ndarray, k1: np.ndarray, step: np.ndarray, n: int, first: int 
     words = np.empty((skipped + n + 1) // 2 * 2, dtype=np.uint32)
     fast = loops(_SAVED * n)
     if fast:
-        fast.words(k0[0], k1[0], step[0], start, words)
+        numbers = np.array((k0[0], k1[0], step[0], start, words.size), np.int64)
+        fast.run("words", _ANY, parts(words.size), numbers, words)
         return words[skipped : skipped + n]
     ks = (k0, k1, k0 ^ k1 ^ np.uint32(random.PARITY))
     blocks, offset = np.arange(words.size // 2, dtype=np.uint32), ks[0] + start
@@ -54,4 +56,11 @@ def _dropout_mask(
     """(bits >> 8) ≥ threshold is bits ≥ threshold · 2⁸."""
     if threshold >= 2**24:  # everything is dropped
         return NotImplemented
+    fast = loops(_SAVED * n)
+    if fast:
+        start, skipped = first // 2 % 2**32, first % 2
+        kept = np.empty((skipped + n + 1) // 2 * 2, dtype=bool)
+        numbers = np.array((k0[0], k1[0], step[0], start, kept.size, threshold << 8), np.int64)
+        fast.run("mask", _ANY, parts(kept.size), numbers, kept)
+        return kept[skipped : skipped + n]
     return random.words(k0, k1, step, n, first) >= np.uint32(threshold << 8)

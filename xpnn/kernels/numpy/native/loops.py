@@ -6,87 +6,93 @@ rounding, so that the bits are the same. Hence no `fastmath`, and no exp or tanh
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
-from numba.core.caching import FunctionCache
 
 from xpnn.arrays.random import PARITY, ROTATIONS
+from xpnn.kernels.numpy.native.caching import compiled, inlined
 
 _U32, _PARITY = np.uint32, np.uint32(PARITY)
 (_A0, _A1, _A2, _A3), (_B0, _B1, _B2, _B3) = (tuple(map(np.uint32, row)) for row in ROTATIONS)
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
-    """numba's cache on disk. If it cannot be read or written, the loops are compiled again, which only takes time."""
-
-    def load_overload(self, *what: Any) -> Any:
-        with contextlib.suppress(Exception):  # of any type: a damaged file, or one that may not be read
-            return super().load_overload(*what)
-        return None
-
-    def save_overload(self, *what: Any) -> None:
-        with contextlib.suppress(Exception):  # a full disk, or a folder that has become read-only
-            super().save_overload(*what)
-
-
-def _loop(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled at its first call for each dtype, and cached on disk; division by 0 gives inf, as in NumPy."""
-    made = numba.njit(function, error_model="numpy", nogil=True)
-    with contextlib.suppress(RuntimeError):  # no folder can be written to: neither the package's, nor the user's
-        made._cache = _Cache(function)
-    return made
-
-
-_part: Any = numba.njit(inline="always", error_model="numpy")
-
-
-@_part
+@inlined
 def _mix(x0: Any, x1: Any, r: Any) -> Any:
     """One round of Threefry."""
     x0 = _U32(x0 + x1)
     return x0, _U32(_U32(_U32(x1 << r) | _U32(x1 >> _U32(_U32(32) - r))) ^ x0)
 
 
-@_loop
+@inlined
+def _block(x0: Any, x1: Any, k0: Any, k1: Any, k2: Any) -> Any:
+    """The two words of a block, by twenty rounds; x0, x1: its number and its step, each plus its key."""
+    x0, x1 = _mix(x0, x1, _A0)
+    x0, x1 = _mix(x0, x1, _A1)
+    x0, x1 = _mix(x0, x1, _A2)
+    x0, x1 = _mix(x0, x1, _A3)
+    x0, x1 = _U32(x0 + k1), _U32(x1 + _U32(k2 + _U32(1)))
+    x0, x1 = _mix(x0, x1, _B0)
+    x0, x1 = _mix(x0, x1, _B1)
+    x0, x1 = _mix(x0, x1, _B2)
+    x0, x1 = _mix(x0, x1, _B3)
+    x0, x1 = _U32(x0 + k2), _U32(x1 + _U32(k0 + _U32(2)))
+    x0, x1 = _mix(x0, x1, _A0)
+    x0, x1 = _mix(x0, x1, _A1)
+    x0, x1 = _mix(x0, x1, _A2)
+    x0, x1 = _mix(x0, x1, _A3)
+    x0, x1 = _U32(x0 + k0), _U32(x1 + _U32(k1 + _U32(3)))
+    x0, x1 = _mix(x0, x1, _B0)
+    x0, x1 = _mix(x0, x1, _B1)
+    x0, x1 = _mix(x0, x1, _B2)
+    x0, x1 = _mix(x0, x1, _B3)
+    x0, x1 = _U32(x0 + k1), _U32(x1 + _U32(k2 + _U32(4)))
+    x0, x1 = _mix(x0, x1, _A0)
+    x0, x1 = _mix(x0, x1, _A1)
+    x0, x1 = _mix(x0, x1, _A2)
+    x0, x1 = _mix(x0, x1, _A3)
+    x0, x1 = _U32(x0 + k2), _U32(x1 + _U32(k0 + _U32(5)))
+    return x0, x1
+
+
+@compiled
 def words(k0: Any, k1: Any, step: Any, start: Any, y: Any) -> None:
     """y[2i], y[2i + 1] = the two words of block start + i; start: uint32, y: uint32 (an even number,)."""
     k2 = _U32(_U32(k0 ^ k1) ^ _PARITY)
     start, first = _U32(start + k0), _U32(step + k1)
     for i in range(y.size // 2):
-        x0, x1 = _U32(_U32(i) + start), first
-        x0, x1 = _mix(x0, x1, _A0)
-        x0, x1 = _mix(x0, x1, _A1)
-        x0, x1 = _mix(x0, x1, _A2)
-        x0, x1 = _mix(x0, x1, _A3)
-        x0, x1 = _U32(x0 + k1), _U32(x1 + _U32(k2 + _U32(1)))
-        x0, x1 = _mix(x0, x1, _B0)
-        x0, x1 = _mix(x0, x1, _B1)
-        x0, x1 = _mix(x0, x1, _B2)
-        x0, x1 = _mix(x0, x1, _B3)
-        x0, x1 = _U32(x0 + k2), _U32(x1 + _U32(k0 + _U32(2)))
-        x0, x1 = _mix(x0, x1, _A0)
-        x0, x1 = _mix(x0, x1, _A1)
-        x0, x1 = _mix(x0, x1, _A2)
-        x0, x1 = _mix(x0, x1, _A3)
-        x0, x1 = _U32(x0 + k0), _U32(x1 + _U32(k1 + _U32(3)))
-        x0, x1 = _mix(x0, x1, _B0)
-        x0, x1 = _mix(x0, x1, _B1)
-        x0, x1 = _mix(x0, x1, _B2)
-        x0, x1 = _mix(x0, x1, _B3)
-        x0, x1 = _U32(x0 + k1), _U32(x1 + _U32(k2 + _U32(4)))
-        x0, x1 = _mix(x0, x1, _A0)
-        x0, x1 = _mix(x0, x1, _A1)
-        x0, x1 = _mix(x0, x1, _A2)
-        x0, x1 = _mix(x0, x1, _A3)
-        x0, x1 = _U32(x0 + k2), _U32(x1 + _U32(k0 + _U32(5)))
-        y[2 * i], y[2 * i + 1] = x0, x1
+        y[2 * i], y[2 * i + 1] = _block(_U32(_U32(i) + start), first, k0, k1, k2)
 
 
-@_loop
+@compiled
+def mask(k0: Any, k1: Any, step: Any, start: Any, threshold: Any, y: Any) -> None:
+    """y = words ≥ threshold; y: bool (an even number,)."""
+    k2 = _U32(_U32(k0 ^ k1) ^ _PARITY)
+    start, first = _U32(start + k0), _U32(step + k1)
+    for i in range(y.size // 2):
+        x0, x1 = _block(_U32(_U32(i) + start), first, k0, k1, k2)
+        y[2 * i], y[2 * i + 1] = x0 >= threshold, x1 >= threshold
+
+
+@compiled
+def in_range(index: Any, size: Any) -> bool:
+    """Whether all indices are from 0 to size − 1."""
+    inside = True
+    for i in range(index.size):
+        inside &= 0 <= index[i] < size
+    return inside
+
+
+@compiled
+def rows(x: Any, index: Any, y: Any, first: Any, last: Any) -> None:
+    """y[i] = x[index[i]] for i from first to last; x: (samples, bytes), y: (batch, bytes)."""
+    for i in range(first, last):
+        source, out = x[index[i]], y[i]
+        for j in range(out.size):
+            out[j] = source[j]
+
+
+@compiled
 def scaled(x: Any, factor: Any, y: Any) -> None:
     """y = factor · x; flat."""
     kind = type(factor)
@@ -94,7 +100,7 @@ def scaled(x: Any, factor: Any, y: Any) -> None:
         y[i] = kind(x[i]) * factor
 
 
-@_loop
+@compiled
 def shifted(z: Any, label: Any, y: Any, own: Any) -> bool:
     """y = z − the largest of its row, own = y at the label; z, y: (batch, classes). False for a label out of range."""
     for i in range(z.shape[0]):
@@ -111,7 +117,7 @@ def shifted(z: Any, label: Any, y: Any, own: Any) -> bool:
     return True
 
 
-@_loop
+@compiled
 def softmax_minus_one_hot(e: Any, total: Any, label: Any, batch: Any, share: Any, y: Any) -> None:
     """y = e / (total · batch), minus share = 1 / batch at the label; e, y: (batch, classes), total: (batch,)."""
     for i in range(e.shape[0]):
@@ -122,7 +128,7 @@ def softmax_minus_one_hot(e: Any, total: Any, label: Any, batch: Any, share: Any
         out[label[i]] -= share
 
 
-@_part
+@inlined
 def _polynomial(x: Any, coefficients: Any) -> Any:
     """Highest power first."""
     total = coefficients[0]
@@ -131,7 +137,7 @@ def _polynomial(x: Any, coefficients: Any) -> Any:
     return total
 
 
-@_loop
+@compiled
 def erfc(x: Any, middle: Any, large: Any, y: Any, edges: Any, a: Any, b: Any, c: Any, d: Any, p: Any, q: Any) -> None:
     """y = `xpnn.arrays.special.erfc`(x); middle, large: e^(−w²) for w = |x| in those ranges; flat."""
     low, high, root = edges
@@ -151,29 +157,29 @@ def erfc(x: Any, middle: Any, large: Any, y: Any, edges: Any, a: Any, b: Any, c:
         y[i] = z if x[i] == x[i] else x[i]
 
 
-@_loop
-def relu(y: Any, bias: Any) -> None:
-    """y ← max(y + bias, 0); y: (batch, features)."""
+@compiled
+def relu(y: Any, bias: Any, first: Any, last: Any) -> None:
+    """y ← max(y + bias, 0) in columns first to last; y: (batch, features)."""
     zero = y.dtype.type(0)
     for i in range(y.shape[0]):
-        row = y[i]
-        for j in range(bias.size):
-            z = row[j] + bias[j]
+        row = y[i, first:last]
+        for j in range(row.size):
+            z = row[j] + bias[first + j]
             row[j] = zero if z < 0 else z
 
 
-@_loop
-def relu_dropout(y: Any, bias: Any, keep: Any, scale: Any) -> None:
-    """y ← max(y + bias, 0) · scale where keep is True, else 0; y, keep: (batch, features)."""
+@compiled
+def relu_dropout(y: Any, bias: Any, keep: Any, scale: Any, first: Any, last: Any) -> None:
+    """y ← max(y + bias, 0) · scale where keep is True, else 0, in these columns; y, keep: (batch, features)."""
     zero = type(scale)(0)
     for i in range(y.shape[0]):
-        row, mask = y[i], keep[i]
-        for j in range(bias.size):
-            z = row[j] + bias[j]
+        row, mask = y[i, first:last], keep[i, first:last]
+        for j in range(row.size):
+            z = row[j] + bias[first + j]
             row[j] = z * scale if mask[j] and not z < 0 else zero
 
 
-@_loop
+@compiled
 def relu_backward(dy: Any, y: Any, scale: Any, dz: Any, dbias: Any) -> None:
     """dz = dy · scale where y > 0, else 0; dbias = Σ_batch dz, row after row, as NumPy adds them."""
     zero = type(scale)(0)
@@ -186,9 +192,10 @@ def relu_backward(dy: Any, y: Any, scale: Any, dz: Any, dbias: Any) -> None:
             dbias[j] += d
 
 
-@_loop
-def sgd(p: Any, g: Any, lr: Any, weight_decay: Any) -> None:
+@compiled
+def sgd(p: Any, g: Any, settings: Any) -> None:
     """As `sgd_step`, without momentum; flat."""
+    lr, weight_decay = settings[0], settings[1]
     for i in range(p.size):
         d = g[i]
         if weight_decay:
@@ -196,9 +203,10 @@ def sgd(p: Any, g: Any, lr: Any, weight_decay: Any) -> None:
         p[i] -= d * lr
 
 
-@_loop
-def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, weight_decay: Any, momentum: Any, nesterov: bool) -> None:
-    """As `sgd_step`, with momentum; flat."""
+@compiled
+def sgd_momentum(p: Any, g: Any, v: Any, settings: Any) -> None:
+    """As `sgd_step`, with momentum; nesterov: 0 or 1; flat."""
+    lr, weight_decay, momentum, nesterov = settings[0], settings[1], settings[2], settings[3]
     for i in range(p.size):
         d = g[i]
         if weight_decay:
@@ -208,7 +216,7 @@ def sgd_momentum(p: Any, g: Any, v: Any, lr: Any, weight_decay: Any, momentum: A
         p[i] -= step * lr
 
 
-@_loop
+@compiled
 def adam(p: Any, g: Any, m: Any, v: Any, settings: Any) -> None:
     """As `adam_step`, without amsgrad; shrink: AdamW's factor of p; weight_decay: Adam's; flat."""
     rate, correction2, beta1, beta2 = settings[0], settings[1], settings[2], settings[3]
@@ -222,7 +230,7 @@ def adam(p: Any, g: Any, m: Any, v: Any, settings: Any) -> None:
         p[i] = p[i] * shrink - m[i] / (np.sqrt(v[i] / correction2) + eps) * rate
 
 
-@_loop
+@compiled
 def rmsprop(p: Any, g: Any, v: Any, settings: Any) -> None:
     """As `rmsprop_step`, without momentum; flat."""
     lr, alpha, rest, eps, weight_decay = settings[0], settings[1], settings[2], settings[3], settings[4]
@@ -234,7 +242,7 @@ def rmsprop(p: Any, g: Any, v: Any, settings: Any) -> None:
         p[i] -= lr * (d / (np.sqrt(v[i]) + eps))
 
 
-@_loop
+@compiled
 def rmsprop_momentum(p: Any, g: Any, v: Any, u: Any, settings: Any) -> None:
     """As `rmsprop_step`, with momentum; flat."""
     lr, alpha, rest, eps, weight_decay = settings[0], settings[1], settings[2], settings[3], settings[4]
@@ -248,7 +256,7 @@ def rmsprop_momentum(p: Any, g: Any, v: Any, u: Any, settings: Any) -> None:
         p[i] -= lr * u[i]
 
 
-@_loop
+@compiled
 def adagrad(p: Any, g: Any, total: Any, settings: Any) -> None:
     """As `adagrad_step`; flat."""
     lr, eps, weight_decay = settings[0], settings[1], settings[2]
@@ -260,7 +268,7 @@ def adagrad(p: Any, g: Any, total: Any, settings: Any) -> None:
         p[i] -= lr * d / (np.sqrt(total[i]) + eps)
 
 
-@_loop
+@compiled
 def nadam(p: Any, g: Any, m: Any, v: Any, settings: Any) -> None:
     """As `nadam_step`; shrink: the factor of p with decoupled decay; weight_decay: of the other kind; flat."""
     lr, of_m, of_grad, correction2 = settings[0], settings[1], settings[2], settings[3]
@@ -275,7 +283,7 @@ def nadam(p: Any, g: Any, m: Any, v: Any, settings: Any) -> None:
         p[i] = p[i] * shrink - lr * (of_m * m[i] + of_grad * d) / (np.sqrt(v[i] / correction2) + eps)
 
 
-@_loop
+@compiled
 def lion(p: Any, g: Any, m: Any, settings: Any) -> None:
     """As `lion_step`; shrink: the decay's factor of p; flat."""
     lr, shrink = settings[0], settings[1]

@@ -1,0 +1,32 @@
+"""Code that numba compiles, imported when it pays off (`xpnn.kernels.numpy.compiled`): loops, and threads for them.
+
+loops.py     one pass over memory instead of several
+tasks.py     what several threads do together: those loops and matrix products, in parts
+threads.py   the threads
+memory.py    what compiled code needs for it: words that several threads share, C functions
+caching.py   how functions are compiled, and kept on disk
+"""
+
+from xpnn.kernels.numpy.native.loops import (
+    erfc,
+    in_range,
+    relu,
+    relu_backward,
+    relu_dropout,
+    scaled,
+    shifted,
+    softmax_minus_one_hot,
+)
+from xpnn.kernels.numpy.native.tasks import run
+
+__all__ = [
+    "erfc",
+    "in_range",
+    "relu",
+    "relu_backward",
+    "relu_dropout",
+    "run",
+    "scaled",
+    "shifted",
+    "softmax_minus_one_hot",
+]

@@ -1,0 +1,259 @@
+"""Work that several threads do together: `run` does a task by its name, each thread a part of it.
+
+A task is compiled when it is first needed, for each dtype. Its words are numbers, then addresses of arrays; what they
+are is said at each task. Parts are cut so that no result depends on how many there are.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import carray
+
+from xpnn.devices.libraries.openblas import TRANSPOSED
+from xpnn.kernels.numpy.native import loops
+from xpnn.kernels.numpy.native.caching import c_function, compiled, inlined
+from xpnn.kernels.numpy.native.memory import at, dgemm, sgemm, word
+from xpnn.kernels.numpy.native.threads import Pool, divide
+
+_SIGNATURE = numba.void(numba.int64, numba.int64, numba.int64)
+_GRAIN = 16  # elements between two cuts
+
+_pool = functools.cache(Pool)
+
+
+def run(name: str, kind: np.dtype, parts: int, numbers: np.ndarray, *arrays: np.ndarray) -> None:
+    """Do a task.
+
+    Parameters
+    ----------
+    name : str
+        One of `TASKS`.
+    kind : numpy.dtype
+        float32 or float64, of the arrays.
+    parts : int
+        How many threads do it.
+    numbers : array of int64
+    *arrays : array
+        In C order.
+    """
+    pool = _pool()
+    if parts > pool.size:
+        pool.grow(parts)
+    divide(pool.words, _address(name, kind), parts, numbers, arrays)
+
+
+@functools.cache
+def _address(name: str, kind: np.dtype) -> int:
+    """The C function of a task."""
+    return c_function(TASKS[name](kind.type), _SIGNATURE)
+
+
+@inlined
+def _cut(size: Any, i: Any, parts: Any) -> Any:
+    """Where part i begins."""
+    return min(size, (size + parts * _GRAIN - 1) // (parts * _GRAIN) * _GRAIN * i)
+
+
+@inlined
+def _two(words: Any, part: Any, parts: Any, kind: Any) -> Any:
+    """This part of two flat arrays, and the settings; words: size; those."""
+    n = word(words, 0)
+    lo, hi = _cut(n, part, parts), _cut(n, part + 1, parts)
+    return carray(at(words, 1), n, kind)[lo:hi], carray(at(words, 2), n, kind)[lo:hi], carray(at(words, 3), 16, kind)
+
+
+@inlined
+def _three(words: Any, part: Any, parts: Any, kind: Any) -> Any:
+    n = word(words, 0)
+    lo, hi = _cut(n, part, parts), _cut(n, part + 1, parts)
+    first, second, third = carray(at(words, 1), n, kind), carray(at(words, 2), n, kind), carray(at(words, 3), n, kind)
+    return first[lo:hi], second[lo:hi], third[lo:hi], carray(at(words, 4), 16, kind)
+
+
+@inlined
+def _four(words: Any, part: Any, parts: Any, kind: Any) -> Any:
+    n = word(words, 0)
+    lo, hi = _cut(n, part, parts), _cut(n, part + 1, parts)
+    first, second, third = carray(at(words, 1), n, kind), carray(at(words, 2), n, kind), carray(at(words, 3), n, kind)
+    return (
+        first[lo:hi],
+        second[lo:hi],
+        third[lo:hi],
+        carray(at(words, 4), n, kind)[lo:hi],
+        carray(at(words, 5), 16, kind),
+    )
+
+
+def _sgd(kind: Any) -> Callable[..., Any]:
+    def sgd(words: Any, part: Any, parts: Any) -> None:
+        loops.sgd(*_two(words, part, parts, kind))
+
+    return sgd
+
+
+def _sgd_momentum(kind: Any) -> Callable[..., Any]:
+    def sgd_momentum(words: Any, part: Any, parts: Any) -> None:
+        loops.sgd_momentum(*_three(words, part, parts, kind))
+
+    return sgd_momentum
+
+
+def _lion(kind: Any) -> Callable[..., Any]:
+    def lion(words: Any, part: Any, parts: Any) -> None:
+        loops.lion(*_three(words, part, parts, kind))
+
+    return lion
+
+
+def _rmsprop(kind: Any) -> Callable[..., Any]:
+    def rmsprop(words: Any, part: Any, parts: Any) -> None:
+        loops.rmsprop(*_three(words, part, parts, kind))
+
+    return rmsprop
+
+
+def _rmsprop_momentum(kind: Any) -> Callable[..., Any]:
+    def rmsprop_momentum(words: Any, part: Any, parts: Any) -> None:
+        loops.rmsprop_momentum(*_four(words, part, parts, kind))
+
+    return rmsprop_momentum
+
+
+def _adagrad(kind: Any) -> Callable[..., Any]:
+    def adagrad(words: Any, part: Any, parts: Any) -> None:
+        loops.adagrad(*_three(words, part, parts, kind))
+
+    return adagrad
+
+
+def _adam(kind: Any) -> Callable[..., Any]:
+    def adam(words: Any, part: Any, parts: Any) -> None:
+        loops.adam(*_four(words, part, parts, kind))
+
+    return adam
+
+
+def _nadam(kind: Any) -> Callable[..., Any]:
+    def nadam(words: Any, part: Any, parts: Any) -> None:
+        loops.nadam(*_four(words, part, parts, kind))
+
+    return nadam
+
+
+@compiled
+def _multiply(words: Any, part: Any, size: Any) -> Any:
+    """y = x @ w in the rows or columns of a part; returns which. Words: `Division.numbers`; x, w, y. size: bytes."""
+    f, of_x, of_w = word(words, 0), word(words, 1), word(words, 2)
+    m, n, k = word(words, 3), word(words, 4), word(words, 5)
+    along_x, along_w, each = word(words, 6), word(words, 7), word(words, 8)
+    x, w, y = word(words, 9), word(words, 10), word(words, 11)
+    first = part * each
+    last = min(first + each, m if of_x == TRANSPOSED else n)
+    if of_x == TRANSPOSED:
+        m = last - first
+        x, y = x + first * size, y + first * n * size
+        columns = n
+    else:
+        columns = last - first
+        w, y = w + first * (along_w if of_w == TRANSPOSED else 1) * size, y + first * size
+    if size == 4:
+        sgemm(f, of_x, of_w, m, columns, k, x, along_x, w, along_w, y, n)
+    else:
+        dgemm(f, of_x, of_w, m, columns, k, x, along_x, w, along_w, y, n)
+    return first, last
+
+
+def _product(kind: Any) -> Callable[..., Any]:
+    """As `_multiply`."""
+    size = np.dtype(kind).itemsize
+
+    def product(words: Any, part: Any, parts: Any) -> None:
+        _multiply(words, part, size)
+
+    return product
+
+
+def _relu_product(kind: Any) -> Callable[..., Any]:
+    """As `_multiply`, by columns; then bias: y = max(x @ w + bias, 0)."""
+    size = np.dtype(kind).itemsize
+
+    def relu_product(words: Any, part: Any, parts: Any) -> None:
+        first, last = _multiply(words, part, size)
+        m, n = word(words, 3), word(words, 4)
+        loops.relu(carray(at(words, 11), (m, n), kind), carray(at(words, 12), n, kind), first, last)
+
+    return relu_product
+
+
+def _dropout_product(kind: Any) -> Callable[..., Any]:
+    """As `_relu_product`; then keep, scale: times scale where keep is True, else 0."""
+    size = np.dtype(kind).itemsize
+
+    def dropout_product(words: Any, part: Any, parts: Any) -> None:
+        first, last = _multiply(words, part, size)
+        m, n = word(words, 3), word(words, 4)
+        y, bias = carray(at(words, 11), (m, n), kind), carray(at(words, 12), n, kind)
+        keep, scale = carray(at(words, 13), (m, n), np.bool_), carray(at(words, 14), 1, kind)
+        loops.relu_dropout(y, bias, keep, scale[0], first, last)
+
+    return dropout_product
+
+
+def _words(kind: Any) -> Callable[..., Any]:
+    """k0, k1, step, start, size; y."""
+
+    def random_words(words: Any, part: Any, parts: Any) -> None:
+        n = word(words, 4)
+        lo, hi = _cut(n, part, parts), _cut(n, part + 1, parts)
+        k0, k1, step = np.uint32(word(words, 0)), np.uint32(word(words, 1)), np.uint32(word(words, 2))
+        loops.words(k0, k1, step, np.uint32(word(words, 3) + lo // 2), carray(at(words, 5), n, np.uint32)[lo:hi])
+
+    return random_words
+
+
+def _mask(kind: Any) -> Callable[..., Any]:
+    """k0, k1, step, start, size, threshold; y."""
+
+    def mask(words: Any, part: Any, parts: Any) -> None:
+        n = word(words, 4)
+        lo, hi = _cut(n, part, parts), _cut(n, part + 1, parts)
+        k0, k1, step = np.uint32(word(words, 0)), np.uint32(word(words, 1)), np.uint32(word(words, 2))
+        start, threshold = np.uint32(word(words, 3) + lo // 2), np.uint32(word(words, 5))
+        loops.mask(k0, k1, step, start, threshold, carray(at(words, 6), n, np.bool_)[lo:hi])
+
+    return mask
+
+
+def _rows(kind: Any) -> Callable[..., Any]:
+    """count, samples, bytes of a row; x, indices, y: rows of x."""
+
+    def rows(words: Any, part: Any, parts: Any) -> None:
+        count, samples, size = word(words, 0), word(words, 1), word(words, 2)
+        x, y = carray(at(words, 3), (samples, size), np.uint8), carray(at(words, 5), (count, size), np.uint8)
+        index = carray(at(words, 4), count, np.int32)
+        loops.rows(x, index, y, count * part // parts, count * (part + 1) // parts)
+
+    return rows
+
+
+TASKS = {
+    "product": _product,
+    "relu_product": _relu_product,
+    "dropout_product": _dropout_product,
+    "words": _words,
+    "mask": _mask,
+    "rows": _rows,
+    "sgd": _sgd,
+    "sgd_momentum": _sgd_momentum,
+    "lion": _lion,
+    "rmsprop": _rmsprop,
+    "rmsprop_momentum": _rmsprop_momentum,
+    "adagrad": _adagrad,
+    "adam": _adam,
+    "nadam": _nadam,
+}
