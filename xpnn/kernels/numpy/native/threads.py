@@ -121,12 +121,12 @@ def _divide(pool: Any, task: Any, parts: Any, words: Any) -> None:
 def _wait(pool: Any, state: Any, semaphore: Any) -> None:
     """Return when a thread has done its part."""
     seen = 0
-    while load(state) != IDLE and seen < pool[_TURNS]:
+    while load(state) == TAKEN and seen < pool[_TURNS]:
         seen += 1
         pause()
-    if load(state) != IDLE and replace(state, TAKEN, WAITED):
-        while load(state) != IDLE:
-            call(pool[_WAIT], semaphore)  # also returns for a signal
+    replace(state, TAKEN, WAITED)
+    while load(state) == WAITED:
+        call(pool[_WAIT], semaphore)  # also returns for a signal
 
 
 @compiled
