@@ -22,7 +22,8 @@ from xpnn.arrays import tree
 from xpnn.devices import threads
 from xpnn.devices.libraries.openblas import openblas
 from xpnn.errors import InputError
-from xpnn.kernels.numpy import compiled, products
+from xpnn.kernels.numpy import compiled
+from xpnn.kernels.numpy import matmul as products
 
 LARGE = {  # m, k, n: several million multiplications
     "even": (256, 128, 160),
@@ -202,6 +203,7 @@ def test_several_callers_at_once(fresh: pytest.MonkeyPatch, fast: str) -> None:
 
 
 @needs_openblas
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are started on Linux only")
 def test_parts_of_a_thread_without_a_core_are_done_by_the_caller(fresh: pytest.MonkeyPatch, tasks: Any) -> None:
     """As if the thread were never run: what it is offered stays there."""
     from xpnn.kernels.numpy.native import threads as native
@@ -215,14 +217,14 @@ def test_parts_of_a_thread_without_a_core_are_done_by_the_caller(fresh: pytest.M
     for _ in range(3):
         assert np.array_equal(products.product(x, w), wanted)
         assert pool.words[native._LINE] == native.IDLE and pool.words[native._IN_USE] == 0
-    assert pool.words[native._ALONE_UNTIL] > 0  # and no thread is asked for a while
+    assert pool.words[native._ALONE_UNTIL] > 0  # the caller works alone for a while
     assert pool.words[native._ALONE] > native._ALONE_LEAST
     pool.words[native._ALONE_UNTIL] = 2**62
-    pool.words[native._LINE] = native.TAKEN  # it would wait for it for ever
+    pool.words[native._LINE] = native.TAKEN  # a caller that asked it would wait for ever
     assert np.array_equal(products.product(x, w), wanted)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are started on Linux only")
 def test_threads_sleep_when_there_is_no_work(fresh: pytest.MonkeyPatch, tasks: Any) -> None:
     from xpnn.kernels.numpy.native import threads as native
 
@@ -239,7 +241,7 @@ def test_threads_sleep_when_there_is_no_work(fresh: pytest.MonkeyPatch, tasks: A
 NO_PATIENCE = """
 import signal
 import numpy as np
-from xpnn.kernels.numpy import products
+from xpnn.kernels.numpy import matmul as products
 from xpnn.kernels.numpy.native import tasks, threads
 pool = tasks._pool()
 pool.words[threads._TURNS] = 0  # both sides sleep at once
@@ -307,7 +309,7 @@ def test_step_threads(counted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 FORK = """
 import json, os, sys
 import numpy as np
-from xpnn.kernels.numpy import products
+from xpnn.kernels.numpy import matmul as products
 products._FOR_PYTHON = 0
 x = np.ones((256, 128), np.float32)
 w = np.ones((128, 160), np.float32)

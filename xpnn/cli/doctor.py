@@ -130,7 +130,7 @@ def _cpu(one: Library) -> tuple[Stage, list[str]]:
 def _blas() -> dict[str, Any]:
     """NumPy's BLAS, the kernels it runs, the threads of training, and hints.
 
-    training_threads: of xpnn, which sleep while they wait; None if xpnn does not control those of this BLAS
+    training_threads: the number of xpnn's own threads; None if xpnn cannot control the threads of this BLAS
     """
     facts: dict[str, Any] = dict.fromkeys(("name", "version", "kernels", "threads", "warning", "hint"))
     facts["best_kernels"] = facts["chosen"] = facts["training_threads"] = None

@@ -11,7 +11,7 @@ reference. The packages have the same file names for the same things:
     random.py         random bits and dropout masks
     preprocessing.py  bytes, scaled as they are converted
     totals.py         sums and counters of a training step
-    matmul.py         matrix products, each in its precision
+    matmul.py         matrix products, each in its precision, or on several threads
 
 A package leaves out what has no kernel there, and has further files for what only it needs. `common.py` has the
 conditions that several libraries check, and `cuda` the sources of CuPy's kernels.

@@ -38,7 +38,8 @@ class Layer(Protocol):
         ``xp = array_namespace(x)``, from `xpnn.arrays.namespace`, has the functions of the array API standard for the
         library of x: ``xp.exp``, ``xp.sum(x, axis=0)``, ``xp.concat``, ``xp.astype(x, dtype)``. Operators and slices
         work as usual. For matrices use ``x @ w`` or ``xpnn.arrays.matmul.matmul(x, w, bias)``; the latter follows the
-        `precision` of the trainer. Some libraries support only a part of the rest:
+        `precision` of the trainer, and is computed by several threads on the CPU. Some libraries support only a part of
+        the rest:
 
         - Select with ``xp.where(condition, a, b)`` and index with ``xp.take(x, indices, axis=0)``, not with ``x[mask]``
           or ``x[indices]``. Convert booleans by ``xp.astype`` before arithmetic. Instead of ``xp.clip``, use

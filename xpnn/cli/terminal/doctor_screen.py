@@ -100,7 +100,7 @@ def _show_blas(facts: dict[str, Any], console: Console, yes: str) -> None:
     if facts["kernels"]:
         parts.append(f"{facts['kernels']} kernels" + (f" ({facts['chosen']})" if facts["name"] == "openblas" else ""))
     if facts["training_threads"]:
-        parts.append(f"threads in training: {facts['training_threads']}, which sleep while they wait")
+        parts.append(f"training threads: {facts['training_threads']} (they sleep while waiting)")
     elif facts["threads"]:
         parts.append(f"threads: {facts['threads']}")
     console.print()

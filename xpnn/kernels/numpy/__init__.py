@@ -6,10 +6,10 @@ python -m timeit -s "import numpy as np; x = np.random.randn(256, 400).astype('f
 the same with "x * m"). And each pass over memory takes longer than its arithmetic: if numba is installed, compiled
 loops of one pass take over, with the same bits; see `compiled.py` and `native/loops.py`.
 
-Large products and updates are divided among threads that sleep while they wait; see `products.py` and
+Large products and updates are divided among threads that sleep while they wait; see `matmul.py` and
 `native/threads.py`.
 """
 
-from xpnn.kernels.numpy import fused, losses, optimizers, preprocessing, products, random, totals
+from xpnn.kernels.numpy import fused, losses, matmul, optimizers, preprocessing, random, totals
 
-__all__ = ["fused", "losses", "optimizers", "preprocessing", "products", "random", "totals"]
+__all__ = ["fused", "losses", "matmul", "optimizers", "preprocessing", "random", "totals"]

@@ -3,7 +3,8 @@
 Loading numba takes 0.35 s (AMD EPYC, 2026-11-21), too long for a short run, and compiling for the first time 9 s more:
 `XPNN_FAST=1 xpnn train` on digits takes 12 s without compiled code on disk, and 3 s with it (Intel Xeon, 2026-11-27).
 So NumPy's kernels report the time that a loop would have saved, and the loops are loaded when the sum reaches a
-fraction of the cost. Both give the same bits, so results do not depend on this.
+fraction of the cost. Both give the same bits, so results do not depend on this. Beside it: what all callers of compiled
+code need, the number of threads and arrays of constants.
 
 XPNN_FAST=0 disables the loops, XPNN_FAST=1 loads them at once.
 """
@@ -24,6 +25,8 @@ import numpy as np
 from xpnn import config
 from xpnn.devices.threads import step_threads
 
+#: For tasks that have no dtype.
+NO_DTYPE = np.dtype(np.float32)
 _PART = 8_000  # elements
 _FEW = 256  # elements for which a call of a loop saves nothing
 _WARM, _COLD = 0.1, 5.0  # seconds that would have been saved: with the compiled loops on disk, and without

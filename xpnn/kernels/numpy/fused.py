@@ -12,7 +12,7 @@ from xpnn.arrays.random import Key
 from xpnn.kernels.common import block_of
 from xpnn.kernels.numpy.activations import ACTIVATIONS
 from xpnn.kernels.numpy.compiled import loops
-from xpnn.kernels.numpy.products import product, relu_product
+from xpnn.kernels.numpy.matmul import product, relu_product
 from xpnn.nn.fused import dense, parts_of
 from xpnn.nn.layers.activations import ReLU
 from xpnn.nn.layers.linear import LinearParams

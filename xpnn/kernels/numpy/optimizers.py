@@ -68,17 +68,8 @@ def _adam_step(
     rate, shrink = lr / one_minus_power(beta1, count), 1 - lr * weight_decay if decoupled else 1.0
     fast = _loops_for(_ADAM, params, grads, m, v)
     if fast:
-        constants = (
-            rate,
-            correction2,
-            beta1,
-            beta2,
-            1 - beta1,
-            1 - beta2,
-            eps,
-            shrink,
-            0 if decoupled else weight_decay,
-        )
+        decay = 0 if decoupled else weight_decay
+        constants = (rate, correction2, beta1, beta2, 1 - beta1, 1 - beta2, eps, shrink, decay)
         _run(fast, "adam", (params, grads, m, v), constants)
         return params, m, v, v_max
     for p, g, m_, v_ in _pieces(params, grads, m, v):

@@ -5,25 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from xpnn.arrays import random
-from xpnn.kernels.numpy.compiled import loops, parts
+from xpnn.kernels.numpy.compiled import NO_DTYPE, loops, parts
 
 _SAVED = 8e-9  # seconds that the loop saves per word: median on an AMD EPYC, 2026-11-21
-_ANY = np.dtype(np.float32)  # these tasks have no dtype
 _PIECE = 7_500  # blocks; what the rounds read and write fits into the L2 cache
 
 
 @random.words.kernel("numpy")
 def _words(k0: np.ndarray, k1: np.ndarray, step: np.ndarray, n: int, first: int = 0) -> np.ndarray:
     """As `random.words`, piece by piece and in place."""
-    start, skipped = np.uint32(first // 2 % 2**32), first % 2
-    words = np.empty((skipped + n + 1) // 2 * 2, dtype=np.uint32)
+    start, skipped, size = _blocks(n, first)
+    words = np.empty(size, dtype=np.uint32)
     fast = loops(_SAVED * n)
     if fast:
-        numbers = np.array((k0[0], k1[0], step[0], start, words.size), np.int64)
-        fast.run("words", _ANY, parts(words.size), numbers, words)
+        numbers = np.array((k0[0], k1[0], step[0], start, size), np.int64)
+        fast.run("words", NO_DTYPE, parts(size), numbers, words)
         return words[skipped : skipped + n]
     ks = (k0, k1, k0 ^ k1 ^ np.uint32(random.PARITY))
-    blocks, offset = np.arange(words.size // 2, dtype=np.uint32), ks[0] + start
+    blocks, offset = np.arange(words.size // 2, dtype=np.uint32), ks[0] + np.uint32(start)
     shifted = np.empty(_PIECE, dtype=np.uint32)
     for begin in range(0, blocks.size, _PIECE):
         x0 = blocks[begin : begin + _PIECE]
@@ -34,6 +33,12 @@ def _words(k0: np.ndarray, k1: np.ndarray, step: np.ndarray, n: int, first: int 
         words[2 * begin : 2 * end : 2] = x0
         words[2 * begin + 1 : 2 * end : 2] = x1
     return words[skipped : skipped + n]
+
+
+def _blocks(n: int, first: int) -> tuple[int, int, int]:
+    """For words first to first + n: their first block, how many words before them it has, and the words to draw."""
+    skipped = first % 2
+    return first // 2 % 2**32, skipped, (skipped + n + 1) // 2 * 2
 
 
 def _rounds(x0: np.ndarray, x1: np.ndarray, ks: tuple[np.ndarray, ...], shifted: np.ndarray) -> None:
@@ -58,9 +63,9 @@ def _dropout_mask(
         return NotImplemented
     fast = loops(_SAVED * n)
     if fast:
-        start, skipped = first // 2 % 2**32, first % 2
-        kept = np.empty((skipped + n + 1) // 2 * 2, dtype=bool)
-        numbers = np.array((k0[0], k1[0], step[0], start, kept.size, threshold << 8), np.int64)
-        fast.run("mask", _ANY, parts(kept.size), numbers, kept)
+        start, skipped, size = _blocks(n, first)
+        kept = np.empty(size, dtype=bool)
+        numbers = np.array((k0[0], k1[0], step[0], start, size, threshold << 8), np.int64)
+        fast.run("mask", NO_DTYPE, parts(size), numbers, kept)
         return kept[skipped : skipped + n]
     return random.words(k0, k1, step, n, first) >= np.uint32(threshold << 8)
