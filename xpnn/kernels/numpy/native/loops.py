@@ -231,6 +231,21 @@ def adam(p: Any, g: Any, m: Any, v: Any, settings: Any) -> None:
 
 
 @compiled
+def amsgrad(p: Any, g: Any, m: Any, v: Any, v_max: Any, settings: Any) -> None:
+    """As `adam_step`, with amsgrad; shrink, weight_decay: as for `adam`; flat."""
+    rate, correction2, beta1, beta2 = settings[0], settings[1], settings[2], settings[3]
+    rest1, rest2, eps, shrink, weight_decay = settings[4], settings[5], settings[6], settings[7], settings[8]
+    for i in range(p.size):
+        d = g[i]
+        if weight_decay:
+            d = d + weight_decay * p[i]
+        m[i] = m[i] * beta1 + d * rest1
+        v[i] = v[i] * beta2 + (d * d) * rest2
+        v_max[i] = v[i] if v[i] > v_max[i] else v_max[i]
+        p[i] = p[i] * shrink - m[i] / (np.sqrt(v_max[i] / correction2) + eps) * rate
+
+
+@compiled
 def rmsprop(p: Any, g: Any, v: Any, settings: Any) -> None:
     """As `rmsprop_step`, without momentum; flat."""
     lr, alpha, rest, eps, weight_decay = settings[0], settings[1], settings[2], settings[3], settings[4]
@@ -292,3 +307,11 @@ def lion(p: Any, g: Any, m: Any, settings: Any) -> None:
         sign = np.sign(beta1 * m[i] + rest1 * g[i])
         m[i] = beta2 * m[i] + rest2 * g[i]
         p[i] = p[i] * shrink - lr * sign
+
+
+@compiled
+def average(e: Any, p: Any, settings: Any) -> None:
+    """As `ema_update`; flat."""
+    rest = settings[0]
+    for i in range(e.size):
+        e[i] = e[i] + rest * (p[i] - e[i])

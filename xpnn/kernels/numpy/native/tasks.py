@@ -89,6 +89,21 @@ def _four(words: Any, part: Any, parts: Any, kind: Any) -> Any:
     )
 
 
+@inlined
+def _five(words: Any, part: Any, parts: Any, kind: Any) -> Any:
+    n = word(words, 0)
+    lo, hi = _cut(n, part, parts), _cut(n, part + 1, parts)
+    first, second, third = carray(at(words, 1), n, kind), carray(at(words, 2), n, kind), carray(at(words, 3), n, kind)
+    return (
+        first[lo:hi],
+        second[lo:hi],
+        third[lo:hi],
+        carray(at(words, 4), n, kind)[lo:hi],
+        carray(at(words, 5), n, kind)[lo:hi],
+        carray(at(words, 6), 16, kind),
+    )
+
+
 def _sgd(kind: Any) -> Callable[..., Any]:
     def sgd(words: Any, part: Any, parts: Any) -> None:
         loops.sgd(*_two(words, part, parts, kind))
@@ -136,6 +151,20 @@ def _adam(kind: Any) -> Callable[..., Any]:
         loops.adam(*_four(words, part, parts, kind))
 
     return adam
+
+
+def _amsgrad(kind: Any) -> Callable[..., Any]:
+    def amsgrad(words: Any, part: Any, parts: Any) -> None:
+        loops.amsgrad(*_five(words, part, parts, kind))
+
+    return amsgrad
+
+
+def _average(kind: Any) -> Callable[..., Any]:
+    def average(words: Any, part: Any, parts: Any) -> None:
+        loops.average(*_two(words, part, parts, kind))
+
+    return average
 
 
 def _nadam(kind: Any) -> Callable[..., Any]:
@@ -255,5 +284,7 @@ TASKS = {
     "rmsprop_momentum": _rmsprop_momentum,
     "adagrad": _adagrad,
     "adam": _adam,
+    "amsgrad": _amsgrad,
+    "average": _average,
     "nadam": _nadam,
 }
