@@ -16,7 +16,7 @@ from bench import reference
 from bench.conductor import Worker
 from bench.contestants import entries_named
 from bench.cpu_table import figures, row_table, tolerance_line, who_table
-from bench.networks import check_batches, first_weights, rows_named
+from bench.networks import OTHERS, ROWS, check_batches, first_weights, rows_named
 from bench.report import RESULTS, write
 from bench.rounds import answers, checked, complain, measured
 from xpnn.devices.cpu_blas import usable_cores
@@ -25,7 +25,8 @@ from xpnn.devices.cpu_blas import usable_cores
 def main() -> int:
     asked = arguments()
     try:
-        rows, entries = rows_named(asked.rows), entries_named(asked.only)
+        rows = rows_named(asked.rows or [row.name for row in ROWS], (*ROWS, *OTHERS))
+        entries = entries_named(asked.only)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -69,7 +70,8 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", metavar="NETWORK", help="for example 784-10-10; all by default")
+    parser.add_argument("--rows", nargs="+", metavar="NETWORK", help="for example 784-10-10; by default the five of "
+                        "the README; those in OTHERS in bench/networks.py are measured if named")  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants; by default all that are installed")
     parser.add_argument("--rounds", type=int, help="7 by default")
     parser.add_argument("--quick", action="store_true", help="two rounds of short bursts, without torch.compile")

@@ -57,6 +57,14 @@ ROWS = (
 
 WIDE = Row((4096, 4096, 4096, 4096, 4096, 10), 8192, 2, "adam", 1e-5, (0.0,) * 4)  # for GPUs: matrix products dominate
 
+OTHERS = (  # wide, deep, and with a batch of one row or of 8,192: measured if named
+    Row((784, 2048, 10), 256, 16, "adam", 1e-4, (0.0,)),
+    Row((784, 128, 128, 128, 128, 128, 128, 10), 128, 64, "adam", 1e-4, (0.0,) * 6),
+    Row((32, 64, 2), 1, 512, "adam", 1e-4, (0.0,)),
+    Row((64, 64, 64, 10), 8192, 8, "adam", 1e-4, (0.0, 0.0)),
+    Row((128, 256, 256, 16), 1024, 16, "sgd", 1e-2, (0.0, 0.0)),
+)
+
 
 def rows_named(names: list[str] | None, rows: tuple[Row, ...] = ROWS) -> list[Row]:
     """Return the rows with these names, in their order, or all for None. Raises ValueError for unknown names."""
