@@ -32,16 +32,14 @@ _SAVED_BY_RELU = 0.4e-9  # and a loop for each element: median on an AMD EPYC, 2
 class Division(NamedTuple):
     """How a product is computed.
 
-    kind:       the dtype
-    parts:      how many
-    by_columns: whether each part has some columns of y, otherwise some rows
-    numbers:    gemm's address; transpositions of x and w; m, n, k; leading dimensions of x and w; rows or columns of
-                a part
+    kind:    the dtype
+    parts:   how many
+    numbers: gemm's address; transpositions of x and w; m, n, k; leading dimensions of x and w; whether each part has
+             some columns of y, otherwise some rows; how many
     """
 
     kind: np.dtype
     parts: int
-    by_columns: bool
     numbers: np.ndarray
 
 
@@ -78,7 +76,7 @@ def relu_product(
     blas = openblas() if isinstance(w, np.ndarray) else None
     fast = loops(_SAVED_BY_RELU * x.shape[0] * w.shape[1], x.shape[0] * w.shape[1]) if blas and blas.is_wide else None
     found = _division_of(x, w) if fast else None
-    if not fast or not blas or not found or not found.by_columns or (bias is not None and bias.dtype != found.kind):
+    if not fast or not blas or not found or not x.flags.c_contiguous or (bias is not None and bias.dtype != found.kind):
         return None
     y = np.empty((x.shape[0], w.shape[1]), x.dtype)
     bias = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
@@ -102,7 +100,7 @@ def _division(
     shape: tuple[int, ...], strides: tuple[int, ...], kind: np.dtype,
     w_shape: tuple[int, ...], w_strides: tuple[int, ...], w_kind: np.dtype, threads: int,
 ) -> Division | None:  # fmt: skip
-    """If x is transposed, each part has some rows of y, otherwise some columns: the faster way in a layer."""
+    """A part reads all of x or all of w, and OpenBLAS copies what it reads: the parts are cut so that this is little."""
     (m, k), n, blas = shape, w_shape[1], openblas()
     x_layout, w_layout = _layout(shape, strides, kind.itemsize), _layout(w_shape, w_strides, kind.itemsize)
     if blas is None or x_layout is None or w_layout is None or kind != w_kind or k != w_shape[0]:
@@ -110,11 +108,12 @@ def _division(
     if kind.name not in blas.gemm or min(m, n, k) < 2:  # NumPy has other functions for vectors
         return None
     most = max(threads, 2) if m * n * k >= _LARGE else 1
-    whole, parts = (m if x_layout[0] == TRANSPOSED else n), min(most, m * n * k // _EACH)
-    each = -(-whole // (_GRAIN * parts)) * _GRAIN if parts > 1 else whole
     (of_x, along_x), (of_w, along_w) = x_layout, w_layout
-    numbers = (blas.gemm_address(kind.name), of_x, of_w, m, n, k, along_x, along_w, each)
-    return Division(kind, -(-whole // each), of_x == AS_IT_IS, np.array(numbers, np.int64))
+    by_columns = m < k if of_x == TRANSPOSED else m < 2 * n  # measured for the products of layers
+    whole, parts = (n if by_columns else m), min(most, m * n * k // _EACH)
+    each = -(-whole // (_GRAIN * parts)) * _GRAIN if parts > 1 else whole
+    numbers = (blas.gemm_address(kind.name), of_x, of_w, m, n, k, along_x, along_w, by_columns, each)
+    return Division(kind, -(-whole // each), np.array(numbers, np.int64))
 
 
 def _layout(shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> tuple[int, int] | None:
@@ -134,18 +133,17 @@ def _rows(x: np.ndarray) -> np.ndarray:
 
 def _by_python(gemm: Any, division: Division, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
     """Compute the parts by calls of OpenBLAS from Python; the bits are those of the compiled threads."""
-    _, of_x, of_w, m, n, k, along_x, along_w, each = division.numbers.tolist()
+    _, of_x, of_w, m, n, k, along_x, along_w, by_columns, each = division.numbers.tolist()
     size, at_x, at_w, at_y = x.itemsize, x.ctypes.data, w.ctypes.data, y.ctypes.data
 
     def part(i: int) -> None:
         first = i * each
-        count = min(each, (n if division.by_columns else m) - first)
-        if division.by_columns:
-            shape, shift = (m, count, k), (0, first * (1 if of_w == AS_IT_IS else along_w), first)
-        else:
-            shape, shift = (count, n, k), (first, 0, first * n)
-        a, b, c = (at + size * by for at, by in zip((at_x, at_w, at_y), shift, strict=True))
-        gemm(ROW_MAJOR, of_x, of_w, *shape, 1.0, a, along_x, b, along_w, 0.0, c, n)
+        last = min(first + each, n if by_columns else m)
+        top, bottom, left, right = (0, m, first, last) if by_columns else (first, last, 0, n)
+        a = at_x + size * top * (1 if of_x == TRANSPOSED else along_x)
+        b = at_w + size * left * (along_w if of_w == TRANSPOSED else 1)
+        c = at_y + size * (top * n + left)
+        gemm(ROW_MAJOR, of_x, of_w, bottom - top, right - left, k, 1.0, a, along_x, b, along_w, 0.0, c, n)
 
     several = step_threads() > 1 and m * n * k >= _FOR_PYTHON
     offered = {i: _executor().submit(part, i) for i in range(1, division.parts)} if several else {}

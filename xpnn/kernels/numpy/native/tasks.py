@@ -176,25 +176,25 @@ def _nadam(kind: Any) -> Callable[..., Any]:
 
 @compiled
 def _multiply(words: Any, part: Any, size: Any) -> Any:
-    """y = x @ w in the rows or columns of a part; returns which. Words: `Division.numbers`; x, w, y. size: bytes."""
+    """y = x @ w in the rows or columns of a part. Words: `Division.numbers`; x, w, y. size: bytes of an element.
+
+    Returns its first row, the row after its last one, and likewise for columns.
+    """
     f, of_x, of_w = word(words, 0), word(words, 1), word(words, 2)
     m, n, k = word(words, 3), word(words, 4), word(words, 5)
-    along_x, along_w, each = word(words, 6), word(words, 7), word(words, 8)
-    x, w, y = word(words, 9), word(words, 10), word(words, 11)
+    along_x, along_w, by_columns, each = word(words, 6), word(words, 7), word(words, 8), word(words, 9)
+    x, w, y = word(words, 10), word(words, 11), word(words, 12)
     first = part * each
-    last = min(first + each, m if of_x == TRANSPOSED else n)
-    if of_x == TRANSPOSED:
-        m = last - first
-        x, y = x + first * size, y + first * n * size
-        columns = n
-    else:
-        columns = last - first
-        w, y = w + first * (along_w if of_w == TRANSPOSED else 1) * size, y + first * size
+    last = min(first + each, n if by_columns else m)
+    top, bottom, left, right = (0, m, first, last) if by_columns else (first, last, 0, n)
+    x += top * (1 if of_x == TRANSPOSED else along_x) * size
+    w += left * (along_w if of_w == TRANSPOSED else 1) * size
+    y += (top * n + left) * size
     if size == 4:
-        sgemm(f, of_x, of_w, m, columns, k, x, along_x, w, along_w, y, n)
+        sgemm(f, of_x, of_w, bottom - top, right - left, k, x, along_x, w, along_w, y, n)
     else:
-        dgemm(f, of_x, of_w, m, columns, k, x, along_x, w, along_w, y, n)
-    return first, last
+        dgemm(f, of_x, of_w, bottom - top, right - left, k, x, along_x, w, along_w, y, n)
+    return top, bottom, left, right
 
 
 def _product(kind: Any) -> Callable[..., Any]:
@@ -208,13 +208,14 @@ def _product(kind: Any) -> Callable[..., Any]:
 
 
 def _relu_product(kind: Any) -> Callable[..., Any]:
-    """As `_multiply`, by columns; then bias: y = max(x @ w + bias, 0)."""
+    """As `_multiply`; then bias: y = max(x @ w + bias, 0)."""
     size = np.dtype(kind).itemsize
 
     def relu_product(words: Any, part: Any, parts: Any) -> None:
-        first, last = _multiply(words, part, size)
+        top, bottom, left, right = _multiply(words, part, size)
         m, n = word(words, 3), word(words, 4)
-        loops.relu(carray(at(words, 11), (m, n), kind), carray(at(words, 12), n, kind), first, last)
+        y = carray(at(words, 12), (m, n), kind)[top:bottom]
+        loops.relu(y, carray(at(words, 13), n, kind), left, right)
 
     return relu_product
 
@@ -224,11 +225,11 @@ def _dropout_product(kind: Any) -> Callable[..., Any]:
     size = np.dtype(kind).itemsize
 
     def dropout_product(words: Any, part: Any, parts: Any) -> None:
-        first, last = _multiply(words, part, size)
+        top, bottom, left, right = _multiply(words, part, size)
         m, n = word(words, 3), word(words, 4)
-        y, bias = carray(at(words, 11), (m, n), kind), carray(at(words, 12), n, kind)
-        keep, scale = carray(at(words, 13), (m, n), np.bool_), carray(at(words, 14), 1, kind)
-        loops.relu_dropout(y, bias, keep, scale[0], first, last)
+        y, bias = carray(at(words, 12), (m, n), kind)[top:bottom], carray(at(words, 13), n, kind)
+        keep, scale = carray(at(words, 14), (m, n), np.bool_)[top:bottom], carray(at(words, 15), 1, kind)
+        loops.relu_dropout(y, bias, keep, scale[0], left, right)
 
     return dropout_product
 
