@@ -100,7 +100,7 @@ def _division(
     shape: tuple[int, ...], strides: tuple[int, ...], kind: np.dtype,
     w_shape: tuple[int, ...], w_strides: tuple[int, ...], w_kind: np.dtype, threads: int,
 ) -> Division | None:  # fmt: skip
-    """A part reads all of x or all of w, and OpenBLAS copies what it reads: the parts are cut so that this is little."""
+    """Each part reads all of x or all of w, and OpenBLAS copies what it reads: the cut is where this is little."""
     (m, k), n, blas = shape, w_shape[1], openblas()
     x_layout, w_layout = _layout(shape, strides, kind.itemsize), _layout(w_shape, w_strides, kind.itemsize)
     if blas is None or x_layout is None or w_layout is None or kind != w_kind or k != w_shape[0]:
