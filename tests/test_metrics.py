@@ -21,6 +21,7 @@ from xpnn import (
     Precision,
     R2Score,
     Recall,
+    RootMeanSquaredError,
     TopKAccuracy,
     Trainer,
     nn,
@@ -140,6 +141,8 @@ HEAVY = [(LOGITS, LABELS, [1, 2, 3, 4])]
         (F1Score(3, "weighted"), HEAVY, (1 * 1 + 4 * 0 + 5 * 6 / 12) / 10),
         (MeanAbsoluteError(), [([[1, 2]], [[2, 0]]), ([[0, 0]], [[0, 1]])], (1.5 + 0.5) / 2),
         (MeanAbsoluteError(), [([[1, 2], [0, 0]], [[2, 0], [0, 1]], [3, 1])], (4.5 + 0.5) / 4),
+        (RootMeanSquaredError(), [([[1], [2]], [[1], [5]]), ([[0], [1]], [[4], [1]])], 2.5),
+        (RootMeanSquaredError(scale=(2.0, 0.0)), [([[1, 2]], [[2, 9]])], 2**0.5),
         (R2Score(), [([[1]], [[0]]), ([[2], [4]], [[2], [4]])], 1 - 1 / 8),
         (R2Score(), [([[1], [2], [4]], [[0], [2], [4]], [2, 1, 1])], 1 - 2 / 11),  # around the mean 1.5
         (R2Score(2), [([[1, 0], [2, 1], [4, 0]], [[0, 0], [2, 1], [4, 0]])], (7 / 8 + 1) / 2),
@@ -212,6 +215,7 @@ def test_value_without_data_is_nan() -> None:
         (ConfusionMatrix(4), (4, 3), (4,), "ConfusionMatrix: classes is 4, but there are 3 outputs"),
         (F1Score(3), (4, 1), (4, 1), "F1Score: classes is 3, but there are 1 outputs"),
         (MeanAbsoluteError(), (4, 1), (4,), "Give a column as"),
+        (RootMeanSquaredError(scale=(1.0, 2.0)), (4, 1), (4, 1), "scale has 2 values, but the model has 1 outputs"),
         (R2Score(), (4, 2), (4, 2), "R2Score: outputs is 1, but the model has 2"),
     ],
 )

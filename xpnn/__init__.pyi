@@ -26,6 +26,7 @@ from .training import Precision as Precision
 from .training import R2Score as R2Score
 from .training import Recall as Recall
 from .training import ReduceLROnPlateau as ReduceLROnPlateau
+from .training import RootMeanSquaredError as RootMeanSquaredError
 from .training import TerminateOnNaN as TerminateOnNaN
 from .training import TopKAccuracy as TopKAccuracy
 from .training import Trainer as Trainer

@@ -148,6 +148,11 @@ SKLEARN = {
     "F1Score: binary": _F1,
     "MeanAbsoluteError": _MAE,
     "MeanAbsoluteError: outputs": _MAE,
+    "MeanAbsoluteError: scaled": lambda sk, z, t, w: sk.mean_absolute_error(
+        t * [2, 1, 0.5], z * [2, 1, 0.5], sample_weight=w
+    ),
+    "RootMeanSquaredError": lambda sk, z, t, w: sk.mean_squared_error(t, z, sample_weight=w) ** 0.5,
+    "RootMeanSquaredError: outputs": lambda sk, z, t, w: 3 * sk.mean_squared_error(t, z, sample_weight=w) ** 0.5,
     "R2Score": _R2,
     "R2Score: outputs": _R2,
     "R2Score: far from 0": _R2,

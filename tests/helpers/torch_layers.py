@@ -66,6 +66,7 @@ LAYER_ORACLES: dict[str, LayerOracle] = {
     "Flatten": lambda t, p, x: x.flatten(1),
     "Scale": lambda t, p, x: x * p[0],
     "Standardize": lambda t, p, x: (x - p[0]) * p[1],
+    "Unstandardize": lambda t, p, x: x * p[1] + p[0],
     "LayerNorm": lambda t, p, x: t.layer_norm(x, (6,), p[0], p[1]),
     "LayerNorm: 3-d input": lambda t, p, x: t.layer_norm(x, (4,), *p, 1e-3),
     "RMSNorm": lambda t, p, x: t.nn.functional.rms_norm(x, (6,), p[0], 1e-6),
@@ -179,6 +180,7 @@ LOSS_ORACLES: dict[str, LossOracle] = {
     "BCEWithLogitsLoss: none": _elementwise(_BCE, "none"),
     "PoissonNLLLoss": _elementwise("poisson_nll_loss"),
     "PoissonNLLLoss: none": _elementwise("poisson_nll_loss", "none"),
+    "PoissonNLLLoss: rate": _elementwise("poisson_nll_loss", log_input=False),
     "QuantileLoss": _pinball(),
     "QuantileLoss: none": _pinball("none"),
 }

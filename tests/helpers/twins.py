@@ -56,6 +56,9 @@ def module(layer: Any, params: Any) -> Any:
             return Fixed(params.factor.value)
         case nn.Standardize():
             return Fixed(params.scale.value, params.mean.value)
+        case nn.Unstandardize():
+            factor = params.scale.value
+            return Fixed(factor, -params.mean.value / factor)
         case nn.Linear():
             made = torch.nn.Linear(layer.in_features, layer.out_features, layer.bias)
         case nn.BatchNorm1d():

@@ -15,7 +15,7 @@ from xpnn.nn.layers.dropout import Dropout
 from xpnn.nn.layers.embedding import Embedding
 from xpnn.nn.layers.linear import Linear
 from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
-from xpnn.nn.layers.preprocessing import Flatten, Scale, Standardize
+from xpnn.nn.layers.preprocessing import Flatten, Scale, Standardize, Unstandardize
 from xpnn.nn.layers.softmax import LogSoftmax, Softmax
 from xpnn.nn.losses.cross_entropy import CrossEntropyLoss, NLLLoss
 from xpnn.nn.losses.elementwise import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, QuantileLoss
@@ -62,6 +62,7 @@ __all__ = [
     "Standardize",
     "Tanh",
     "TruncatedNormal",
+    "Unstandardize",
     "VarianceScaling",
     "Zeros",
 ]

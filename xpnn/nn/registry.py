@@ -17,7 +17,7 @@ from xpnn.nn.layers.dropout import Dropout
 from xpnn.nn.layers.embedding import Embedding
 from xpnn.nn.layers.linear import Linear
 from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
-from xpnn.nn.layers.preprocessing import Flatten, Scale, Standardize
+from xpnn.nn.layers.preprocessing import Flatten, Scale, Standardize, Unstandardize
 from xpnn.nn.layers.softmax import LogSoftmax, Softmax
 from xpnn.nn.protocols import Layer
 
@@ -36,6 +36,7 @@ _OTHERS = (
     Sequential,
     Softmax,
     Standardize,
+    Unstandardize,
 )
 LAYERS: dict[str, type] = {layer.__name__: layer for layer in (*ACTIVATIONS.values(), *_OTHERS)}
 _TYPES = {**LAYERS, **{initializer.__name__: initializer for initializer in KINDS}}

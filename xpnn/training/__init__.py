@@ -40,6 +40,7 @@ from xpnn.training.metrics import (
     Precision,
     R2Score,
     Recall,
+    RootMeanSquaredError,
     TopKAccuracy,
 )
 from xpnn.training.saving.model_file import load_model, save_model
@@ -69,6 +70,7 @@ __all__ = [
     "R2Score",
     "Recall",
     "ReduceLROnPlateau",
+    "RootMeanSquaredError",
     "State",
     "StepSums",
     "TerminateOnNaN",

@@ -217,10 +217,7 @@ class Standardize:
         return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.deviation):
-            raise InputError(
-                f"Standardize: {len(self.mean)} means, but {len(self.deviation)} deviations; expected one per column"
-            )
+        _check_lengths(self)
 
     def init(self, key: Key) -> StandardizeParams:
         deviation = np.asarray(self.deviation)
@@ -228,10 +225,7 @@ class Standardize:
         return StandardizeParams(Carried(np.asarray(self.mean)), Carried(scale))
 
     def forward(self, params: StandardizeParams, x: Array, *, key: Key | None = None) -> tuple[Array, None]:
-        if x.ndim != 2 or x.shape[1] != len(self.mean):
-            raise InputError(
-                f"Standardize: x has shape {tuple(x.shape)}; expected (batch, {len(self.mean)}), the fitted columns"
-            )
+        _check_columns(self, x)
         mean, scale = params.mean.value, params.scale.value
         if x.dtype != mean.dtype:
             x = array_namespace(x).astype(x, mean.dtype)
@@ -242,3 +236,70 @@ class Standardize:
     ) -> tuple[Array | None, StandardizeParams]:
         """Return dx = dy / deviation; mean and scale are unchanged."""
         return (dy * params.scale.value if need_dx and dy is not None else None), params
+
+
+@dataclass(frozen=True)
+class Unstandardize:
+    """Undo `Standardize`, y = x · deviation + mean: as a last layer, it gives predictions in the unit of the target.
+
+    Parameters
+    ----------
+    mean, deviation : tuple of float, (features,)
+        Mean and standard deviation of each column. Not trained.
+
+    Raises
+    ------
+    InputError
+        If their lengths differ. `forward` raises it if x has another shape.
+
+    Notes
+    -----
+    x and y have the shape (batch, features). A column with deviation 0 is only shifted, as in `Standardize`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.arrays import random
+    >>> layer = nn.Unstandardize(mean=(2.0,), deviation=(10.0,))
+    >>> layer.forward(layer.init(random.key(0, "init")), np.array([[-1.0], [0.5]]))[0].tolist()
+    [[-8.0], [7.0]]
+    """
+
+    accepts_integers: ClassVar[bool] = False
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_lengths(self)
+
+    def init(self, key: Key) -> StandardizeParams:
+        deviation = np.asarray(self.deviation)
+        return StandardizeParams(Carried(np.asarray(self.mean)), Carried(np.where(deviation > 0, deviation, 1.0)))
+
+    def forward(self, params: StandardizeParams, x: Array, *, key: Key | None = None) -> tuple[Array, None]:
+        _check_columns(self, x)
+        return x * params.scale.value + params.mean.value, None
+
+    def backward(
+        self, params: StandardizeParams, residuals: None, dy: Array | None, *, need_dx: bool = True
+    ) -> tuple[Array | None, StandardizeParams]:
+        """Return dx = dy · deviation; mean and scale are unchanged."""
+        return (dy * params.scale.value if need_dx and dy is not None else None), params
+
+
+def _check_lengths(layer: Standardize | Unstandardize) -> None:
+    if len(layer.mean) != len(layer.deviation):
+        raise InputError(
+            f"{type(layer).__name__}: {len(layer.mean)} means, but {len(layer.deviation)} deviations; "
+            "expected one per column"
+        )
+
+
+def _check_columns(layer: Standardize | Unstandardize, x: Array) -> None:
+    if x.ndim != 2 or x.shape[1] != len(layer.mean):
+        raise InputError(
+            f"{type(layer).__name__}: x has shape {tuple(x.shape)}; expected (batch, {len(layer.mean)}), the fitted "
+            "columns"
+        )

@@ -268,22 +268,31 @@ class BCEWithLogitsLoss:
 
 @dataclass(frozen=True)
 class PoissonNLLLoss:
-    """Negative log likelihood of counts t under a Poisson distribution of rate e^z, ℓ = e^z − t · z, in nats.
+    """Negative log likelihood of counts t under a Poisson distribution, in nats.
 
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
         The weighted mean over rows and outputs, the weighted sum, or each w · ℓ; see `xpnn.nn.losses.elementwise`.
+    log_input : bool
+        Whether the prediction z is the logarithm of the rate, or the rate itself, at least 0.
+    eps : float
+        Added to a rate before its logarithm is taken; above 0.
 
     Raises
     ------
     InputError
-        If `reduction` is unknown. `forward` raises it if the shapes differ.
+        If `reduction` is unknown or `eps` out of range. `forward` raises it if the shapes differ.
 
     Notes
     -----
+    ::
+
+        ℓ = e^z − t · z             with log_input
+        ℓ = z − t · log(z + eps)    without
+
     The prediction z and the target t have the shape (batch, outputs), sample weights (batch,). The term log t!, which
-    does not depend on z, is left out. The same as ``torch.nn.PoissonNLLLoss`` with log_input.
+    does not depend on z, is left out. The same as ``torch.nn.PoissonNLLLoss``.
 
     Examples
     --------
@@ -294,9 +303,14 @@ class PoissonNLLLoss:
     """
 
     reduction: Reduction = "mean"
+    log_input: bool = True
+    eps: float = 1e-8
 
     def __post_init__(self) -> None:
         one_of("reduction", self.reduction, REDUCTIONS)
+        object.__setattr__(self, "eps", as_float("PoissonNLLLoss: eps", self.eps))
+        if not self.eps > 0:
+            raise InputError(f"PoissonNLLLoss: eps is {self.eps!r}; expected a number above 0")
 
     def init(self) -> tuple[()]:
         return ()
@@ -305,12 +319,14 @@ class PoissonNLLLoss:
         self, constants: tuple[()], prediction: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[Array, ElementwiseResiduals]:
         xp, z, t, factor = _enter(self, prediction, target, sample_weight)
-        return reduced(xp, self.reduction, xp.exp(z) - t * z, factor), ElementwiseResiduals(z, t, factor)
+        each = xp.exp(z) - t * z if self.log_input else z - t * xp.log(z + self.eps)
+        return reduced(xp, self.reduction, each, factor), ElementwiseResiduals(z, t, factor)
 
     def backward(self, constants: tuple[()], residuals: ElementwiseResiduals) -> Array:
-        """Return the gradient, from ∂ℓ/∂z = e^z − t."""
+        """Return the gradient, from ∂ℓ/∂z = e^z − t with log_input, else 1 − t / (z + eps)."""
         z, t, factor = residuals
-        return (array_namespace(z).exp(z) - t) * factor
+        d = array_namespace(z).exp(z) - t if self.log_input else 1 - t / (z + self.eps)
+        return d * factor
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
         """Return `y` as an array (rows, outputs). Raises InputError if it holds negative values."""

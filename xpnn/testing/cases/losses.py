@@ -58,6 +58,7 @@ LOSSES: dict[str, LossCase] = {
     "BCEWithLogitsLoss: none": LossCase(nn.BCEWithLogitsLoss("none"), _Z, _COUNTS / 12, _WEIGHT),
     "PoissonNLLLoss": LossCase(nn.PoissonNLLLoss(), _Z, _COUNTS, _WEIGHT),
     "PoissonNLLLoss: none": LossCase(nn.PoissonNLLLoss("none"), _Z, _COUNTS / 12, _WEIGHT),
+    "PoissonNLLLoss: rate": LossCase(nn.PoissonNLLLoss(log_input=False), np.abs(_Z) + 0.5, _COUNTS, _WEIGHT),
     "QuantileLoss": LossCase(nn.QuantileLoss(0.3), _Z, _T, _WEIGHT),
     "QuantileLoss: none": LossCase(nn.QuantileLoss(0.3, "none"), _Z, _T),
 }

@@ -8,7 +8,7 @@ from xpnn.nn.traits import default_metrics
 from xpnn.training.metrics.accuracy import Accuracy, ErrorRate, TopKAccuracy
 from xpnn.training.metrics.base import Metric, check_metrics
 from xpnn.training.metrics.confusion import ConfusionMatrix, F1Score, Precision, Recall
-from xpnn.training.metrics.regression import MeanAbsoluteError, R2Score
+from xpnn.training.metrics.regression import MeanAbsoluteError, R2Score, RootMeanSquaredError
 from xpnn.validation import one_of
 
 #: Metrics by the names that a loss may give in `default_metrics`.
@@ -49,6 +49,7 @@ __all__ = [
     "Precision",
     "R2Score",
     "Recall",
+    "RootMeanSquaredError",
     "TopKAccuracy",
 ]
 

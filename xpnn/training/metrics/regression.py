@@ -1,24 +1,25 @@
-"""Metrics of regression: mean absolute error and R²."""
+"""Metrics of regression: mean absolute error, root mean square error and R²."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnn.arrays.namespace import Array, Namespace, array_namespace
+from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
 from xpnn.errors import InputError
 from xpnn.validation import as_count
 
 
 class ErrorSums(NamedTuple):
-    """Sums of `MeanAbsoluteError`, for predictions z, targets t and weights w.
+    """Sums of `MeanAbsoluteError` and `RootMeanSquaredError`, for predictions z, targets t and weights w.
 
     Attributes
     ----------
     total : array
-        Σ w · (mean over the outputs of |z − t|), 0-d.
+        Σ w · (mean over the outputs of |z − t| or (z − t)²), 0-d.
     seen : array
         Σ w, 0-d.
     """
@@ -35,6 +36,8 @@ class MeanAbsoluteError:
     ----------
     name : str, default "mean_absolute_error"
         The name in the logs.
+    scale : float or tuple of float, default 1.0
+        By what the errors are multiplied, for all outputs or for each: the deviation of targets that were standardized.
 
     Raises
     ------
@@ -43,8 +46,8 @@ class MeanAbsoluteError:
 
     Notes
     -----
-    Σ w · (mean over the outputs of |z − t|) / Σ w, over the rows, for predictions z and targets t, both of shape
-    (batch, outputs), and weights w of the rows.
+    Σ w · (mean over the outputs of scale · |z − t|) / Σ w, over the rows, for predictions z and targets t, both of
+    shape (batch, outputs), and weights w of the rows.
 
     Examples
     --------
@@ -57,16 +60,61 @@ class MeanAbsoluteError:
     """
 
     name: str = "mean_absolute_error"
+    scale: float | tuple[float, ...] = 1.0
 
     def init(self) -> ErrorSums:
         return ErrorSums(np.zeros(()), np.zeros(()))
 
     def update(self, sums: ErrorSums, prediction: Array, target: Array, weight: Array | None) -> ErrorSums:
         xp, z, t, w, rows = _enter(self, prediction, target, weight)
-        return ErrorSums(sums.total + xp.sum(w * xp.abs(z - t)) / z.shape[1], sums.seen + rows)
+        return ErrorSums(sums.total + xp.sum(w * xp.abs(_scaled(self, xp, z - t))) / z.shape[1], sums.seen + rows)
 
     def result(self, sums: ErrorSums) -> float:
         return float(sums.total) / float(sums.seen) if sums.seen else float("nan")
+
+
+@dataclass(frozen=True)
+class RootMeanSquaredError:
+    """Root mean square error, in the unit of the target.
+
+    Parameters
+    ----------
+    name : str, default "root_mean_squared_error"
+        The name in the logs.
+    scale : float or tuple of float, default 1.0
+        As for `MeanAbsoluteError`.
+
+    Raises
+    ------
+    InputError
+        By `update`, if prediction and target have different shapes.
+
+    Notes
+    -----
+    √(Σ w · (mean over the outputs of (scale · (z − t))²) / Σ w), over the rows, for predictions z and targets t, both
+    of shape (batch, outputs), and weights w of the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import RootMeanSquaredError
+    >>> metric = RootMeanSquaredError()
+    >>> metric.result(metric.update(metric.init(), np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]), None)) ** 2
+    2.0000000000000004
+    """
+
+    name: str = "root_mean_squared_error"
+    scale: float | tuple[float, ...] = 1.0
+
+    def init(self) -> ErrorSums:
+        return ErrorSums(np.zeros(()), np.zeros(()))
+
+    def update(self, sums: ErrorSums, prediction: Array, target: Array, weight: Array | None) -> ErrorSums:
+        xp, z, t, w, rows = _enter(self, prediction, target, weight)
+        return ErrorSums(sums.total + xp.sum(w * _scaled(self, xp, z - t) ** 2) / z.shape[1], sums.seen + rows)
+
+    def result(self, sums: ErrorSums) -> float:
+        return math.sqrt(float(sums.total) / float(sums.seen)) if sums.seen else float("nan")
 
 
 class R2Sums(NamedTuple):
@@ -180,6 +228,17 @@ class R2Score:
             total = np.maximum(second - first * first / seen, 0.0)
             explained = 1 - residual / np.where(total > 0, total, 1.0)
         return float(np.mean(np.where(total == 0, residual == 0, explained)))
+
+
+def _scaled(metric: MeanAbsoluteError | RootMeanSquaredError, xp: Namespace, error: Array) -> Array:
+    """The errors times the scale of the metric."""
+    if isinstance(metric.scale, (int, float)):
+        return error * float(metric.scale)
+    if len(metric.scale) != error.shape[1]:
+        raise InputError(
+            f"{type(metric).__name__}: scale has {len(metric.scale)} values, but the model has {error.shape[1]} outputs"
+        )
+    return error * xp.asarray(metric.scale, dtype=error.dtype, device=device_of(error))
 
 
 def _enter(
