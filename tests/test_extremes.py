@@ -164,7 +164,7 @@ def test_learning_rate_of_0_changes_no_weight(case: OptimizerCase, backend: Back
 
 def test_slow_ema_is_exact_in_float32(backend: Backend) -> None:
     """Computing 1 − decay in float32 would have a relative error of 3e-3 at a decay of 0.99999."""
-    averages, weights = (backend.tree((np.full(2, value),), "float32") for value in (0.0, 1.0))
     for taken, share in ((0.0, 0.9), (90.0, 0.09), (3e6, 1e-5)):
+        averages, weights = (backend.tree((np.full(2, value),), "float32") for value in (0.0, 1.0))
         got = step.averaged(averages, weights, 0.99999, backend.array(np.asarray([taken], "int32")))
         np.testing.assert_allclose(to_numpy(got[0]), share, rtol=4 * eps("float32"))
