@@ -316,7 +316,7 @@ def test_bad_file_is_one_line(run: Any, tmp_path: Path) -> None:
     for text, message in [
         ("", "empty"),
         ("label,a\n0,1\n1,x\n0,2\n", "'x'"),
-        ("label,a\n0,1\n1,nan\n0,2\n", "nan"),
+        ("label,a\n0,1\n1,nan\n0,2\n", "line 3, column 'a': the value is missing"),
         ("label,a\n0,1\n1\n", "line 3"),
     ]:
         path.write_text(text)

@@ -10,6 +10,7 @@ import pytest
 
 from xpnn import data
 from xpnn.arrays import random
+from xpnn.data import TableOptions
 from xpnn.errors import InputError
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
@@ -101,11 +102,11 @@ def test_load_mnist() -> None:
         ("minst", {}, "did you mean 'mnist'"),
         ("tab\x1b[31m", {}, r"'tab\\x1b\[31m' is not one of digits, mnist, xor, FILE.csv"),
         ("gone.csv", {}, "'gone.csv' does not exist"),
-        ("digits", {"target": "y"}, "target: got 'y', but digits already has labels and a test set"),
-        ("mnist", {"test_fraction": 0.1}, "test_fraction: got 0.1, but mnist"),
+        ("digits", {"table": TableOptions(target="y")}, "`target`: got 'y', but digits is no table; omit `target`"),
+        ("mnist", {"test_fraction": 0.1}, "`test_fraction`: got 0.1, but mnist"),
         ("digits", {"data_dir": "here"}, "data_dir: got 'here'"),
         ("gone.csv", {"data_dir": "here"}, "data_dir: got 'here'"),
-        (__file__, {}, "is not a .csv or .csv.gz file"),
+        (__file__, {}, "is not a table"),
     ],
 )
 def test_load_invalid_arguments_raise(name: str, options: dict, telling: str) -> None:

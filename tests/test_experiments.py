@@ -135,7 +135,9 @@ def test_missing_gpu_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_saved_run_evaluates_and_predicts(tmp_path: Path) -> None:
     result = run(QUICK, device=CPU, output=tmp_path / "a")
     saved = SavedRun.open(tmp_path / "a")
-    assert saved.evaluate() == {"loss": result.test_loss, "accuracy": result.test_accuracy}
+    found = saved.evaluate()
+    assert found == {name.removeprefix("test_"): result.facts[name] for name in result.facts if "test_" in name}
+    assert found["accuracy"] == result.test_accuracy and sum(map(sum, found["confusion_matrix"])) == 360
     digits = load("digits")
     labels, scores, are_probabilities = saved.predict(digits.x_test)
     assert are_probabilities and scores.shape == (360, 10) and np.allclose(scores.sum(axis=1), 1)

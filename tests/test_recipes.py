@@ -21,6 +21,7 @@ from xpnn.data.datasets import Dataset
 from xpnn.devices.place import find_place
 from xpnn.errors import InputError
 from xpnn.experiments import Settings, factory, prepare, recipes
+from xpnn.experiments.goal import Goal
 from xpnn.experiments.recipes import Published, Recipe
 
 Run = Callable[..., tuple[int, str, str]]
@@ -107,9 +108,9 @@ def test_images_and_their_table_give_the_same_experiment(monkeypatch: pytest.Mon
     """A table `label,pixel0,…` and the images give the same network and training."""
     digits = load("digits")
     x, y = digits.x_train[:60], digits.y_train[:60]
-    images = Dataset("images", x, y, x, y, digits.classes, (), 1 / 255, "")
-    columns = tuple(f"pixel{i}" for i in range(64))
-    table = Dataset("t.csv", x.reshape(60, 64), y, x.reshape(60, 64), y, digits.classes, columns, None, "")
+    rows = np.arange(54), np.arange(54, 60)
+    images = Dataset("images", x, y, x, y, digits.classes, 1 / 255, "", *rows)
+    table = Dataset("t.csv", x.reshape(60, 64), y, x.reshape(60, 64), y, digits.classes, None, "", *rows)
     losses = []
     for data in (images, table):
         monkeypatch.setattr("xpnn.experiments.experiment.load", lambda *_, data=data, **__: data)
@@ -181,15 +182,15 @@ def test_named_schedule_spans_all_epochs(name: str, kind: type, after: float) ->
 
 
 def test_targets_and_probabilities_of_each_kind_of_output() -> None:
-    labels = np.array([1, 0, 1])
-    assert factory.targets(Settings(), labels, 2) is labels
+    labels, two, three = np.array([1, 0, 1]), Goal(("a", "b")), Goal(("a", "b", "c"))
+    assert two.to_loss(Settings(), labels) is labels
     squared = Settings(loss="mse", output_activation="softmax", dropout="0")
-    assert factory.targets(squared, labels, 3).tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
+    assert three.to_loss(squared, labels).tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
     single = Settings(loss="mse", output_activation="sigmoid", dropout="0")
-    assert factory.targets(single, labels, 2).tolist() == [[1], [0], [1]]
-    assert factory.targets(single, labels, 3).shape == (3, 3)
-    assert factory.probabilities(single, np.array([[0.25]])).tolist() == [[0.75, 0.25]]
-    assert_close(factory.probabilities(Settings(), np.zeros((1, 4))), np.full((1, 4), 0.25))
+    assert two.to_loss(single, labels).tolist() == [[1], [0], [1]] and two.outputs(single) == 1
+    assert three.to_loss(single, labels).shape == (3, 3) and three.outputs(single) == 3
+    assert two.from_outputs(single, np.array([[0.25]])).tolist() == [[0.75, 0.25]]
+    assert_close(three.from_outputs(Settings(), np.zeros((1, 4))), np.full((1, 4), 0.25))
     assert isinstance(factory.network(squared, 4, 3, ()).layers[-1], nn.Softmax)
 
 
@@ -276,9 +277,10 @@ def test_settings_build_the_named_parts() -> None:
         augment="degrees=5,scale=0.1", ema=0.9, patience=2, epochs=7,
     )  # fmt: skip
     assert factory.optimizer(settings, 7) == optim.ClipGradNorm(optim.AdamW(0.1, (0.5, 0.6), weight_decay=0.2), 3.0)
-    assert factory.loss(settings) == nn.CrossEntropyLoss(label_smoothing=0.1, reduction="sum")
+    goal = Goal(tuple("0123456789"))
+    assert goal.loss(settings) == nn.CrossEntropyLoss(label_smoothing=0.1, reduction="sum")
     squared = replace(settings, loss="mse", label_smoothing=0.0)
-    assert factory.loss(squared) == nn.MSELoss("sum")
+    assert goal.loss(squared) == nn.MSELoss("sum")
     hidden = nn.MLP(64, 10, (4, 3), activation="tanh", norm="rms", dropout=(0.1, 0.0), weight_init="zeros")
     experiment = prepare(settings, find_place("cpu", "numpy"))
     front = (nn.Scale(1 / 16), nn.RandomDistortion(degrees=5, scale=(0.9, 1.1)), nn.Flatten())

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from xpnn import nn
 from xpnn.cli.terminal.console import make_console, make_table, marks, print_line
 from xpnn.cli.terminal.options import Debug, Json, takes_settings
 from xpnn.data.datasets import load
@@ -45,7 +46,7 @@ def explain_step(
     data = load("digits")
     front = factory.front(settings, data, data.x_train)
     model = factory.network(settings, data.x_train[0].size, len(data.classes), front)
-    found = explain(model, factory.loss(settings), data.x_train[:_ROWS], data.y_train[:_ROWS], seed=settings.seed)
+    found = explain(model, nn.CrossEntropyLoss(), data.x_train[:_ROWS], data.y_train[:_ROWS], seed=settings.seed)
     steps = found.steps if layer is None else _chosen(found.steps, layer)
     if as_json:
         print(json.dumps(to_json(_facts(found, steps, in_detail=layer is not None))))

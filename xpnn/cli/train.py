@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -19,6 +20,16 @@ from xpnn.cli.terminal.progress import EpochDisplay
 from xpnn.cli.terminal.stopping import Stopping
 from xpnn.experiments import Experiment, Hooks, Settings, factory, recipes, run
 from xpnn.training.history import to_json
+
+_SHOWN = 8  # classes and columns
+RESULTS = (
+    "test_accuracy",
+    "test_balanced_accuracy",
+    "test_r2_score",
+    "test_mean_absolute_error",
+    "test_root_mean_squared_error",
+    "test_loss",
+)
 
 
 @takes_settings()
@@ -63,7 +74,7 @@ def train(
     if stopping.is_interrupted():
         print_stderr(f"stopped by a signal after {pluralize(facts['epochs'], 'whole epoch')}")
     if as_json:
-        print(json.dumps(to_json({name: value for name, value in facts.items() if name != "options"})))
+        print(json.dumps(to_json(facts)))
     else:
         _print_result(facts, make_console(), drawn, quiet=quiet)
     raise typer.Exit(stopping.status)
@@ -91,6 +102,7 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
     for line in (
         f"data     {escaped(data.source)}: {train_rows:,} to train, {validation_rows:,} to validate, "
         f"{len(data.x_test):,} to test",
+        *_described(experiment),
         f"network  {network}, {settings.activation}, dropout {settings.dropout}: "
         f"{experiment.n_parameters:,} parameters",
         f"training {settings.optimizer}, lr {settings.lr:g}{schedule}, {length}",
@@ -99,8 +111,28 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
         print_line(console, line)
 
 
+def _described(experiment: Experiment) -> list[str]:
+    """What is predicted from which columns of a table."""
+    data, goal = experiment.data, experiment.goal
+    if data.target is None or data.schema is None:
+        return []
+    targets = ", ".join(map(escaped, goal.targets))
+    if goal.classes:
+        counts = np.bincount(np.concatenate([data.y_train, data.y_test]), minlength=len(goal.classes))
+        shown = [f"{escaped(name[:20])} {count:,}" for name, count in zip(goal.classes, counts, strict=True)]
+        more = f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        what = f"class of {targets}, one of {len(shown)}: {', '.join(shown[:_SHOWN])}{more}"
+    else:
+        y = np.concatenate([data.y_train, data.y_test])
+        ranges = ", ".join(f"{low:g} to {high:g}" for low, high in zip(y.min(axis=0), y.max(axis=0), strict=True))
+        what = f"number of {targets} (regression): {ranges}"
+    names = [escaped(name[:20]) for name in data.schema.names]
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [f"predicts {what}", f"from     {pluralize(len(names), 'column')}: {', '.join(names[:_SHOWN])}{more}"]
+
+
 def _print_result(facts: dict[str, Any], console: Console, drawn: list[str], *, quiet: bool) -> None:
-    tested = readable_numbers({"test accuracy": facts["test_accuracy"], "test loss": facts["test_loss"]})
+    tested = readable_numbers({name.replace("_", " "): facts[name] for name in RESULTS if name in facts})
     print_line(console, f"result   {tested}")
     if not quiet:
         speed = f"{facts['samples_per_second']:,.0f} samples/s"

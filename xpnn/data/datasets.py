@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 
 from xpnn.arrays import random
 from xpnn.data import mnist
-from xpnn.data.columns import classes_of, encode
 from xpnn.data.files import describe, fault, read_head, read_idx, read_npy, refuse_pickle
+from xpnn.data.readers import is_frame, read_frame
+from xpnn.data.schema import Column, Schema
 from xpnn.data.splits import stratified_split
-from xpnn.data.tables import read_csv
+from xpnn.data.tabular import TableOptions, split_table
+from xpnn.data.target import Target, find_targets
 from xpnn.errors import InputError
 from xpnn.validation import one_of
 
@@ -32,15 +35,19 @@ class Dataset:
         Images, uint8 of shape (n, height, width), or rows of a table, of shape (n, n_features). A table is uint8 if
         every value in the file is an integer from 0 to 255, otherwise float64.
     y_train, y_test : ndarray
-        Class indices, int32 of shape (n,).
+        Class indices, int32 of shape (n,); in regression numbers, float64 of shape (n, targets).
     classes : tuple of str
-        Labels, in the order of their indices.
-    features : tuple of str
-        Column names of a table; empty for images.
+        Labels, in the order of their indices; empty in regression.
     scale : float or None
         Factor that maps the values to the range 0 … 1. None for a table, which should be standardized instead.
     source : str
         Where the samples came from, for display.
+    train_rows, validation_rows : ndarray
+        Which rows of the training set to train on, and which to hold back for validation.
+    schema : Schema or None
+        How the columns of a table were encoded; None for images.
+    target : Target or None
+        What is predicted, of a table.
     """
 
     name: str
@@ -49,37 +56,48 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
     classes: tuple[str, ...]
-    features: tuple[str, ...]
     scale: float | None
     source: str
+    train_rows: np.ndarray
+    validation_rows: np.ndarray
+    schema: Schema | None = None
+    target: Target | None = None
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns of the table that are features; empty for images."""
+        return self.schema.names if self.schema else ()
 
 
 def load(
     name: str,
     *,
     data_dir: str | Path | None = None,
-    target: str | None = None,
     test_fraction: float | None = None,
+    validation_fraction: float = 0.0,
     seed: int = 0,
     progress: mnist.Progress | None = None,
+    table: TableOptions | None = None,
 ) -> Dataset:
-    """Load a data set by name, or from a CSV file.
+    """Load a data set by name, or from a table.
 
     Parameters
     ----------
     name
-        ``"digits"``, ``"mnist"``, ``"xor"``, or the path of a .csv or .csv.gz file.
+        ``"digits"``, ``"mnist"``, ``"xor"``, or the path of a table: .csv, .tsv, .parquet, …
     data_dir
         Folder that already holds the MNIST files. By default they are downloaded once and cached.
-    target
-        CSV column that holds the classes. By default ``label``, ``target``, ``class`` or ``y``, the first that exists.
     test_fraction
-        Fraction of the CSV rows in the test set; 0.2 by default.
+        Fraction of the rows of a table in the test set; 0.2 by default.
+    validation_fraction
+        Fraction of the training set that is held back for validation; of too few rows, none is.
     seed
-        Seed for the choice of the test rows of a CSV file.
+        Seed for the choice of the rows that are held back.
     progress
         Function called during a download with the file name, the number of bytes received, and the total number of
         bytes, which is 0 if unknown.
+    table
+        Which columns of a table are what, and how they are read; for tables only.
 
     Returns
     -------
@@ -101,26 +119,31 @@ def load(
     >>> digits.x_train.shape, digits.x_test.shape
     ((1437, 8, 8), (360, 8, 8))
     """
-    if not is_table(name):
-        if name not in _BUILT_IN and Path(name).is_file():
-            raise InputError(f"data: {name!r} is not a .csv or .csv.gz file; save it as CSV with a header")
-        one_of("data", name, (*_BUILT_IN, "FILE.csv"))
-        for option, value in (("target", target), ("test_fraction", test_fraction)):
-            if value is not None:
-                raise InputError(
-                    f"{option}: got {value!r}, but {name} already has labels and a test set; "
-                    f"omit {option}, which is for CSV files"
-                )
     if data_dir is not None and name != "mnist":
         raise InputError(f"data_dir: got {str(data_dir)!r}, but {name!r} is not read from a folder; omit data_dir")
     if is_table(name):
-        return _csv(name, target, 0.2 if test_fraction is None else test_fraction, seed)
-    return _BUILT_IN[name](None if data_dir is None else Path(data_dir), progress)
+        fraction = 0.2 if test_fraction is None else test_fraction
+        return _table(name, table or TableOptions(), fraction, validation_fraction, seed)
+    if name not in _BUILT_IN and Path(name).is_file():
+        raise InputError(f"data: {name!r} is not a table ({KINDS}); save it as CSV with a header")
+    one_of("data", name, (*_BUILT_IN, "FILE.csv"))
+    given = {"test_fraction": test_fraction, **({} if table is None else table.given())}
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"`{option}`: got {value!r}, but {name} is no table; omit `{option}`")
+    loaded = _BUILT_IN[name](None if data_dir is None else Path(data_dir), progress)
+    if round(validation_fraction * len(loaded.y_train)) == 0:
+        return loaded
+    train, held = stratified_split(loaded.y_train, validation_fraction, random.key(seed, "validation split"))
+    return dataclasses.replace(loaded, train_rows=train, validation_rows=held)
+
+
+KINDS = ".csv, .tsv, .parquet, .arrow; .csv also as .gz or .zst"
 
 
 def is_table(name: str | Path) -> bool:
-    """Return whether the name is that of a CSV file."""
-    return str(name).lower().endswith((".csv", ".csv.gz"))
+    """Return whether the name is that of a table."""
+    return is_frame(name)
 
 
 def _digits(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset:
@@ -130,19 +153,25 @@ def _digits(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset
     train = np.setdiff1d(np.arange(len(labels)), test)
     digits = tuple("0123456789")
     parts = images[train], labels[train], images[test], labels[test]
-    return Dataset("digits", *parts, digits, (), 1 / 16, "digits")
+    return Dataset("digits", *parts, digits, 1 / 16, "digits", *_all_of(train))
 
 
 def _mnist(data_dir: Path | None, progress: mnist.Progress | None) -> Dataset:
     (x_train, y_train, x_test, y_test), folder = mnist.read(data_dir, progress)
     parts = x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32)
-    return Dataset("mnist", *parts, tuple("0123456789"), (), 1 / 255, f"mnist ({folder})")
+    return Dataset("mnist", *parts, tuple("0123456789"), 1 / 255, f"mnist ({folder})", *_all_of(y_train))
 
 
 def _xor(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset:
     """The four rows of the exclusive or, which are both the training set and the test set."""
     x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.uint8), np.array([0, 1, 1, 0], dtype=np.int32)
-    return Dataset("xor", x, y, x, y, ("0", "1"), ("a", "b"), 1.0, "xor")
+    schema = Schema((Column("a", "number"), Column("b", "number")))
+    return Dataset("xor", x, y, x, y, ("0", "1"), 1.0, "xor", *_all_of(x), schema)
+
+
+def _all_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Train on all rows, validate on none."""
+    return np.arange(len(rows), dtype=np.int32), np.arange(0, dtype=np.int32)
 
 
 #: Data sets with a name, whose split into training and test set is fixed.
@@ -153,94 +182,57 @@ _BUILT_IN: dict[str, Callable[[Path | None, mnist.Progress | None], Dataset]] = 
 }
 
 
-def _csv(path: str, target: str | None, test_fraction: float, seed: int) -> Dataset:
-    table = read_csv(path, target=target)
-    classes = classes_of(path, table)
-    y = encode(path, table, classes)
-    try:
-        rest, part = stratified_split(y, test_fraction, random.key(seed, "test split"))
-    except InputError as error:
-        raise InputError(f"{path!r}: test_{error}") from error
-    parts = table.x[rest], y[rest], table.x[part], y[part]
-    return Dataset(Path(path).name, *parts, classes, table.features, None, path)
+def _table(path: str, options: TableOptions, test_fraction: float, validation_fraction: float, seed: int) -> Dataset:
+    x, y, schema, target, train, validation, test = split_table(path, options, test_fraction, validation_fraction, seed)
+    rest = np.sort(np.concatenate([train, validation]))
+    kept, held = (np.searchsorted(rest, rows).astype(np.int32) for rows in (train, validation))
+    parts = x[rest], y[rest], x[test], y[test]
+    return Dataset(Path(path).name, *parts, target.classes, None, path, kept, held, schema, target)
 
 
-def read_labelled(
-    path: str | Path, target: str | None, features: Sequence[str], classes: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read a labelled CSV file for the evaluation of a trained model.
+def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Read unlabelled samples of a network without named features, such as images, from a table, .npy or idx file.
 
     Parameters
     ----------
     path
-        CSV file, plain or gzip.
-    target
-        Column that holds the labels; see `load`.
-    features
-        Columns that the model takes, in its order. If empty, all columns except the target.
-    classes
-        Labels that the model knows, in the order of their indices.
-
-    Returns
-    -------
-    x : ndarray
-        Values, of shape (n, n_features).
-    y : ndarray
-        Class indices, int32 of shape (n,).
-
-    Raises
-    ------
-    InputError
-        If a column is missing, or a label is not among `classes`.
-    DataFormatError
-        If the file is damaged.
-    """
-    table = read_csv(path, features, target)
-    return table.x, encode(path, table, classes)
-
-
-def read_features(path: str | Path, features: Sequence[str], n: int) -> np.ndarray:
-    """Read unlabelled samples for prediction from a .csv, .npy or idx file.
-
-    Parameters
-    ----------
-    path
-        File to read; its type is detected from the content.
-    features
-        Columns that the model takes, in its order; other columns of a CSV file are ignored. If empty, all columns
-        except the one that `load` would use as the target.
-    n
-        Number of values per sample.
+        File to read; its type is detected from the content. Of a table, all columns are read except the one that `load`
+        would use as the target.
+    shape
+        The shape of one sample.
 
     Returns
     -------
     ndarray
-        Samples of shape (rows, n), images flattened; uint8 or float64.
+        Samples of shape (rows, *shape); uint8 or float64. A file of this shape is one sample.
 
     Raises
     ------
     InputError
-        If the shape does not match `n`.
+        If the file has another shape.
     DataFormatError
         If the file is damaged or a pickle, or holds NaN or infinities.
     """
-    refuse_pickle(path)
-    head = read_head(path)
+    if not is_table(path):
+        refuse_pickle(path)
+        head = read_head(path)
     if is_table(path):
-        x = read_csv(path, features, labelled=False).x
+        frame = read_frame(path)
+        names = [name for name in frame.columns if name not in find_targets(frame, None, needed=False)]
+        x = Schema.fit(frame, names).encode(frame)
     elif head.startswith(b"\x93NUMPY"):
         x = read_npy(path)
     elif head.startswith(b"\0\0"):
         x = read_idx(path)
     else:
-        raise fault(path, f"found {describe(head) or 'text'}", "expected a .csv, .csv.gz, .npy or idx file")
-    shape = x.shape
+        raise fault(path, f"found {describe(head) or 'text'}", "expected a table, .npy or idx file")
+    found, n = x.shape, math.prod(shape)
     if x.ndim == 0 or x.size == 0:
-        raise fault(path, f"holds no samples (shape {shape})", f"expected (rows, {n})")
-    if math.prod(shape[1:]) != n and shape != (n,):  # (n,): one sample
-        raise InputError(f"{str(path)!r}: has shape {shape}; the model takes {n} values per sample: (rows, {n})")
+        raise fault(path, f"holds no samples (shape {found})", f"expected (rows, {n})")
+    if math.prod(found[1:]) != n and found not in ((n,), shape):
+        raise InputError(f"{str(path)!r}: has shape {found}; the model takes {n} values per sample: (rows, {n})")
     x = x.reshape(-1, n)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise fault(path, f"x[{row}, {column}] is {x[row, column]}", "replace it with a finite number")
-    return x.astype(x.dtype if x.dtype == np.uint8 else np.float64, copy=False)
+    return x.astype(x.dtype if x.dtype == np.uint8 else np.float64, copy=False).reshape(-1, *shape)

@@ -12,16 +12,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xpnn import nn
-from xpnn.arrays import random, tree
-from xpnn.data.datasets import Dataset, load
-from xpnn.data.splits import stratified_split
+from xpnn.arrays import tree
+from xpnn.data.datasets import Dataset, is_table, load
 from xpnn.devices.place import Place, find_place
 from xpnn.devices.precision import check_precision
 from xpnn.devices.threads import one_thread_if_small
 from xpnn.errors import InputError
 from xpnn.experiments import factory
+from xpnn.experiments.goal import Goal
+from xpnn.experiments.scores import evaluate
 from xpnn.experiments.settings import NUMBER_FORMATS, Settings
-from xpnn.training import Accuracy, EarlyStopping, History, Trainer
+from xpnn.training import EarlyStopping, History, Trainer
 from xpnn.training.engine import Progress
 from xpnn.training.trainer import Callback
 
@@ -40,8 +41,8 @@ class Experiment:
         Where it runs.
     data : Dataset
         All of the data.
-    train_rows, validation_rows : ndarray
-        Indices into the training part of the data.
+    goal : Goal
+        What the network is trained for.
     model : nn.Sequential
         The network, with the layers in front that scale the data.
     trainer : Trainer
@@ -51,10 +52,19 @@ class Experiment:
     settings: Settings
     place: Place
     data: Dataset
-    train_rows: np.ndarray
-    validation_rows: np.ndarray
+    goal: Goal
     model: nn.Sequential
     trainer: Trainer
+
+    @property
+    def train_rows(self) -> np.ndarray:
+        """Which rows of the training part of the data to train on."""
+        return self.data.train_rows
+
+    @property
+    def validation_rows(self) -> np.ndarray:
+        """Which rows of the training part of the data to validate on."""
+        return self.data.validation_rows
 
     @property
     def epochs(self) -> int:
@@ -87,7 +97,7 @@ class Experiment:
         batch_size = settings.batch_size or len(self.train_rows)
         kept = self.validation_rows
         validation = self._with_targets(data.x_train[kept], data.y_train[kept]) if len(kept) else None
-        stopping = [] if settings.patience is None else [EarlyStopping(patience=settings.patience)]
+        stopping = [] if settings.patience is None else [EarlyStopping(settings.monitor, settings.patience)]
         start = time.perf_counter()
         with one_thread_if_small(self.place, batch_size, self.n_parameters):
             history = self.trainer.fit(
@@ -101,16 +111,16 @@ class Experiment:
         return history, time.perf_counter() - start
 
     def evaluate_test(self) -> dict[str, Any]:
-        """Loss and accuracy on the test part of the data."""
-        return self.trainer.evaluate(*self._with_targets(self.data.x_test, self.data.y_test))
+        """Loss and metrics on the test part of the data; see `xpnn.experiments.scores.evaluate`."""
+        return evaluate(self.trainer, self.goal, self.settings, self.data.x_test, self.data.y_test)
 
     def evaluate_train(self) -> dict[str, Any]:
-        """Loss and accuracy on the training rows, without dropout and distortion."""
+        """Loss and metrics on the training rows, without dropout and distortion."""
         x, labels = self.data.x_train[self.train_rows], self.data.y_train[self.train_rows]
         return self.trainer.evaluate(*self._with_targets(x, labels))
 
     def _with_targets(self, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return x, factory.targets(self.settings, labels, len(self.data.classes))
+        return x, self.goal.to_loss(self.settings, labels)
 
 
 def prepare(
@@ -154,47 +164,45 @@ def prepare(
     data = load(
         settings.dataset,
         data_dir=settings.data_dir,
-        target=settings.target,
         test_fraction=settings.test_fraction,
+        validation_fraction=settings.validation_fraction,
         seed=settings.seed,
         progress=download_progress,
+        table=settings.table if is_table(settings.dataset) or settings.table.given() else None,
     )
-    train_rows, validation_rows = _split(data, settings)
-    settings = settings.complete(len(train_rows))
-    if settings.patience is not None and not len(validation_rows):
+    task = "classification" if data.classes else "regression"
+    if settings.loss == "cross-entropy" and task == "regression":
+        raise InputError(f"`loss` cross-entropy needs classes, but {data.name} has numbers; set `task` classification")
+    settings = settings.complete(len(data.train_rows), task)
+    if settings.patience is not None and not len(data.validation_rows):
         raise InputError("`patience` watches the validation loss, but there are too few rows to validate on")
-    x, y = data.x_train[train_rows], data.y_train[train_rows]
+    x, y = data.x_train[data.train_rows], data.y_train[data.train_rows]
     _warn_of_absent_classes(data, y)
+    goal = Goal.of(settings, data, y)
     front = factory.front(settings, data, x)
-    model = factory.network(settings, math.prod(x.shape[1:]), len(data.classes), front)
-    return Experiment(settings, place, data, train_rows, validation_rows, model, trainer_of(settings, model, place))
+    model = factory.network(settings, math.prod(x.shape[1:]), goal.outputs(settings), front)
+    return Experiment(settings, place, data, goal, model, trainer_of(settings, goal, model, place))
 
 
-def trainer_of(settings: Settings, model: nn.Layer, place: Place) -> Trainer:
+def trainer_of(settings: Settings, goal: Goal, model: nn.Layer, place: Place) -> Trainer:
     """The trainer of `model` on `place`."""
     dtype, precision = NUMBER_FORMATS[settings.precision]
     return Trainer(
         model,
-        factory.loss(settings),
+        goal.loss(settings),
         factory.optimizer(settings, settings.epochs or 1),
         seed=settings.seed,
         device=place,
         dtype=dtype,
         precision=precision,
-        metrics=[Accuracy(threshold=0.5 if settings.output_activation == "sigmoid" else 0.0)],
+        metrics=goal.metrics(settings),
         ema=settings.ema,
     )
 
 
-def _split(data: Dataset, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """(rows to train on, rows to validate on) of the training part; too few rows for the fraction: none to validate."""
-    y, fraction = data.y_train, settings.validation_fraction
-    if round(fraction * len(y)) == 0:
-        fraction = 0.0
-    return stratified_split(y, fraction, random.key(settings.seed, "validation split"))
-
-
 def _warn_of_absent_classes(data: Dataset, y: np.ndarray) -> None:
+    if not data.classes:
+        return
     absent = sorted(set(range(len(data.classes))) - set(y.tolist()))
     if absent:
         names = ", ".join(repr(data.classes[i]) for i in absent[:8])

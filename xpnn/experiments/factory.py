@@ -14,6 +14,12 @@ from xpnn.experiments.options import parse_numbers
 from xpnn.experiments.settings import OPTIMIZERS_BY_NAME, Settings, default_lr
 from xpnn.validation import one_of
 
+_LAST: dict[str, nn.Layer | None] = {
+    "none": None,
+    "sigmoid": nn.Sigmoid(),
+    "softmax": nn.Softmax(),
+    "softplus": nn.Softplus(),
+}
 #: Settings that only some optimizers have.
 _OPTIMIZERS_WITH = {"momentum": ("sgd", "rmsprop", "muon"), "betas": ("adam", "adamw", "nadam", "lion")}
 
@@ -21,7 +27,6 @@ _OPTIMIZERS_WITH = {"momentum": ("sgd", "rmsprop", "muon"), "betas": ("adam", "a
 def check(settings: Settings) -> None:
     """Raise InputError for settings that do not go together, before any data are read."""
     optimizer(settings, settings.epochs or 10**6)
-    loss(settings)
     network(settings, 1, 2, ())
     if settings.augment:
         distortion(settings.augment)
@@ -70,28 +75,23 @@ def schedule(settings: Settings, epochs: int) -> float | optim.Schedule:
     return optim.LinearWarmup(made, settings.warmup) if settings.warmup else made
 
 
-def network(settings: Settings, features: int, classes: int, front: tuple[nn.Layer, ...]) -> nn.Sequential:
+def network(settings: Settings, features: int, outputs: int, front: tuple[nn.Layer, ...]) -> nn.Sequential:
     """The network, with the layers `front` before it that turn raw data into its input. Raises InputError."""
     hidden = parse_numbers("hidden", settings.hidden, int)
     dropout = parse_numbers("dropout", settings.dropout, float)
     rates = dropout * len(hidden) if len(dropout) == 1 else dropout
-    outputs = 1 if has_one_output(settings, classes) else classes
+    last = "softplus" if settings.loss == "poisson" else settings.output_activation  # a rate is positive
     mlp = nn.MLP(
         features,
         outputs,
         hidden,
         activation=settings.activation,
-        output_activation={"none": None, "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax()}[settings.output_activation],
+        output_activation=_LAST[last],
         norm=None if settings.norm == "none" else settings.norm,
         dropout=rates,
         weight_init=settings.weight_init,
     )
     return nn.Sequential(*front, *mlp.layers)
-
-
-def has_one_output(settings: Settings, classes: int) -> bool:
-    """Whether the network has one output, the probability of the second of two classes."""
-    return settings.output_activation == "sigmoid" and classes == 2
 
 
 def front(settings: Settings, data: Dataset, x_train: np.ndarray) -> tuple[nn.Layer, ...]:
@@ -107,36 +107,6 @@ def front(settings: Settings, data: Dataset, x_train: np.ndarray) -> tuple[nn.La
         return (nn.Standardize.fit(x_train),)
     distort = (distortion(settings.augment),) if settings.augment else ()
     return nn.Scale(scale), *distort, nn.Flatten()  # of a table too, so that pixels in columns train alike
-
-
-def loss(settings: Settings) -> nn.Loss:
-    """The loss."""
-    if settings.loss == "mse":
-        return nn.MSELoss(settings.reduction)  # type: ignore[arg-type]
-    return nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing, reduction=settings.reduction)  # type: ignore[arg-type]
-
-
-def targets(settings: Settings, labels: np.ndarray, classes: int) -> np.ndarray:
-    """The target of the loss: the labels; for mse one-hot rows, or one column of 0 and 1."""
-    if settings.loss != "mse":
-        return labels
-    if has_one_output(settings, classes):
-        return labels[:, None].astype(np.float64)
-    return np.eye(classes)[labels]
-
-
-def probabilities(settings: Settings, outputs: np.ndarray) -> np.ndarray:
-    """The network's outputs as (rows, classes) probabilities; without an output activation, as scores."""
-    if settings.loss == "cross-entropy":
-        scores: Any = nn.Softmax().forward((), outputs)[0]
-        return scores
-    return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
-
-
-def gives_probabilities(settings: Settings, classes: int) -> bool:
-    """Whether each row of `probabilities` adds up to 1."""
-    scores = settings.loss == "mse" and settings.output_activation != "softmax"
-    return not scores or has_one_output(settings, classes)
 
 
 def distortion(text: str) -> nn.RandomDistortion:

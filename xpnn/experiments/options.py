@@ -29,6 +29,7 @@ POSITIVE_FRACTION = Range(lambda v: 0 < v < 1, "in 0 < fraction < 1")
 COUNT = Range(lambda v: v >= 1, "a whole number of at least 1")
 COUNT_OR_0 = Range(lambda v: v >= 0, "a whole number of at least 0")
 ROWS = Range(lambda v: v >= 0, "a whole number of at least 1, or 0 for all rows")
+INSIDE_0_1 = Range(lambda v: 0 < v < 1, "in 0 < quantile < 1")
 DECAY = Range(lambda v: 0 <= v < 1, "in 0 <= ema < 1")
 SEED = Range(lambda v: 0 <= v < 2**64, "an integer from 0 to 2**64 - 1")
 
@@ -91,6 +92,11 @@ def parameters_section(settings: Any, types: dict[str, str]) -> str:
         kind = "{" + ", ".join(map(repr, described.choices)) + "}" if shown else types[field.name]
         lines += [f"    {field.name} : {kind}, default {field.default!r}", f"        {described.help}"]
     return "\n".join(lines) + "\n"
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """The names between the commas of a setting."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def parse_numbers(name: str, text: str, kind: type) -> list[Any]:

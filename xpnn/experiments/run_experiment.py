@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,14 +15,11 @@ from xpnn.experiments.experiment import DownloadProgress, Experiment, prepare
 from xpnn.experiments.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
 from xpnn.experiments.saved_run import SavedRun, sha256_of
 from xpnn.experiments.settings import Settings
-from xpnn.training import JSONLLogger, Trainer
+from xpnn.training import JSONLLogger, Metric, Trainer
 from xpnn.training.engine import Progress
 from xpnn.training.history import Logs
 from xpnn.training.trainer import Callback
 from xpnn.version import __version__
-
-#: The keys of a record in `RunResult.history`; the values of the validation are None without one.
-HISTORY_KEYS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 
 
 def _ignore(*_: Any) -> None: ...
@@ -86,12 +84,18 @@ class RunResult:
         return self.facts["test_loss"]
 
     @property
-    def test_accuracy(self) -> float:
-        """The accuracy on the test part of the data."""
-        return self.facts["test_accuracy"]
+    def test_accuracy(self) -> float | None:
+        """The accuracy on the test part of the data; None in regression."""
+        return self.facts.get("test_accuracy")
+
+    @property
+    def test_r2_score(self) -> float | None:
+        """R² on the test part of the data; None in classification."""
+        return self.facts.get("test_r2_score")
 
     def __repr__(self) -> str:
-        return f"RunResult({len(self.history)} epochs, test_accuracy={self.test_accuracy:.4f})"
+        name = "test_accuracy" if "test_accuracy" in self.facts else "test_r2_score"
+        return f"RunResult({len(self.history)} epochs, {name}={self.facts[name]:.4f})"
 
 
 def run(
@@ -177,6 +181,10 @@ def _facts_before(experiment: Experiment) -> dict[str, Any]:
         "device_reason": place.reason,
         "precision": settings.precision,
         "seed": settings.seed,
+        "task": experiment.goal.task,
+        "classes": list(experiment.goal.classes),
+        "targets": list(experiment.goal.targets),
+        "features": list(experiment.data.features),
         "n_parameters": experiment.n_parameters,
         "options": asdict(settings),
     }
@@ -190,26 +198,40 @@ def _train(
     hooks: Hooks,
 ) -> dict[str, Any]:
     """Train, save and test; the facts of the results."""
-    settings, data = experiment.settings, experiment.data
+    settings = experiment.settings
     digest = sha256_of(settings.dataset)  # before the training, during which the file may change
     loggers = [] if folder is None else [JSONLLogger(folder.path / HISTORY)]
     history, seconds = experiment.fit([*loggers, *callbacks], progress)
     hooks.on_trained(experiment)
     if folder is not None:
-        shape = data.x_train.shape[1:]
-        params = experiment.trainer.snapshot()
-        saved = SavedRun(
-            settings.with_absolute_paths(), data.classes, data.features, shape, digest, experiment.model, params
-        )
-        saved.save(folder.path)
+        SavedRun.of(experiment, digest).save(folder.path)
     tested = experiment.evaluate_test()
     return {
         "status": "interrupted" if hooks.is_interrupted() else "finished",
         "epochs": len(history),
-        "history": [{name: record.get(name) for name in HISTORY_KEYS} for record in history],
-        "test_loss": tested["loss"],
-        "test_accuracy": tested["accuracy"],
+        "history": [_record(record, list(experiment.trainer.metrics)) for record in history],
+        **_best(history.records, settings.monitor),
+        **{f"test_{name}": value for name, value in tested.items()},
         "seconds": seconds,
         "samples_per_second": len(history) * len(experiment.train_rows) / seconds,
         "output": None if folder is None else str(folder.path),
+    }
+
+
+def _record(record: Logs, metrics: Sequence[Metric]) -> Logs:
+    """The values of an epoch; those of the validation are None without one."""
+    names = ["loss", *(metric.name for metric in metrics)]
+    return {name: record.get(name) for name in ("epoch", *names, *(f"val_{name}" for name in names), "lr", "seconds")}
+
+
+def _best(records: Sequence[Logs], monitor: str) -> dict[str, Any]:
+    """The epoch with the best value of `monitor`, and its validation values; nothing without a validation."""
+    known = [record for record in records if math.isfinite(record.get(monitor, math.nan))]
+    if not known:
+        return {}
+    sign = -1 if monitor.endswith(("loss", "error")) else 1
+    best = max(known, key=lambda record: sign * record[monitor])
+    return {
+        "best_epoch": best["epoch"],
+        **{f"best_{name}": value for name, value in best.items() if name.startswith("val_")},
     }

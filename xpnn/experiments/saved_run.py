@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnn import nn
-from xpnn.data.datasets import is_table, load, read_features, read_labelled
+from xpnn.arrays import random
+from xpnn.data.datasets import is_table, load, read_samples
+from xpnn.data.schema import Schema
+from xpnn.data.tabular import TableOptions
+from xpnn.data.target import Target, find_targets
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import DataFormatError, InputError
-from xpnn.experiments import factory
-from xpnn.experiments.experiment import DownloadProgress, trainer_of
+from xpnn.experiments.experiment import DownloadProgress, Experiment, trainer_of
+from xpnn.experiments.goal import Goal
 from xpnn.experiments.run_folder import MODEL
+from xpnn.experiments.scores import evaluate
 from xpnn.experiments.settings import Settings
 from xpnn.nn.protocols import Params
 from xpnn.training import Trainer, load_model, save_model
@@ -29,9 +34,9 @@ class Predictions(NamedTuple):
     Attributes
     ----------
     labels : list of str
-        The class of each row.
-    scores : ndarray of shape (rows, classes)
-        The probabilities of the classes, or scores; see `are_probabilities`.
+        The class of each row; empty in regression.
+    scores : ndarray of shape (rows, classes) or (rows, targets)
+        The probabilities of the classes, or scores, see `are_probabilities`; in regression the numbers.
     are_probabilities : bool
         Whether each row of `scores` adds up to 1.
     """
@@ -49,7 +54,7 @@ class Samples(NamedTuple):
     x : ndarray
         The features.
     labels : ndarray
-        The indices of the classes.
+        The indices of the classes; in regression the numbers.
     which : str
         Which rows these are, as text.
     """
@@ -67,39 +72,59 @@ class SavedRun:
     ----------
     settings : Settings
         Completed, with absolute paths.
-    classes : tuple of str
-        The labels, in the order of the network's outputs.
-    features : tuple of str
-        The column names of a table; () for images.
+    goal : Goal
+        What the network was trained for.
+    schema : Schema or None
+        How the columns of a table are encoded; None for images.
     input_shape : tuple of int
         The shape of one sample.
     data_sha256 : str or None
         The digest of a CSV file; the test rows can be found again only in the same file.
-    model : nn.Layer
-        The network.
+    model : nn.Sequential
+        The network; in regression without its last layer, which turns the outputs back into the unit of the target.
     params : Params
         Its parameters, as NumPy arrays.
     """
 
     settings: Settings
-    classes: tuple[str, ...]
-    features: tuple[str, ...]
+    goal: Goal
+    schema: Schema | None
     input_shape: tuple[int, ...]
     data_sha256: str | None
-    model: nn.Layer
+    model: nn.Sequential
     params: Params
+
+    @classmethod
+    def of(cls, experiment: Experiment, data_sha256: str | None) -> SavedRun:
+        """The trained network of an experiment."""
+        data, params = experiment.data, experiment.trainer.snapshot()
+        settings, shape = experiment.settings.with_absolute_paths(), data.x_train.shape[1:]
+        return cls(settings, experiment.goal, data.schema, shape, data_sha256, experiment.model, params)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels, in the order of the network's outputs; empty in regression."""
+        return self.goal.classes
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns of a table that are features; empty for images."""
+        return self.schema.names if self.schema else ()
 
     def save(self, folder: Path) -> None:
         """Write the model file into the folder of the run. Raises OSError."""
         folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted during a long training
         about = {
             "settings": asdict(self.settings),
-            "classes": self.classes,
-            "features": self.features,
+            "goal": self.goal.to_json(),
+            "schema": None if self.schema is None else self.schema.to_json(),
             "input_shape": self.input_shape,
             "data_sha256": self.data_sha256,
         }
-        save_model(folder / MODEL, self.model, self.params, about)
+        last = self.goal.last_layers()
+        model = nn.Sequential(*self.model.layers, *last)
+        params = (*self.params, *(layer.init(random.key(0, "init")) for layer in last))
+        save_model(folder / MODEL, model, params, about)
 
     @classmethod
     def open(cls, folder: str | Path) -> SavedRun:
@@ -126,9 +151,11 @@ class SavedRun:
             raise InputError(f"{str(folder)!r} does not contain a run: it has no {MODEL}, which train --output writes")
         model, params, about = load_model(path)
         try:
-            settings = Settings(**about.pop("settings"))
-            lists = {name: tuple(about[name]) for name in ("classes", "features", "input_shape")}
-            return cls(settings, **lists, data_sha256=about["data_sha256"], model=model, params=params)
+            settings, goal = Settings(**about["settings"]), Goal.from_json(about["goal"])
+            schema = None if about["schema"] is None else Schema.from_json(about["schema"])
+            trained = len(model.layers) - len(goal.last_layers())  # type: ignore[attr-defined]
+            model, params = nn.Sequential(*model.layers[:trained]), tuple(params[:trained])  # type: ignore[attr-defined]
+            return cls(settings, goal, schema, tuple(about["input_shape"]), about["data_sha256"], model, params)
         except (KeyError, TypeError) as error:
             raise DataFormatError(f"{str(path)!r} was not written by xpnn train: {error}") from error
 
@@ -140,7 +167,8 @@ class SavedRun:
     def trainer(self, place: Place | None = None) -> Trainer:
         """A trainer with the network and its weights on a place; None for NumPy on the CPU."""
         place = find_place("cpu") if place is None else place
-        trainer = trainer_of(dataclasses.replace(self.settings, precision=self.precision), self.model, place)
+        settings = dataclasses.replace(self.settings, precision=self.precision)
+        trainer = trainer_of(settings, self.goal, self.model, place)
         trainer.load(self.params)
         return trainer
 
@@ -157,17 +185,21 @@ class SavedRun:
         Returns
         -------
         dict
-            "loss" and "accuracy".
+            See `xpnn.experiments.scores.evaluate`.
         """
         x, labels, _ = self.samples() if samples is None else samples
-        return self.trainer(place).evaluate(x, factory.targets(self.settings, labels, len(self.classes)))
+        return evaluate(self.trainer(place), self.goal, self.settings, x, labels)
 
     def read(self, file: str | Path) -> np.ndarray:
-        """Read the samples of a .csv, .npy or IDX file, (rows, *input_shape). Raises InputError, DataFormatError."""
-        return read_features(file, self.features, math.prod(self.input_shape)).reshape(-1, *self.input_shape)
+        """Read the samples of a table, .npy or IDX file, (rows, *input_shape). Raises InputError, DataFormatError."""
+        if self.schema is not None and is_table(file):
+            return self.schema.encode(self.settings.table.read(file))
+        x = read_samples(file, self.input_shape)
+        self._warn_of_scale(file, x)
+        return x
 
     def predict(self, x: str | Path | np.ndarray, place: Place | None = None) -> Predictions:
-        """Classify rows.
+        """Predict the class, or the numbers, of rows.
 
         Parameters
         ----------
@@ -182,9 +214,22 @@ class SavedRun:
         """
         x = self.read(x) if isinstance(x, (str, Path)) else x
         outputs: Any = self.trainer(place).predict(x.reshape(-1, *self.input_shape))
-        scores = factory.probabilities(self.settings, outputs)
-        labels = [self.classes[i] for i in np.argmax(scores, axis=1)]
-        return Predictions(labels, scores, factory.gives_probabilities(self.settings, len(self.classes)))
+        scores = self.goal.from_outputs(self.settings, outputs)
+        labels = [self.classes[i] for i in np.argmax(scores, axis=1)] if self.classes else []
+        return Predictions(labels, scores, self.goal.gives_probabilities(self.settings))
+
+    def _warn_of_scale(self, file: str | Path, x: np.ndarray) -> None:
+        """Warn of images whose values have another range than those of the training."""
+        factors = [layer.factor for layer in self.model.layers if isinstance(layer, nn.Scale)]
+        if not factors or not x.size:
+            return
+        usual, largest = 1 / factors[0], float(x.max())
+        if largest > 1.001 * usual or (usual > 1 and 0 < largest <= 1):
+            warnings.warn(
+                f"{str(file)!r}: the values are at most {largest:g}, but the network was trained on values from 0 to "
+                f"{usual:g}; scale them likewise",
+                stacklevel=3,
+            )
 
     def samples(
         self,
@@ -203,7 +248,7 @@ class SavedRun:
         data_dir : str, optional
             Folder with the MNIST files.
         target : str, optional
-            CSV column of the classes; None for that of the training.
+            Column of the table that is predicted; None for that of the training.
         download_progress : callable, optional
             See `prepare`.
 
@@ -220,26 +265,39 @@ class SavedRun:
         settings = self.settings
         dataset = dataset or settings.dataset
         if is_table(dataset) and (not is_table(settings.dataset) or not _same_file(dataset, settings.dataset)):
-            x, labels = read_labelled(dataset, target or settings.target, self.features, self.classes)
-            return Samples(x, labels, "all of the file")
+            return self._labelled(dataset, target)
         if is_table(dataset):
             if sha256_of(dataset) != self.data_sha256:
                 raise InputError(
                     f"{dataset!r} has changed since the training, so its test rows cannot be found again; "
                     "to test on all of its rows, copy it to another name"
                 )
-            target, fraction = target or settings.target, settings.test_fraction
+            table: TableOptions | None = dataclasses.replace(settings.table, target=target or settings.target)
+            fraction = settings.test_fraction
         else:
-            target, fraction = None, None  # these are for tables
+            table, fraction = None, None  # these are for tables
         data = load(
             dataset,
             data_dir=data_dir or (settings.data_dir if dataset == settings.dataset else None),
-            target=target,
             test_fraction=fraction,
+            validation_fraction=settings.validation_fraction,
             seed=settings.seed,
             progress=download_progress,
+            table=table,
         )
         return Samples(data.x_test, data.y_test, "held back from training")
+
+    def _labelled(self, file: str, target: str | None) -> Samples:
+        """All rows of a table."""
+        frame = self.settings.table.read(file)
+        names = find_targets(frame, target) if target or not self.goal.targets else self.goal.targets
+        y = Target(names, self.goal.task, self.classes).encode(frame)
+        if self.schema is None:
+            features = [name for name in frame.columns if name not in names]
+            x = Schema.fit(frame, features).encode(frame).reshape(-1, *self.input_shape)
+        else:
+            x = self.schema.encode(frame)
+        return Samples(x, y, "all of the file")
 
 
 def sha256_of(dataset: str) -> str | None:

@@ -14,9 +14,12 @@ from typing import Any
 
 from xpnn import optim
 from xpnn.data.datasets import is_table
+from xpnn.data.schema import MISSING
+from xpnn.data.tabular import TableOptions
+from xpnn.data.target import TASKS
 from xpnn.errors import InputError
 from xpnn.experiments import options, recipes
-from xpnn.experiments.options import check_options, option, parameters_section, parse_numbers
+from xpnn.experiments.options import check_options, option, parameters_section, parse_names, parse_numbers
 from xpnn.nn.initializers import INITIALIZERS
 from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.containers import NORMS
@@ -39,6 +42,8 @@ OPTIMIZERS_BY_NAME: dict[str, Any] = {
     "rmsprop": optim.RMSprop,
     "adagrad": optim.Adagrad,
 }
+REGRESSION_LOSSES = ("mse", "l1", "huber", "quantile", "poisson")
+ONLY_REGRESSION = REGRESSION_LOSSES[1:]  # mse also trains classes, as one-hot rows
 _SCHEDULES = ("constant", "step", "exponential", "inverse-time", "polynomial", "cosine", "one-cycle")
 
 
@@ -63,7 +68,7 @@ class Settings:
     32
     """
 
-    dataset: str = option("digits", "digits, mnist, xor, or a .csv file with a header row.", is_argument=True)
+    dataset: str = option("digits", "digits, mnist, xor, or a table: .csv, .tsv, .parquet, …", is_argument=True)
     recipe: str | None = option(None, "Start from a recipe (see xpnn recipes).")
     hidden: str = option("256,128", "Widths of the hidden layers, as 256,128; '' for none.")
     activation: str = option("relu", "Activation of the hidden layers.", choices=ACTIVATIONS)
@@ -86,9 +91,15 @@ class Settings:
         range=options.POSITIVE,
     )
     augment: str = option("", "Distort training images: degrees=10,translate=0.05,alpha=8,…", metavar="NAME=X,…")
-    loss: str = option("cross-entropy", "The loss.", choices=("cross-entropy", "mse"))
+    loss: str | None = option(
+        None, "The loss. [default: cross-entropy, of regression mse]", choices=("cross-entropy", *REGRESSION_LOSSES)
+    )
+    quantile: float | None = option(None, "The quantile of loss quantile. [default: 0.5]", range=options.INSIDE_0_1)
     reduction: str = option("mean", "Reduction of the loss over a batch.", choices=("mean", "sum"))
     label_smoothing: float = option(0.0, "Share of each label that is spread over all classes.")
+    class_weight: str | None = option(
+        None, "Weights of the classes in the loss: balanced, or as yes=2,no=1.", metavar="balanced|NAME=X,…"
+    )
     optimizer: str = option("adam", "The optimizer.", choices=OPTIMIZERS_BY_NAME)
     lr: float | None = option(None, "Learning rate. [default: the optimizer's own]", range=options.POSITIVE)
     momentum: float | None = option(None, "Momentum of sgd, rmsprop and muon. [default: 0.9 for sgd]")
@@ -112,16 +123,40 @@ class Settings:
         None, "Rows in a step; 0 for all. [default: 32 below 10,000 rows, else 128]", range=options.ROWS
     )
     patience: int | None = option(
-        None, "Stop after this many epochs without a better val_loss; keep the best weights.", range=options.COUNT_OR_0
+        None,
+        "Stop after this many epochs without a better monitor; keep the best weights.",
+        range=options.COUNT_OR_0,
+    )
+    monitor: str = option(
+        "val_loss",
+        "What patience watches.",
+        choices=(
+            "val_loss",
+            "val_accuracy",
+            "val_balanced_accuracy",
+            "val_f1_score",
+            "val_r2_score",
+            "val_mean_absolute_error",
+            "val_root_mean_squared_error",
+        ),
+        metavar="NAME",
     )
     validation_fraction: float = option(
         0.1, "Share of the training rows used for validation instead; 0 for none.", range=options.FRACTION
     )
     seed: int = option(0, "Determines the initial weights, batches, dropout and splits.", range=options.SEED)
     data_dir: str | None = option(None, "Folder with the MNIST files.")
-    target: str | None = option(None, "CSV column of the classes. [default: label, target, class or y]")
+    task: str = option("auto", "What is predicted of a table; auto: by the target.", choices=TASKS)
+    target: str | None = option(None, "Column to predict, or several with commas. [default: label, target, class or y]")
+    features: str = option("", "Columns to use, with commas between them. [default: all others]", metavar="COLUMN,…")
+    drop: str = option("", "Columns to leave out.", metavar="COLUMN,…")
+    id: str = option("", "Columns that name the rows; predict writes them beside the predictions.", metavar="COLUMN,…")
+    date: str = option("", "Columns that hold dates.", metavar="COLUMN,…")
+    missing: str = option("error", "What to do with missing values.", choices=MISSING)
+    decimal: str = option(".", "Decimal point of a text file.", choices=(".", ","))
+    encoding: str = option("utf-8", "Encoding of a text file.")
     test_fraction: float | None = option(
-        None, "Share of the CSV rows used for the test instead. [default: 0.2]", range=options.POSITIVE_FRACTION
+        None, "Share of the table's rows used for the test instead. [default: 0.2]", range=options.POSITIVE_FRACTION
     )
     precision: str = option(
         "fp32", "Precision; tf32 and bf16 apply to matrix products on a GPU.", choices=NUMBER_FORMATS
@@ -129,13 +164,23 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.loss == "cross-entropy" and self.output_activation != "none":
+        if self.loss in (None, "cross-entropy") and self.output_activation != "none":
             raise InputError(
                 f"`output_activation` {self.output_activation}: cross-entropy includes its own softmax; "
                 "leave it out, or use `loss` mse"
             )
-        if self.loss == "mse" and self.label_smoothing:
-            raise InputError("`label_smoothing` belongs to `loss` cross-entropy")
+        if self.loss not in (None, "cross-entropy"):
+            for name in ("label_smoothing", "class_weight"):
+                if getattr(self, name):
+                    raise InputError(f"`{name}` belongs to `loss` cross-entropy")
+        if self.quantile is not None and self.loss != "quantile":
+            raise InputError("`quantile` belongs to `loss` quantile")
+        if self.task == "classification" and self.loss in ONLY_REGRESSION:
+            raise InputError(f"`loss` {self.loss} belongs to `task` regression")
+        if self.task == "regression" and self.loss == "cross-entropy":
+            raise InputError(
+                f"`loss` cross-entropy belongs to `task` classification; use {', '.join(REGRESSION_LOSSES)}"
+            )
         if not all(1 <= width <= 1_000_000 for width in parse_numbers("hidden", self.hidden, int)):
             raise InputError(f"`hidden`: {self.hidden!r} contains a width that is not in 1 … 1,000,000")
         if self.patience is not None and not self.validation_fraction:
@@ -163,13 +208,25 @@ class Settings:
         """
         return cls(**{**recipes.read(name).train, **changes, "recipe": name})
 
-    def complete(self, rows: int) -> Settings:
-        """Fill in the defaults that depend on the number of training rows.
+    @property
+    def table(self) -> TableOptions:
+        """How a table is read."""
+        task = "regression" if self.task == "auto" and self.loss in ONLY_REGRESSION else self.task
+        options: dict[str, Any] = {
+            name: parse_names(getattr(self, name)) for name in ("features", "drop", "id", "date")
+        }
+        options |= {name: getattr(self, name) for name in ("target", "missing", "decimal", "encoding")}
+        return TableOptions(task=task, **options)
+
+    def complete(self, rows: int, task: str = "classification") -> Settings:
+        """Fill in the defaults that depend on the data.
 
         Parameters
         ----------
         rows : int
             Rows to train on.
+        task : {"classification", "regression"}
+            What is predicted.
 
         Returns
         -------
@@ -188,6 +245,8 @@ class Settings:
             batch_size=batch_size,
             epochs=self.epochs or max(round(2_500 / math.ceil(rows / batch_size)), 15),
             lr=self.lr or default_lr(self.optimizer),
+            task=task,
+            loss=self.loss or ("mse" if task == "regression" else "cross-entropy"),
             momentum=0.9 if self.optimizer == "sgd" and self.momentum is None else self.momentum,
         )
 

@@ -51,16 +51,26 @@ def pluralize(n: int, thing: str) -> str:
 
 
 def readable_numbers(logs: dict[str, Any]) -> str:
-    """Return the losses and accuracies of a record as text; other metrics are left out."""
+    """Return the losses, accuracies and errors of a record as text; other metrics are left out."""
     parts = []
     for name, value in logs.items():
         if isinstance(value, list):
             continue
         if name.endswith("accuracy"):
             parts.append(f"{name} {value:.2%}")
+        elif name.endswith(("r2 score", "r2_score")):
+            parts.append(f"{name.replace('r2_score', 'R²').replace('r2 score', 'R²')} {value:.4f}")
+        elif name.endswith(("error", "f1_score")) and name != "error":
+            parts.append(f"{_short(name)} {value:.4g}")
         elif name.endswith("loss"):
             parts.append(f"{name} {value:.4f}" if abs(value) < 1e4 else f"{name} {value:.4g}")
     return "  ".join(parts)
+
+
+def _short(name: str) -> str:
+    for word, letters in (("mean_absolute_error", "MAE"), ("root_mean_squared_error", "RMSE"), ("f1_score", "F1")):
+        name = name.replace(word, letters).replace(word.replace("_", " "), letters)
+    return name
 
 
 def close_quietly() -> None:

@@ -68,7 +68,9 @@ class EpochDisplay:
         self._epoch += 1
         speed = f"{self._rows / logs['seconds']:,.0f} samples/s"
         if self._bar:
-            shown = {name: logs[name] for name in ("loss", "accuracy")}  # all of them would not fit in 80 columns
+            shown: Logs = {
+                name: logs[name] for name in ("loss", "accuracy", "r2_score") if name in logs
+            }  # more do not fit
             self._bar.update(
                 self._task,
                 completed=self._epoch * self._rows,

@@ -1,0 +1,75 @@
+"""How good predictions are: the numbers that are reported for the test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnn.experiments.goal import Goal
+from xpnn.experiments.settings import Settings
+from xpnn.training import Trainer
+
+
+def evaluate(trainer: Trainer, goal: Goal, settings: Settings, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Evaluate a network on labelled rows.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    goal : Goal
+    settings : Settings
+    x, y : ndarray
+        The rows, encoded, and their class indices or numbers.
+
+    Returns
+    -------
+    dict
+        "loss" and the metrics of the trainer; of classes also "balanced_accuracy" and "f1_score" (macro), "classes"
+        (for each class: precision, recall, f1_score, support) and "confusion_matrix" (rows: true classes).
+    """
+    result = trainer.evaluate(x, goal.to_loss(settings, y))
+    if not goal.classes:
+        return result
+    scores = goal.from_outputs(settings, np.asarray(trainer.predict(x)))
+    return {**result, **class_scores(goal.classes, y, np.argmax(scores, axis=1))}
+
+
+def class_scores(classes: Sequence[str], true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    """Precision, recall and F1 score of each class, and their means; as scikit-learn with zero_division=0.
+
+    Parameters
+    ----------
+    classes : sequence of str
+    true, predicted : ndarray, (rows,)
+        Class indices.
+
+    Returns
+    -------
+    dict
+        "balanced_accuracy" is the mean recall of the classes that occur, "f1_score" the mean over those that occur or
+        are predicted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = class_scores(["a", "b"], np.array([0, 0, 1]), np.array([0, 1, 1]))
+    >>> found["balanced_accuracy"], found["confusion_matrix"]
+    (0.75, [[1, 1], [0, 1]])
+    """
+    counts = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(counts, (true, predicted), 1)
+    right, support, chosen = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    precision, recall = right / np.maximum(chosen, 1), right / np.maximum(support, 1)
+    f1 = 2 * right / np.maximum(support + chosen, 1)
+    rows = zip(classes, precision, recall, f1, support, strict=True)
+    return {
+        "balanced_accuracy": float(recall[support > 0].mean()) if support.any() else float("nan"),
+        "f1_score": float(f1[support + chosen > 0].mean()) if support.any() else float("nan"),
+        "classes": {
+            name: {"precision": float(p), "recall": float(r), "f1_score": float(f), "support": int(n)}
+            for name, p, r, f, n in rows
+        },
+        "confusion_matrix": counts.tolist(),
+    }
