@@ -137,7 +137,7 @@ def test_settings_that_do_not_suit_the_target(table: Path, options: dict[str, An
 
 def test_weights_of_classes(table: Path) -> None:
     def result(weight: str) -> Any:
-        return run(settings(table, target="kind", drop="count,size", class_weight=weight), device=CPU)
+        return run(settings(table, target="kind", drop="count,size", class_weight=weight, epochs=30), device=CPU)
 
     balanced = result("balanced").experiment
     counts = np.bincount(balanced.data.y_train[balanced.data.train_rows])
