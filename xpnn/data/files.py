@@ -66,10 +66,11 @@ _MAGIC = {
 
 
 @contextmanager
-def opened(path: Path | str) -> Iterator[BinaryIO]:
+def opened(path: Path | str, stream: BinaryIO | None = None) -> Iterator[BinaryIO]:
     """Open a file as a stream of bytes, unpacked if the content is gzip.
 
-    Errors of the stream inside the ``with`` block are raised as xpnn's own.
+    Errors of the stream inside the ``with`` block are raised as xpnn's own. If the content was read already, `stream`
+    holds it, and `path` is its name for messages.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def opened(path: Path | str) -> Iterator[BinaryIO]:
         If the gzip stream is damaged.
     """
     try:
-        with open(path, "rb") as raw:
+        with open(path, "rb") if stream is None else stream as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             if not packed:

@@ -1,0 +1,258 @@
+"""Arrays in files: .npz archives, pairs of .npy files, and folders of idx files under MNIST's names."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from tokenize import TokenError
+from typing import NamedTuple
+
+import numpy as np
+
+from xpnn.data.files import NO_PICKLE, fault, read_idx
+from xpnn.data.readers.sources import LIMIT, read_source
+from xpnn.data.tables import listed
+from xpnn.errors import InputError
+
+_AGAIN = "download or copy it again"
+#: Names of the four arrays: x and y to train, x and y to test. The first that occur are taken.
+_NAMES = (
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("X_train", "y_train", "X_test", "y_test"),
+    ("X_train", "Y_train", "X_test", "Y_test"),
+    ("x", "y", "x_test", "y_test"),
+    ("X", "y", "X_test", "y_test"),
+    ("X", "Y", "X_test", "Y_test"),
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("images", "labels", "test_images", "test_labels"),
+    ("data", "target", "test_data", "test_target"),
+    ("arr_0", "arr_1", "arr_2", "arr_3"),
+)
+_IDX = re.compile(
+    r"(?P<prefix>.*?)-?(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx(?P<rank>\d)-ubyte(?P<packed>\.gz)?"
+)
+
+
+class ArraySet(NamedTuple):
+    """Samples and targets, as read.
+
+    Attributes
+    ----------
+    source : str
+        Name of the file or folder, for messages.
+    x_train, y_train : ndarray
+        Samples of shape (n, …), real numbers, and their targets: real numbers or text.
+    x_test, y_test : ndarray or None
+        The same to test with; None if the file has none.
+    """
+
+    source: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray | None
+    y_test: np.ndarray | None
+
+
+def is_arrays(path: str | Path) -> bool:
+    """Return whether `read_arrays` reads this path, by its name or, for a folder, by the names of the files in it."""
+    name = str(path)
+    if name.lower().endswith(".npz") or ("," in name and name.lower().endswith(".npy")):
+        return True
+    folder = Path(path)
+    return bool(_npy_names(folder)) or bool(_idx_files(folder)) or bool(_idx_files(folder.parent, folder.name))
+
+
+def read_arrays(path: str | Path, names: Sequence[str] = ()) -> ArraySet:
+    """Read samples and targets.
+
+    Parameters
+    ----------
+    path
+        An .npz archive; two or four .npy files, separated by commas; a folder with ``x.npy`` and ``y.npy``; or a folder
+        with idx files under the names of MNIST or EMNIST. If it has several sets, add the beginning of their names:
+        ``folder/emnist-letters``.
+    names
+        Names of the arrays in an archive, two or four: x and y to train, x and y to test. By default ``x`` and ``y``,
+        ``X`` and ``Y``, ``x_train`` and so on.
+
+    Returns
+    -------
+    ArraySet
+        Arrays of the dtype in the file.
+
+    Raises
+    ------
+    InputError
+        If a file or an array is missing, or the lengths differ.
+    DataFormatError
+        If a file is damaged, or holds Python objects or values that are not finite. Nothing is unpickled.
+    """
+    source = str(path)
+    parts = source.split(",")
+    if len(parts) > 1 and all(part.strip().lower().endswith(".npy") for part in parts):
+        if len(parts) not in (2, 4):
+            raise InputError(f"{source!r}: names {len(parts)} files; expected x and y, or x, y, x_test and y_test")
+        arrays = [read_array(part.strip()) for part in parts]
+        return _checked(source, [part.strip() for part in parts], arrays)
+    if Path(path).is_dir() or (not Path(path).exists() and _idx_files(Path(path).parent, Path(path).name)):
+        return _folder(Path(path))
+    data = read_source(path)
+    if not data.startswith(b"PK"):
+        raise fault(source, "is not an .npz archive", "write it with numpy.savez(file, x=x, y=y)")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            chosen = _chosen(source, tuple(members), names)
+            arrays = [_parsed(f"{source}: {name}", _member(source, archive, members[name])) for name in chosen]
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise fault(source, f"damaged .npz archive ({_short(error)})", _AGAIN) from None
+    except Exception as error:  # lzma's, and struct's
+        raise fault(source, f"damaged .npz archive ({_short(error)})", _AGAIN) from None
+    return _checked(source, chosen, arrays)
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """Read a .npy file, plain or packed, in the dtype that it has.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    DataFormatError
+        If the file is damaged, or holds Python objects.
+    """
+    return _parsed(str(path), read_source(path))
+
+
+def _member(source: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Unpack in chunks: what the archive says about the size may be wrong."""
+    data = io.BytesIO()
+    with archive.open(info) as file:
+        while chunk := file.read(2**20):
+            data.write(chunk)
+            if data.tell() > LIMIT:
+                raise fault(source, f"{info.filename} holds more than {LIMIT} bytes", "divide it")
+    return data.getvalue()
+
+
+def _parsed(name: str, data: bytes) -> np.ndarray:
+    """Return the array in the bytes of a .npy file."""
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except (ValueError, TypeError, EOFError, OverflowError, SyntaxError, TokenError, RecursionError) as error:
+        raise fault(name, f"not a .npy file, or a damaged one ({_short(error)})", _AGAIN) from None
+    if dtype.hasobject:
+        raise fault(name, "holds Python objects, which are pickled", NO_PICKLE)
+    if dtype.kind not in "biufU":
+        raise fault(name, f"holds values of dtype {dtype}, expected real numbers", "convert them first")
+    total, begin = math.prod(shape) * dtype.itemsize, file.tell()
+    if min(shape, default=0) < 0 or len(data) - begin != total:
+        raise fault(name, f"holds {len(data) - begin} bytes of values, but shape {shape} needs {total}", _AGAIN)
+    x: np.ndarray = np.frombuffer(data, dtype, offset=begin) if total else np.empty(0, dtype)
+    x = x.reshape(shape, order="F" if fortran else "C")
+    if dtype.kind == "U" and total:
+        _check_text(name, x)
+    return x.astype(dtype.newbyteorder("="), order="C")  # copied: the bytes cannot be written to
+
+
+def _check_text(name: str, x: np.ndarray) -> None:
+    if int(np.frombuffer(x.tobytes(), np.dtype(np.uint32).newbyteorder(x.dtype.byteorder)).max(initial=0)) > 0x10FFFF:
+        raise fault(name, "holds text with characters that do not exist", _AGAIN)
+
+
+def _chosen(source: str, there: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the two or four names to read."""
+    if names:
+        if len(names) not in (2, 4) or (missing := [name for name in names if name not in there]):
+            wrong = listed(missing) if len(names) in (2, 4) else f"{len(names)} names"
+            raise InputError(f"{source!r}: has no {wrong}; its arrays are {listed(there)}: give x and y, or four")
+        return list(names)
+    for four in _NAMES:
+        if four[0] in there and four[1] in there:
+            return list(four if four[2] in there and four[3] in there else four[:2])
+    raise InputError(f"{source!r}: its arrays are {listed(there)}; expected x and y, and perhaps x_test and y_test")
+
+
+def _npy_names(folder: Path) -> dict[str, Path]:
+    """Return the .npy files of a folder by their names without the ending, if there is a pair."""
+    try:
+        found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix == ".npy"}
+    except (OSError, ValueError):
+        return {}
+    return found if any(four[0] in found and four[1] in found for four in _NAMES) else {}
+
+
+def _idx_files(folder: Path, prefix: str = "") -> dict[str, dict[tuple[str, str], Path]]:
+    """Return the idx files of a folder: prefix -> (part, kind) -> path. Packed files have a checksum and come first."""
+    found: dict[str, dict[tuple[str, str], Path]] = {}
+    try:
+        paths = sorted(folder.iterdir(), key=lambda path: (path.suffix != ".gz", path.name))
+    except (OSError, ValueError):
+        return {}
+    for path in paths:
+        match = _IDX.fullmatch(path.name)
+        if match and match["prefix"].startswith(prefix):
+            part = "train" if match["part"] == "train" else "test"
+            found.setdefault(match["prefix"], {}).setdefault((part, match["kind"]), path)
+    return found
+
+
+def _folder(path: Path) -> ArraySet:
+    if pair := _npy_names(path):
+        chosen = _chosen(str(path), tuple(pair), ())
+        return _checked(str(path), chosen, [read_array(pair[name]) for name in chosen])
+    sets = _idx_files(path) or _idx_files(path / "raw") or _idx_files(path.parent, path.name)
+    if not path.is_dir() and path.name in sets:  # emnist-mnist, beside emnist-mnist-more
+        sets = {path.name: sets[path.name]}
+    if not sets:
+        expected = "x.npy and y.npy, or train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz"
+        raise InputError(f"{str(path)!r}: has no files of arrays; expected {expected}")
+    if len(sets) > 1:
+        hint = f"add one to the path: {str(path / sorted(sets)[0])!r}"
+        raise InputError(f"{str(path)!r}: has several data sets, {listed(sorted(sets))}; {hint}")
+    prefix, files = next(iter(sets.items()))
+    wanted = [("train", "images"), ("train", "labels")]
+    if any(part == "test" for part, _ in files):
+        wanted += [("test", "images"), ("test", "labels")]
+    if missing := [f"{part} {kind}" for part, kind in wanted if (part, kind) not in files]:
+        raise InputError(
+            f"{str(path)!r}: lacks the {' and the '.join(missing)} of {prefix or 'MNIST'!r}; put them there"
+        )
+    paths = [files[key] for key in wanted]
+    return _checked(str(path), [one.name for one in paths], [read_idx(one) for one in paths])
+
+
+def _checked(source: str, names: Sequence[str], arrays: list[np.ndarray]) -> ArraySet:
+    """Check the arrays and flatten targets of shape (n, 1)."""
+    for i, (name, x) in enumerate(zip(names, arrays, strict=True)):
+        if x.ndim == 0 or x.size == 0:
+            raise fault(source, f"{name} holds no samples (shape {x.shape})", "expected (n, …)")
+        if i % 2 == 0 and x.dtype.kind not in "biuf":
+            raise fault(source, f"{name} holds values of dtype {x.dtype}, expected real numbers", "convert them first")
+        if i % 2 and len(x) != len(arrays[i - 1]):
+            other = f"{names[i - 1]} has {len(arrays[i - 1])} samples"
+            raise InputError(f"{source!r}: {other}, but {name} has {len(x)}; each sample needs one target")
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            index = tuple(int(k) for k in np.argwhere(~np.isfinite(x))[0])
+            raise fault(source, f"{name}{list(index)} is {x[index]}", "replace it with a finite number")
+        if i % 2 and x.ndim == 2 and x.shape[1] == 1:
+            arrays[i] = x[:, 0]
+    if len(arrays) == 4 and arrays[0].shape[1:] != arrays[2].shape[1:]:
+        shapes = f"{names[0]} has shape {arrays[0].shape}, and {names[2]} has {arrays[2].shape}"
+        raise InputError(f"{source!r}: {shapes}; their samples must have one shape")
+    test = arrays[2:] if len(arrays) == 4 else (None, None)
+    return ArraySet(source, arrays[0], arrays[1], *test)
+
+
+def _short(error: Exception) -> str:
+    return str(error).partition("\n")[0][:120] or type(error).__name__

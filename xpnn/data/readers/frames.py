@@ -1,0 +1,184 @@
+"""Tables of mixed columns, from CSV text, Parquet and Arrow files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnn.data.files import NO_PICKLE, describe, fault
+from xpnn.data.frame import Frame
+from xpnn.data.readers import extra
+from xpnn.data.readers.header import Header, read_header
+from xpnn.data.readers.plain import MISSING, read_plain
+from xpnn.data.readers.records import Records, scan
+from xpnn.data.readers.sources import is_pipe, name_of, read_source, to_text
+from xpnn.data.readers.typed import from_column, from_text
+from xpnn.data.tables import listed, number_of
+
+_TEXTS = (".csv", ".tsv", ".txt")
+_PACKED = ("", ".gz", ".zst")
+_COLUMNAR = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
+_SAVE = "save it again, or download it again"
+_PARQUET = "save it again as Parquet, or download it again"
+_PANDAS_INDEX = "__index_level_"  # pandas writes the row numbers of a filtered table to Parquet under this name
+
+
+def is_frame(path: str | Path) -> bool:
+    """Return whether the path is that of a table which `read_frame` reads, by its name.
+
+    Parameters
+    ----------
+    path
+        Name of a file, ``"-"`` for standard input, or a pipe.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_frame("data/flowers.csv.gz"), is_frame("flowers.parquet"), is_frame("mnist")
+    (True, True, False)
+    """
+    name = str(path).lower()
+    texts = tuple(text + packed for text in _TEXTS for packed in _PACKED)
+    return name.endswith(texts + _COLUMNAR) or is_pipe(path)
+
+
+def read_frame(path: str | Path, *, separator: str | None = None, decimal: str = ".", encoding: str = "utf-8") -> Frame:
+    """Read a table of mixed columns.
+
+    Parameters
+    ----------
+    path
+        CSV file, plain or packed with gzip or Zstandard; Parquet or Arrow file; ``"-"`` for standard input, or a pipe.
+        The type is detected from the content.
+    separator
+        Separator of a CSV file. By default it is detected from the header.
+    decimal
+        Decimal sign of a CSV file, ``"."`` or ``","``.
+    encoding
+        Encoding of a CSV file.
+
+    Returns
+    -------
+    Frame
+        A column is numeric if all its cells are numbers or missing (empty, ``NA``, ``?``, …). Integers with leading
+        zeros, and integers that the dtype cannot hold, remain text, as do dates in CSV files.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, an argument is wrong, or a library is needed that is not installed.
+    DataFormatError
+        If the file is damaged, is not a table, or holds an infinite number. The message names the line.
+
+    Notes
+    -----
+    Numbers with at most one column of text are read by NumPy alone. Everything else is parsed by polars.
+    """
+    source = name_of(path)
+    data = read_source(path)
+    head = data[:512]
+    if head.startswith(b"PAR1"):
+        return _columnar(source, "a Parquet file", lambda pl: pl.read_parquet(io.BytesIO(data)))
+    if head.startswith(b"ARROW1"):
+        return _columnar(source, "an Arrow file", lambda pl: pl.read_ipc(io.BytesIO(data)))
+    if head.startswith(b"\xff\xff\xff\xff"):
+        return _columnar(source, "an Arrow stream", lambda pl: pl.read_ipc_stream(io.BytesIO(data)))
+    if head.startswith(b"FEA1"):
+        raise fault(source, "found version 1 of Feather, which is outdated", "write it again with a newer library")
+    if describe(head) == "a Python pickle":
+        raise fault(source, "is a Python pickle", NO_PICKLE)
+    if head.startswith(b"PK\x03\x04") and source.lower().endswith((".xlsx", ".ods")):
+        raise fault(source, "is a spreadsheet", "save it as CSV")
+    if source.lower().endswith(_COLUMNAR):
+        raise fault(source, f"found {describe(head) or 'text'}, not a Parquet or Arrow file", _SAVE)
+    text = to_text(source, data, encoding)
+    header = read_header(source, text, separator, decimal)
+    records = scan(source, text, header.start, header.line, header.separator, len(header.names))
+    pl = extra.find("polars")
+    if pl is None:
+        columns = read_plain(source, header, records, decimal)
+    else:
+        columns = _parsed(pl, source, header, records, decimal)
+    return _finite(Frame(source, columns, records.lines))
+
+
+def _parsed(pl: Any, source: str, header: Header, records: Records, decimal: str) -> dict[str, np.ndarray]:
+    """Parse the rows with polars: columns that begin with fractions as float64, and the others as text."""
+    kinds = [pl.String] * records.cells
+    for i in range(len(header.names)):
+        cells = [cell for row in header.sample for cell in row[i : i + 1] if cell.strip() not in MISSING]
+        if decimal == "." and any("." in cell for cell in cells) and all(number_of(cell) is not None for cell in cells):
+            kinds[i] = pl.Float64
+
+    def read(kinds: list[Any]) -> Any:
+        return pl.read_csv(
+            records.text if not records.start else records.text[records.start :],
+            has_header=False,
+            separator=header.separator,
+            quote_char='"' if records.quoted else None,
+            null_values=list(MISSING),
+            schema={str(i): kind for i, kind in enumerate(kinds)},
+        )
+
+    try:
+        try:
+            table = read(kinds)
+        except pl.exceptions.ComputeError:  # not all are numbers
+            table = read([pl.String] * records.cells)
+    except (Exception, pl.exceptions.PanicException) as error:
+        raise _damaged(source, "a table that polars can read", error) from None
+    if len(table) != len(records.lines):
+        raise fault(source, f"has {len(records.lines)} rows, but polars reads {len(table)}", _SAVE)
+    if records.cells > len(header.names):
+        last = table.to_series(records.cells - 1)
+        if last.null_count() < len(last):
+            line, width = records.lines[last.is_not_null().arg_true()[0]], len(header.names)
+            found = f"line {line} has {width + 1} cells, the header has {width}"
+            raise fault(source, found, "each line needs as many cells as the header")
+    columns = {}
+    for i, name in enumerate(header.names):
+        columns[name] = from_text(pl, table.to_series(i), decimal)
+    return columns
+
+
+def _columnar(source: str, kind: str, read: Callable[[Any], Any]) -> Frame:
+    pl = extra.need("polars", source, f"is {kind}")
+    columns = {}
+    try:
+        table = read(pl)
+        for series in table.iter_columns():
+            if not series.name.startswith(_PANDAS_INDEX):
+                columns[series.name] = (from_column(pl, series), series.dtype)
+    except (Exception, pl.exceptions.PanicException) as error:
+        raise _damaged(source, kind, error, _PARQUET) from None
+    if not columns or not len(table):
+        raise fault(source, f"has {len(columns)} columns and {len(table)} rows", "add the data")
+    if wrong := [name for name, (values, _) in columns.items() if values is None]:
+        found = f"column {wrong[0]!r} holds values of type {columns[wrong[0]][1]}"
+        raise fault(source, found, f"remove it or convert it to numbers or text ({listed(wrong)})")
+    if "" in columns:
+        raise fault(source, "a column has no name", "name it or remove it")
+    lines = np.arange(1, len(table) + 1)
+    return _finite(Frame(source, {name: x for name, (x, _) in columns.items() if x is not None}, lines, "row"))
+
+
+def _finite(frame: Frame) -> Frame:
+    for name, x in frame.columns.items():
+        if x.dtype.kind == "f" and (infinite := np.isinf(x)).any():
+            row = int(infinite.argmax())
+            found = f"{frame.place(row)}, column {name!r}: {x[row]} is not a finite number"
+            raise fault(frame.source, found, "replace it, or leave the cell empty")
+    return frame
+
+
+def _damaged(source: str, kind: str, error: BaseException, hint: str = _SAVE) -> Exception:
+    reason = str(error).strip().partition("\n")[0][:160] or type(error).__name__
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
+    return fault(source, f"is not {kind}, or is damaged ({shown})", hint)

@@ -1,0 +1,185 @@
+"""The bytes of a file, of standard input or of a pipe: unpacked, and as UTF-8 text."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from xpnn.data.files import describe, fault, opened
+from xpnn.data.readers import extra
+from xpnn.errors import DataFormatError, InputError
+
+LIMIT = 2**35  # limit of the unpacked size in bytes: a file of some megabytes can unpack to terabytes
+STDIN = "-"
+_CHUNK = 2**20
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_AGAIN = "download or copy it again"
+_NAME_IT = "name its encoding with encoding (--encoding), for example"
+
+
+def is_pipe(path: str | Path) -> bool:
+    """Return whether the path is standard input (``"-"``) or a pipe, which can be read only once."""
+    if str(path) == STDIN:
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
+
+
+def name_of(path: str | Path) -> str:
+    """Return the name of a source, for messages."""
+    return "<stdin>" if str(path) == STDIN else str(path)
+
+
+def read_source(path: str | Path, limit: int = LIMIT) -> bytes:
+    """Read a file, standard input or a pipe as a whole, unpacked if the content is gzip or Zstandard.
+
+    Parameters
+    ----------
+    path
+        File to read, or ``"-"``.
+    limit
+        Largest number of bytes to accept, packed and unpacked.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is packed with Zstandard and no library for it is installed.
+    DataFormatError
+        If the packed data is damaged, or the file holds more than `limit` bytes.
+    """
+    name, stream = name_of(path), None
+    if is_pipe(path):
+        try:
+            if str(path) == STDIN:
+                stream = io.BytesIO(_all(name, sys.stdin.buffer, limit))
+            else:
+                with open(path, "rb") as pipe:
+                    stream = io.BytesIO(_all(name, pipe, limit))
+        except (OSError, AttributeError) as error:  # AttributeError: without standard input, sys.stdin is None
+            raise InputError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or 'it is closed'}") from None
+    try:
+        with opened(name if stream else path, stream) as file:
+            data = _all(name, file, limit)
+    except ValueError as error:  # a path with a null character
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name!r} cannot be read: {error}; check the path") from None
+    return _unzstd(name, data, limit) if data.startswith(_ZSTD) else data
+
+
+def _all(name: str, file: BinaryIO, limit: int) -> bytes:
+    """Read in chunks, so that packed data which unpacks to too much is refused early."""
+    data = io.BytesIO()
+    while chunk := file.read(_CHUNK):
+        data.write(chunk)
+        if data.tell() > limit:
+            raise fault(name, f"holds more than {limit} bytes", "divide it into smaller files")
+    return data.getvalue()
+
+
+def _unzstd(name: str, packed: bytes, limit: int) -> bytes:
+    zstandard = extra.need("zstandard", name, "is packed with Zstandard")
+    data, rest = io.BytesIO(), io.BytesIO(packed)
+    unpacker = zstandard.ZstdDecompressor().decompressobj()
+    chunk = b""
+    try:
+        while chunk := chunk or rest.read(4096):  # small: each may unpack to 100 MB
+            if unpacker.eof:
+                unpacker = zstandard.ZstdDecompressor().decompressobj()
+            data.write(unpacker.decompress(chunk))
+            chunk = unpacker.unused_data if unpacker.eof else b""
+            if data.tell() > limit:
+                raise fault(name, f"holds more than {limit} bytes", "divide it into smaller files")
+    except zstandard.ZstdError as error:
+        raise fault(name, f"damaged Zstandard file ({error})", _AGAIN) from None
+    if not unpacker.eof:
+        raise fault(name, "truncated: the Zstandard stream ends too early", _AGAIN)
+    return data.getvalue()
+
+
+def to_text(name: str, data: bytes, encoding: str) -> bytes:
+    """Return text as UTF-8 without a byte order mark, with lines that end in ``\\n`` or ``\\r\\n``.
+
+    Parameters
+    ----------
+    name
+        Name of the source, for messages.
+    data
+        Encoded text.
+    encoding
+        Name of its encoding, as in `bytes.decode`.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    InputError
+        If there is no such encoding.
+    DataFormatError
+        If the data is not text in this encoding. The message names the line.
+    """
+    try:
+        "a".encode(encoding)
+        codec = codecs.lookup(encoding)
+        reader = codec.incrementaldecoder
+    except (LookupError, ValueError, UnicodeError):
+        reader = None
+    if reader is None:
+        raise InputError(
+            f"encoding: {encoding!r} is unknown; use utf-8, cp1252, latin-1, utf-16 or another of Python's"
+        )
+    if codec.name in ("utf-8", "utf-8-sig"):
+        if kind := describe(data[:512]):
+            hint = "expected a table as text; save or download it again"
+            raise fault(name, f"found {kind}", f"{_NAME_IT} utf-16" if kind.startswith("UTF-16") else hint)
+        _check(name, data)
+    else:
+        data = _decoded(name, data, codec)
+    data = data.removeprefix(codecs.BOM_UTF8)
+    return data.replace(b"\r", b"\n") if b"\n" not in data else data
+
+
+def _check(name: str, data: bytes) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for begin in range(0, len(data), _CHUNK):
+        chunk = data[begin : begin + _CHUNK]
+        pending = len(decoder.getstate()[0])
+        if pending or not chunk.isascii():
+            try:
+                decoder.decode(chunk, begin + _CHUNK >= len(data))
+            except UnicodeDecodeError as error:
+                line = 1 + data.count(b"\n", 0, begin - pending + error.start)
+                byte = error.object[error.start]
+                hint = f"{_NAME_IT} cp1252, or save it in UTF-8"
+                raise fault(name, f"line {line}: not UTF-8 text (byte 0x{byte:02x})", hint) from None
+
+
+def _decoded(name: str, data: bytes, codec: codecs.CodecInfo) -> bytes:
+    assert codec.incrementaldecoder is not None
+    decoder, text = codec.incrementaldecoder(), bytearray()
+    try:
+        for begin in range(0, len(data), _CHUNK):
+            chunk = data[begin : begin + _CHUNK]
+            text += decoder.decode(chunk, begin + _CHUNK >= len(data)).encode()
+    except (UnicodeError, ValueError) as error:
+        before = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
+        line = 1 + text.count(b"\n") + before.count(b"\n")
+        raise _wrong(name, line, codec.name) from None
+    return bytes(text)
+
+
+def _wrong(name: str, line: int, encoding: str) -> DataFormatError:
+    return fault(name, f"line {line}: not text in {encoding}", f"{_NAME_IT} utf-8 or cp1252")
