@@ -7,6 +7,7 @@ whole path of a batch.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -352,7 +353,9 @@ class Trainer:
 
         Notes
         -----
-        An exception of a callback is passed on. The trainer stays usable, and `history` holds the epochs before it.
+        An exception of a callback is passed on. After any exception, Ctrl-C too, the trainer stays usable: its weights
+        are those of the last step or call of the runner that was finished, `history` holds the epochs before it, and the
+        next `fit` begins the epoch again.
         """
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
         accumulate = as_count("accumulate", accumulate)
@@ -498,8 +501,13 @@ class Trainer:
                 progress(done, len(order))
             return self._stopping
 
-        if not engine.train(data, order, batch_size, after_call):
-            return None
+        try:
+            if not engine.train(data, order, batch_size, after_call):
+                return None
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error says more
+                self.steps = engine.steps_done()
+            raise
         if shuffle is True and engine.place.is_gpu:
             self._order.draw_ahead(self.epoch + 1, data.rows)  # while the device computes
         totals = engine.totals()  # waits for the device
