@@ -44,6 +44,7 @@ def torch_view(way: str) -> Any:
     }[way]()
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of numpy.matrix
 @pytest.mark.parametrize(
     "make",
     [
