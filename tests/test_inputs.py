@@ -39,8 +39,6 @@ def test_loading_parameters_of_another_model_raises() -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int64", "float64", "bool"])
 def test_labels_of_every_dtype(dtype: str, backend: Backend) -> None:
     y = (Y > 0).astype(dtype)
-    if backend.library == "torch" and dtype == "uint32":
-        pytest.skip("array-api-compat's torch has no uint32 arithmetic, and no one has such labels there")
     run = Trainer(nn.Linear(6, 300), nn.CrossEntropyLoss(), optim.SGD(0.1))
     run.fit(backend.array(X), backend.array(y), batch_size=40)
     assert run.evaluate(X, (Y > 0).astype("int32"))["accuracy"] >= 0
@@ -106,7 +104,7 @@ BAD = [
     (X, broken(Y, 7), {}, r"y\[7\] is nan"),
     (X, [str(y) for y in Y], {}, "y has dtype <U1; expected real numbers; encode text first"),
     (X, np.ones((40, 2)), {}, r"y has shape \(40, 2\); expected \(40,\) labels or \(40, 3\) probabilities"),
-    (X, -np.ones((40, 3)), {}, "y holds negative values; expected probabilities, one row per sample"),
+    (X, -np.ones((40, 3)), {}, r"y\[0\] holds negative values, .*expected probabilities"),
     (X, Y, {"sample_weight": np.ones(39)}, r"sample_weight has shape \(39,\) for 40 rows"),
     (X, Y, {"sample_weight": -np.ones(40)}, "sample_weight: expected weights of at least 0"),
     (X, Y, {"sample_weight": np.zeros(40)}, "that are not all 0"),

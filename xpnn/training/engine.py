@@ -13,13 +13,14 @@ import numpy as np
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
-from xpnn.devices.place import Place
+from xpnn.devices.place import Place, to_numpy
 from xpnn.devices.precision import check_precision
 from xpnn.nn import traits
 from xpnn.nn.protocols import Params
 from xpnn.training.checks.batch_memory import ensure_batch_fits
 from xpnn.training.checks.shapes import computes_on_numpy
 from xpnn.training.data_feed import Chunk, DataSource
+from xpnn.training.interrupts import Interrupts
 from xpnn.training.runners.base import Runner, RunnerSpec, download, upload
 from xpnn.training.runners.select import make_runner
 from xpnn.training.state import Clock, State, Totals, empty_totals
@@ -148,13 +149,27 @@ class Engine:
             Whether all rows were used.
         """
         runner = self.runner
-        for chunk in data.chunks(order, batch_size):
-            for first in range(0, chunk.steps, runner.steps_per_call):
-                last = min(first + runner.steps_per_call, chunk.steps)
-                self.state = runner.train(self.state, chunk.data, chunk.batches, first, last)
-                if after_call(last - first, (last - first) * chunk.batches.shape[1]):
-                    return False
+        with Interrupts() as interrupts:
+            for chunk in data.chunks(order, batch_size):
+                for first in range(0, chunk.steps, runner.steps_per_call):
+                    last = min(first + runner.steps_per_call, chunk.steps)
+                    interrupts.in_call = True
+                    try:
+                        self.state = runner.train(self.state, chunk.data, chunk.batches, first, last)
+                    except BaseException:
+                        self.state = runner.reached(self.state)
+                        raise
+                    finally:
+                        interrupts.in_call = False
+                    stop = after_call(last - first, (last - first) * chunk.batches.shape[1])
+                    interrupts.check()
+                    if stop:
+                        return False
         return True
+
+    def steps_done(self) -> int:
+        """Return the number of steps of the state. Waits for the device."""
+        return int(to_numpy(self.state.step)[0])
 
     def totals(self) -> Totals:
         """Copy the totals of the epoch to the host: the only wait for the device in an epoch of training."""

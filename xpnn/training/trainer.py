@@ -7,6 +7,7 @@ whole path of a batch.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from xpnn.training.callbacks.base import begin, check_callbacks, end, load_state
 from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
 from xpnn.training.checks.arguments import check_numbers, check_parts
 from xpnn.training.checks.batch_memory import device_scope
-from xpnn.training.checks.inputs import check_features, check_rows, check_weight, stays_integer
+from xpnn.training.checks.inputs import check_features, check_pair, check_rows, check_weight, stays_integer
 from xpnn.training.checks.nonfinite import shortest
 from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
 from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source, placed
@@ -352,7 +353,9 @@ class Trainer:
 
         Notes
         -----
-        An exception of a callback is passed on. The trainer stays usable, and `history` holds the epochs before it.
+        An exception of a callback is passed on. After any exception, Ctrl-C too, the trainer stays usable: its weights
+        are those of the last step or call of the runner that was finished, `history` holds the epochs before it, and the
+        next `fit` begins the epoch again.
         """
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
         accumulate = as_count("accumulate", accumulate)
@@ -365,8 +368,8 @@ class Trainer:
             )
         data = self._enter(x, y, sample_weight)
         self._check.training(data.data.x, data.data.y)
-        if validation_data is not None and len(validation_data) != 2:
-            raise InputError(f"validation_data has {len(validation_data)} elements; expected two, (x, y)")
+        if validation_data is not None:
+            check_pair("validation_data", validation_data)
         validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
         batch_size = _clip_batch(batch_size, data.rows)
         self._stopping, self._callbacks = False, callbacks
@@ -435,7 +438,7 @@ class Trainer:
             If `x` cannot be used.
         """
         x = check_features("x", x, self.model)
-        engine, _ = self._build(x)
+        engine, _ = self._build("x", x)
         rows, batch_size = x.shape[0], as_count("batch_size", batch_size)
         with device_scope(engine.place):
             slices = (x[start : min(start + batch_size, rows), ...] for start in range(0, rows, batch_size))
@@ -448,7 +451,7 @@ class Trainer:
         """Check the data, build the engine if these are the first, and return them on the device or ready to stream."""
         x = check_features(f"{prefix}x", x, self.model)
         rows = x.shape[0]
-        engine, outputs = self._build(x)
+        engine, outputs = self._build(f"{prefix}x", x)
         y = traits.check_target(self.loss, f"{prefix}y", check_rows(f"{prefix}y", y, rows), outputs.shape[1])
         engine.reduce_rows(self._check.evaluation(outputs, y))
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
@@ -461,13 +464,13 @@ class Trainer:
         assert self._engine is not None
         return None if stays_integer(x, self.model) else self._engine.dtype
 
-    def _build(self, x: Array) -> tuple[Engine, np.ndarray]:
+    def _build(self, name: str, x: Array) -> tuple[Engine, np.ndarray]:
         """Return the engine, made once on `device` or the device of `x`, and the outputs for one row on the host."""
-        outputs = self._check.outputs(x)
+        outputs = self._check.outputs(name, x)
         if self._engine is None:
             place = place_for(x, self.device)
-            name = str(x.dtype).rpartition(".")[2]
-            dtype = self.dtype or (name if name in ("float32", "float64") else "float32")
+            given = str(x.dtype).rpartition(".")[2]
+            dtype = self.dtype or (given if given in ("float32", "float64") else "float32")
             with device_scope(place):
                 carries = tree.trained(self._host.params) is not self._host.params
                 parts = (self.model, self.loss, self.optimizer, self.metrics, self.ema)
@@ -498,8 +501,13 @@ class Trainer:
                 progress(done, len(order))
             return self._stopping
 
-        if not engine.train(data, order, batch_size, after_call):
-            return None
+        try:
+            if not engine.train(data, order, batch_size, after_call):
+                return None
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error says more
+                self.steps = engine.steps_done()
+            raise
         if shuffle is True and engine.place.is_gpu:
             self._order.draw_ahead(self.epoch + 1, data.rows)  # while the device computes
         totals = engine.totals()  # waits for the device

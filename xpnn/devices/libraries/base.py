@@ -115,6 +115,13 @@ class Library:
         """Return `x` on the host as NumPy; it may share memory with `x`."""
         return np.asarray(x)
 
+    def plain(self, name: str, x: Any) -> Array:
+        """Return an array of the library that a user gave in a form that everything can read; raise InputError if none.
+
+        `name` is the name of `x` in messages.
+        """
+        return x
+
     def from_numpy(self, x: np.ndarray, device: Any) -> Array:
         """Return `x` on the device; it may share the memory of `x`, which is not used otherwise."""
         return self.namespace().asarray(x, device=device, copy=True)

@@ -13,6 +13,7 @@ from xpnn.arrays.namespace import Array
 from xpnn.devices.driver import one_line
 from xpnn.devices.libraries.base import Library
 from xpnn.devices.libraries.checks import Refusal, install_for_cuda
+from xpnn.errors import InputError
 
 
 @final
@@ -36,6 +37,20 @@ class Jax(Library):
         one = next(iter(getattr(device, "device_set", (device,))))
         platform = getattr(one, "platform", "cpu")  # None inside jax.jit, where an array has no device yet
         return "cuda" if platform == "gpu" else platform, getattr(one, "id", 0)
+
+    def plain(self, name: str, x: Any) -> Any:
+        """Return `x`; raise InputError if it has no values: inside a transformation, or after its memory was given on."""
+        import jax
+
+        if isinstance(x, jax.core.Tracer):
+            raise InputError(
+                f"{name} is traced by jax.jit, jax.grad or jax.vmap and has no values yet; call this outside of them"
+            )
+        if x.is_deleted():
+            raise InputError(f"{name} was donated to a compiled function or deleted, and has no values; give a copy")
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended):
+            raise InputError(f"{name} has dtype {x.dtype}; expected real numbers")
+        return x
 
     def from_numpy(self, x: np.ndarray, device: Any) -> Array:
         """Return `x` on the device; it may share the memory of `x`. This takes a fifth of the time of asarray."""

@@ -13,6 +13,7 @@ import numpy as np
 from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries.base import Copier, GraphRecorder, Library
 from xpnn.devices.libraries.checks import Refusal, no_collection, scalars_together
+from xpnn.errors import InputError
 
 
 @final
@@ -34,8 +35,30 @@ class Torch(Library):
     def kind_and_index(self, device: Any) -> tuple[str, int]:
         return device.type, device.index or 0
 
+    def plain(self, name: str, x: Any) -> Any:
+        """Return a dense tensor with values, without a tape and a lazy negation; unsigned integers as signed ones."""
+        import torch
+
+        refused = (
+            (x.device.type == "meta", "is a tensor on the device meta, which has no values", "give one with values"),
+            (x.is_nested, "is a nested tensor", "see torch.nested.to_padded_tensor"),
+            (x.is_quantized, f"is a quantized tensor ({x.dtype})", "call its .dequantize()"),
+            (x.layout != torch.strided, f"is a sparse tensor ({x.layout})", "call its .to_dense()"),
+        )
+        for is_so, what, hint in refused:
+            if is_so:
+                raise InputError(f"{name} {what}; expected a dense tensor of numbers: {hint}")
+        x = (x.detach() if x.requires_grad else x).resolve_neg()
+        wider = {"uint16": torch.int32, "uint32": torch.int64, "uint64": torch.int64}  # torch computes with uint8 only
+        unsigned = str(x.dtype).removeprefix("torch.")
+        if unsigned in wider:
+            x = x.to(wider[unsigned])
+            if unsigned == "uint64" and x.numel() and bool((x < 0).any()):
+                raise InputError(f"{name} has dtype uint64 and values above {2**63 - 1}; expected smaller integers")
+        return x
+
     def to_numpy(self, x: Any) -> np.ndarray:
-        return x.detach().cpu().numpy()
+        return x.detach().cpu().resolve_neg().numpy()
 
     def from_numpy(self, x: np.ndarray, device: Any) -> Array:
         """Return `x` on the device. `torch.asarray` refuses 0-d arrays for another device, and read-only ones warn."""

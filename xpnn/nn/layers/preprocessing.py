@@ -9,9 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from xpnn.arrays.dispatch import dispatched
-from xpnn.arrays.namespace import Array, array_namespace, is_array
+from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Carried
+from xpnn.devices.libraries.conversion import as_numbers
 from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
 from xpnn.validation import as_float
@@ -203,7 +204,7 @@ class Standardize:
         InputError
             If `x` is empty or has another number of axes, or a column holds values that are not finite or too large.
         """
-        table = np.asarray(to_numpy(x) if is_array(x) else x, dtype=np.float64)
+        table = np.asarray(to_numpy(as_numbers("Standardize.fit: x", x)), dtype=np.float64)
         if table.ndim != 2 or table.size == 0:
             raise InputError(f"Standardize.fit: x has shape {table.shape}; expected (rows, features), not empty")
         with np.errstate(over="ignore", invalid="ignore"):

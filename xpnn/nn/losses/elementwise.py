@@ -24,7 +24,7 @@ from xpnn.arrays.special import sign
 from xpnn.errors import InputError
 from xpnn.nn.layers.activations import sigmoid
 from xpnn.nn.losses.reduction import REDUCTIONS, Reduction, factor_of, reduced
-from xpnn.nn.losses.targets import check_range, check_values
+from xpnn.nn.losses.targets import check_binary, check_range, check_values
 from xpnn.validation import as_float, one_of
 
 
@@ -262,8 +262,7 @@ class BCEWithLogitsLoss:
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
         """Return `y` as an array (rows, outputs). Raises InputError if it holds values outside 0…1."""
-        check_range(name, y, 0, 1, "binary targets must be probabilities in 0…1; map two classes to 0 and 1")
-        return check_values(name, y, outputs)
+        return check_binary(name, y, outputs)
 
 
 @dataclass(frozen=True)
@@ -330,7 +329,7 @@ class PoissonNLLLoss:
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
         """Return `y` as an array (rows, outputs). Raises InputError if it holds negative values."""
-        check_range(name, y, 0, math.inf, "counts must not be negative")
+        check_range(name, y, 0, math.inf, "counts must not be negative; shift them, or use another loss, such as nn.MSELoss()")
         return check_values(name, y, outputs)
 
 

@@ -67,8 +67,7 @@ def check_classes(name: str, y: Array, outputs: int, ignore_index: int | None) -
     xp = array_namespace(y)
     if xp.isdtype(y.dtype, "bool"):  # one-hot rows: the standard has no argmax of booleans
         return xp.astype(y, xp.float32)
-    if (to_numpy(y) < 0).any():
-        raise InputError(f"{name} holds negative values; expected probabilities, one row per sample")
+    _check_probabilities(name, to_numpy(y))
     return y
 
 
@@ -100,6 +99,40 @@ def check_values(name: str, y: Array, outputs: int) -> Array:
     return y
 
 
+def check_binary(name: str, y: Array, outputs: int) -> Array:
+    """Return `y` as a target (rows, outputs) of probabilities of class 1.
+
+    Parameters
+    ----------
+    name : str
+        The name of the target in error messages.
+    y : array, (rows, outputs)
+        For a single output, also (rows,).
+    outputs : int
+        The number of outputs of the model.
+
+    Returns
+    -------
+    array, (rows, outputs)
+
+    Raises
+    ------
+    InputError
+        If `y` has another shape, or holds values outside 0…1; the message says how to map its values.
+    """
+    host = to_numpy(y)
+    if ((host < 0) | (host > 1)).any():
+        hint = f"map two classes to 0 and 1, for example by {name} == {host.max():g}"
+        if set(np.unique(host).tolist()) == {-1, 1}:
+            hint = f"map -1 and 1 to 0 and 1: ({name} + 1) / 2"
+        elif len(np.unique(host)) > 2 and host.min() >= 0 and host.max() <= 255:
+            hint = f"scale them: {name} / {255 if host.max() > 100 else host.max():g}"
+        elif len(np.unique(host)) > 2:
+            hint = "for other values use a loss for regression, such as nn.MSELoss()"
+        check_range(name, y, 0, 1, f"binary targets must be probabilities in 0…1; {hint}")
+    return check_values(name, y, outputs)
+
+
 def check_range(name: str, y: Array, low: float, high: float, hint: str) -> None:
     """Raise InputError if `y` holds values below `low` or above `high`.
 
@@ -120,6 +153,39 @@ def check_range(name: str, y: Array, low: float, high: float, hint: str) -> None
         raise InputError(f"{name}[{', '.join(map(str, first))}] = {host[first]}, but {hint}")
 
 
+_OFF_BY = 0.01  # allowed: probabilities may be given in half precision, or with two decimals
+
+
+def _check_probabilities(name: str, y: np.ndarray) -> None:
+    """Raise InputError unless all rows are probabilities, which add up to 1."""
+    if (y < 0).any():
+        row = int(np.argwhere(y < 0)[0, 0])
+        raise InputError(
+            f"{name}[{row}] holds negative values, {_row_of(y, row)}; expected probabilities, at least 0, that add up to "
+            f"1 in each row; for logits take their softmax, for -1 and 1 use ({name} + 1) / 2"
+        )
+    sums = y.sum(axis=1, dtype=np.float64)
+    wrong = np.abs(sums - 1) > _OFF_BY
+    if not wrong.any():
+        return
+    row = int(np.argmax(wrong))
+    if bool((sums == 0).any()):
+        hint = "leave out rows without a class, or give them sample_weight 0"
+    elif np.isin(y, (0, 1)).all():
+        hint = "for several classes in a row use nn.BCEWithLogitsLoss()"
+    else:
+        hint = f"divide them by their sums: {name} / {name}.sum(1, keepdims=True)"
+    raise InputError(
+        f"{name}[{row}] adds up to {sums[row]:.4g}, {_row_of(y, row)}; expected probabilities that add up to 1 in each "
+        f"row; {hint}"
+    )
+
+
+def _row_of(y: np.ndarray, row: int) -> str:
+    """The first values of a row, as text."""
+    return "[" + ", ".join(f"{value:g}" for value in y[row, :6].tolist()) + (", …]" if y.shape[1] > 6 else "]")
+
+
 def _check_labels(name: str, y: np.ndarray, classes: int, ignore_index: int | None) -> np.ndarray:
     """Return the labels as int32. They are compared in their own dtype: int8 could not hold a bound of 300."""
     wrong = (y < 0) | (y > classes - 1)
@@ -134,6 +200,8 @@ def _check_labels(name: str, y: np.ndarray, classes: int, ignore_index: int | No
     if wrong.any():
         i = int(np.argmax(wrong))
         hint = f"; to ignore such rows, set ignore_index={y[i]:g}" if y[i] < 0 else ""
+        if y[i] == np.floor(y[i]) and len(np.unique(y)) <= classes and set(np.unique(y)) != {-1, 0}:
+            hint += f"; to number the classes from 0: classes, {name} = numpy.unique({name}, return_inverse=True)"
         raise InputError(
             f"{name}[{i}] = {y[i]}, but labels must be whole numbers in 0…{classes - 1} "
             f"({classes} classes, one per output of the model){hint}"

@@ -10,35 +10,12 @@ from typing import Any
 import numpy as np
 
 from xpnn.arrays.dispatch import dispatched
-from xpnn.arrays.namespace import Array, array_namespace, is_array
+from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.devices.libraries.conversion import as_numbers
 from xpnn.devices.place import current, place_of, to_numpy
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer
 from xpnn.nn.traits import accepts_integers, check_input
-
-
-def as_array(name: str, x: Any) -> Array:
-    """Return `x` as an array: lists and tables as NumPy arrays, 16-bit floats as float32, other arrays unchanged.
-
-    Raises InputError unless it contains real numbers.
-    """
-    if not is_array(x):
-        try:
-            x = np.asarray(x)
-        except ValueError as error:
-            raise InputError(f"{name}: cannot be converted to an array: {error}") from error
-    xp = array_namespace(x)
-    if str(x.dtype) == "object" or not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
-        text = isinstance(x, np.ndarray) and x.dtype.kind in "OSU"
-        hint = ""
-        if text and name.endswith("y"):
-            hint = f"; encode text first: classes, {name} = numpy.unique({name}, return_inverse=True)"
-        elif text:
-            hint = f"; convert it, for example by {name}.astype(float), and encode columns of text first"
-        raise InputError(f"{name} has dtype {x.dtype}; expected real numbers{hint}")
-    if str(x.dtype).rpartition(".")[2] in ("float16", "bfloat16"):
-        return xp.astype(x, xp.float32)  # exact; not every library can convert bfloat16 to NumPy
-    return x
 
 
 def check_features(name: str, x: Any, model: Layer) -> Array:
@@ -47,7 +24,7 @@ def check_features(name: str, x: Any, model: Layer) -> Array:
     Raises InputError if it is not, or if the model's first layer refuses its values: an Embedding, for example, takes
     integers that are indices of its table.
     """
-    x = as_array(name, x)
+    x = as_numbers(name, x)
     if x.ndim < 2:
         raise InputError(
             f"{name} has shape {tuple(x.shape)}; expected (rows, features). "
@@ -62,11 +39,19 @@ def check_features(name: str, x: Any, model: Layer) -> Array:
 
 def check_rows(name: str, y: Any, rows: int) -> Array:
     """Return `y` as an array of finite numbers with one entry per row. Raises InputError if it is not."""
-    y = as_array(name, y)
+    y = as_numbers(name, y)
     if y.ndim == 0 or y.shape[0] != rows:
         raise InputError(f"{name} has shape {tuple(y.shape)} for {rows} rows of features; expected one entry per row")
     _check_finite(name, y)
     return y
+
+
+def check_pair(name: str, pair: Any) -> None:
+    """Raise InputError unless `pair` is a tuple or list (x, y)."""
+    if not isinstance(pair, (tuple, list)):
+        raise InputError(f"{name} is a {type(pair).__name__}; expected a tuple (x, y)")
+    if len(pair) != 2:
+        raise InputError(f"{name} has {len(pair)} elements; expected two, (x, y)")
 
 
 def check_weight(name: str, weight: Any, rows: int) -> Array | None:

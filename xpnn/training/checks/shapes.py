@@ -33,14 +33,14 @@ class ShapeCheck:
         self._outputs: dict[tuple[Any, ...], np.ndarray] = {}
         self._trained: set[tuple[Any, ...]] = set()
 
-    def outputs(self, x: Array) -> np.ndarray:
+    def outputs(self, name: str, x: Array) -> np.ndarray:
         """Return the model's outputs (1, outputs) for a row of zeros with the shape and dtype of the rows of x.
 
-        Raises InputError if the rows do not suit the model.
+        Raises InputError if the rows do not suit the model; `name` is the name of x in the message.
         """
         kind = _kind_of_rows(x)
         if kind not in self._outputs:
-            self._outputs[kind] = self._outputs_for_one(x)
+            self._outputs[kind] = self._outputs_for_one(name, x)
         return self._outputs[kind]
 
     def evaluation(self, outputs: np.ndarray, y: Array) -> str:
@@ -77,16 +77,16 @@ class ShapeCheck:
             )
         self._trained.add(kind)
 
-    def _outputs_for_one(self, x: Array) -> np.ndarray:
+    def _outputs_for_one(self, name: str, x: Array) -> np.ndarray:
         shape, model = tuple(x.shape), self._model
         try:
             with np.errstate(all="ignore"):
                 outputs: Any = model.forward(self._host.params, _row(model, x))[0]
         except InputError as error:
-            raise InputError(f"x of shape {shape} does not fit the model. One row of it: {error}") from error
+            raise InputError(f"{name} of shape {shape} does not fit the model. One row of it: {error}") from error
         if outputs.ndim != 2:
             came = (shape[0], *outputs.shape[1:])
-            raise InputError(f"the model turns x of shape {shape} into shape {came}; expected (rows, outputs)")
+            raise InputError(f"the model turns {name} of shape {shape} into shape {came}; expected (rows, outputs)")
         return outputs
 
 

@@ -222,7 +222,12 @@ def classes_of(prediction: Array, target: Array, threshold: float = 0.0) -> tupl
         t = target if target.ndim == 1 else target[:, 0]
         is_one = xp.astype(t, prediction.dtype) > 0.5
         return xp.astype(prediction[:, 0] > threshold, xp.int32), xp.astype(is_one, xp.int32)
-    label = xp.astype(target, xp.int32) if target.ndim == 1 else xp.argmax(target, axis=1)
+    if target.ndim == 1:
+        label = xp.astype(target, xp.int32)
+    elif xp.isdtype(target.dtype, "bool"):  # the standard has no argmax of booleans
+        label = xp.argmax(xp.astype(target, prediction.dtype), axis=1)
+    else:
+        label = xp.argmax(target, axis=1)
     return xp.argmax(prediction, axis=1), label
 
 

@@ -70,7 +70,13 @@ class Runner(Protocol):
     steps_per_call: int
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
-        """Return the state after the steps start … stop − 1 of `batches`. The given state must not be used again."""
+        """Return the state after the steps start … stop − 1 of `batches`. The given state must not be used again.
+
+        If this raises, `reached` returns a state that can be used.
+        """
+
+    def reached(self, state: State) -> State:
+        """Return the state to go on from after `train(state, …)` has raised: that of the last step that was finished."""
 
     def try_step(self, state: State, data: Data, batches: Array) -> None:
         """Find out on a copy of the state whether a step fits into memory, at most by that of the first batch."""

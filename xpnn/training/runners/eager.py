@@ -16,13 +16,18 @@ class EagerRunner:
 
     def __init__(self, spec: RunnerSpec) -> None:
         self._spec = spec
+        self._latest: State | None = None  # after the last step of the current call
         spec.place.lib.prepare_host_memory()
 
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         with compute_scope(self._spec.place, self._spec.precision):
+            self._latest = None
             for i in range(start, stop):
-                state = self._spec.training(state, data, batches[i, :])
+                self._latest = state = self._spec.training(state, data, batches[i, :])
         return state
+
+    def reached(self, state: State) -> State:
+        return self._latest or state
 
     def try_step(self, state: State, data: Data, batches: Array) -> None:
         with compute_scope(self._spec.place, self._spec.precision):

@@ -36,6 +36,10 @@ class TorchViaNumpyRunner(EagerRunner):
     def train(self, state: State, data: Data, batches: Array, start: int, stop: int) -> State:
         return self._call(self._numpy.train, words_of(state), state, data, batches, start, stop)
 
+    def reached(self, state: State) -> State:
+        arrays = self._numpy.reached(state)
+        return state if arrays is state else tree.map(_to_tensor, arrays)
+
     def evaluate(self, params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
         return self._call(self._numpy.evaluate, totals.bad_step, params, constants, totals, data, batches)
 
@@ -61,10 +65,7 @@ class TorchViaNumpyRunner(EagerRunner):
             return array
 
         def to_tensor(x: Any) -> Any:
-            if id(x) in tensors:
-                return tensors[id(x)][0]
-            x = np.asarray(x)
-            return torch.from_numpy(x.view(np.int32) if x.dtype == np.uint32 else x)
+            return tensors[id(x)][0] if id(x) in tensors else _to_tensor(x)
 
         with self._limited_threads(torch.get_num_threads()):
             return tree.map(to_tensor, function(*[tree.map(to_array, argument) for argument in arguments]))
@@ -73,3 +74,11 @@ class TorchViaNumpyRunner(EagerRunner):
         """A context in which NumPy's BLAS uses no more threads than torch."""
         more = any(pool["num_threads"] > limit for pool in self._pools.info())
         return self._pools.limit(limits=limit) if more else contextlib.nullcontext()
+
+
+def _to_tensor(x: Any) -> Any:
+    """A tensor in the memory of an array or a NumPy scalar; words become int32."""
+    import torch
+
+    x = np.asarray(x)
+    return torch.from_numpy(x.view(np.int32) if x.dtype == np.uint32 else x)

@@ -1,0 +1,194 @@
+"""What users give as arrays: subclasses, tables, objects, and arrays in an unusual form are used rightly or refused."""
+
+from __future__ import annotations
+
+import decimal
+import fractions
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnn import nn, optim
+from xpnn.errors import InputError
+from xpnn.training import Trainer
+
+X = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+Y = np.arange(8) % 2
+
+
+def trained(x: Any, y: Any = Y, **options: Any) -> np.ndarray:
+    """The predictions for X after training on these data."""
+    run = Trainer(nn.MLP(5, 2, ()), nn.CrossEntropyLoss(), optim.Adam(0.1), dtype="float32")
+    run.fit(x, y, epochs=2, batch_size=4, **options)
+    return np.asarray(run.predict(X))
+
+
+def column(of: Callable[[], Any]) -> Any:
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame({name: of() for name in "abcde"})
+
+
+def pandas_array(values: Any, dtype: str) -> Any:
+    return pytest.importorskip("pandas").array(values, dtype=dtype)
+
+
+def torch_view(way: str) -> Any:
+    torch = pytest.importorskip("torch")
+    z = torch.view_as_complex(torch.tensor(np.stack([X, -X], axis=-1)))
+    return {
+        "negative": lambda: z.conj().imag,
+        "tape": lambda: torch.tensor(X, requires_grad=True),
+        "parameter": lambda: torch.nn.Parameter(torch.tensor(X)),
+    }[way]()
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of numpy.matrix
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: np.ma.asarray(X),
+        lambda: np.asmatrix(X),
+        lambda: X.astype(object),
+        lambda: X.astype(">f4"),
+        lambda: [[decimal.Decimal(float(v)) for v in row] for row in X],
+        lambda: pytest.importorskip("pandas").DataFrame(X),
+        lambda: pytest.importorskip("polars").DataFrame(X),
+        lambda: pytest.importorskip("xarray").DataArray(X),
+        lambda: torch_view("negative"),
+        lambda: torch_view("tape"),
+        lambda: torch_view("parameter"),
+    ],
+)
+def test_features_are_used_as_plain_arrays(make: Any) -> None:
+    np.testing.assert_array_equal(trained(make()), trained(X))
+    ours, expected = nn.Standardize.fit(make()), nn.Standardize.fit(X)
+    np.testing.assert_allclose([ours.mean, ours.deviation], [expected.mean, expected.deviation], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: np.ma.asarray(Y),
+        lambda: Y.astype(object),
+        lambda: pytest.importorskip("pandas").Series(Y, dtype="Int64"),
+        lambda: pytest.importorskip("pandas").Series(Y == 1, dtype="boolean"),
+        lambda: pytest.importorskip("pandas").Series(Y).astype("category"),
+        lambda: pytest.importorskip("polars").Series(Y),
+        lambda: pytest.importorskip("torch").tensor(Y).to(pytest.importorskip("torch").uint64),
+    ],
+)
+def test_labels_and_weights_are_used_as_plain_arrays(make: Any) -> None:
+    np.testing.assert_array_equal(trained(X, make()), trained(X, Y))
+    np.testing.assert_array_equal(trained(X, sample_weight=make()), trained(X, sample_weight=Y))
+
+
+def test_extension_columns_are_numbers() -> None:
+    table = column(lambda: pandas_array(range(8), "Int64"))
+    np.testing.assert_array_equal(trained(table), trained(table.to_numpy(dtype="int64")))
+    table = column(lambda: pandas_array(np.arange(8) / 2, "Float64"))
+    np.testing.assert_array_equal(trained(table), trained(table.to_numpy(dtype="float64")))
+    halves = np.array([[fractions.Fraction(i, 2) for i in range(5)]] * 8)
+    np.testing.assert_array_equal(trained(halves), trained(halves.astype(float)))
+
+
+def masked() -> Any:
+    x = np.ma.asarray(X.copy())
+    x[0, 1] = x[3, 2] = np.ma.masked
+    return x
+
+
+def torch_form(way: str) -> Any:
+    torch = pytest.importorskip("torch")
+    return {
+        "meta": lambda: torch.ones(8, 5, device="meta"),
+        "sparse": lambda: torch.ones(8, 5).to_sparse(),
+        "quantized": lambda: torch.quantize_per_tensor(torch.ones(8, 5), 0.1, 0, torch.qint8),
+        "complex": lambda: torch.ones(8, 5, dtype=torch.complex64),
+        "float8": lambda: torch.ones(8, 5).to(torch.float8_e4m3fn),
+    }[way]()
+
+
+def deleted() -> Any:
+    x = pytest.importorskip("jax").numpy.ones((8, 5))
+    x.delete()
+    return x
+
+
+REFUSED: list[tuple[Callable[[], Any], str]] = [
+    (masked, r"has 2 masked of 40 values.*filled"),
+    (lambda: np.array([[None] * 5] * 8), r"\[0, 0\] is None, a missing value"),
+    (lambda: np.array([[10**400] * 5] * 8), "cannot be converted to numbers"),
+    (lambda: np.array([[{}] * 5] * 8), r"\[0, 0\] is a dict"),
+    (lambda: X.astype("M8[s]"), "timedelta64"),
+    (lambda: X + 0j, r"complex.*x\.real"),
+    (lambda: np.zeros((8, 2), [("a", "f4"), ("b", "f4")]), "fields"),
+    (lambda: {"a": 1}, "is a dict; expected an array or a table"),
+    (lambda: None, "is None; expected"),
+    (lambda: pytest.importorskip("scipy.sparse").csr_matrix(X), r"sparse csr_matrix.*\.toarray\(\)"),
+    (lambda: pytest.importorskip("polars").DataFrame(X).lazy(), r"LazyFrame.*\.collect\(\)"),
+    (lambda: pytest.importorskip("xarray").Dataset({"a": ("b", Y)}), "cannot be converted"),
+    (lambda: column(lambda: pandas_array([1, None] * 4, "boolean")), r"\[1, 0\] is <NA>, a missing value"),
+    (lambda: column(lambda: pandas_array(list("abababab"), "category")), "expected real numbers.*text"),
+    (lambda: torch_form("meta"), "meta, which has no values"),
+    (lambda: torch_form("sparse"), r"sparse tensor.*to_dense"),
+    (lambda: torch_form("quantized"), "dequantize"),
+    (lambda: torch_form("complex"), "complex64; expected real numbers"),
+    (lambda: torch_form("float8"), "cannot be read"),
+    (deleted, "donated.*give a copy"),
+    (lambda: np.zeros((8, 5), pytest.importorskip("jax").dtypes.float0), "float0"),
+    (lambda: pytest.importorskip("jax").random.split(pytest.importorskip("jax").random.key(0), 8), "key<fry>"),
+]
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries, about their own forms
+@pytest.mark.parametrize(("make", "message"), REFUSED)
+def test_other_data_are_refused_in_one_line(make: Any, message: str) -> None:
+    run = Trainer(nn.MLP(5, 2, ()), nn.CrossEntropyLoss(), optim.Adam(0.1))
+    for call in (
+        lambda: run.fit(make(), Y, batch_size=4),
+        lambda: run.predict(make()),
+        lambda: run.evaluate(X, Y, sample_weight=make()),
+        lambda: run.fit(X, Y, batch_size=4, validation_data=(make(), Y)),
+        lambda: nn.Standardize.fit(make()),
+    ):
+        with pytest.raises(InputError, match=message.replace(r"x\.real", r"\w+\.real")) as caught:
+            if make() is None:
+                run.predict(None)
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_traced_arrays_are_refused() -> None:
+    jax = pytest.importorskip("jax")
+    run = Trainer(nn.MLP(5, 2, ()), nn.CrossEntropyLoss(), optim.Adam(0.1))
+    with pytest.raises(InputError, match="x is traced by jax.jit"):
+        jax.jit(run.predict)(jax.numpy.asarray(X))
+
+
+def test_zero_gradients_of_jax_do_not_hide_numpy() -> None:
+    jax = pytest.importorskip("jax")
+    with pytest.raises(InputError):
+        trained(np.zeros((8, 5), jax.dtypes.float0))
+    assert trained(X).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation_data": (X[:, :3], Y)}, r"validation_x of shape \(8, 3\) does not fit"),
+        ({"validation_data": (X[:, 0], Y)}, "validation_x has shape"),
+        ({"validation_data": (X, Y[:3])}, "validation_y has shape"),
+        ({"validation_data": (X, Y + 5)}, r"validation_y\[0\] = 5"),
+        ({"validation_data": (X, Y, Y)}, "validation_data has 3 elements"),
+        ({"validation_data": X[:2]}, "validation_data is a ndarray; expected a tuple"),
+        ({"sample_weight": Y[:3]}, "sample_weight has shape"),
+    ],
+)
+def test_message_names_the_argument(options: Any, message: str) -> None:
+    run = Trainer(nn.MLP(5, 2, ()), nn.CrossEntropyLoss(), optim.Adam(0.1))
+    with pytest.raises(InputError, match=f"^{message}"):
+        run.fit(X, Y, batch_size=4, **options)
+    with pytest.raises(InputError, match=r"^x of shape \(8, 3\)"):
+        run.evaluate(X[:, :3], Y)
