@@ -39,3 +39,7 @@ class Frame(NamedTuple):
     def place(self, row: int) -> str:
         """Return where a row is in the file, for messages: ``"line 7"`` or ``"row 7"``."""
         return f"{self.unit} {self.lines[row]}"
+
+    def take(self, rows: np.ndarray) -> Frame:
+        """Return these rows."""
+        return self._replace(columns={n: c[rows] for n, c in self.columns.items()}, lines=self.lines[rows])
