@@ -13,6 +13,7 @@ import numpy as np
 
 from xpnn.arrays import random
 from xpnn.data import mnist
+from xpnn.data.file_sets import is_file_set, read_file_set
 from xpnn.data.files import describe, fault, read_head, read_idx, read_npy, refuse_pickle
 from xpnn.data.readers import is_frame, read_frame
 from xpnn.data.schema import Column, Schema
@@ -124,8 +125,10 @@ def load(
     if is_table(name):
         fraction = 0.2 if test_fraction is None else test_fraction
         return _table(name, table or TableOptions(), fraction, validation_fraction, seed)
-    if name not in _BUILT_IN and Path(name).is_file():
-        raise InputError(f"data: {name!r} is not a table ({KINDS}); save it as CSV with a header")
+    if name not in _BUILT_IN and is_file_set(name):
+        return _file_set(name, table or TableOptions(), test_fraction, validation_fraction, seed)
+    if name not in _BUILT_IN and Path(name).exists():
+        raise InputError(f"data: {name!r} is none of {KINDS}")
     one_of("data", name, (*_BUILT_IN, "FILE.csv"))
     given = {"test_fraction": test_fraction, **({} if table is None else table.given())}
     for option, value in given.items():
@@ -138,12 +141,20 @@ def load(
     return dataclasses.replace(loaded, train_rows=train, validation_rows=held)
 
 
-KINDS = ".csv, .tsv, .parquet, .arrow; .csv also as .gz or .zst"
+KINDS = (
+    "a table (.csv, .tsv, .parquet, .arrow), arrays (.npz, x.npy,y.npy, a folder of idx files), or a folder with one "
+    "folder of images for each class"
+)
 
 
 def is_table(name: str | Path) -> bool:
     """Return whether the name is that of a table."""
     return is_frame(name)
+
+
+def is_file(name: str) -> bool:
+    """Return whether `load` reads this name from files, and not as one of the data sets that have a name."""
+    return name not in _BUILT_IN and (is_table(name) or is_file_set(name))
 
 
 def _digits(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset:
@@ -188,6 +199,40 @@ def _table(path: str, options: TableOptions, test_fraction: float, validation_fr
     kept, held = (np.searchsorted(rest, rows).astype(np.int32) for rows in (train, validation))
     parts = x[rest], y[rest], x[test], y[test]
     return Dataset(Path(path).name, *parts, target.classes, None, path, kept, held, schema, target)
+
+
+def _file_set(
+    path: str, options: TableOptions, test_fraction: float | None, validation_fraction: float, seed: int
+) -> Dataset:
+    unsuited = set(options.given()) - {"task", "image_size", "skip_broken"}
+    if unsuited:
+        name = min(unsuited)
+        raise InputError(f"`{name}`: got {getattr(options, name)!r}, but {path} is no table; omit `{name}`")
+    found = read_file_set(path, options)
+    target = found.target(options.task)
+    x, y = found.x_train, target.encode(found.y_train)
+    if found.x_test is not None and found.y_test is not None:
+        if test_fraction is not None:
+            raise InputError(f"`test_fraction`: {path!r} already has a test set; omit `test_fraction`")
+        parts = x, y, found.x_test, target.encode(found.y_test)
+    else:
+        rest, test = _split(path, y, target, 0.2 if test_fraction is None else test_fraction, seed, "test split")
+        parts = x[rest], y[rest], x[test], y[test]
+    if round(validation_fraction * len(parts[1])) == 0:
+        validation_fraction = 0.0
+    rows = _split(path, parts[1], target, validation_fraction, seed, "validation split")
+    name = Path(path.rstrip("/")).name
+    return Dataset(name, *parts, target.classes, found.scale, path, *rows, None, target)
+
+
+def _split(
+    path: str, y: np.ndarray, target: Target, fraction: float, seed: int, purpose: str
+) -> tuple[np.ndarray, np.ndarray]:
+    labels = y if target.classes else np.zeros(len(y), np.int32)
+    try:
+        return stratified_split(labels, fraction, random.key(seed, purpose))
+    except InputError as error:
+        raise InputError(f"{path!r}: test_{error}") from error
 
 
 def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:

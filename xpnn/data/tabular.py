@@ -25,7 +25,7 @@ from xpnn.validation import one_of
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions:
-    """How a table is read.
+    """How a table, or another file, is read.
 
     Parameters
     ----------
@@ -48,6 +48,10 @@ class TableOptions:
         The decimal point of a text file.
     encoding : str
         The encoding of a text file.
+    image_size : tuple of two int, or None
+        Height and width to which the images of a folder are resized; None if all have one size.
+    skip_broken : bool
+        Whether to leave out images of a folder that cannot be read.
 
     Raises
     ------
@@ -64,6 +68,8 @@ class TableOptions:
     missing: str = "error"
     decimal: str = "."
     encoding: str = "utf-8"
+    image_size: tuple[int, int] | None = None
+    skip_broken: bool = False
 
     def __post_init__(self) -> None:
         one_of("`task`", self.task, TASKS)

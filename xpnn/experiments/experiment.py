@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnn import nn
 from xpnn.arrays import tree
-from xpnn.data.datasets import Dataset, is_table, load
+from xpnn.data.datasets import Dataset, is_file, load
 from xpnn.devices.place import Place, find_place
 from xpnn.devices.precision import check_precision
 from xpnn.devices.threads import one_thread_if_small
@@ -168,7 +168,7 @@ def prepare(
         validation_fraction=settings.validation_fraction,
         seed=settings.seed,
         progress=download_progress,
-        table=settings.table if is_table(settings.dataset) or settings.table.given() else None,
+        table=settings.table if is_file(settings.dataset) or settings.table.given() else None,
     )
     task = "classification" if data.classes else "regression"
     if settings.loss == "cross-entropy" and task == "regression":

@@ -99,6 +99,16 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width of the setting `image_size`. Raises InputError."""
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.strip().isdecimal() and width.strip().isdecimal() and int(height) and int(width)):
+        raise InputError(f"`image_size`: {text!r} is not height and width, as 28x28")
+    return int(height), int(width)
+
+
 def parse_numbers(name: str, text: str, kind: type) -> list[Any]:
     """The numbers between the commas of the setting `name`. Raises InputError."""
     try:

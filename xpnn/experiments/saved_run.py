@@ -13,9 +13,9 @@ import numpy as np
 
 from xpnn import nn
 from xpnn.arrays import random
-from xpnn.data.datasets import is_table, load, read_samples
+from xpnn.data.datasets import is_file, is_table, load, read_samples
+from xpnn.data.file_sets import read_file_set
 from xpnn.data.schema import Schema
-from xpnn.data.tabular import TableOptions
 from xpnn.data.target import Target, find_targets
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import DataFormatError, InputError
@@ -264,22 +264,18 @@ class SavedRun:
         """
         settings = self.settings
         dataset = dataset or settings.dataset
-        if is_table(dataset) and (not is_table(settings.dataset) or not _same_file(dataset, settings.dataset)):
+        if is_file(dataset) and not _same_file(dataset, settings.dataset):
             return self._labelled(dataset, target)
-        if is_table(dataset):
-            if sha256_of(dataset) != self.data_sha256:
-                raise InputError(
-                    f"{dataset!r} has changed since the training, so its test rows cannot be found again; "
-                    "to test on all of its rows, copy it to another name"
-                )
-            table: TableOptions | None = dataclasses.replace(settings.table, target=target or settings.target)
-            fraction = settings.test_fraction
-        else:
-            table, fraction = None, None  # these are for tables
+        if is_file(dataset) and sha256_of(dataset) != self.data_sha256:
+            raise InputError(
+                f"{dataset!r} has changed since the training, so its test rows cannot be found again; "
+                "to test on all of its rows, copy it to another name"
+            )
+        table = dataclasses.replace(settings.table, target=target or settings.target) if is_file(dataset) else None
         data = load(
             dataset,
             data_dir=data_dir or (settings.data_dir if dataset == settings.dataset else None),
-            test_fraction=fraction,
+            test_fraction=settings.test_fraction if is_file(dataset) else None,
             validation_fraction=settings.validation_fraction,
             seed=settings.seed,
             progress=download_progress,
@@ -288,7 +284,13 @@ class SavedRun:
         return Samples(data.x_test, data.y_test, "held back from training")
 
     def _labelled(self, file: str, target: str | None) -> Samples:
-        """All rows of a table."""
+        """All rows of another file; of one with a test set, that."""
+        if not is_table(file):
+            found = read_file_set(file, self.settings.table)
+            known = found.target(self.goal.task)
+            x, y = (found.x_train, found.y_train) if found.x_test is None else (found.x_test, found.y_test)
+            labels = dataclasses.replace(known, classes=self.classes).encode(y or found.y_train)
+            return Samples(x.reshape(-1, *self.input_shape), labels, "all of the file")
         frame = self.settings.table.read(file)
         names = find_targets(frame, target) if target or not self.goal.targets else self.goal.targets
         y = Target(names, self.goal.task, self.classes).encode(frame)
@@ -301,8 +303,8 @@ class SavedRun:
 
 
 def sha256_of(dataset: str) -> str | None:
-    """The digest of a CSV file; None for the data sets that have a name."""
-    if not is_table(dataset):
+    """The digest of a file; None for a folder, several files, and the data sets that have a name."""
+    if not is_file(dataset) or not Path(dataset).is_file():
         return None
     with Path(dataset).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn import optim
-from xpnn.data.datasets import is_table
+from xpnn.data.datasets import is_file
 from xpnn.data.schema import MISSING
 from xpnn.data.tabular import TableOptions
 from xpnn.data.target import TASKS
 from xpnn.errors import InputError
 from xpnn.experiments import options, recipes
-from xpnn.experiments.options import check_options, option, parameters_section, parse_names, parse_numbers
+from xpnn.experiments.options import check_options, option, parameters_section, parse_names, parse_numbers, parse_size
 from xpnn.nn.initializers import INITIALIZERS
 from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.containers import NORMS
@@ -155,6 +155,10 @@ class Settings:
     missing: str = option("error", "What to do with missing values.", choices=MISSING)
     decimal: str = option(".", "Decimal point of a text file.", choices=(".", ","))
     encoding: str = option("utf-8", "Encoding of a text file.")
+    image_size: str | None = option(
+        None, "Height and width to which the images of a folder are resized.", metavar="HxW"
+    )
+    skip_broken: bool = option(False, "Leave out the images of a folder that cannot be read.")
     test_fraction: float | None = option(
         None, "Share of the table's rows used for the test instead. [default: 0.2]", range=options.POSITIVE_FRACTION
     )
@@ -216,7 +220,8 @@ class Settings:
             name: parse_names(getattr(self, name)) for name in ("features", "drop", "id", "date")
         }
         options |= {name: getattr(self, name) for name in ("target", "missing", "decimal", "encoding")}
-        return TableOptions(task=task, **options)
+        size = parse_size(self.image_size)
+        return TableOptions(task=task, image_size=size, skip_broken=self.skip_broken, **options)
 
     def complete(self, rows: int, task: str = "classification") -> Settings:
         """Fill in the defaults that depend on the data.
@@ -253,7 +258,9 @@ class Settings:
     def with_absolute_paths(self) -> Settings:
         """The same settings with absolute paths, so that a saved run can be evaluated from another folder."""
         data_dir = None if self.data_dir is None else os.path.abspath(self.data_dir)
-        dataset = os.path.abspath(self.dataset) if is_table(self.dataset) else self.dataset
+        dataset = self.dataset
+        if is_file(dataset):
+            dataset = ",".join(os.path.abspath(part.strip()) for part in dataset.split(","))
         return dataclasses.replace(self, data_dir=data_dir, dataset=dataset)
 
 
