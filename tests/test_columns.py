@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xpnn.data import Frame, Schema, Target
-from xpnn.data.leaks import warn_of_leaks, without_row_numbers
+from xpnn.data.tables.leaks import warn_of_leaks, without_row_numbers
 from xpnn.errors import DataFormatError, InputError
 
 TEXT = ["Oslo", "Rome", "Oslo", None, "Lima", "Oslo"]

@@ -106,7 +106,7 @@ def test_load_mnist() -> None:
         ("mnist", {"test_fraction": 0.1}, "`test_fraction`: got 0.1, but mnist"),
         ("digits", {"data_dir": "here"}, "data_dir: got 'here'"),
         ("gone.csv", {"data_dir": "here"}, "data_dir: got 'here'"),
-        (__file__, {}, "is not a table"),
+        (__file__, {}, "is not one of these: a table"),
     ],
 )
 def test_load_invalid_arguments_raise(name: str, options: dict, telling: str) -> None:

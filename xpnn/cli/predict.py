@@ -15,7 +15,7 @@ import typer
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Run, check_output, choose_place
 from xpnn.data.datasets import is_table
 from xpnn.data.readers import extra
-from xpnn.data.tables import listed
+from xpnn.data.text import listed
 from xpnn.errors import InputError
 from xpnn.experiments import Predictions, SavedRun
 from xpnn.experiments.options import parse_names

@@ -16,10 +16,10 @@ from xpnn.data import mnist
 from xpnn.data.file_sets import is_file_set, read_file_set
 from xpnn.data.files import describe, fault, read_head, read_idx, read_npy, refuse_pickle
 from xpnn.data.readers import is_frame, read_frame
-from xpnn.data.schema import Column, Schema
 from xpnn.data.splits import stratified_split
-from xpnn.data.tabular import TableOptions, split_table
-from xpnn.data.target import Target, find_targets
+from xpnn.data.tables.schema import Column, Schema
+from xpnn.data.tables.tabular import TableOptions, split_table
+from xpnn.data.tables.target import Target, find_targets
 from xpnn.errors import InputError
 from xpnn.validation import one_of
 
@@ -128,7 +128,7 @@ def load(
     if name not in _BUILT_IN and is_file_set(name):
         return _file_set(name, table or TableOptions(), test_fraction, validation_fraction, seed)
     if name not in _BUILT_IN and Path(name).exists():
-        raise InputError(f"data: {name!r} is none of {KINDS}")
+        raise InputError(f"data: {name!r} is not one of these: {KINDS}")
     one_of("data", name, (*_BUILT_IN, "FILE.csv"))
     given = {"test_fraction": test_fraction, **({} if table is None else table.given())}
     for option, value in given.items():

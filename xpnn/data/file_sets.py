@@ -10,9 +10,9 @@ import numpy as np
 
 from xpnn.data.frame import Frame
 from xpnn.data.readers import is_arrays, is_image_folder, read_arrays, read_image_folder
-from xpnn.data.tables import listed
-from xpnn.data.tabular import TableOptions
-from xpnn.data.target import Target
+from xpnn.data.tables.tabular import TableOptions
+from xpnn.data.tables.target import Target
+from xpnn.data.text import listed
 from xpnn.errors import InputError
 
 

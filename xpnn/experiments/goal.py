@@ -11,7 +11,7 @@ import numpy as np
 
 from xpnn import nn
 from xpnn.data.datasets import Dataset
-from xpnn.data.tables import listed
+from xpnn.data.text import listed
 from xpnn.errors import InputError
 from xpnn.experiments.options import parse_names
 from xpnn.experiments.settings import Settings

@@ -15,8 +15,8 @@ from xpnn import nn
 from xpnn.arrays import random
 from xpnn.data.datasets import is_file, is_table, load, read_samples
 from xpnn.data.file_sets import read_file_set
-from xpnn.data.schema import Schema
-from xpnn.data.target import Target, find_targets
+from xpnn.data.tables.schema import Schema
+from xpnn.data.tables.target import Target, find_targets
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import DataFormatError, InputError
 from xpnn.experiments.experiment import DownloadProgress, Experiment, trainer_of
@@ -288,9 +288,10 @@ class SavedRun:
         if not is_table(file):
             found = read_file_set(file, self.settings.table)
             known = found.target(self.goal.task)
-            x, y = (found.x_train, found.y_train) if found.x_test is None else (found.x_test, found.y_test)
-            labels = dataclasses.replace(known, classes=self.classes).encode(y or found.y_train)
-            return Samples(x.reshape(-1, *self.input_shape), labels, "all of the file")
+            rows = found.y_train if found.y_test is None else found.y_test
+            images = found.x_train if found.x_test is None else found.x_test
+            labels = dataclasses.replace(known, classes=self.classes).encode(rows)
+            return Samples(images.reshape(-1, *self.input_shape), labels, "all of the file")
         frame = self.settings.table.read(file)
         names = find_targets(frame, target) if target or not self.goal.targets else self.goal.targets
         y = Target(names, self.goal.task, self.classes).encode(frame)

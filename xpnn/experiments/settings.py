@@ -14,9 +14,9 @@ from typing import Any
 
 from xpnn import optim
 from xpnn.data.datasets import is_file
-from xpnn.data.schema import MISSING
-from xpnn.data.tabular import TableOptions
-from xpnn.data.target import TASKS
+from xpnn.data.tables.schema import MISSING
+from xpnn.data.tables.tabular import TableOptions
+from xpnn.data.tables.target import TASKS
 from xpnn.errors import InputError
 from xpnn.experiments import options, recipes
 from xpnn.experiments.options import check_options, option, parameters_section, parse_names, parse_numbers, parse_size

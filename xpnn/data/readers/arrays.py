@@ -16,7 +16,7 @@ import numpy as np
 
 from xpnn.data.files import NO_PICKLE, fault, read_idx
 from xpnn.data.readers.sources import LIMIT, read_source
-from xpnn.data.tables import listed
+from xpnn.data.text import listed
 from xpnn.errors import InputError
 
 _AGAIN = "download or copy it again"

@@ -17,7 +17,7 @@ from xpnn.data.readers.plain import MISSING, read_plain
 from xpnn.data.readers.records import Records, scan
 from xpnn.data.readers.sources import is_pipe, name_of, read_source, to_text
 from xpnn.data.readers.typed import from_column, from_text
-from xpnn.data.tables import listed, number_of
+from xpnn.data.text import listed, number_of
 
 _TEXTS = (".csv", ".tsv", ".txt")
 _PACKED = ("", ".gz", ".zst")

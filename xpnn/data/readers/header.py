@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from xpnn.data.files import fault
-from xpnn.data.tables import listed, number_of
+from xpnn.data.text import listed, number_of
 from xpnn.errors import InputError
 
 SEPARATORS = ",;\t|"

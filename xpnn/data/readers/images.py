@@ -11,7 +11,7 @@ import numpy as np
 
 from xpnn.data.files import fault
 from xpnn.data.readers import extra
-from xpnn.data.tables import listed
+from xpnn.data.text import listed
 from xpnn.errors import DataFormatError, InputError
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")

@@ -13,7 +13,7 @@ from xpnn.data.files import fault
 from xpnn.data.readers import extra
 from xpnn.data.readers.header import Header
 from xpnn.data.readers.records import Records
-from xpnn.data.tables import number_of
+from xpnn.data.text import number_of
 
 EXACT = 2**53  # from here on, float64 does not hold every integer
 _CHUNK = 2**22

@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnn.data.files import fault
 from xpnn.data.frame import Frame
-from xpnn.data.tables import listed, number_of
+from xpnn.data.text import listed, number_of
 from xpnn.errors import DataFormatError, InputError
 
 #: What may be done with missing values.

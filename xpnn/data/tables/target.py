@@ -10,10 +10,12 @@ import numpy as np
 
 from xpnn.data.files import fault
 from xpnn.data.frame import Frame
-from xpnn.data.schema import has_missing
-from xpnn.data.tables import TARGETS, listed, number_of
+from xpnn.data.tables.schema import has_missing
+from xpnn.data.text import listed, number_of
 from xpnn.errors import InputError
 
+#: Names of a target column, in order of preference: in a table of x, y and label, y is a feature.
+TARGETS = ("label", "target", "class", "y")
 TASKS = ("auto", "classification", "regression")
 _FEW = 10  # so many whole numbers are classes
 _SOME, _EACH = 100, 20  # so many too, if each occurs so often on average

@@ -13,12 +13,12 @@ import numpy as np
 
 from xpnn.arrays import random
 from xpnn.data.frame import Frame
-from xpnn.data.leaks import warn_of_leaks, without_row_numbers
 from xpnn.data.readers import read_frame
-from xpnn.data.schema import MISSING, Schema, has_missing
 from xpnn.data.splits import stratified_split
-from xpnn.data.tables import listed
-from xpnn.data.target import TASKS, Target, find_targets
+from xpnn.data.tables.leaks import warn_of_leaks, without_row_numbers
+from xpnn.data.tables.schema import MISSING, Schema, has_missing
+from xpnn.data.tables.target import TASKS, Target, find_targets
+from xpnn.data.text import listed
 from xpnn.errors import InputError
 from xpnn.validation import one_of
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from xpnn.data.frame import Frame
-from xpnn.data.schema import has_missing
-from xpnn.data.target import Target
+from xpnn.data.tables.schema import has_missing
+from xpnn.data.tables.target import Target
 
 _ROWS = 10  # of fewer, nothing is said
 _UNNAMED = re.compile(r"Unnamed: \d+|level_\d+|__index_level_\d+__|column_\d+")  # as pandas and others name an index
