@@ -12,7 +12,7 @@ _HEAD = 1000
 
 
 def from_text(pl: Any, s: Any, decimal: str) -> np.ndarray:
-    """Return a column that was read as text, or already as float64.
+    """Return a column that was read as text, or already as float64 or int64.
 
     Parameters
     ----------
@@ -32,6 +32,9 @@ def from_text(pl: Any, s: Any, decimal: str) -> np.ndarray:
         return np.full(len(s), np.nan)
     if s.dtype == pl.Float64:
         return s.to_numpy(writable=True)
+    if s.dtype == pl.Int64:
+        found = _integers(pl, s)
+        return _words(pl, s.cast(pl.String), tidy=False) if found is None else found
     head = s.head(_HEAD).str.strip_chars()
     head = head.filter(~head.is_in(MISSING) & head.is_not_null())
     maybe = _floats(pl, head, decimal).null_count() == 0
