@@ -16,7 +16,7 @@ from xpnn.data.readers.records import Records
 from xpnn.data.tables import number_of
 
 EXACT = 2**53  # from here on, float64 does not hold every integer
-_CHUNK = 2**22
+_CHUNK = 2**20
 
 
 def read_plain(source: str, header: Header, records: Records, decimal: str) -> dict[str, np.ndarray]:
@@ -89,12 +89,12 @@ def read_plain(source: str, header: Header, records: Records, decimal: str) -> d
 def leading_zeros(records: Records, separator: str) -> bool:
     """Return whether a cell begins with 0 and another digit, as codes do: 007 is not the number 7."""
     view = np.frombuffer(records.text, np.uint8)
-    border = np.zeros(256, bool)
-    border[[ord(separator), *b'\n "']] = True
     for begin in range(max(records.start - 1, 0), len(view), _CHUNK):
         part = view[begin : begin + _CHUNK + 2]
-        zeros = np.flatnonzero((part[1:-1] == ord("0")) & (part[2:] >= ord("0")) & (part[2:] <= ord("9")))
-        if border[part[zeros]].any():
+        before = part[:-2]  # up to 34: line breaks, tabs, spaces and quotation marks
+        zeros = np.flatnonzero((part[1:-1] == ord("0")) & ((before <= ord('"')) | (before == ord(separator))))
+        after = part[zeros + 2]
+        if ((after >= ord("0")) & (after <= ord("9"))).any():
             return True
     return False
 

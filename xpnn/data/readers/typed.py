@@ -88,7 +88,7 @@ def _words(pl: Any, s: Any, tidy: bool) -> np.ndarray:
     if 2 * len(distinct) > len(s):
         return words(_tidy(pl, s).to_numpy(writable=True)) if tidy else s.to_numpy(writable=True)
     # rows with the same text share the string
-    codes = s.replace_strict(distinct, pl.Series(range(len(distinct)), dtype=pl.UInt32), default=len(distinct))
+    codes = s.cast(pl.Enum(distinct)).to_physical().cast(pl.UInt32).fill_null(len(distinct))
     known = (_tidy(pl, distinct) if tidy else distinct).to_list()
     lower = [text.lower() if text is not None else text for text in known]
     if tidy and not s.null_count() and set(lower) <= {"true", "false"}:
