@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from xpnn.data.files import NO_PICKLE, describe, fault
 from xpnn.data.frame import Frame
 from xpnn.data.readers import extra
 from xpnn.data.readers.header import Header, read_header
-from xpnn.data.readers.plain import MISSING, read_plain
+from xpnn.data.readers.plain import MISSING, leading_zeros, read_plain
 from xpnn.data.readers.records import Records, scan
 from xpnn.data.readers.sources import is_pipe, name_of, read_source, to_text
 from xpnn.data.readers.typed import from_column, from_text
@@ -110,17 +112,20 @@ def read_frame(path: str | Path, *, separator: str | None = None, decimal: str =
 
 
 def _parsed(pl: Any, source: str, header: Header, records: Records, decimal: str) -> dict[str, np.ndarray]:
-    """Parse the rows with polars: columns that begin with fractions as float64, and the others as text."""
+    """Parse the rows with polars: columns that begin with numbers as such if possible, and the others as text."""
     kinds = [pl.String] * records.cells
-    for i in range(len(header.names)):
+    for i in range(len(header.names) if decimal == "." else 0):
         cells = [cell for row in header.sample for cell in row[i : i + 1] if cell.strip() not in MISSING]
-        if decimal == "." and any("." in cell for cell in cells) and all(number_of(cell) is not None for cell in cells):
-            kinds[i] = pl.Float64
+        if cells and all(number_of(cell) is not None for cell in cells):
+            kinds[i] = pl.Float64 if any("." in cell for cell in cells) else pl.Int64
+    if pl.Int64 in kinds and leading_zeros(records, header.separator):
+        kinds = [pl.String if kind == pl.Int64 else kind for kind in kinds]
 
     def read(kinds: list[Any]) -> Any:
         return pl.read_csv(
-            records.text if not records.start else records.text[records.start :],
+            records.text,
             has_header=False,
+            skip_lines=records.text.count(b"\n", 0, records.start),
             separator=header.separator,
             quote_char='"' if records.quoted else None,
             null_values=list(MISSING),
@@ -152,7 +157,8 @@ def _columnar(source: str, kind: str, read: Callable[[Any], Any]) -> Frame:
     pl = extra.need("polars", source, f"is {kind}")
     columns = {}
     try:
-        table = read(pl)
+        with _quiet():
+            table = read(pl)
         for series in table.iter_columns():
             if not series.name.startswith(_PANDAS_INDEX):
                 columns[series.name] = (from_column(pl, series), series.dtype)
@@ -167,6 +173,23 @@ def _columnar(source: str, kind: str, read: Callable[[Any], Any]) -> Frame:
         raise fault(source, "a column has no name", "name it or remove it")
     lines = np.arange(1, len(table) + 1)
     return _finite(Frame(source, {name: x for name, (x, _) in columns.items() if x is not None}, lines, "row"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Discard what is written to standard error: in damaged files, Rust panics, and prints each time where it did."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _finite(frame: Frame) -> Frame:

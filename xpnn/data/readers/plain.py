@@ -16,7 +16,7 @@ from xpnn.data.readers.records import Records
 from xpnn.data.text import number_of
 
 EXACT = 2**53  # from here on, float64 does not hold every integer
-_CHUNK = 2**22
+_CHUNK = 2**20
 
 
 def read_plain(source: str, header: Header, records: Records, decimal: str) -> dict[str, np.ndarray]:
@@ -48,7 +48,7 @@ def read_plain(source: str, header: Header, records: Records, decimal: str) -> d
     texts = [i for i, cell in enumerate(first[: len(names)]) if number_of(cell) is None]
     if len(texts) > 1:
         raise extra.lacking(source, f"columns {names[texts[0]]!r} and {names[texts[1]]!r} are not numbers")
-    if _zeros(records, header.separator):
+    if leading_zeros(records, header.separator):
         raise extra.lacking(source, "has numbers with leading zeros")
     codes, known, latest = list[int](), dict[str, int](), [(0, "")]
 
@@ -86,15 +86,15 @@ def read_plain(source: str, header: Header, records: Records, decimal: str) -> d
     return columns
 
 
-def _zeros(records: Records, separator: str) -> bool:
-    """Return whether a cell begins with 0 and another digit."""
+def leading_zeros(records: Records, separator: str) -> bool:
+    """Return whether a cell begins with 0 and another digit, as codes do: 007 is not the number 7."""
     view = np.frombuffer(records.text, np.uint8)
-    border = np.zeros(256, bool)
-    border[[ord(separator), *b'\n "']] = True
     for begin in range(max(records.start - 1, 0), len(view), _CHUNK):
         part = view[begin : begin + _CHUNK + 2]
-        zeros = np.flatnonzero((part[1:-1] == ord("0")) & (part[2:] >= ord("0")) & (part[2:] <= ord("9")))
-        if border[part[zeros]].any():
+        before = part[:-2]  # up to 34: line breaks, tabs, spaces and quotation marks
+        zeros = np.flatnonzero((part[1:-1] == ord("0")) & ((before <= ord('"')) | (before == ord(separator))))
+        after = part[zeros + 2]
+        if ((after >= ord("0")) & (after <= ord("9"))).any():
             return True
     return False
 
@@ -104,7 +104,7 @@ def _number(source: str, name: str, x: np.ndarray, sample: list[str]) -> np.ndar
     x = np.ascontiguousarray(x)
     if not all(cell.strip().lstrip("+-").isdigit() for cell in sample) or not (x == np.rint(x)).all():
         return x
-    if np.abs(x).max() > EXACT and np.isfinite(x).all():
+    if np.abs(x).max() >= EXACT and np.isfinite(x).all():
         raise extra.lacking(source, f"column {name!r} has integers of more than 15 digits")
     return small(x.astype(np.int64)) if np.isfinite(x).all() else x
 

@@ -70,7 +70,8 @@ def read_source(path: str | Path, limit: int = LIMIT) -> bytes:
             raise InputError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or 'it is closed'}") from None
     try:
         with opened(name if stream else path, stream) as file:
-            data = _all(name, file, limit)
+            plain = isinstance(file, io.BufferedReader)  # a file has a size, so that it needs no buffer that grows
+            data = file.read() if plain else _all(name, file, limit)
     except ValueError as error:  # a path with a null character
         if isinstance(error, InputError):
             raise

@@ -12,7 +12,7 @@ _HEAD = 1000
 
 
 def from_text(pl: Any, s: Any, decimal: str) -> np.ndarray:
-    """Return a column that was read as text, or already as float64.
+    """Return a column that was read as text, or already as float64 or int64.
 
     Parameters
     ----------
@@ -32,6 +32,9 @@ def from_text(pl: Any, s: Any, decimal: str) -> np.ndarray:
         return np.full(len(s), np.nan)
     if s.dtype == pl.Float64:
         return s.to_numpy(writable=True)
+    if s.dtype == pl.Int64:
+        found = _integers(pl, s)
+        return _words(pl, s.cast(pl.String), tidy=False) if found is None else found
     head = s.head(_HEAD).str.strip_chars()
     head = head.filter(~head.is_in(MISSING) & head.is_not_null())
     maybe = _floats(pl, head, decimal).null_count() == 0
@@ -85,7 +88,7 @@ def _words(pl: Any, s: Any, tidy: bool) -> np.ndarray:
     if 2 * len(distinct) > len(s):
         return words(_tidy(pl, s).to_numpy(writable=True)) if tidy else s.to_numpy(writable=True)
     # rows with the same text share the string
-    codes = s.replace_strict(distinct, pl.Series(range(len(distinct)), dtype=pl.UInt32), default=len(distinct))
+    codes = s.cast(pl.Enum(distinct)).to_physical().cast(pl.UInt32).fill_null(len(distinct))
     known = (_tidy(pl, distinct) if tidy else distinct).to_list()
     lower = [text.lower() if text is not None else text for text in known]
     if tidy and not s.null_count() and set(lower) <= {"true", "false"}:
