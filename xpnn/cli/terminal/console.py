@@ -114,7 +114,7 @@ class Output:
         if self._escaped:
             print_stderr(
                 f"warning: standard output is in {self._stream.encoding}, and characters that it lacks are written as "
-                "\\uXXXX; set PYTHONIOENCODING=utf-8, or use --output"
+                "\\uXXXX; for UTF-8 set PYTHONIOENCODING=utf-8"
             )
         try:
             sys.stderr.flush()
