@@ -163,7 +163,7 @@ def test_other_data_are_refused_in_one_line(make: Any, message: str) -> None:
 def test_traced_arrays_are_refused() -> None:
     jax = pytest.importorskip("jax")
     run = Trainer(nn.MLP(5, 2, ()), nn.CrossEntropyLoss(), optim.Adam(0.1))
-    with pytest.raises(InputError, match="x is traced by jax.jit"):
+    with pytest.raises(InputError, match=r"x is traced by jax\.jit"):
         jax.jit(run.predict)(jax.numpy.asarray(X))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_state_survives_an_exception(backend: Backend) -> None:
 class Stumbling(nn.Identity):
     """A layer that raises in its nth backward pass, as code of a user may."""
 
-    left = [0]
+    left: ClassVar[list[int]] = [0]
 
     def backward(self, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> Any:
         Stumbling.left[0] -= 1

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 import warnings
@@ -15,7 +16,7 @@ import typer
 
 from xpnn import config
 from xpnn.cli import check, doctor, evaluate, explain, plot, predict, reproduce, train
-from xpnn.cli.terminal.console import close_quietly, print_stderr
+from xpnn.cli.terminal.console import Output, close_quietly, print_stderr
 from xpnn.cli.terminal.options import with_option_names
 from xpnn.errors import DeviceMemoryError, DeviceUnavailableError, InputError, XpnnError
 from xpnn.version import __version__
@@ -51,20 +52,25 @@ def _options(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    with Output() as output:
+        status = _run(arguments)
+    return status or int(output.lost)
+
+
+def _run(arguments: Sequence[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _one_line
         warnings.simplefilter("always", UserWarning)
         try:
             config.check()  # before anything else reads a variable
-            status = int(app(arguments, standalone_mode=False) or 0)
-            sys.stdout.flush()
-            return status
+            return int(app(arguments, standalone_mode=False) or 0)
         except BrokenPipeError:  # the pipe was closed, as by `| head`
             close_quietly()
             return 1  # as typer does if it finds the closed pipe
         except Exception as error:
             if "--debug" in arguments and not isinstance(error, typer.TyperException):
-                traceback.print_exc()
+                with contextlib.suppress(OSError):
+                    traceback.print_exc()
             print_stderr(f"error: {_describe(error)}")
             return _status(error)
 
@@ -90,4 +96,6 @@ def _status(error: Exception) -> int:
         return 3
     if isinstance(error, (InputError, typer.TyperException)):
         return 2
-    return 2 if isinstance(error, OSError) and not isinstance(error, XpnnError) else 1
+    if isinstance(error, XpnnError) or not isinstance(error, OSError):
+        return 1
+    return 2 if error.filename is not None else 1  # without a file: standard output cannot be written

@@ -17,6 +17,10 @@ Traits of a layer
                       this activation
     cancels_bias      bool, default False. True: a constant that is added to all rows of x does not change y, so that
                       `MLP` uses no bias before this layer
+    centred           method () -> (offset, layer) or None, default None. `offset`, a NumPy array in float64 of the
+                      shape of a row, is a constant that the layer subtracts from x first, and `layer` computes the
+                      same, with the same parameters, from x − offset. A trainer in float32 then subtracts it in
+                      float64, before it converts x: float32 would round away what distinguishes the rows
     uses_batch_statistics
                       bool, default False. True: in training, a row of y depends on the other rows of the batch. A
                       container of layers states it if any of them does
@@ -148,6 +152,23 @@ def cancels_bias(layer: Any) -> bool:
 def uses_batch_statistics(layer: Any) -> bool:
     """Return whether, in training, a row of y depends on the other rows of the batch; False by default."""
     return bool(getattr(layer, "uses_batch_statistics", False))
+
+
+def centred(layer: Any) -> tuple[Any, Any] | None:
+    """Return a large constant that the layer subtracts first, and the layer for input without it; None by default.
+
+    Parameters
+    ----------
+    layer : Layer
+
+    Returns
+    -------
+    tuple (offset, layer) or None
+        `offset` is a NumPy array in float64, of the shape of a row of x.
+    """
+    stated = getattr(layer, "centred", None)
+    found: tuple[Any, Any] | None = None if stated is None else stated()
+    return found
 
 
 def reduction(loss: Any) -> str | None:

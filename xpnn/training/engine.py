@@ -18,6 +18,7 @@ from xpnn.devices.precision import check_precision
 from xpnn.nn import traits
 from xpnn.nn.protocols import Params
 from xpnn.training.checks.batch_memory import ensure_batch_fits
+from xpnn.training.checks.rounding import Offsets
 from xpnn.training.checks.shapes import computes_on_numpy
 from xpnn.training.data_feed import Chunk, DataSource
 from xpnn.training.interrupts import Interrupts
@@ -50,6 +51,8 @@ class Engine:
     ----------
     state : State
         The current state, on the device.
+    offsets : Offsets
+        Removes from x what its model does not subtract any more.
     runner : Runner
         The runner for the current value of `accumulate`.
 
@@ -64,6 +67,8 @@ class Engine:
     def __init__(self, place: Place, dtype: str, step: TrainingStep, host: State, precision: str) -> None:
         check_precision(precision, place, dtype)
         self.place, self.dtype, self._precision = place, dtype, precision
+        self.offsets = Offsets(step.model, dtype)
+        step = dataclasses.replace(step, model=self.offsets.model)
         by_numpy = place.lib.runner(place.kind) == "torch_via_numpy"
         self._on_numpy = by_numpy and computes_on_numpy(step.optimizer, host.params)
         self._set_step(step)

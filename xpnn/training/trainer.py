@@ -354,8 +354,8 @@ class Trainer:
         Notes
         -----
         An exception of a callback is passed on. After any exception, Ctrl-C too, the trainer stays usable: its weights
-        are those of the last step or call of the runner that was finished, `history` holds the epochs before it, and the
-        next `fit` begins the epoch again.
+        are those of the last step or call of the runner that was finished, `history` holds the epochs before it, and
+        the next `fit` begins the epoch again.
         """
         epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
         accumulate = as_count("accumulate", accumulate)
@@ -439,11 +439,13 @@ class Trainer:
         """
         x = check_features("x", x, self.model)
         engine, _ = self._build("x", x)
+        there, dtype = place_of(x), self._feature_dtype(x)
+        x = engine.offsets.features("x", x, 2)
         rows, batch_size = x.shape[0], as_count("batch_size", batch_size)
         with device_scope(engine.place):
             slices = (x[start : min(start + batch_size, rows), ...] for start in range(0, rows, batch_size))
-            y = engine.predict(placed("x", part, self._feature_dtype(x), engine.place) for part in slices)
-        return to_place(y, place_of(x), copy=False)
+            y = engine.predict(placed("x", part, dtype, engine.place) for part in slices)
+        return to_place(y, there, copy=False)
 
     # -- private methods ---------------------------------------------------------------------------------------------
 
@@ -457,12 +459,14 @@ class Trainer:
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
         dtypes = (self._feature_dtype(x), engine.dtype if is_float else None, engine.dtype)
+        x, y = engine.offsets.features(f"{prefix}x", x, 3), engine.offsets.targets(f"{prefix}y", y, 3)
         return data_source(Data(x, y, weight), dtypes, engine.place, prefix)
 
     def _feature_dtype(self, x: Array) -> str | None:
         """Return the dtype for x on the device: None for integers (such as bytes) that the model reads as they are."""
         assert self._engine is not None
-        return None if stays_integer(x, self.model) else self._engine.dtype
+        centred = self._engine.offsets.offset is not None
+        return None if stays_integer(x, self.model) and not centred else self._engine.dtype
 
     def _build(self, name: str, x: Array) -> tuple[Engine, np.ndarray]:
         """Return the engine, made once on `device` or the device of `x`, and the outputs for one row on the host."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 from rich import box
 from rich.console import Console
@@ -28,11 +31,13 @@ def marks(console: Console) -> tuple[str, str]:
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print a line. If the pipe is closed, print nothing from then on, and let the work continue."""
+    """Print a line. If that fails, print nothing from then on, and let the work continue."""
     try:
         console.print(text)
-    except (OSError, SystemExit):  # rich turns a broken pipe into SystemExit
+    except (OSError, SystemExit) as error:  # rich turns a broken pipe into SystemExit
         console.quiet = True
+        if isinstance(error, OSError) and not console.stderr:
+            Output.failure = error
 
 
 def print_stderr(text: str) -> None:
@@ -73,6 +78,86 @@ def _short(name: str) -> str:
     return name
 
 
+class Output:
+    """A context for the whole command: standard output may be closed, full, or lack characters.
+
+    What cannot be encoded is written as \\uXXXX, with a warning. Whatever is wrong with the stream, the work goes on.
+
+    Attributes
+    ----------
+    lost : bool
+        At the end: whether something was printed and did not arrive.
+    """
+
+    failure: ClassVar[OSError | None] = None  # of the latest line that could not be printed
+
+    def __init__(self) -> None:
+        self.lost = self._escaped = False
+
+    def __enter__(self) -> Output:
+        Output.failure = None
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # the descriptor was closed, as by >&-
+                setattr(sys, name, _Nowhere())
+        self._stream = sys.stdout
+        self._errors = getattr(self._stream, "errors", None)
+        if self._errors == "strict" and isinstance(self._stream, io.TextIOWrapper):
+            codecs.register_error("xpnn", self._escape)
+            self._stream.reconfigure(errors="xpnn")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            sys.stdout.flush()
+            if Output.failure is not None:
+                raise Output.failure
+        except OSError as error:
+            self.lost = True
+            if not isinstance(error, BrokenPipeError):  # a closed pipe, as by `| head`, is the reader's will
+                print_stderr(f"error: standard output cannot be written ({error.strerror}); not all results are there")
+            close_quietly()
+        if isinstance(self._stream, _Nowhere) and self._stream.written:
+            self.lost = True
+            print_stderr("error: standard output is closed; the result could not be printed")
+        if isinstance(self._stream, io.TextIOWrapper) and self._stream.errors == "xpnn":
+            self._stream.reconfigure(errors="strict")
+        if self._escaped:
+            print_stderr(
+                f"warning: standard output is in {self._stream.encoding}, and characters that it lacks are written as "
+                "\\uXXXX; for UTF-8 set PYTHONIOENCODING=utf-8"
+            )
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _to_null(sys.stderr)
+
+    def _escape(self, error: UnicodeError) -> tuple[str | bytes, int]:
+        self._escaped = True
+        return codecs.backslashreplace_errors(error)
+
+
+class _Nowhere(io.StringIO):
+    """Stands for a stream that is closed; notes whether anything was written."""
+
+    written = False
+
+    def write(self, text: str) -> int:
+        self.written = self.written or bool(text)
+        return len(text)
+
+
 def close_quietly() -> None:
     """Redirect standard output to the null device: the interpreter's last flush would fail on a closed pipe."""
-    sys.stdout = open("/dev/null" if sys.platform != "win32" else "nul", "w")  # noqa: SIM115
+    if not _to_null(sys.stdout):
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _to_null(stream: Any) -> bool:
+    """Lead a stream to the null device, with what is still in its buffer; return whether it has a descriptor."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -13,7 +13,8 @@ class Stopping:
     """A context that handles signals during a run.
 
     Before the training, a signal ends the program. During the training, the first signal ends the training after the
-    current step, and a second one ends the program. After the training, signals wait until the model is saved.
+    current step, and a second one ends the program. After the training, signals wait until the model is saved. A signal
+    that is ignored stays ignored.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,9 @@ class Stopping:
     def __enter__(self) -> Stopping:
         names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        self._before = {number: signal.signal(number, self._handle) for number in numbers}
+        kept = (signal.SIG_IGN, None)  # ignored: by nohup, or in the background of a script; None: not Python's handler
+        taken = [number for number in numbers if signal.getsignal(number) not in kept]
+        self._before = {number: signal.signal(number, self._handle) for number in taken}
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

@@ -81,7 +81,7 @@ def _converted(name: str, x: Any) -> np.ndarray:
 def _host_numbers(name: str, x: np.ndarray) -> np.ndarray:
     """A NumPy array as one of the base class, of numbers, in the byte order of the machine."""
     if isinstance(x, np.ma.MaskedArray):
-        masked = int(np.ma.count_masked(x))
+        masked = int(np.ma.getmaskarray(x).sum())
         if masked:
             raise InputError(
                 f"{name} has {masked} masked of {x.size} values; expected none: fill them in with .filled(…), or drop "

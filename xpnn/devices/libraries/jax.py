@@ -39,7 +39,7 @@ class Jax(Library):
         return "cuda" if platform == "gpu" else platform, getattr(one, "id", 0)
 
     def plain(self, name: str, x: Any) -> Any:
-        """Return `x`; raise InputError if it has no values: inside a transformation, or after its memory was given on."""
+        """Return `x`; raise InputError if it has no values: if it is traced, or its memory was given on."""
         import jax
 
         if isinstance(x, jax.core.Tracer):

@@ -85,6 +85,11 @@ class Sequential:
         """The trait of the first layer."""
         return bool(self.layers) and traits.gathers_rows(self.layers[0])
 
+    def centred(self) -> tuple[Any, Layer] | None:
+        """The trait of the first layer, with this model around the layer that it returns."""
+        found = traits.centred(self.layers[0]) if self.layers else None
+        return None if found is None else (found[0], Sequential(found[1], *self.layers[1:]))
+
     @property
     def uses_batch_statistics(self) -> bool:
         """Whether any of the layers does."""

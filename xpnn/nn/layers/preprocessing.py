@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -9,11 +10,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from xpnn.arrays.dispatch import dispatched
-from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Carried
 from xpnn.devices.libraries.conversion import as_numbers
-from xpnn.devices.place import to_numpy
+from xpnn.devices.place import place_of, to_numpy
 from xpnn.errors import InputError
 from xpnn.validation import as_float
 
@@ -168,6 +169,10 @@ class Standardize:
     x and y have the shape (batch, features). A column with deviation 0 is only centred. Mean and deviation are not
     trained. Integers are converted to floating point.
 
+    A column whose mean is more than a thousand times its deviation, such as a time in seconds since 1970, loses its
+    differences in float32. So the mean is subtracted in float64 from x of another dtype than that of the parameters,
+    and the result is converted; a `Trainer` in float32 does this on the host.
+
     Examples
     --------
     >>> import numpy as np
@@ -229,7 +234,11 @@ class Standardize:
         _check_columns(self, x)
         mean, scale = params.mean.value, params.scale.value
         if x.dtype != mean.dtype:
-            x = array_namespace(x).astype(x, mean.dtype)
+            xp, offset = array_namespace(x), self._offset
+            if offset is not None and not place_of(x).lib.why_no_dtype("float64"):
+                x = xp.astype(x, xp.float64)
+                x, mean = x - xp.asarray(offset, dtype=x.dtype, device=device_of(x)), _without(mean, offset)
+            x = xp.astype(x, mean.dtype)
         return (x - mean) * scale, None
 
     def backward(
@@ -237,6 +246,53 @@ class Standardize:
     ) -> tuple[Array | None, StandardizeParams]:
         """Return dx = dy / deviation; mean and scale are unchanged."""
         return (dy * params.scale.value if need_dx and dy is not None else None), params
+
+    def centred(self) -> tuple[np.ndarray, Any] | None:
+        """The large means, 0 for the other columns, and the layer for x without them; None if there are none."""
+        offset = self._offset
+        return None if offset is None else (np.asarray(offset), _Centred(self, offset))
+
+    @functools.cached_property
+    def _offset(self) -> tuple[float, ...] | None:
+        """The means that are large compared with the deviation of their column, 0 for the others; None if all are 0."""
+        pairs = zip(self.mean, self.deviation, strict=True)
+        large = tuple(mean if abs(mean) > _LARGE * (deviation or 1.0) else 0.0 for mean, deviation in pairs)
+        return large if any(large) else None
+
+
+_LARGE = 1000.0  # float32 keeps 1/16000 of a deviation of a column with this ratio of mean and deviation
+
+
+@dataclass(frozen=True)
+class _Centred:
+    """`Standardize` of x − offset, with the parameters of `Standardize`: y = (x − (mean − offset)) / deviation."""
+
+    accepts_integers: ClassVar[bool] = False
+
+    layer: Standardize
+    offset: tuple[float, ...]
+
+    def init(self, key: Key) -> StandardizeParams:
+        return self.layer.init(key)
+
+    def forward(self, params: StandardizeParams, x: Array, *, key: Key | None = None) -> tuple[Array, None]:
+        return (x - _without(params.mean.value, self.offset)) * params.scale.value, None
+
+    def backward(
+        self, params: StandardizeParams, residuals: None, dy: Array | None, *, need_dx: bool = True
+    ) -> tuple[Array | None, StandardizeParams]:
+        """Return dx = dy / deviation; mean and scale are unchanged."""
+        return self.layer.backward(params, residuals, dy, need_dx=need_dx)
+
+
+def _without(mean: Array, offset: tuple[float, ...]) -> Array:
+    """Return mean − offset in the dtype of the mean, without a copy from the host: it may be recorded in a graph."""
+    xp = array_namespace(mean)
+    columns = xp.arange(len(offset), dtype=xp.int32, device=device_of(mean))
+    for i, value in enumerate(offset):
+        if value:
+            mean = xp.where(columns == i, mean - value, mean)
+    return mean
 
 
 @dataclass(frozen=True)

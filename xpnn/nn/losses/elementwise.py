@@ -329,9 +329,7 @@ class PoissonNLLLoss:
 
     def check_target(self, name: str, y: Array, outputs: int) -> Array:
         """Return `y` as an array (rows, outputs). Raises InputError if it holds negative values."""
-        check_range(
-            name, y, 0, math.inf, "counts must not be negative; shift them, or use another loss, such as nn.MSELoss()"
-        )
+        check_range(name, y, 0, math.inf, "counts must not be negative; shift them, or use nn.MSELoss()")
         return check_values(name, y, outputs)
 
 

@@ -161,8 +161,8 @@ def _check_probabilities(name: str, y: np.ndarray) -> None:
     if (y < 0).any():
         row = int(np.argwhere(y < 0)[0, 0])
         raise InputError(
-            f"{name}[{row}] holds negative values, {_row_of(y, row)}; expected probabilities, at least 0, that add up to "
-            f"1 in each row; for logits take their softmax, for -1 and 1 use ({name} + 1) / 2"
+            f"{name}[{row}] holds negative values, {_row_of(y, row)}; expected probabilities that add up to 1 "
+            f"in each row; for logits take their softmax, for -1 and 1 use ({name} + 1) / 2"
         )
     sums = y.sum(axis=1, dtype=np.float64)
     wrong = np.abs(sums - 1) > _OFF_BY

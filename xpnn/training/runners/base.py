@@ -76,7 +76,7 @@ class Runner(Protocol):
         """
 
     def reached(self, state: State) -> State:
-        """Return the state to go on from after `train(state, …)` has raised: that of the last step that was finished."""
+        """Return the state to go on from after `train(state, …)` has raised: that of the last finished step."""
 
     def try_step(self, state: State, data: Data, batches: Array) -> None:
         """Find out on a copy of the state whether a step fits into memory, at most by that of the first batch."""

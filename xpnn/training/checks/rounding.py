@@ -1,0 +1,120 @@
+"""What the conversion of data to float32 would round away: large offsets of columns."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.devices.place import current, place_of, to_numpy
+from xpnn.errors import InputError
+from xpnn.nn import traits
+from xpnn.nn.protocols import Layer
+from xpnn.training.checks.inputs import all_finite
+
+_ROWS = 2**16  # converted at a time
+_SHARE = 1e-3  # of the standard deviation of a column that the conversion may change
+_WIDE = ("float64", "int32", "int64", "uint32", "uint64")  # can hold what float32 rounds
+
+
+class Offsets:
+    """The large constant that a model subtracts from x first: in float32, it is subtracted on the host in float64.
+
+    Parameters
+    ----------
+    model : Layer
+        The model; see `xpnn.nn.traits.centred`.
+    dtype : {"float32", "float64"}
+        The dtype of training.
+
+    Attributes
+    ----------
+    offset : ndarray or None
+        The constant.
+    model : Layer
+        The model that computes the same, with the same parameters, from x − offset.
+    """
+
+    def __init__(self, model: Layer, dtype: str) -> None:
+        self._rounds, self._warned = dtype == "float32", set[str]()
+        found = traits.centred(model) if self._rounds else None
+        self.offset: np.ndarray | None = None if found is None else found[0]
+        self.model: Layer = model if found is None else found[1]
+
+    def features(self, name: str, x: Array, stacklevel: int) -> Array:
+        """Return x − offset, in float32 on the host; x itself if there is none. Raises InputError, warns."""
+        if self.offset is None:
+            self._warn(name, x, 'put nn.Standardize.fit(x) first in the model, or use dtype="float64"', stacklevel)
+            return x
+        host = to_numpy(x)
+        centred = np.empty(host.shape, np.float32)
+        with np.errstate(over="ignore"):
+            for first in range(0, len(host), _ROWS):
+                rows = slice(first, first + _ROWS)
+                centred[rows] = host[rows] - self.offset.reshape(host.shape[1:])
+        if not all_finite(centred):
+            raise InputError(f"{name} holds values too large for float32; scale them first, or train in float64")
+        return centred
+
+    def targets(self, name: str, y: Array, stacklevel: int) -> Array:
+        """Return y. Warns."""
+        self._warn(name, y, 'subtract an offset, or use dtype="float64"', stacklevel)
+        return y
+
+    def _warn(self, name: str, x: Array, hint: str, stacklevel: int) -> None:
+        """Warn of rounding, once for x and once for y."""
+        if self._rounds and name[-1] not in self._warned and warn_of_rounding(name, x, hint, stacklevel + 2):
+            self._warned.add(name[-1])
+
+
+def warn_of_rounding(name: str, x: Any, hint: str, stacklevel: int) -> bool:
+    """Warn if a column of x loses more than a thousandth of its standard deviation in float32; return whether it did.
+
+    Parameters
+    ----------
+    name : str
+        The name of `x` in the message.
+    x : array of shape (rows, …)
+        The data.
+    hint : str
+        What to do about it.
+    stacklevel : int
+        As for `warnings.warn`, counted from the caller.
+
+    Returns
+    -------
+    bool
+    """
+    if not _may_round(x):
+        return False
+    host = to_numpy(x)
+    host = host.reshape(len(host), -1)
+    low, high = host.min(axis=0).astype(np.float64), host.max(axis=0).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spacing = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32)).astype(np.float64)
+        least = (high - low) / np.sqrt(2.0 * len(host))  # of the standard deviation, for this range
+    for i in np.flatnonzero((high > low) & (spacing > _SHARE * least) & np.isfinite(spacing)):
+        column = host[:, i].astype(np.float64)
+        lost = np.abs(column - column.astype(np.float32)).max()
+        if lost > _SHARE * column.std():
+            where = f"column {i} of {name}" if host.shape[1] > 1 else name
+            span = f"{low[i]:.10g} to {high[i]:.10g}"
+            warnings.warn(
+                f"{where} has values of {span}, which float32 rounds by up to {lost:.2g}; {hint}",
+                stacklevel=stacklevel + 1,
+            )
+            return True
+    return False
+
+
+def _may_round(x: Array) -> bool:
+    """Whether x has a dtype, and integers large enough, that float32 rounds."""
+    if str(x.dtype).rpartition(".")[2] not in _WIDE:
+        return False
+    xp = array_namespace(x)
+    if xp.isdtype(x.dtype, "real floating"):
+        return True
+    with current(place_of(x)):
+        return max(-int(xp.min(x)), int(xp.max(x))) > 2**24
