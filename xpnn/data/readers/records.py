@@ -6,11 +6,13 @@ NumPy, before a library reads them.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from xpnn.data.files import fault
+from xpnn.devices.cpu_blas import usable_cores
 
 _CHUNK = 2**20
 _LINE, _RETURN, _QUOTE = b'\n\r"'
@@ -42,6 +44,17 @@ class Records(NamedTuple):
     quoted: bool
 
 
+class _Part(NamedTuple):
+    """What a part of the text holds: the ends of rows; how many separators come before, and line breaks up to, each."""
+
+    ends: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    marks: int
+    breaks: int
+    wrong: tuple[int, bool] | None = None
+
+
 def scan(name: str, text: bytes, start: int, line: int, separator: str, cells: int) -> Records:
     """Find the rows, and check the number of their cells and their quotation marks.
 
@@ -71,30 +84,43 @@ def scan(name: str, text: bytes, start: int, line: int, separator: str, cells: i
     """
     view = np.frombuffer(text, np.uint8)
     quoted = text.find(b'"', start) >= 0
-    found_ends, found_marks, found_lines = [], [], []
-    quotes = marks = breaks = 0  # so far: quotation marks, separators outside them, line breaks
-    opening = start  # the latest quotation mark
-    for begin in range(start, len(text), _CHUNK):
-        chunk = view[begin : begin + _CHUNK]
+    places = range(start, len(text), _CHUNK)
+    with ThreadPoolExecutor(min(4, usable_cores())) as pool:  # NumPy releases the lock
+        inside = [0] * len(places)
         if quoted:
-            quote, every, outside, is_end = _specials(chunk, ord(separator), bool(quotes % 2))
-            _check_quotes(name, text, view, quote + begin, quotes, opening, start, line, separator)
+            quotes = pool.map(lambda begin: np.count_nonzero(view[begin : begin + _CHUNK] == _QUOTE), places)
+            *inside, last = np.cumsum([0, *quotes]).tolist()
+            border = np.zeros(256, bool)
+            border[[ord(separator), _LINE, _RETURN, _QUOTE]] = True
+
+        def look(begin: int, before: int) -> _Part:
+            chunk = view[begin : begin + _CHUNK]
+            if not quoted:
+                ends, marks = np.flatnonzero(chunk == _LINE), np.flatnonzero(chunk == ord(separator))
+                return _Part(ends, np.searchsorted(marks, ends), np.arange(1, len(ends) + 1), len(marks), len(ends))
+            quote, every, outside, is_end = _specials(chunk, ord(separator), bool(before % 2))
+            wrong = _wrong_quote(view, quote + begin, before, start, border)
             found = np.flatnonzero(is_end)
-            ends, before = outside[found], found - np.arange(len(found))
+            ends, marks = outside[found], found - np.arange(len(found))
             after = np.searchsorted(every, ends) + 1
-            total, marks_here = len(every), len(outside) - len(found)
-            quotes += len(quote)
-            opening = int(quote[-1]) + begin if len(quote) else opening
-        else:
-            ends, marked = np.flatnonzero(chunk == _LINE), np.flatnonzero(chunk == ord(separator))
-            before, after, total = np.searchsorted(marked, ends), np.arange(1, len(ends) + 1), len(ends)
-            marks_here = len(marked)
-        found_ends.append(ends + begin)
-        found_marks.append(before + marks)
-        found_lines.append(after + (breaks + line))  # of the row that follows
-        marks, breaks = marks + marks_here, breaks + total
-    if quotes % 2:
-        raise _unclosed(name, text, opening, start, line)
+            return _Part(ends, marks, after, len(outside) - len(found), len(every), wrong)
+
+        parts = list(pool.map(look, places, inside))
+    if bad := next((part.wrong for part in parts if part.wrong is not None), None):
+        position, opens = bad
+        if opens:
+            number = line + text.count(b"\n", start, position)
+            raise fault(name, f"line {number}: a quotation mark stands inside a cell", _QUOTES)
+        raise _unclosed(name, text, text.rfind(b'"', start, position), start, line)
+    if quoted and last % 2:
+        raise _unclosed(name, text, text.rfind(b'"', start), start, line)
+    found_ends, found_marks, found_lines = [], [], []
+    marks = breaks = 0
+    for begin, part in zip(places, parts, strict=True):
+        found_ends.append(part.ends + begin)
+        found_marks.append(part.before + marks)
+        found_lines.append(part.after + (breaks + line))
+        marks, breaks = marks + part.marks, breaks + part.breaks
     if text[-1:] != b"\n":  # the last row ends with the file
         found_ends.append(np.array([len(text)]))
         found_marks.append(np.array([marks]))
@@ -153,35 +179,20 @@ def _without(text: bytes, begins: np.ndarray, ends: np.ndarray, start: int) -> b
     return b"".join([*kept, view[start:]])
 
 
-def _check_quotes(
-    name: str,
-    text: bytes,
-    view: np.ndarray,
-    quote: np.ndarray,
-    before: int,
-    opening: int,
-    start: int,
-    line: int,
-    separator: str,
-) -> None:
-    """Refuse quotation marks that do not begin or end a cell: what they mean is unclear.
+def _wrong_quote(
+    view: np.ndarray, quote: np.ndarray, before: int, start: int, border: np.ndarray
+) -> tuple[int, bool] | None:
+    """Return the first quotation mark that does not begin or end a cell, and whether it opens.
 
-    `quote` has the positions of some of them; `before` is the number of those before, and `opening` the last of these.
+    `quote` has the positions of some of them; `before` is the number of those before.
     """
     if not len(quote):
-        return
-    border = np.zeros(256, bool)
-    border[[ord(separator), _LINE, _RETURN, _QUOTE]] = True
+        return None
     opens = (np.arange(len(quote)) + before) % 2 == 0
     first, last = quote == start, quote == len(view) - 1
     beside = np.where(opens, view[quote - 1], view[np.minimum(quote + 1, len(view) - 1)])
     wrong = np.flatnonzero(~(border[beside] | (opens & first) | (~opens & last)))
-    if wrong.size:
-        i = wrong[0]
-        if opens[i]:
-            number = line + text.count(b"\n", start, int(quote[i]))
-            raise fault(name, f"line {number}: a quotation mark stands inside a cell", _QUOTES)
-        raise _unclosed(name, text, int(quote[i - 1]) if i else opening, start, line)
+    return (int(quote[wrong[0]]), bool(opens[wrong[0]])) if wrong.size else None
 
 
 def _unclosed(name: str, text: bytes, quote: int, start: int, line: int) -> Exception:
