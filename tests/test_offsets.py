@@ -82,8 +82,11 @@ def test_lost_column_warns_once(dtype: str, backend: Backend) -> None:
         pytest.skip("JAX converts it before the trainer sees it")
     run = Trainer(nn.Linear(3, 2), nn.CrossEntropyLoss(), optim.SGD(1e-20), dtype="float32", device=backend.place)
     given = backend.array(x)
-    with pytest.warns(UserWarning, match=r"^column 1 of x has values of 1.*float32 rounds.*nn\.Standardize\.fit\(x\)"):
+    with pytest.warns(
+        UserWarning, match=r"^column 1 of x has values of 1.*float32 rounds.*nn\.Standardize\.fit\(x\)"
+    ) as caught:
         run.fit(given, Y)
+    assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run.fit(given, Y)

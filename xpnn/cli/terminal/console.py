@@ -101,7 +101,8 @@ class Output:
                 setattr(sys, name, _Nowhere())
         self._stream = sys.stdout
         self._errors = getattr(self._stream, "errors", None)
-        if self._errors == "strict" and isinstance(self._stream, io.TextIOWrapper):
+        lenient = (None, "replace", "backslashreplace", "ignore", "surrogateescape")
+        if self._errors not in lenient and isinstance(self._stream, io.TextIOWrapper):
             codecs.register_error("xpnn", self._escape)
             self._stream.reconfigure(errors="xpnn")
         return self
@@ -120,7 +121,7 @@ class Output:
             self.lost = True
             print_stderr("error: standard output is closed; the result could not be printed")
         if isinstance(self._stream, io.TextIOWrapper) and self._stream.errors == "xpnn":
-            self._stream.reconfigure(errors="strict")
+            self._stream.reconfigure(errors=self._errors)
         if self._escaped:
             print_stderr(
                 f"warning: standard output is in {self._stream.encoding}, and characters that it lacks are written as "

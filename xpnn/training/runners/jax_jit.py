@@ -44,7 +44,7 @@ class JaxJitRunner:
     for one of 784-10-10 (H200, JAX 0.11.2, 2026-11-26, one after the other). Calls of fewer steps use the other loop.
 
     The state is not donated to these programs: after Ctrl-C, or any other exception in a call, it would be lost. A call
-    copies it, which takes at most 0.2 ms (784-16-10 to 784-400-100-10, of 2 to 110 ms; a loaded Xeon, 2026-11-27).
+    copies it: 0.2 to 0.4 ms of a call of 2 to 110 ms (784-16-10 to 784-400-100-10; Intel Xeon, 2026-11-27).
     """
 
     steps_per_call = 64
