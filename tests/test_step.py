@@ -278,7 +278,7 @@ def test_trainer_can_be_pickled_in_a_callback(backend: Backend) -> None:
 
 
 def test_copy_shares_no_buffers(backend: Backend) -> None:
-    """JAX donates the state's buffers, and NumPy writes into them."""
+    """NumPy writes into the buffers of the state."""
     run = trainer(device=backend.place)
     run.fit(X, Y)
     saved = run.state_dict()

@@ -15,7 +15,7 @@ from xpnn.nn.protocols import Layer
 from xpnn.training.checks.inputs import all_finite
 
 _ROWS = 2**16  # converted at a time
-_SHARE = 1e-3  # of the standard deviation of a column that the conversion may change
+_SHARE = 5e-3  # of the standard deviation of a column that the conversion may change
 _WIDE = ("float64", "int32", "int64", "uint32", "uint64")  # can hold what float32 rounds
 
 
@@ -70,7 +70,7 @@ class Offsets:
 
 
 def warn_of_rounding(name: str, x: Any, hint: str, stacklevel: int) -> bool:
-    """Warn if a column of x loses more than a thousandth of its standard deviation in float32; return whether it did.
+    """Warn if a column of x loses more than half a percent of its standard deviation in float32; return whether it did.
 
     Parameters
     ----------
