@@ -20,7 +20,7 @@ TRAIN = f"{XPNN} train t.csv --epochs 2 --hidden 4 --quiet"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a table whose classes are not Latin, and a run on it."""
-    (tmp_path / "t.csv").write_text("a,label\n" + "1,赤\n2,x\n" * 10, encoding="utf-8")
+    (tmp_path / "t.csv").write_text("a,label\n" + "1,赤\n2,x\n" * 9 + "2,赤\n1,x\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert main(["train", "t.csv", "--epochs", "2", "--hidden", "4", "--quiet", "--output", "run"]) == 0
     return tmp_path

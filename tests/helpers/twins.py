@@ -36,6 +36,13 @@ class Fixed(torch.nn.Module):
         return (x - getattr(self, "mean", 0.0)) * self.factor
 
 
+class Back(Fixed):
+    """y = x · factor + mean: Unstandardize."""
+
+    def forward(self, x: Any) -> Any:
+        return x * self.factor + self.mean
+
+
 class Residual(torch.nn.Module):
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -57,8 +64,7 @@ def module(layer: Any, params: Any) -> Any:
         case nn.Standardize():
             return Fixed(params.scale.value, params.mean.value)
         case nn.Unstandardize():
-            factor = params.scale.value
-            return Fixed(factor, -params.mean.value / factor)
+            return Back(params.scale.value, params.mean.value)
         case nn.Linear():
             made = torch.nn.Linear(layer.in_features, layer.out_features, layer.bias)
         case nn.BatchNorm1d():
