@@ -216,3 +216,11 @@ def test_the_last_layer_of_a_saved_regression(table: Path) -> None:
     y = np.array([[99_700.0], [100_300.0]])
     back, _ = layer.forward(layer.init(random.key(0, "init")), goal.to_loss(settings(table), y))
     np.testing.assert_allclose(back, y, rtol=1e-12)
+
+
+def test_plot_of_a_regression(table: Path, tmp_path: Path, command: Any) -> None:
+    pytest.importorskip("matplotlib")
+    common = ("--target", "size", "--id", "name", "--drop", "kind", "--hidden", "8", "--epochs", "2", "--quiet", CPU)
+    status, _, _ = command("train", table, *common, "--output", tmp_path / "r", "--plot")
+    names = {path.name for path in (tmp_path / "r").glob("*.png")}
+    assert status == 0 and names == {"history.png", "predictions.png"}

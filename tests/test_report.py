@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 
 from xpnn.errors import InputError
-from xpnn.report import choose_samples, history_figure, plot_history, plot_samples, samples_figure
+from xpnn.report import (
+    choose_samples,
+    history_figure,
+    numbers_figure,
+    plot_history,
+    plot_numbers,
+    plot_samples,
+    samples_figure,
+)
 
 matplotlib = pytest.importorskip("matplotlib")
 SIGNATURES = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
@@ -238,3 +246,21 @@ assert not {{"matplotlib.pyplot", "tkinter"}} & set(sys.modules)"""
 def test_unsupported_suffix_raises(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.png, \.svg, \.pdf"):
         plot_history({"a": records([1.0])}, tmp_path / name)
+
+
+def test_predicted_against_true_numbers(tmp_path: Path) -> None:
+    true, predicted = np.array([[1.0, 10], [3, 30], [2, 20]]), np.array([[1.5, 10], [2, 40], [2, 20]])
+    figure = numbers_figure(true, predicted, names=["size", "$price$"])
+    left, right, second, _ = figure.axes
+    assert np.array_equal(left.collections[0].get_offsets(), [[1, 1.5], [3, 2], [2, 2]])
+    assert np.array_equal(right.collections[0].get_offsets(), [[1.5, -0.5], [2, 1], [2, 0]])
+    assert drawn(left)[0] == ([1.0, 3.0], [1.0, 3.0]) and left.get_xlabel() == "size, true"
+    assert second.get_ylabel() == "$price$, predicted" and figure.get_suptitle() == "3 rows"
+    many = np.arange(5000.0)[:, None]
+    figure = numbers_figure(many, many)
+    assert len(figure.axes[0].collections[0].get_offsets()) == 2000
+    assert figure.get_suptitle() == "5,000 rows, 2,000 shown"
+    plot_numbers(true, predicted, tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(SIGNATURES[".png"])
+    with pytest.raises(InputError, match=r"true numbers have shape \(3, 2\), predicted \(2, 2\)"):
+        numbers_figure(true, predicted[:2])

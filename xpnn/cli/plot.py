@@ -12,14 +12,12 @@ import typer
 
 from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line
 from xpnn.cli.terminal.options import Debug, check_output
-from xpnn.data.datasets import Dataset
 from xpnn.errors import InputError
-from xpnn.experiments import read_history
-from xpnn.report import check_drawable, plot_history, plot_samples
-from xpnn.training import Trainer
+from xpnn.experiments import Experiment, read_history
+from xpnn.report import check_drawable, plot_history, plot_numbers, plot_samples
 from xpnn.training.history import Logs
 
-CURVE_FILES, SAMPLE_FILE = ("history.png", "history.svg"), "samples.png"
+CURVE_FILES, SAMPLE_FILE, NUMBER_FILE = ("history.png", "history.svg"), "samples.png", "predictions.png"
 
 
 def plot(
@@ -53,22 +51,28 @@ def check_pictures(output: Path | None) -> None:
     if output is None:
         raise InputError("--plot draws into the folder of the run; give that folder with --output")
     check_drawable(*CURVE_FILES, SAMPLE_FILE)
-    taken = [name for name in (*CURVE_FILES, SAMPLE_FILE) if (output / name).exists()]
+    taken = [name for name in (*CURVE_FILES, SAMPLE_FILE, NUMBER_FILE) if (output / name).exists()]
     if taken:
         raise InputError(f"{str(output)!r} already contains {', '.join(taken)}; name another --output, or delete it")
 
 
-def draw_pictures(folder: Path, records: Sequence[Logs], data: Dataset, trainer: Trainer) -> list[str]:
+def draw_pictures(folder: Path, records: Sequence[Logs], experiment: Experiment) -> list[str]:
     """Draw the figures of `train --plot` into the folder of the run, and return the names of the files.
 
-    These are the history (unless training was stopped in its first epoch) and, for images, some test rows.
+    These are the history (unless training was stopped in its first epoch) and, for images, some test rows; of numbers,
+    the predictions for the test rows.
     """
+    data, trainer, goal = experiment.data, experiment.trainer, experiment.goal
     drawn: list[str] = []
     if records:
         for name in CURVE_FILES:
             plot_history(dict(zip(_distinct_names([_absolute(folder)]), [records], strict=True)), folder / name)
             drawn.append(name)
-    if data.x_test.ndim == 3:
+    if not goal.classes and len(data.x_test):
+        predicted = goal.from_outputs(experiment.settings, np.asarray(trainer.predict(data.x_test)))
+        plot_numbers(data.y_test, predicted, folder / NUMBER_FILE, names=goal.targets)
+        drawn.append(NUMBER_FILE)
+    elif data.x_test.ndim == 3:
         outputs: Any = trainer.predict(data.x_test)
         predictions = np.argmax(outputs, axis=1)  # of images: one output for each class
         plot_samples(data.x_test, data.y_test, predictions, folder / SAMPLE_FILE, classes=data.classes)

@@ -69,7 +69,7 @@ def train(
         result = run(settings, output=output, device=place, callbacks=[display], progress=display.step, hooks=hooks)
         drawn = []
         if plot and output is not None:
-            drawn = draw_pictures(output, result.history, result.experiment.data, result.trainer)
+            drawn = draw_pictures(output, result.history, result.experiment)
     facts = result.facts
     if stopping.is_interrupted():
         print_stderr(f"stopped by a signal after {pluralize(facts['epochs'], 'whole epoch')}")
