@@ -26,7 +26,7 @@ from xpnn.training.callbacks.base import begin, check_callbacks, end, load_state
 from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
 from xpnn.training.checks.arguments import check_numbers, check_parts
 from xpnn.training.checks.batch_memory import device_scope
-from xpnn.training.checks.inputs import check_features, check_pair, check_rows, check_weight, stays_integer
+from xpnn.training.checks.inputs import check_features, check_pair, check_rows, check_weight, row_weights, stays_integer
 from xpnn.training.checks.nonfinite import shortest
 from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
 from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source, placed
@@ -296,6 +296,7 @@ class Trainer:
         batch_size: int = 32,
         accumulate: int = 1,
         sample_weight: Array | None = None,
+        class_weight: dict[int, float] | str | None = None,
         validation_data: tuple[Array, Array] | None = None,
         shuffle: Shuffle = True,
         callbacks: Sequence[Callback] = (),
@@ -324,6 +325,10 @@ class Trainer:
             from each part; `fit` then warns.
         sample_weight : array of shape (rows,), optional
             The weight of each row in the loss and the metrics. By default 1.
+        class_weight : dict or "balanced", optional
+            Weights by class index, by which the weights of the rows are multiplied; classes that are not named have 1.
+            "balanced" gives each class the same weight in all: rows / (classes · rows of the class). The validation is
+            not weighted.
         validation_data : tuple (x, y), optional
             Rows that are evaluated after each epoch; the logs name their values "val_loss", "val_accuracy", ….
         shuffle : bool or callable, default True
@@ -366,7 +371,7 @@ class Trainer:
                 "computed from each part of a batch, so results differ from those with accumulate=1",
                 stacklevel=2,
             )
-        data = self._enter(x, y, sample_weight)
+        data = self._enter(x, y, row_weights(sample_weight, class_weight, y))
         self._check.training(data.data.x, data.data.y)
         if validation_data is not None:
             check_pair("validation_data", validation_data)

@@ -16,6 +16,7 @@ from xpnn.devices.place import current, place_of, to_numpy
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer
 from xpnn.nn.traits import accepts_integers, check_input
+from xpnn.validation import as_float
 
 
 def check_features(name: str, x: Any, model: Layer) -> Array:
@@ -65,6 +66,33 @@ def check_weight(name: str, weight: Any, rows: int) -> Array | None:
     if (host < 0).any() or not (host > 0).any():
         raise InputError(f"{name}: expected weights of at least 0 that are not all 0")
     return weight
+
+
+def row_weights(weight: Any, class_weight: dict[int, float] | str | None, y: Any) -> Any:
+    """Return the weights of the rows times those of their classes; without `class_weight`, `weight` as it is.
+
+    Raises InputError if `y` holds no labels, or `class_weight` cannot be used.
+    """
+    if class_weight is None:
+        return weight
+    labels = to_numpy(as_numbers("y", y))
+    labels = np.argmax(labels, axis=1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
+    if labels.size == 0 or (labels != np.floor(labels)).any():
+        raise InputError("class_weight is for labels of classes, but y holds other numbers; use sample_weight")
+    labels = labels.astype(np.int64)
+    known, counts = np.unique(labels[labels >= 0], return_counts=True)  # others are ignored by the loss
+    if class_weight == "balanced":
+        chosen = dict(zip(known.tolist(), (counts.sum() / (len(known) * counts)).tolist(), strict=True))
+    elif isinstance(class_weight, dict):
+        chosen = class_weight
+    else:
+        raise InputError(f"class_weight is {class_weight!r}; expected a dict of weights by class index, or 'balanced'")
+    weights = np.ones(labels.shape)
+    for label, value in chosen.items():
+        if label not in known or not as_float("class_weight", value) >= 0:
+            raise InputError(f"class_weight: {label!r}: {value!r}; expected a class of y and a weight of at least 0")
+        weights[labels == label] = value
+    return weights if weight is None else to_numpy(check_rows("sample_weight", weight, len(labels))) * weights
 
 
 def stays_integer(x: Array, model: Layer) -> bool:
