@@ -57,7 +57,7 @@ def evaluate(
         print(json.dumps(to_json(facts)))
     else:
         console = make_console()
-        shown = {name: result[name] for name in SCORES if name in result}
+        shown = {name.replace("_", " "): result[name] for name in SCORES if name in result}
         rows = f"({len(samples.labels):,} rows, {samples.which})"
         print_line(console, f"{escaped(dataset)}: {readable_numbers(shown)}  {rows}")
         if saved.classes and len(saved.classes) <= _MOST:
@@ -70,9 +70,9 @@ def _class_tables(result: dict[str, Any]) -> tuple[Table, Table]:
     scores = make_table()
     scores.add_column("class")
     for name in ("precision", "recall", "F1", "rows"):
-        scores.add_column(name, justify="right")
+        scores.add_column(name, justify="right", min_width=5)
     for name, found in result["classes"].items():
-        numbers = [f"{found[key]:.2%}" for key in ("precision", "recall", "f1_score")]
+        numbers = [f"{found[key]:.3f}" for key in ("precision", "recall", "f1_score")]
         scores.add_row(escaped(name[:30]), *numbers, f"{found['support']:,}")
     matrix = make_table()
     matrix.add_column("true \\ predicted")

@@ -65,7 +65,7 @@ def readable_numbers(logs: dict[str, Any]) -> str:
             parts.append(f"{name} {value:.2%}")
         elif name.endswith(("r2 score", "r2_score")):
             parts.append(f"{name.replace('r2_score', 'R²').replace('r2 score', 'R²')} {value:.4f}")
-        elif name.endswith(("error", "f1_score")) and name != "error":
+        elif name.endswith(("error", "f1_score", "f1 score")) and name != "error":
             parts.append(f"{_short(name)} {value:.4g}")
         elif name.endswith("loss"):
             parts.append(f"{name} {value:.4f}" if abs(value) < 1e4 else f"{name} {value:.4g}")
