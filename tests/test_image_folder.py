@@ -73,7 +73,7 @@ def test_sixteen_bits(tmp_path: Path) -> None:
 def test_sizes(tmp_path: Path) -> None:
     draw(tmp_path / "a" / "a.png", size=(2, 3))
     draw(tmp_path / "b" / "b.png", size=(4, 5))
-    with pytest.raises(InputError, match=r"a\.png' is 2 x 3, but '.*b\.png' is 4 x 5 .*give a size") as caught:
+    with pytest.raises(InputError, match=r"a\.png' is 2 x 3, but '.*b\.png' is 4 x 5 .*`image_size`") as caught:
         read_image_folder(tmp_path, None, False)
     assert "\n" not in str(caught.value)
     x = read_image_folder(tmp_path, (6, 4), False).x_train

@@ -68,7 +68,9 @@ class Settings:
     32
     """
 
-    dataset: str = option("digits", "digits, mnist, xor, or a table: .csv, .tsv, .parquet, …", is_argument=True)
+    dataset: str = option(
+        "digits", "digits, mnist, xor; a table (.csv, .parquet, …), .npz, or a folder of images.", is_argument=True
+    )
     recipe: str | None = option(None, "Start from a recipe (see xpnn recipes).")
     hidden: str = option("256,128", "Widths of the hidden layers, as 256,128; '' for none.")
     activation: str = option("relu", "Activation of the hidden layers.", choices=ACTIVATIONS)
@@ -129,7 +131,7 @@ class Settings:
     )
     monitor: str = option(
         "val_loss",
-        "What patience watches.",
+        "What patience watches: val_loss, val_accuracy, val_balanced_accuracy, val_f1_score, val_r2_score, …",
         choices=(
             "val_loss",
             "val_accuracy",

@@ -17,7 +17,7 @@ from xpnn.errors import DataFormatError, InputError
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 _TEST = ("test", "val", "valid", "validation")
 _GRAY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I", "F")
-_AGAIN = "replace or remove it, or skip broken images"
+_AGAIN = "replace or remove it, or leave out broken images by `skip_broken`"
 
 
 class ImageSet(NamedTuple):
@@ -169,7 +169,7 @@ class _Opener:
                 one = f"{str(first[0])!r} is {first[1][0]} x {first[1][1]}"
                 raise InputError(
                     f"{one}, but {str(file)!r} is {height} x {width} (height x width); "
-                    "give a size with size (--size), to which all are resized"
+                    "give the size to which all are resized by `image_size`"
                 )
             first = first or (file, (height, width))
         if self.size is None and first is not None:

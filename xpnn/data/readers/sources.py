@@ -18,7 +18,7 @@ STDIN = "-"
 _CHUNK = 2**20
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _AGAIN = "download or copy it again"
-_NAME_IT = "name its encoding with encoding (--encoding), for example"
+_NAME_IT = "name its encoding by `encoding`, for example"
 
 
 def is_pipe(path: str | Path) -> bool:
@@ -140,7 +140,7 @@ def to_text(name: str, data: bytes, encoding: str) -> bytes:
         reader = None
     if reader is None:
         raise InputError(
-            f"encoding: {encoding!r} is unknown; use utf-8, cp1252, latin-1, utf-16 or another of Python's"
+            f"`encoding`: {encoding!r} is unknown; use utf-8, cp1252, latin-1, utf-16 or another of Python's"
         )
     if codec.name in ("utf-8", "utf-8-sig"):
         if kind := describe(data[:512]):

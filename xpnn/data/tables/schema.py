@@ -172,7 +172,7 @@ def _fitted(frame: Frame, name: str, missing: str, is_date: bool) -> Column:
     values = frame.columns[name]
     absent = has_missing(values)
     if absent.all():
-        raise InputError(f"{frame.source!r}: column {name!r} has no values; leave it out with drop (--drop {name!r})")
+        raise InputError(f"{frame.source!r}: column {name!r} has no values; leave it out by `drop` {name}")
     if absent.any() and missing in ("error", "drop"):
         row = int(np.argmax(absent))
         raise fault(

@@ -133,7 +133,7 @@ def find_targets(frame: Frame, target: str | None, needed: bool = True) -> tuple
     if needed and not known:
         raise InputError(
             f"{frame.source!r}: no column is called {', '.join(TARGETS[:-1])} or {TARGETS[-1]}; "
-            f"name the column to predict with target (--target), one of {listed(names)}"
+            f"name the column to predict by `target`, one of {listed(names)}"
         )
     return tuple(known[:1])
 
@@ -164,7 +164,7 @@ def _classes(frame: Frame, name: str) -> tuple[str, ...]:
         if number is not None and not number.is_integer():
             raise InputError(
                 f"{frame.source!r}: {frame.place(int(np.argmax(codes == i)))}: the target is {texts[i]!r}, a fraction; "
-                "classes are text or integers; use `task` regression, or name their column with target (--target)"
+                "classes are text or integers; use `task` regression, or name their column by `target`"
             )
     return tuple(sorted(set(texts), key=int))
 
@@ -175,7 +175,7 @@ def _numbers(frame: Frame, name: str) -> np.ndarray:
         row = next((i for i, text in enumerate(values) if number_of(str(text)) is None), 0)
         raise InputError(
             f"{frame.source!r}: {frame.place(row)}, column {name!r}: {str(values[row])[:40]!r} is not a number, as "
-            "`task` regression needs; use `task` classification, or name another column with target (--target)"
+            "`task` regression needs; use `task` classification, or name another column by `target`"
         )
     return values.astype(np.float64)
 
