@@ -224,3 +224,15 @@ def test_plot_of_a_regression(table: Path, tmp_path: Path, command: Any) -> None
     status, _, _ = command("train", table, *common, "--output", tmp_path / "r", "--plot")
     names = {path.name for path in (tmp_path / "r").glob("*.png")}
     assert status == 0 and names == {"history.png", "predictions.png"}
+
+
+def test_predicted_numbers_keep_the_digits_of_large_targets(table: Path, tmp_path: Path, command: Any) -> None:
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    path = tmp_path / "times.csv"
+    path.write_text("x,time\n" + "".join(f"{row['x']},{1.7e9 + float(row['size']):.3f}\n" for row in rows))
+    options = ("--target", "time", "--hidden", "16", "--epochs", "60", "--quiet", CPU)
+    assert command("train", path, *options, "--output", tmp_path / "r")[0] == 0
+    _, out, _ = command("predict", tmp_path / "r", path, CPU)
+    found = np.array([float(row["prediction"]) for row in csv.DictReader(io.StringIO(out))])
+    true = np.array([1.7e9 + float(row["size"]) for row in rows])
+    assert np.abs(found - true).mean() < 60 and len(set(found)) > 150

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -107,8 +108,9 @@ def _predicted(saved: SavedRun, found: Predictions, probabilities: str) -> dict[
     """The columns of the predictions, by name."""
     if not saved.classes:
         names = ("prediction",) if found.scores.shape[1] == 1 else saved.goal.targets
-        shown = [[float(f"{value:.7g}") for value in column] for column in found.scores.T]
-        return dict(zip(names, shown, strict=True))
+        decimals = [5 - math.floor(math.log10(scale)) for scale in saved.goal.scale]  # six digits of a deviation
+        columns = zip(names, found.scores.T, decimals, strict=True)
+        return {name: np.round(column, digits).tolist() for name, column, digits in columns}
     score = "probability" if found.are_probabilities else "score"
     table: dict[str, Sequence[Any]] = {"prediction": found.labels}
     if probabilities == "top":
