@@ -66,7 +66,7 @@ class Goal:
 
     @property
     def task(self) -> str:
-        """ "classification" or "regression"."""
+        """The task: "classification" or "regression"."""
         return "classification" if self.classes else "regression"
 
     def outputs(self, settings: Settings) -> int:
