@@ -236,3 +236,20 @@ def test_predicted_numbers_keep_the_digits_of_large_targets(table: Path, tmp_pat
     found = np.array([float(row["prediction"]) for row in csv.DictReader(io.StringIO(out))])
     true = np.array([1.7e9 + float(row["size"]) for row in rows])
     assert np.abs(found - true).mean() < 60 and len(set(found)) > 150
+
+
+def test_a_table_from_standard_input(
+    table: Path, tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given() -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(table.read_bytes())))
+
+    given()
+    options = ("--target", "size", "--id", "name", "--drop", "kind", "--hidden", "8", "--epochs", "2", "--quiet", CPU)
+    assert command("train", "-", *options, "--output", tmp_path / "r")[0] == 0
+    status, _, err = command("evaluate", tmp_path / "r", CPU)
+    assert status == 2 and "standard input or a pipe, which cannot be read again; name a file to test on" in err
+    given()
+    assert "(200 rows, all of the file)" in command("evaluate", tmp_path / "r", "-", CPU)[1]
+    given()
+    assert len(command("predict", tmp_path / "r", "-", CPU)[1].splitlines()) == 201

@@ -15,6 +15,7 @@ from xpnn import nn
 from xpnn.arrays import random
 from xpnn.data.datasets import is_file, is_table, load, read_samples
 from xpnn.data.file_sets import read_file_set
+from xpnn.data.readers import is_pipe
 from xpnn.data.tables.schema import Schema
 from xpnn.data.tables.target import Target, find_targets
 from xpnn.devices.place import Place, find_place
@@ -263,8 +264,13 @@ class SavedRun:
             If the CSV file of the training has changed since.
         """
         settings = self.settings
+        if dataset is None and is_pipe(settings.dataset):
+            raise InputError(
+                f"the run was trained on {settings.dataset!r}, standard input or a pipe, which cannot be read again; "
+                "name a file to test on"
+            )
         dataset = dataset or settings.dataset
-        if is_file(dataset) and not _same_file(dataset, settings.dataset):
+        if is_file(dataset) and (is_pipe(dataset) or not _same_file(dataset, settings.dataset)):
             return self._labelled(dataset, target)
         if is_file(dataset) and sha256_of(dataset) != self.data_sha256:
             raise InputError(

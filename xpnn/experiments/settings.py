@@ -14,6 +14,7 @@ from typing import Any
 
 from xpnn import optim
 from xpnn.data.datasets import is_file
+from xpnn.data.readers import is_pipe
 from xpnn.data.tables.schema import MISSING
 from xpnn.data.tables.tabular import TableOptions
 from xpnn.data.tables.target import TASKS
@@ -261,7 +262,7 @@ class Settings:
         """The same settings with absolute paths, so that a saved run can be evaluated from another folder."""
         data_dir = None if self.data_dir is None else os.path.abspath(self.data_dir)
         dataset = self.dataset
-        if is_file(dataset):
+        if is_file(dataset) and not is_pipe(dataset):
             dataset = ",".join(os.path.abspath(part.strip()) for part in dataset.split(","))
         return dataclasses.replace(self, data_dir=data_dir, dataset=dataset)
 
