@@ -41,6 +41,16 @@ def test_numbers_and_booleans_are_one_output_each() -> None:
     assert schema.outputs == ("a", "b", "c") and x.tolist() == [[1.5, 1, 3], [2, 0, 300]] and x.dtype == np.float64
 
 
+def test_booleans_with_gaps_are_booleans() -> None:
+    table = frame(b=np.array(["True", None, "false", "True"], object))
+    schema, x = encoded(table, "most-frequent")
+    assert schema.columns[0].kind == "boolean" and x[:, 0].tolist() == [1, 1, 0, 1]
+    assert encoded(table, "indicator")[1][1].tolist() == pytest.approx([2 / 3, 1])
+    assert schema.encode(frame(b=np.array([True, False])))[:, 0].tolist() == [1, 0]
+    plain = Schema.fit(frame(b=np.array([True, False])), ["b"], missing="median")
+    assert plain.encode(table)[:, 0].tolist() == [1, 0.5, 0, 1]
+
+
 def test_bytes_stay_bytes() -> None:
     pixels = np.array([0, 255], np.uint8)
     assert encoded(frame(p0=pixels, p1=pixels))[1].dtype == np.uint8

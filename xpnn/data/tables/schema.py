@@ -169,7 +169,7 @@ def has_missing(values: np.ndarray) -> np.ndarray:
 
 
 def _fitted(frame: Frame, name: str, missing: str, is_date: bool) -> Column:
-    values = frame.columns[name]
+    values, is_boolean = _booleans(frame.columns[name])
     absent = has_missing(values)
     if absent.all():
         raise InputError(f"{frame.source!r}: column {name!r} has no values; leave it out by `drop` {name}")
@@ -187,7 +187,7 @@ def _fitted(frame: Frame, name: str, missing: str, is_date: bool) -> Column:
         return Column(name, "date", fill=fill, indicator=indicator)
     if values.dtype.kind == "O":
         return _category(frame, name, missing, indicator)
-    kind = "boolean" if values.dtype.kind == "b" else "number"
+    kind = "boolean" if is_boolean else "number"
     known = values[~absent].astype(np.float64)
     if missing == "most-frequent":
         distinct, counts = np.unique(known, return_counts=True)
@@ -197,6 +197,17 @@ def _fitted(frame: Frame, name: str, missing: str, is_date: bool) -> Column:
             missing, lambda: None
         )()
     return Column(name, kind, fill=None if number is None else float(number), indicator=indicator)
+
+
+def _booleans(values: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return (values, whether they are true and false). Text of true and false, with gaps, becomes 1, 0 and NaN."""
+    if values.dtype.kind == "O":
+        known = {value for value in values.tolist() if value is not None}
+        if not known or not {str(value).lower() for value in known} <= {"true", "false"}:
+            return values, False
+        read = [np.nan if value is None else float(str(value).lower() == "true") for value in values.tolist()]
+        return np.array(read), True
+    return values, values.dtype.kind == "b"
 
 
 def _category(frame: Frame, name: str, missing: str, indicator: bool) -> Column:
@@ -238,13 +249,16 @@ def _category(frame: Frame, name: str, missing: str, indicator: bool) -> Column:
 def _encode(frame: Frame, column: Column, out: np.ndarray) -> None:
     """Write the outputs of a column into `out`, (rows, outputs)."""
     values = frame.columns[column.name]
+    if column.kind == "boolean":
+        values, _ = _booleans(values)
     absent = has_missing(values)
     if column.kind == "category" and values.dtype.kind in "iufb":  # all of its texts look like numbers in this file
         values = np.array([None if gone else _text(x) for x, gone in zip(values.tolist(), absent, strict=True)], object)
-    kinds = {"number": "iufb", "boolean": "bO" if absent.any() else "b", "category": "O", "date": "MO"}[column.kind]
+    kinds = {"number": "iufb", "boolean": "iufb", "category": "O", "date": "MO"}[column.kind]
+    is_other = column.kind == "boolean" and values.dtype.kind in kinds and not set(values[~absent].tolist()) <= {0, 1}
     if absent.all() and len(absent):
         values = values.astype(np.float64) if kinds == "iufb" else values
-    elif values.dtype.kind not in kinds and not (column.kind == "boolean" and set(np.unique(values)) <= {0, 1}):
+    elif values.dtype.kind not in kinds or is_other:
         found = _WORDS["category" if values.dtype.kind == "O" else "date" if values.dtype.kind == "M" else "number"]
         raise InputError(
             f"{frame.source!r}: column {column.name!r} holds {found}{_example(frame, column, values)}; the model was "
