@@ -120,7 +120,7 @@ def test_dates() -> None:
         (["1", "2", "four"], (), "line 4, column 'c': 'four' is not a number"),
         (["1,5", "2,5"], (), "line 2, column 'c': '1,5' is not a number; .*`decimal` ,"),
         (["2024-01-01", "2024-01-02"], (), r"column 'c' holds dates \(2024-01-01\); use them by `date` c"),
-        ([f"r{i}" for i in range(30)], (), "column 'c' has another text in each row .*`drop` c.*`id` c"),
+        ([f"r{i}" for i in range(30)], (), "column 'c' has a different text in each row .*`drop` c.*`id` c"),
         ([f"r{i // 2}" for i in range(4000)], (), "column 'c' has 2,000 different texts; expected at most 1,000"),
         (["2024-01-01", "soon"], ("c",), "line 3, column 'c': 'soon' is not a date; write dates as"),
         (["2024-13-01", "2024-01-01"], ("c",), "line 2, column 'c': '2024-13-01' is not a date"),

@@ -176,7 +176,7 @@ def test_wrong_arguments(write: Write, tmp_path: Path) -> None:
     ],
 )
 def test_without_the_extra(write: Write, without: None, content: bytes, reason: str) -> None:
-    with pytest.raises(InputError, match=rf"{reason}; to read it, pip install 'xpnn\[data\]'"):
+    with pytest.raises(InputError, match=rf"{reason}; for this, pip install 'xpnn\[data\]'"):
         read_frame(write(content, "t.csv"))
 
 

@@ -114,7 +114,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 
 def test_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extra, "find", lambda name: None)
-    with pytest.raises(InputError, match=r"holds images; to read it, pip install 'xpnn\[data\]'"):
+    with pytest.raises(InputError, match=r"holds images; for this, pip install 'xpnn\[data\]'"):
         read_image_folder(tmp_path, None, False)
 
 

@@ -14,6 +14,7 @@ from problem import X, Y, network
 
 from xpnn import (
     Accuracy,
+    BalancedAccuracy,
     ConfusionMatrix,
     ErrorRate,
     F1Score,
@@ -130,6 +131,8 @@ HEAVY = [(LOGITS, LABELS, [1, 2, 3, 4])]
         (TopKAccuracy(2), PAIR, 3 / 4),  # the last row's class has the smallest output
         (TopKAccuracy(2), HEAVY, 6 / 10),
         (ConfusionMatrix(3), PAIR, [[1, 0, 0], [0, 0, 1], [0, 1, 1]]),
+        (BalancedAccuracy(3), HEAVY, (1 + 0 + 3 / 5) / 3),
+        (BalancedAccuracy(4), [([[1, 0, 0, 0], [0, 0, 0, 1]], [0, 0])], 1 / 2),  # 3 is predicted, and does not occur
         (ConfusionMatrix(3), HEAVY, [[1, 0, 0], [0, 0, 4], [0, 2, 3]]),
         (Precision(3), PAIR, (1 + 0 + 1 / 2) / 3),
         (Precision(3, "weighted"), PAIR, (1 + 0 + 2 / 2) / 4),

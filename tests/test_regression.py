@@ -166,10 +166,10 @@ def test_class_scores_are_those_of_scikit_learn() -> None:
 def test_the_command_says_what_it_predicts(table: Path, tmp_path: Path, command: Any) -> None:
     common = ("--hidden", "8", "--epochs", "2", "--id", "name", CPU)
     status, out, _ = command("train", table, "--target", "size", "--drop", "kind", *common)
-    assert status == 0 and "predicts number of size (regression): 99" in out and "from     2 columns: x, count" in out
+    assert status == 0 and "target   size: regression, 99" in out and "features 2: x, count" in out
     assert "test R² " in out and "test MAE " in out and "accuracy" not in out
     status, out, _ = command("train", table, "--target", "kind", *common, "--output", tmp_path / "r")
-    assert "predicts class of kind, one of 2: a 1" in out and "test balanced accuracy" in out
+    assert "target   kind: 2 classes (a 1" in out and "test balanced accuracy" in out
     status, out, _ = command("evaluate", tmp_path / "r", CPU)
     assert status == 0 and "precision" in out and "true \\ predicted" in out and " b " in out
 

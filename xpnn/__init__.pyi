@@ -12,6 +12,7 @@ from .errors import InputError as InputError
 from .errors import NonFiniteError as NonFiniteError
 from .errors import XpnnError as XpnnError
 from .training import Accuracy as Accuracy
+from .training import BalancedAccuracy as BalancedAccuracy
 from .training import ConfusionMatrix as ConfusionMatrix
 from .training import CSVLogger as CSVLogger
 from .training import EarlyStopping as EarlyStopping

@@ -137,6 +137,7 @@ SKLEARN = {
     "ErrorRate": lambda sk, z, t, w: 100 * sk.zero_one_loss(t, hard(z), sample_weight=w),
     "TopKAccuracy": _top(2),
     "TopKAccuracy: probabilities": _top(3),
+    "BalancedAccuracy": _score("balanced_accuracy_score"),
     "ConfusionMatrix": _score("confusion_matrix", labels=range(5)),
     "ConfusionMatrix: binary": _score("confusion_matrix"),
     **{

@@ -112,7 +112,7 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
 
 
 def _described(experiment: Experiment) -> list[str]:
-    """What is predicted from which columns of a table."""
+    """The target and the features of a table."""
     data, goal = experiment.data, experiment.goal
     if data.target is None or data.schema is None:
         return []
@@ -121,14 +121,14 @@ def _described(experiment: Experiment) -> list[str]:
         counts = np.bincount(np.concatenate([data.y_train, data.y_test]), minlength=len(goal.classes))
         shown = [f"{escaped(name[:20])} {count:,}" for name, count in zip(goal.classes, counts, strict=True)]
         more = f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-        what = f"class of {targets}, one of {len(shown)}: {', '.join(shown[:_SHOWN])}{more}"
+        what = f"{targets}: {len(shown)} classes ({', '.join(shown[:_SHOWN])}{more})"
     else:
         y = np.concatenate([data.y_train, data.y_test])
         ranges = ", ".join(f"{low:g} to {high:g}" for low, high in zip(y.min(axis=0), y.max(axis=0), strict=True))
-        what = f"number of {targets} (regression): {ranges}"
+        what = f"{targets}: regression, {ranges}"
     names = [escaped(name[:20]) for name in data.schema.names]
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return [f"predicts {what}", f"from     {pluralize(len(names), 'column')}: {', '.join(names[:_SHOWN])}{more}"]
+    return [f"target   {what}", f"features {len(names):,}: {', '.join(names[:_SHOWN])}{more}"]
 
 
 def _print_result(facts: dict[str, Any], console: Console, drawn: list[str], *, quiet: bool) -> None:

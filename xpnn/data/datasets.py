@@ -232,7 +232,7 @@ def _split(
     try:
         return stratified_split(labels, fraction, random.key(seed, purpose))
     except InputError as error:
-        raise InputError(f"{path!r}: test_{error}") from error
+        raise InputError(f"{path!r}: {purpose.split()[0]}_{error}") from error
 
 
 def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -15,7 +15,7 @@ from xpnn.data.text import listed
 from xpnn.errors import InputError
 from xpnn.experiments.options import parse_names
 from xpnn.experiments.settings import Settings
-from xpnn.training import Accuracy, F1Score, MeanAbsoluteError, Metric, R2Score, Recall, RootMeanSquaredError
+from xpnn.training import Accuracy, BalancedAccuracy, F1Score, MeanAbsoluteError, Metric, R2Score, RootMeanSquaredError
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Goal:
         threshold = 0.5 if settings.output_activation == "sigmoid" else 0.0
         metrics: list[Metric] = [Accuracy(threshold=threshold)]
         if settings.monitor == "val_balanced_accuracy":
-            metrics.append(Recall(len(self.classes), name="balanced_accuracy", threshold=threshold))
+            metrics.append(BalancedAccuracy(len(self.classes), threshold=threshold))
         if settings.monitor == "val_f1_score":
             metrics.append(F1Score(len(self.classes), threshold=threshold))
         return metrics

@@ -9,7 +9,8 @@ import numpy as np
 
 from xpnn.experiments.goal import Goal
 from xpnn.experiments.settings import Settings
-from xpnn.training import Trainer
+from xpnn.training import BalancedAccuracy, F1Score, Trainer
+from xpnn.training.metrics.confusion import Confusion
 
 
 def evaluate(trainer: Trainer, goal: Goal, settings: Settings, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
@@ -60,13 +61,14 @@ def class_scores(classes: Sequence[str], true: np.ndarray, predicted: np.ndarray
     """
     counts = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(counts, (true, predicted), 1)
+    sums, number = Confusion(counts), len(classes)
     right, support, chosen = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
     precision, recall = right / np.maximum(chosen, 1), right / np.maximum(support, 1)
     f1 = 2 * right / np.maximum(support + chosen, 1)
     rows = zip(classes, precision, recall, f1, support, strict=True)
     return {
-        "balanced_accuracy": float(recall[support > 0].mean()) if support.any() else float("nan"),
-        "f1_score": float(f1[support + chosen > 0].mean()) if support.any() else float("nan"),
+        "balanced_accuracy": BalancedAccuracy(number).result(sums),
+        "f1_score": F1Score(number).result(sums),
         "classes": {
             name: {"precision": float(p), "recall": float(r), "f1_score": float(f), "support": int(n)}
             for name, p, r, f, n in rows

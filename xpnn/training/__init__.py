@@ -32,6 +32,7 @@ from xpnn.training.functional import begin_epoch, epoch_batches, initial_state, 
 from xpnn.training.history import History
 from xpnn.training.metrics import (
     Accuracy,
+    BalancedAccuracy,
     ConfusionMatrix,
     ErrorRate,
     F1Score,
@@ -52,6 +53,7 @@ __all__ = [
     "Accuracy",
     "AtEnd",
     "AtStart",
+    "BalancedAccuracy",
     "CSVLogger",
     "Callback",
     "ConfusionMatrix",

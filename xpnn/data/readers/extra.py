@@ -45,4 +45,4 @@ def need(name: str, source: str, what: str) -> ModuleType:
 
 def lacking(source: str, what: str) -> InputError:
     """Return the error for a file that needs a library which is not installed."""
-    return InputError(f"{source!r}: {what}; to read it, pip install 'xpnn[data]'")
+    return InputError(f"{source!r}: {what}; for this, pip install 'xpnn[data]'")

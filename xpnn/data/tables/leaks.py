@@ -37,8 +37,8 @@ def warn_of_leaks(frame: Frame, names: Sequence[str], target: Target) -> None:
     goal = frame.columns[target.names[0]]
     for name in names:
         values = frame.columns[name]
-        told = _tells_class if target.task == "classification" else _tells_number
-        if told(values, goal):
+        determines = _determines_class if target.task == "classification" else _determines_number
+        if determines(values, goal):
             _warn(
                 frame,
                 f"column {name!r} alone determines the target {target.names[0]!r}: if it is not known before the "
@@ -53,7 +53,7 @@ def _numbers_rows(values: np.ndarray) -> bool:
     return bool(numbers[0].is_integer() and (np.diff(numbers) == 1).all())
 
 
-def _tells_class(values: np.ndarray, goal: np.ndarray) -> bool:
+def _determines_class(values: np.ndarray, goal: np.ndarray) -> bool:
     """Whether each of a few values occurs with one class only."""
     kinds, codes = _codes(values)
     classes, goals = _codes(goal)
@@ -62,7 +62,7 @@ def _tells_class(values: np.ndarray, goal: np.ndarray) -> bool:
     return len(np.unique(codes * classes + goals)) == kinds
 
 
-def _tells_number(values: np.ndarray, goal: np.ndarray) -> bool:
+def _determines_number(values: np.ndarray, goal: np.ndarray) -> bool:
     """Whether the target is a multiple of the column, plus a constant."""
     if values.dtype.kind not in "iufb" or goal.dtype.kind not in "iufb" or has_missing(values).any():
         return False

@@ -25,6 +25,7 @@ METRICS: dict[str, MetricCase] = {
     "ErrorRate": MetricCase(metrics.ErrorRate(), _LOGITS, _LABELS),
     "TopKAccuracy": MetricCase(metrics.TopKAccuracy(2), _LOGITS, _LABELS),
     "TopKAccuracy: probabilities": MetricCase(metrics.TopKAccuracy(3), _LOGITS, _PROBABILITIES),
+    "BalancedAccuracy": MetricCase(confusion.BalancedAccuracy(5), _LOGITS, _LABELS),
     "ConfusionMatrix": MetricCase(confusion.ConfusionMatrix(5), _LOGITS, _LABELS),
     "ConfusionMatrix: binary": MetricCase(confusion.ConfusionMatrix(2), _LOGIT, _BINARY),
     **{

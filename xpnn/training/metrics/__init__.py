@@ -7,7 +7,7 @@ from xpnn.nn.protocols import Loss
 from xpnn.nn.traits import default_metrics
 from xpnn.training.metrics.accuracy import Accuracy, ErrorRate, TopKAccuracy
 from xpnn.training.metrics.base import Metric, check_metrics
-from xpnn.training.metrics.confusion import ConfusionMatrix, F1Score, Precision, Recall
+from xpnn.training.metrics.confusion import BalancedAccuracy, ConfusionMatrix, F1Score, Precision, Recall
 from xpnn.training.metrics.regression import MeanAbsoluteError, R2Score, RootMeanSquaredError
 from xpnn.validation import one_of
 
@@ -41,6 +41,7 @@ def metrics_for(loss: Loss, metrics: Sequence[Metric] | None) -> tuple[Metric, .
 
 __all__ = [
     "Accuracy",
+    "BalancedAccuracy",
     "ConfusionMatrix",
     "ErrorRate",
     "F1Score",

@@ -1,4 +1,4 @@
-"""The confusion matrix, and the metrics that are computed from it: precision, recall, F1 score.
+"""The confusion matrix, and the metrics that are computed from it: balanced accuracy, precision, recall, F1 score.
 
 The matrix is counted on the device, as one_hot(target)ᵀ · one_hot(prediction). Predictions and targets are those of
 `Accuracy`. The definitions are those of scikit-learn with zero_division=0.
@@ -81,6 +81,57 @@ class ConfusionMatrix:
 
     def result(self, sums: Confusion) -> list[list[float]]:
         return np.asarray(sums.counts, dtype=np.float64).tolist()
+
+
+@dataclass(frozen=True)
+class BalancedAccuracy:
+    """Balanced accuracy: the mean, over the classes that occur, of the fraction of their rows that is predicted right.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: the outputs of the model, or 2 for one output.
+    name : str, default "balanced_accuracy"
+        The name in the logs.
+    threshold : float, default 0.0
+        As for `Accuracy`.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 2 classes; `update` raises it if the shapes do not suit.
+
+    Notes
+    -----
+    The mean over the classes i with rows of c_ii / Σ_j c_ij, where c is the `ConfusionMatrix`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import BalancedAccuracy
+    >>> metric, logits = BalancedAccuracy(2), np.array([[3.0, 1.0], [0.0, 2.0], [5.0, 4.0]])
+    >>> metric.result(metric.update(metric.init(), logits, np.array([0, 1, 1]), None))
+    0.75
+    """
+
+    classes: int
+    name: str = "balanced_accuracy"
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def init(self) -> Confusion:
+        return Confusion(np.zeros((self.classes, self.classes)))
+
+    def update(self, sums: Confusion, prediction: Array, target: Array, weight: Array | None) -> Confusion:
+        return _count(self, sums, prediction, target, weight)
+
+    def result(self, sums: Confusion) -> float:
+        counts = np.asarray(sums.counts, dtype=np.float64)
+        occurs = counts.sum(axis=1) > 0
+        recall = np.diagonal(counts)[occurs] / counts.sum(axis=1)[occurs]
+        return float(recall.mean()) if occurs.any() else float("nan")
 
 
 @dataclass(frozen=True)
