@@ -234,7 +234,8 @@ def _category(frame: Frame, name: str, missing: str, indicator: bool) -> Column:
     if len(levels) == len(texts) and len(levels) > 20:
         raise InputError(
             f"{frame.source!r}: column {name!r} has a different text in each row ({listed(levels, 3)}), so it cannot "
-            f"help to predict other rows; leave it out by `drop` {name}, or keep it beside the predictions by `id` {name}"
+            f"help to predict other rows; leave it out by `drop` {name}, or keep it beside the predictions by `id` "
+            f"{name}"
         )
     if len(levels) > MOST_LEVELS:
         raise InputError(
