@@ -139,7 +139,7 @@ def test_axis_as_header(write: Write, without: None) -> None:
         ("a\n1\n".encode("utf-16"), "found UTF-16 text.*utf-16"),
         (b"a,b\n1,2\n1,-inf\n", "line 3, column 'b': -inf is not a finite number"),
         (b"\x80\x04abc", "is a Python pickle"),
-        (gzip.compress(b"a,b\n1,2\n")[:-3], "truncated"),
+        pytest.param(gzip.compress(b"a,b\n1,2\n")[:-3], "truncated", id="half a gzip"),
         (b"PK\x03\x04", "found a zip archive"),
     ],
 )
