@@ -205,6 +205,39 @@ def test_settings_from_a_recipe() -> None:
         Settings.from_recipe("tiny-rely")
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (1, (1, 2_500, "0.3", 1.0, None)),
+        (800, (32, 100, "0.3", 1.0, None)),
+        (1_999, (32, 40, "0.3", 1.0, None)),
+        (2_000, (64, 78, "0.15", 1.0, None)),
+        (5_000, (64, 40, "0.15", 0.3, "fan_in_uniform")),
+        (10_000, (128, 32, "0.1", 0.3, "fan_in_uniform")),
+        (30_000, (256, 21, "0.1", 0.3, "fan_in_uniform")),
+        (10**7, (256, 20, "0.1", 0.3, "fan_in_uniform")),
+    ],
+)
+def test_defaults_by_rows(rows: int, expected: tuple[Any, ...]) -> None:
+    chosen = Settings().complete(rows)
+    found = (chosen.batch_size, chosen.epochs, chosen.dropout, chosen.weight_decay, chosen.weight_init)
+    assert found == expected
+    images = Settings().complete(rows, is_table=False)
+    assert (images.weight_decay, images.weight_init) == (0.3, None)
+    assert chosen.complete(rows) == chosen
+
+
+def test_defaults_give_way_to_what_is_given() -> None:
+    given = {"batch_size": 7, "epochs": 3, "dropout": "0", "weight_decay": 0.0, "label_smoothing": 0.0, "lr": 0.5}
+    chosen = Settings(**given, weight_init="he_normal", schedule="constant").complete(10**6)
+    assert {name: getattr(chosen, name) for name in given} == given
+    assert (chosen.weight_init, chosen.schedule) == ("he_normal", "constant")
+    assert Settings().complete(100).label_smoothing == 0.05
+    assert Settings(loss="mse").complete(100).label_smoothing == 0
+    assert Settings().complete(100, "regression").label_smoothing == 0
+    assert Settings(optimizer="adam").complete(100).weight_decay is None  # the optimizer's own
+
+
 def test_prepare_checks_before_reading() -> None:
     with pytest.raises(InputError, match="`momentum` belongs to `optimizer` sgd"):
         prepare(Settings(dataset="nowhere.csv", momentum=0.5))

@@ -38,6 +38,10 @@ def test_recipe_has_options_and_figures(name: str) -> None:
     assert recipe.title and recipe.published
     assert set(recipe.train) <= set(Settings.__dataclass_fields__)
     assert set(recipe.chosen) <= set(recipe.train)
+    stated = {"hidden", "activation", "dropout", "optimizer", "lr", "schedule", "batch_size", "epochs"}
+    assert stated <= set(recipe.train)  # so that new defaults do not change a recipe
+    assert {"label_smoothing", "loss"} & set(recipe.train)
+    assert recipe.train["optimizer"] != "adamw" or "weight_decay" in recipe.train
     factory.check(Settings(**recipe.train))
     for figure in recipe.published:
         part, _, what = figure.measure.partition("_")
@@ -137,7 +141,7 @@ def test_all_options_together(run: Run) -> None:
     [
         ("--momentum 0.5", "--momentum belongs to --optimizer sgd"),
         ("--optimizer sgd --betas 0.9,0.99", "--betas belongs to --optimizer adam"),
-        ("--decay 0.5", "--decay: the schedule constant has none"),
+        ("--decay 0.5", "--decay: the schedule cosine has none"),
         ("--schedule one-cycle --decay 0.5", "--decay: the schedule one-cycle has none"),
         ("--schedule linear", "--schedule: 'linear' is not one of"),
         ("--optimizer admaw", "did you mean 'adamw'"),
@@ -198,7 +202,7 @@ MINI = Recipe(
     "mini",
     "a few epochs of the digits",
     "",
-    {"dataset": "digits", "hidden": "16", "dropout": "0", "epochs": 5},
+    {"dataset": "digits", "hidden": "16", "dropout": "0", "epochs": 5, "schedule": "constant"},
     {},
     (Published("train_accuracy", "50 %", at_least=0.5), Published("test_error", "no more than 90 %", at_most=90.0)),
 )
@@ -274,7 +278,7 @@ def test_settings_build_the_named_parts() -> None:
     settings = Settings(
         optimizer="adamw", lr=0.1, betas="0.5,0.6", weight_decay=0.2, clip_norm=3.0, label_smoothing=0.1,
         reduction="sum", norm="rms", activation="tanh", hidden="4,3", dropout="0.1,0", weight_init="zeros",
-        augment="degrees=5,scale=0.1", ema=0.9, patience=2, epochs=7,
+        augment="degrees=5,scale=0.1", ema=0.9, patience=2, epochs=7, schedule="constant",
     )  # fmt: skip
     assert factory.optimizer(settings, 7) == optim.ClipGradNorm(optim.AdamW(0.1, (0.5, 0.6), weight_decay=0.2), 3.0)
     goal = Goal(tuple("0123456789"))

@@ -67,6 +67,7 @@ LAYER_ORACLES: dict[str, LayerOracle] = {
     "Scale": lambda t, p, x: x * p[0],
     "Standardize": lambda t, p, x: (x - p[0]) * p[1],
     "Unstandardize": lambda t, p, x: x * p[1] + p[0],
+    "SmoothClip": lambda t, p, x: x / t.sqrt(1 + (x / 1.5) ** 2),
     "LayerNorm": lambda t, p, x: t.layer_norm(x, (6,), p[0], p[1]),
     "LayerNorm: 3-d input": lambda t, p, x: t.layer_norm(x, (4,), *p, 1e-3),
     "RMSNorm": lambda t, p, x: t.nn.functional.rms_norm(x, (6,), p[0], 1e-6),

@@ -43,6 +43,15 @@ class Back(Fixed):
         return x * self.factor + self.mean
 
 
+class Clip(torch.nn.Module):
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x: Any) -> Any:
+        return x / torch.sqrt(1 + (x / self.limit) ** 2)
+
+
 class Residual(torch.nn.Module):
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -65,6 +74,8 @@ def module(layer: Any, params: Any) -> Any:
             return Fixed(params.scale.value, params.mean.value)
         case nn.Unstandardize():
             return Back(params.scale.value, params.mean.value)
+        case nn.SmoothClip():
+            return Clip(layer.limit)
         case nn.Linear():
             made = torch.nn.Linear(layer.in_features, layer.out_features, layer.bias)
         case nn.BatchNorm1d():

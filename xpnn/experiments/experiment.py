@@ -173,7 +173,7 @@ def prepare(
     task = "classification" if data.classes else "regression"
     if settings.loss == "cross-entropy" and task == "regression":
         raise InputError(f"`loss` cross-entropy needs classes, but {data.name} has numbers; set `task` classification")
-    settings = settings.complete(len(data.train_rows), task)
+    settings = settings.complete(len(data.train_rows), task, is_table=data.scale is None)
     if settings.patience is not None and not len(data.validation_rows):
         raise InputError("`patience` watches the validation loss, but there are too few rows to validate on")
     x, y = data.x_train[data.train_rows], data.y_train[data.train_rows]

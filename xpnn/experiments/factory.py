@@ -78,7 +78,7 @@ def schedule(settings: Settings, epochs: int) -> float | optim.Schedule:
 def network(settings: Settings, features: int, outputs: int, front: tuple[nn.Layer, ...]) -> nn.Sequential:
     """The network, with the layers `front` before it that turn raw data into its input. Raises InputError."""
     hidden = parse_numbers("hidden", settings.hidden, int)
-    dropout = parse_numbers("dropout", settings.dropout, float)
+    dropout = parse_numbers("dropout", settings.dropout or "0", float)
     rates = dropout * len(hidden) if len(dropout) == 1 else dropout
     last = "softplus" if settings.loss == "poisson" else settings.output_activation  # a rate is positive
     mlp = nn.MLP(
@@ -97,14 +97,14 @@ def network(settings: Settings, features: int, outputs: int, front: tuple[nn.Lay
 def front(settings: Settings, data: Dataset, x_train: np.ndarray) -> tuple[nn.Layer, ...]:
     """The layers before the network.
 
-    Images are scaled to 0 … 1, distorted if `augment` is set, and flattened; the columns of a table are standardized,
-    or scaled by `scale`. Raises InputError.
+    Images are scaled to 0 … 1, distorted if `augment` is set, and flattened; the columns of a table are standardized
+    and their outliers limited, or scaled by `scale`. Raises InputError.
     """
     scale = settings.scale or data.scale
     if settings.augment and data.x_train.ndim != 3:
         raise InputError(f"`augment` distorts images; {data.name} has none")
     if scale is None:
-        return (nn.Standardize.fit(x_train),)
+        return nn.Standardize.fit(x_train), nn.SmoothClip()
     distort = (distortion(settings.augment),) if settings.augment else ()
     return nn.Scale(scale), *distort, nn.Flatten()  # of a table too, so that pixels in columns train alike
 

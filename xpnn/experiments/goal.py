@@ -94,7 +94,7 @@ class Goal:
             case "poisson":
                 return nn.PoissonNLLLoss(reduction, log_input=False)
         weight = self.class_weight or None
-        return nn.CrossEntropyLoss(weight, label_smoothing=settings.label_smoothing, reduction=reduction)
+        return nn.CrossEntropyLoss(weight, label_smoothing=settings.label_smoothing or 0.0, reduction=reduction)
 
     def metrics(self, settings: Settings) -> list[Metric]:
         """The metrics of the training: the usual ones, and what `monitor` watches."""

@@ -45,6 +45,17 @@ OPTIMIZERS_BY_NAME: dict[str, Any] = {
 }
 REGRESSION_LOSSES = ("mse", "l1", "huber", "quantile", "poisson")
 ONLY_REGRESSION = REGRESSION_LOSSES[1:]  # mse also trains classes, as one-hot rows
+#: Defaults by the number of training rows, chosen on half of the tables of `bench.tables` and shown on the others.
+#: Fewer rows need more regularization; more rows allow larger batches and need fewer epochs.
+_BY_ROWS = (  # rows below, batch size, dropout, weight decay of adamw, epochs at least
+    (2_000, 32, 0.3, 1.0, 40),
+    (5_000, 64, 0.15, 1.0, 40),
+    (10_000, 64, 0.15, 0.3, 40),
+    (30_000, 128, 0.1, 0.3, 25),
+    (math.inf, 256, 0.1, 0.3, 20),
+)
+_IMAGES_DECAY = 0.3  # whatever the number of rows
+_STEPS = 2_500  # at least, so that a small table is trained for long enough
 _SCHEDULES = ("constant", "step", "exponential", "inverse-time", "polynomial", "cosine", "one-cycle")
 
 
@@ -83,11 +94,15 @@ class Settings:
     norm: str = option("none", "Normalization before each activation.", choices=("none", *NORMS))
     weight_init: str | None = option(
         None,
-        "he_normal, glorot_uniform, … [default: by activation]",
+        "he_normal, glorot_uniform, … [default: by activation; fan_in_uniform for tables of 5,000 rows or more]",
         choices=INITIALIZERS,
         metavar="NAME",
     )
-    dropout: str = option("0.3", "Probability of dropping; one for all hidden layers, or one for each.")
+    dropout: str | None = option(
+        None,
+        "Probability of dropping; one for all hidden layers, or one for each. [default: by rows, 0.3 to 0.1]",
+        metavar="P,…",
+    )
     scale: float | None = option(
         None,
         "Factor for the features. [default: images to 0…1; tables are standardized]",
@@ -99,19 +114,23 @@ class Settings:
     )
     quantile: float | None = option(None, "The quantile of loss quantile. [default: 0.5]", range=options.INSIDE_0_1)
     reduction: str = option("mean", "Reduction of the loss over a batch.", choices=("mean", "sum"))
-    label_smoothing: float = option(0.0, "Share of each label that is spread over all classes.")
+    label_smoothing: float | None = option(
+        None, "Share of each label that is spread over all classes. [default: 0.05 for cross-entropy]"
+    )
     class_weight: str | None = option(
         None, "Weights of the classes in the loss: balanced, or as yes=2,no=1.", metavar="balanced|NAME=X,…"
     )
-    optimizer: str = option("adam", "The optimizer.", choices=OPTIMIZERS_BY_NAME)
+    optimizer: str = option("adamw", "The optimizer.", choices=OPTIMIZERS_BY_NAME)
     lr: float | None = option(None, "Learning rate. [default: the optimizer's own]", range=options.POSITIVE)
     momentum: float | None = option(None, "Momentum of sgd, rmsprop and muon. [default: 0.9 for sgd]")
     betas: str | None = option(
         None, "Decay rates of adam, adamw, nadam and lion, as 0.9,0.999. [default: the optimizer's own]"
     )
-    weight_decay: float | None = option(None, "Weight decay. [default: the optimizer's own]")
+    weight_decay: float | None = option(
+        None, "Weight decay. [default: of adamw by rows, 1 or 0.3; of others their own]"
+    )
     clip_norm: float | None = option(None, "Largest norm of the gradient.", range=options.POSITIVE)
-    schedule: str = option("constant", "Schedule of the learning rate, over all epochs.", choices=_SCHEDULES)
+    schedule: str = option("cosine", "Schedule of the learning rate, over all epochs.", choices=_SCHEDULES)
     decay: float | None = option(
         None, "Parameter of the schedule step (factor), exponential, inverse-time (per epoch) or polynomial (power)."
     )
@@ -120,10 +139,10 @@ class Settings:
     )
     ema: float | None = option(None, "Decay of a moving average of the weights, as 0.999.", range=options.DECAY)
     epochs: int | None = option(
-        None, "Passes over the data. [default: enough for 2,500 steps, at least 15]", range=options.COUNT
+        None, "Passes over the data. [default: by rows, at least 20 to 40, and 2,500 steps]", range=options.COUNT
     )
     batch_size: int | None = option(
-        None, "Rows in a step; 0 for all. [default: 32 below 10,000 rows, else 128]", range=options.ROWS
+        None, "Rows in a step; 0 for all. [default: by rows, 32 to 256]", range=options.ROWS
     )
     patience: int | None = option(
         None,
@@ -226,7 +245,7 @@ class Settings:
         size = parse_size(self.image_size)
         return TableOptions(task=task, image_size=size, skip_broken=self.skip_broken, **options)
 
-    def complete(self, rows: int, task: str = "classification") -> Settings:
+    def complete(self, rows: int, task: str = "classification", *, is_table: bool = True) -> Settings:
         """Fill in the defaults that depend on the data.
 
         Parameters
@@ -235,26 +254,35 @@ class Settings:
             Rows to train on.
         task : {"classification", "regression"}
             What is predicted.
+        is_table : bool
+            Whether the features are the columns of a table, not pixels.
 
         Returns
         -------
         Settings
-            With batches of 32 rows below 10,000 rows, else of 128; with epochs for 2,500 steps, at least 15; and with
-            the optimizer's own learning rate, each where the setting is None.
+            With a batch size, epochs, dropout, weight decay and initial weights by the number of rows, the optimizer's
+            own learning rate and the loss of the task, each where the setting is None.
         """
         if self.batch_size is not None and self.batch_size > rows:
             warnings.warn(
                 f"`batch_size` {self.batch_size} is larger than the data; using {rows}, all rows", stacklevel=2
             )
-        wanted = rows if self.batch_size == 0 else self.batch_size or (32 if rows < 10_000 else 128)
-        batch_size = min(wanted, rows)
+        _, usual, dropout, decay, epochs = next(line for line in _BY_ROWS if rows < line[0])
+        decay = decay if is_table else _IMAGES_DECAY
+        batch_size = min(rows if self.batch_size == 0 else self.batch_size or usual, rows)
+        loss = self.loss or ("mse" if task == "regression" else "cross-entropy")
+        smoothing = 0.05 if loss == "cross-entropy" else 0.0
         return dataclasses.replace(
             self,
             batch_size=batch_size,
-            epochs=self.epochs or max(round(2_500 / math.ceil(rows / batch_size)), 15),
+            epochs=self.epochs or max(round(_STEPS / math.ceil(rows / batch_size)), epochs),
+            dropout=f"{dropout:g}" if self.dropout is None else self.dropout,
+            weight_decay=decay if self.optimizer == "adamw" and self.weight_decay is None else self.weight_decay,
+            weight_init=self.weight_init or ("fan_in_uniform" if is_table and rows >= 5_000 else None),
+            label_smoothing=smoothing if self.label_smoothing is None else self.label_smoothing,
             lr=self.lr or default_lr(self.optimizer),
             task=task,
-            loss=self.loss or ("mse" if task == "regression" else "cross-entropy"),
+            loss=loss,
             momentum=0.9 if self.optimizer == "sgd" and self.momentum is None else self.momentum,
         )
 

@@ -17,7 +17,7 @@ from xpnn.nn.layers.dropout import Dropout
 from xpnn.nn.layers.embedding import Embedding
 from xpnn.nn.layers.linear import Linear
 from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
-from xpnn.nn.layers.preprocessing import Flatten, Scale, Standardize, Unstandardize
+from xpnn.nn.layers.preprocessing import Flatten, Scale, SmoothClip, Standardize, Unstandardize
 from xpnn.nn.layers.softmax import LogSoftmax, Softmax
 from xpnn.nn.protocols import Layer
 
@@ -34,6 +34,7 @@ _OTHERS = (
     Residual,
     Scale,
     Sequential,
+    SmoothClip,
     Softmax,
     Standardize,
     Unstandardize,

@@ -7,7 +7,7 @@ from xpnn.nn.layers.dropout import Dropout
 from xpnn.nn.layers.embedding import Embedding
 from xpnn.nn.layers.linear import Linear
 from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
-from xpnn.nn.layers.preprocessing import Flatten, Scale, Standardize, Unstandardize
+from xpnn.nn.layers.preprocessing import Flatten, Scale, SmoothClip, Standardize, Unstandardize
 from xpnn.nn.layers.softmax import LogSoftmax, Softmax
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothClip",
     "Softmax",
     "Softplus",
     "Standardize",

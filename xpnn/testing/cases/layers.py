@@ -31,6 +31,7 @@ LAYERS: dict[str, LayerCase] = {
     "Scale": LayerCase(nn.Scale(0.25), _IMAGES),
     "Standardize": LayerCase(nn.Standardize.fit(draw("fit", 9, 5)), _X5),
     "Unstandardize": LayerCase(nn.Unstandardize((1.0, -2.0, 0.0, 3.0, 5.0), (2.0, 0.5, 1.0, 0.0, 9.0)), _X5),
+    "SmoothClip": LayerCase(nn.SmoothClip(1.5), 3 * _X),
     "LayerNorm": LayerCase(nn.LayerNorm(6), _X),
     "LayerNorm: 3-d input": LayerCase(nn.LayerNorm(4, 1e-3), _IMAGES),
     "RMSNorm": LayerCase(nn.RMSNorm(6), _X),
