@@ -49,7 +49,7 @@ def xpnn(path: Path, table: Table, seed: int, **options: Any) -> tuple[Any, Any]
     settings = Settings(dataset=str(path), target="target", task=table.task, seed=seed, **options)
     experiment = prepare(settings)
     experiment.fit()
-    outputs = experiment.trainer.predict(experiment.data.x_test)
+    outputs: Any = experiment.trainer.predict(experiment.data.x_test)
     return experiment, experiment.goal.from_outputs(experiment.settings, outputs)
 
 
@@ -67,7 +67,7 @@ def torch_mlp(x: Any, y: Any, x_test: Any, classes: int, seed: int) -> Any:
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     loss = torch.nn.CrossEntropyLoss() if classes else torch.nn.MSELoss()
     inputs = torch.tensor(x, dtype=torch.float32)
-    targets = torch.tensor(y) if classes else torch.tensor(y[:, None], dtype=torch.float32)
+    targets = torch.tensor(y, dtype=torch.long) if classes else torch.tensor(y[:, None], dtype=torch.float32)
     for _ in range(60):
         for rows in torch.randperm(len(x)).split(32 if len(x) < 10_000 else 128):
             optimizer.zero_grad()
@@ -201,13 +201,24 @@ def summary(found: Sequence[dict[str, Any]]) -> list[str]:
         differences = sign * (values[:, :1] - values)
         cells = ["-"]
         for column in differences.T[1:]:
-            error = column.std(ddof=1) / len(column) ** 0.5
+            error = column.std(ddof=1) / len(column) ** 0.5 if len(column) > 1 else 0.0
             wins, losses = int((column > 1e-6).sum()), int((column < -1e-6).sum())
             cells.append(f"{column.mean():+.4f} ± {error:.4f} ({wins} to {losses})")
         lines.append(f"| {measure_name}: xpnn better by (tables better to worse) | " + " | ".join(cells) + " |")
     seconds = [sum(entry["models"][name]["seconds"] for entry in found) for name in names]
     lines.append("| seconds, all tables | " + " | ".join(f"{value:.0f}" for value in seconds) + " |")
     return lines
+
+
+def warm_up() -> None:
+    """Load the libraries and compile the loops, so that this is not counted in the time of the first table."""
+    import torch
+    from sklearn import ensemble, linear_model, neural_network
+
+    from xpnn.experiments import Settings, run
+
+    run(Settings(epochs=1), device="cpu")
+    del ensemble, linear_model, neural_network, torch
 
 
 def main() -> None:
@@ -229,7 +240,7 @@ def main() -> None:
             table.read().to_csv(path, index=False)
             jobs += [(table, seed, path) for seed in range(arguments.seeds)]
         jobs.sort(key=lambda job: -job[2].stat().st_size)
-        with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        with multiprocessing.get_context("spawn").Pool(os.cpu_count(), warm_up) as pool:
             found = []
             for result in pool.imap_unordered(measure, jobs):
                 found.append(result)
