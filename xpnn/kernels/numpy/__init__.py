@@ -10,6 +10,6 @@ Large products and updates are divided among threads that sleep while they wait;
 `native/threads.py`.
 """
 
-from xpnn.kernels.numpy import fused, losses, matmul, optimizers, preprocessing, random, totals
+from xpnn.kernels.numpy import fused, losses, matmul, normalization, optimizers, preprocessing, random, totals
 
-__all__ = ["fused", "losses", "matmul", "optimizers", "preprocessing", "random", "totals"]
+__all__ = ["fused", "losses", "matmul", "normalization", "optimizers", "preprocessing", "random", "totals"]
