@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from xpnn.devices.threads import step_threads
 from xpnn.kernels.numpy.compiled import constant, loops, parts
+from xpnn.kernels.numpy.matmul import product
 from xpnn.optim.adam import AdamSettings, adam_step, one_minus_power
 from xpnn.optim.adaptive import AdagradSettings, RMSpropSettings, adagrad_step, rmsprop_step
+from xpnn.optim.clipping import clip_by_global_norm, l2_norm
 from xpnn.optim.lion import LionSettings, lion_step
+from xpnn.optim.muon import MuonSettings, muon_step, step_scale
 from xpnn.optim.nadam import NAdamFactors, nadam_step
 from xpnn.optim.sgd import SGDSettings, sgd_step
 from xpnn.training.totals import ema_update
 
 _PIECE = 30_000  # elements: what an update of a piece reads and writes, in float32, fits into the L2 cache
 
-# Seconds that a loop saves per element: medians on an AMD EPYC, 2026-11-21; _AVERAGE on an Intel Xeon, 2026-11-27.
+# Seconds that a loop saves per element: medians on an AMD EPYC, 2026-11-21; from _AVERAGE on, on an Intel Xeon, 2026-11-27.
 _ADAM, _SGD, _OTHERS = 1.2e-9, 0.08e-9, 1e-9
 _AVERAGE = 0.6e-9
+_NORM, _MUON = 1.5e-9, 5e-9
 
 
 @sgd_step.kernel("numpy")
@@ -159,6 +165,73 @@ def _lion_step(
     beta1, beta2, weight_decay = settings
     constants = (lr, 1 - lr * weight_decay, beta1, 1 - beta1, beta2, 1 - beta2)
     return _looped("lion", (params, grads, m), constants, donate)
+
+
+@muon_step.kernel("numpy")
+def _muon_step(
+    params: list[np.ndarray],
+    grads: list[np.ndarray],
+    buffers: list[np.ndarray],
+    lr: Any,
+    settings: MuonSettings,
+    *,
+    donate: bool,
+) -> Any:
+    momentum, nesterov, weight_decay, coefficients, eps, steps, adjust_lr_fn = settings
+    fast = _loops_for(_MUON, params, grads, buffers) if donate and _in_place(params, grads, buffers) else None
+    if not fast:
+        return NotImplemented
+    for p, g, b in zip(params, grads, buffers, strict=True):
+        _run(fast, "blend", ([b], [g]), (momentum, 1 - momentum))
+        u = b.copy()
+        if nesterov:
+            _run(fast, "blend", ([u], [g]), (momentum, 1 - momentum))
+        u = _orthogonal(fast, u, coefficients, eps, steps)
+        _run(fast, "muon", ([p], [u]), (lr, 1 - lr * weight_decay, step_scale(p.shape, adjust_lr_fn)))
+    return params, buffers
+
+
+def _orthogonal(fast: Any, x: np.ndarray, coefficients: tuple[float, float, float], eps: float, steps: int) -> Any:
+    """As `xpnn.optim.muon.orthogonal`; x is overwritten."""
+    a, b, c = coefficients
+    wide = x.shape[0] <= x.shape[1]
+    x /= l2_norm([x]) + eps
+    for _ in range(steps):
+        polynomial = product(x, x.T) if wide else product(x.T, x)
+        _run(fast, "blend", ([polynomial], [product(polynomial, polynomial)]), (b, c))
+        _run(fast, "blend", ([x], [product(polynomial, x) if wide else product(x, polynomial)]), (a, 1))
+    return x
+
+
+@clip_by_global_norm.kernel("numpy")
+def _clip_by_global_norm(grads: list[np.ndarray], max_norm: float, *, donate: bool) -> Any:
+    kind = grads[0].dtype
+    if not donate or not _in_place(grads) or any([g.dtype != kind for g in grads]):
+        return NotImplemented
+    factor = np.minimum(max_norm / (l2_norm(grads) + 1e-6), kind.type(1))
+    if factor != 1:
+        for g in grads:
+            g *= factor
+    return grads
+
+
+@l2_norm.kernel("numpy")
+def _l2_norm(leaves: list[np.ndarray]) -> Any:
+    """As `l2_norm`: the magnitudes are compared, and the squares added, without temporary arrays."""
+    kind = leaves[0].dtype
+    fast = _loops_for(_NORM, leaves, leaves) if _in_place(leaves) and kind in (np.float32, np.float64) else None
+    if not fast or not all([leaf.size for leaf in leaves]):
+        return NotImplemented
+    most = np.zeros((len(leaves), step_threads()), f"u{kind.itemsize}")
+    for (x,), found in zip(_flat(leaves), most, strict=True):
+        fast.run("largest", kind, parts(x.size), constant(x.size, int), x.view(most.dtype), found)
+    unit = most.max(keepdims=True).view(kind).reshape(1)
+    if unit[0] == 0:
+        return unit[0]
+    sums, scratch = np.empty((len(leaves), 2), kind), np.empty((2, fast.BLOCK), kind)
+    for (x,), found in zip(_flat(leaves), sums, strict=True):
+        fast.run("squares", kind, min(parts(x.size), 2), constant(x.size, int), x, unit, found, scratch)
+    return unit[0] * np.sqrt(functools.reduce(lambda a, b: a + b, sums[:, 0] + sums[:, 1]))
 
 
 @ema_update.kernel("numpy")

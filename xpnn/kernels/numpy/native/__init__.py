@@ -1,6 +1,7 @@
 """Code that numba compiles, imported when it pays off (`xpnn.kernels.numpy.compiled`): loops, and threads for them.
 
 loops.py     one pass over memory instead of several
+norms.py     those that add many elements, in NumPy's order
 tasks.py     what several threads do together: those loops and matrix products, in parts
 threads.py   the threads
 memory.py    what compiled code needs for it: words that several threads share, C functions
@@ -17,9 +18,11 @@ from xpnn.kernels.numpy.native.loops import (
     shifted,
     softmax_minus_one_hot,
 )
+from xpnn.kernels.numpy.native.norms import BLOCK
 from xpnn.kernels.numpy.native.tasks import run
 
 __all__ = [
+    "BLOCK",
     "erfc",
     "in_range",
     "relu",

@@ -315,3 +315,19 @@ def average(e: Any, p: Any, settings: Any) -> None:
     rest = settings[0]
     for i in range(e.size):
         e[i] = e[i] + rest * (p[i] - e[i])
+
+
+@compiled
+def blend(x: Any, y: Any, settings: Any) -> None:
+    """x ← a · x + b · y; flat."""
+    a, b = settings[0], settings[1]
+    for i in range(x.size):
+        x[i] = a * x[i] + b * y[i]
+
+
+@compiled
+def muon(p: Any, u: Any, settings: Any) -> None:
+    """As the end of `muon_step`; u: the orthogonal matrix, shrink: the decay's factor of p; flat."""
+    lr, shrink, scale = settings[0], settings[1], settings[2]
+    for i in range(p.size):
+        p[i] = p[i] * shrink - lr * (scale * u[i])

@@ -12,7 +12,8 @@ import numpy as np
 
 from xpnn.kernels.numpy.native.caching import compiled, inlined
 
-_BLOCK = 128
+#: Elements that NumPy adds without a division into halves.
+BLOCK = 128
 _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = map(np.uint64, range(9))  # unsigned: a negative index would be checked
 
 
@@ -39,14 +40,14 @@ def _block(x: Any) -> Any:
 
 @inlined
 def half_of(size: Any) -> Any:
-    """Where NumPy divides a sum of so many elements."""
-    return size // 2 - size // 2 % 8
+    """Where NumPy divides a sum of so many elements; it does not divide a block."""
+    return size if size <= BLOCK else size // 2 - size // 2 % 8
 
 
 @compiled
 def _sum(x: Any) -> Any:
     """Σ x; flat."""
-    if x.size <= _BLOCK:
+    if x.size <= BLOCK:
         return _block(x)
     half = half_of(x.size)
     return _sum(x[:half]) + _sum(x[half:])
@@ -192,7 +193,7 @@ def largest(x: Any) -> Any:
 @compiled
 def sum_of_squares(x: Any, unit: Any, scratch: Any) -> Any:
     """Σ (x / unit)²; flat; scratch: a block."""
-    if x.size <= _BLOCK:
+    if x.size <= BLOCK:
         for i in range(x.size):
             quotient = x[i] / unit
             scratch[i] = quotient * quotient

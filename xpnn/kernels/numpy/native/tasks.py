@@ -163,6 +163,43 @@ def _nadam(kind: Any) -> Callable[..., Any]:
     return nadam
 
 
+def _blend(kind: Any) -> Callable[..., Any]:
+    def blend(words: Any, part: Any, parts: Any) -> None:
+        loops.blend(*_two(words, part, parts, kind))
+
+    return blend
+
+
+def _muon(kind: Any) -> Callable[..., Any]:
+    def muon(words: Any, part: Any, parts: Any) -> None:
+        loops.muon(*_two(words, part, parts, kind))
+
+    return muon
+
+
+def _largest(kind: Any) -> Callable[..., Any]:
+    """size; x as unsigned integers, y: the largest magnitude of each part."""
+    bits = np.dtype(f"u{np.dtype(kind).itemsize}").type
+
+    def largest(words: Any, part: Any, parts: Any) -> None:
+        carray(at(words, 2), parts, bits)[part] = norms.largest(_piece(words, 1, part, parts, bits))
+
+    return largest
+
+
+def _squares(kind: Any) -> Callable[..., Any]:
+    """size; x, unit, y: Σ (x / unit)² of both halves, scratch: two blocks."""
+
+    def squares(words: Any, part: Any, parts: Any) -> None:
+        n, half = word(words, 0), norms.half_of(word(words, 0))
+        x, unit = carray(at(words, 1), n, kind), carray(at(words, 2), 1, kind)
+        y, scratch = carray(at(words, 3), 2, kind), carray(at(words, 4), (2, norms.BLOCK), kind)
+        for i in range(part, 2, parts):
+            y[i] = norms.sum_of_squares(x[half:] if i else x[:half], unit[0], scratch[i])
+
+    return squares
+
+
 @compiled
 def _multiply(words: Any, part: Any, size: Any) -> Any:
     """y = x @ w in the rows or columns of a part. Words: `Division.numbers`; x, w, y. size: bytes of an element.
@@ -347,6 +384,10 @@ TASKS = {
     "amsgrad": _amsgrad,
     "average": _average,
     "nadam": _nadam,
+    "blend": _blend,
+    "muon": _muon,
+    "largest": _largest,
+    "squares": _squares,
     "row_norm": _row_norm,
     "row_norm_backward": _row_norm_backward,
     "batch_norm": _batch_norm,
