@@ -314,8 +314,7 @@ class BatchNorm1d:
         self, params: BatchNormParams, residuals: BatchNormResiduals, dy: Array | None, *, need_dx: bool = True
     ) -> tuple[Array | None, BatchNormParams]:
         if dy is None:  # nothing is trained, neither here nor below
-            running = {"running_mean": residuals.running_mean, "running_var": residuals.running_var}
-            return None, params._replace(**running)
+            return None, params._replace(running_mean=residuals.running_mean, running_var=residuals.running_var)
         return batch_norm_backward(dy, params, residuals, need_dx)
 
 

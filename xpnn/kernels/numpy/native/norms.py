@@ -157,7 +157,7 @@ def batch_norm_backward(dy: Any, xhat: Any, scale: Any, weight: Any, first: Any,
     """As `batch_norm_backward` after training, in columns first to last; sums: (2, features), of g and g · x̂."""
     count = weight.dtype.type(dy.shape[0])
     factor, w = scale[first:last], weight[first:last]
-    of_weight, of_bias, mean, along = dweight[first:last], dbias[first:last], sums[0, first:last], sums[1, first:last]
+    mean, along = sums[0, first:last], sums[1, first:last]
     column_sums(dy, xhat, first, last, dweight, dbias)
     mean[:] = 0
     along[:] = 0
