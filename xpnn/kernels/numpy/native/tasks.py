@@ -15,7 +15,7 @@ import numpy as np
 from numba import carray
 
 from xpnn.devices.libraries.openblas import TRANSPOSED
-from xpnn.kernels.numpy.native import loops, norms
+from xpnn.kernels.numpy.native import activations, loops, norms
 from xpnn.kernels.numpy.native.caching import c_function, compiled, inlined
 from xpnn.kernels.numpy.native.memory import at, dgemm, sgemm, word
 from xpnn.kernels.numpy.native.threads import Pool, divide
@@ -177,6 +177,16 @@ def _muon(kind: Any) -> Callable[..., Any]:
     return muon
 
 
+def _gelu(kind: Any) -> Callable[..., Any]:
+    """As `_four`, without settings: z, e, t, y."""
+
+    def gelu(words: Any, part: Any, parts: Any) -> None:
+        z, e = _piece(words, 1, part, parts, kind), _piece(words, 2, part, parts, kind)
+        activations.gelu(z, e, _piece(words, 3, part, parts, kind), _piece(words, 4, part, parts, kind))
+
+    return gelu
+
+
 def _largest(kind: Any) -> Callable[..., Any]:
     """size; x as unsigned integers, y: the largest magnitude of each part."""
     bits = np.dtype(f"u{np.dtype(kind).itemsize}").type
@@ -241,7 +251,7 @@ def _relu_product(kind: Any) -> Callable[..., Any]:
         top, bottom, left, right = _multiply(words, part, size)
         m, n = word(words, 3), word(words, 4)
         y = carray(at(words, 12), (m, n), kind)[top:bottom]
-        loops.relu(y, carray(at(words, 13), n, kind), left, right)
+        activations.relu(y, carray(at(words, 13), n, kind), left, right)
 
     return relu_product
 
@@ -255,7 +265,7 @@ def _dropout_product(kind: Any) -> Callable[..., Any]:
         m, n = word(words, 3), word(words, 4)
         y, bias = carray(at(words, 12), (m, n), kind)[top:bottom], carray(at(words, 13), n, kind)
         keep, scale = carray(at(words, 14), (m, n), np.bool_)[top:bottom], carray(at(words, 15), 1, kind)
-        loops.relu_dropout(y, bias, keep, scale[0], left, right)
+        activations.relu_dropout(y, bias, keep, scale[0], left, right)
 
     return dropout_product
 
@@ -386,6 +396,7 @@ TASKS = {
     "nadam": _nadam,
     "blend": _blend,
     "muon": _muon,
+    "gelu": _gelu,
     "largest": _largest,
     "squares": _squares,
     "row_norm": _row_norm,
