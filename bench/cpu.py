@@ -44,8 +44,8 @@ def main() -> int:
     try:
         for row in rows:
             left_out = dict(missing)
-            left_out |= {name: "has no dropout" for name, entry in entries.items()
-                         if any(row.dropout) and not entry.dropout}  # fmt: skip
+            left_out |= {name: f"has no {', '.join(lacks)}" for name, entry in entries.items()
+                         if (lacks := [what for what in row.features if what in entry.lacks])}  # fmt: skip
             print(f"{row.title} …", file=sys.stderr, flush=True)
             wanted = {late: reference.losses(row, first_weights(row), check_batches(row), late_eps=late)
                       for late in {entry.late_eps for entry in entries.values()}}  # fmt: skip

@@ -15,14 +15,17 @@ Weights = list[tuple[np.ndarray, np.ndarray]]  # for each layer: weight (n_in, n
 
 @dataclass(frozen=True)
 class Row:
-    """One network and how it is trained: Linear → ReLU → Dropout, …, Linear, cross-entropy; all in float32.
+    """One network and how it is trained: Linear → norm → activation → Dropout, …, Linear, cross-entropy; in float32.
 
     sizes      features, widths of the hidden layers, classes
     batch      rows per step
     steps      steps per epoch; the data set has batch · steps rows
-    optimizer  "adam" (betas 0.9 and 0.999, eps 1e-8) or "sgd" (no momentum), with learning rate lr. The rates are
-               small: near convergence, subnormal numbers would slow down the processor
+    optimizer  "adam" or "amsgrad" (betas 0.9 and 0.999, eps 1e-8), or "sgd" (no momentum), with learning rate lr. The
+               rates are small: near convergence, subnormal numbers would slow down the processor
     dropout    probability of dropping after each hidden layer
+    norm       "batch" or "layer", with eps 1e-5, or none; there is no bias before the former, which would cancel it
+    activation "relu" or "gelu" (by the error function)
+    max_norm   of all gradients together, to which they are clipped; 0: they are not
     """
 
     sizes: tuple[int, ...]
@@ -31,15 +34,30 @@ class Row:
     optimizer: str
     lr: float
     dropout: tuple[float, ...]
+    norm: str = ""
+    activation: str = "relu"
+    max_norm: float = 0.0
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the network has that not every library has."""
+        found = {
+            "dropout": any(self.dropout),
+            f"{self.norm}norm": self.norm,
+            "gelu": self.activation == "gelu",
+            "clipping": self.max_norm,
+            "amsgrad": self.optimizer == "amsgrad",
+        }
+        return tuple(name for name, is_there in found.items() if is_there)
 
     @property
     def name(self) -> str:
-        return "-".join(map(str, self.sizes))
+        return "-".join([*map(str, self.sizes), *[name for name in self.features if name != "dropout"]])
 
     @property
     def title(self) -> str:
         dropout = " and ".join(f"{p:g}" for p in self.dropout) if any(self.dropout) else "none"
-        optimizer = {"adam": "Adam", "sgd": "SGD"}[self.optimizer]
+        optimizer = {"adam": "Adam", "amsgrad": "AMSGrad", "sgd": "SGD"}[self.optimizer]
         return f"{self.name}, {optimizer}, batch {self.batch}, dropout {dropout}"
 
     def without_dropout(self) -> Row:
@@ -57,12 +75,17 @@ ROWS = (
 
 WIDE = Row((4096, 4096, 4096, 4096, 4096, 10), 8192, 2, "adam", 1e-5, (0.0,) * 4)  # for GPUs: matrix products dominate
 
-OTHERS = (  # wide, deep, and with a batch of one row or of 8,192: measured if named
+OTHERS = (  # wide, deep, with a batch of one row or of 8,192, and with other layers and updates: measured if named
     Row((784, 2048, 10), 256, 16, "adam", 1e-4, (0.0,)),
     Row((784, 128, 128, 128, 128, 128, 128, 10), 128, 64, "adam", 1e-4, (0.0,) * 6),
     Row((32, 64, 2), 1, 512, "adam", 1e-4, (0.0,)),
     Row((64, 64, 64, 10), 8192, 8, "adam", 1e-4, (0.0, 0.0)),
     Row((128, 256, 256, 16), 1024, 16, "sgd", 1e-2, (0.0, 0.0)),
+    Row((784, 400, 100, 10), 256, 64, "adam", 1e-4, (0.0, 0.0), norm="batch"),
+    Row((784, 400, 100, 10), 256, 64, "adam", 1e-4, (0.0, 0.0), norm="layer"),
+    Row((784, 400, 100, 10), 256, 64, "adam", 1e-4, (0.0, 0.0), activation="gelu"),
+    Row((784, 400, 100, 10), 256, 64, "sgd", 1e-2, (0.0, 0.0), max_norm=0.5),
+    Row((784, 400, 100, 10), 256, 64, "amsgrad", 1e-4, (0.0, 0.0)),
 )
 
 

@@ -5,6 +5,7 @@ It runs on NumPy, or on a GPU with another library for networks that would take 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from bench.networks import Row, Weights
 from xpnn.arrays.namespace import Array, namespace
+from xpnn.arrays.special import erfc
 from xpnn.devices.place import Place, to_numpy, to_place
 
 TOLERANCE = (
@@ -42,39 +44,78 @@ def losses(
         wide: Any = np.float64(host)
         return to_place(wide, place) if place else wide
 
-    params = [put(leaf) for pair in weights for leaf in pair]
-    m, v = ([xp.zeros_like(leaf) for leaf in params] for _ in range(2))
+    params = [put(leaf) for pair in _with_norms(row, weights) for leaf in pair]
+    m, v, largest = ([xp.zeros_like(leaf) for leaf in params] for _ in range(3))
     found = []
     for t, (x, y) in enumerate(batches, 1):
-        loss, grads = _loss_and_grads(xp, params, put(x), put(np.eye(row.sizes[-1])[y]))
+        loss, grads = _loss_and_grads(xp, row, params, put(x), put(np.eye(row.sizes[-1])[y]))
         found.append(loss)
+        norm = xp.sqrt(sum(xp.sum(g * g) for g in grads))
         for i, g in enumerate(grads):
+            if row.max_norm and norm > row.max_norm:
+                g = g * (row.max_norm / norm)
             if row.optimizer == "sgd":
                 params[i] -= row.lr * g
                 continue
             m[i] = 0.9 * m[i] + 0.1 * g
             v[i] = 0.999 * v[i] + 0.001 * g * g
+            largest[i] = xp.maximum(largest[i], v[i]) if row.optimizer == "amsgrad" else v[i]
             correction = np.sqrt(1 - 0.999**t)
             eps = 1e-8 if late_eps else 1e-8 / correction
-            params[i] -= row.lr * (m[i] / (1 - 0.9**t)) / (xp.sqrt(v[i]) / correction + eps)
+            params[i] -= row.lr * (m[i] / (1 - 0.9**t)) / (xp.sqrt(largest[i]) / correction + eps)
     return [float(to_numpy(loss)) for loss in found]
 
 
-def _loss_and_grads(xp: Any, params: list[Array], x: Array, wanted: Array) -> tuple[Array, list[Array]]:
-    """wanted: one-hot labels."""
-    inputs, layers = [x], len(params) // 2
-    for i in range(layers):
-        z = inputs[-1] @ params[2 * i] + params[2 * i + 1]
-        inputs.append(xp.where(z > 0, z, xp.zeros_like(z)) if i < layers - 1 else z)
-    logits = inputs[-1] - xp.max(inputs[-1], axis=1, keepdims=True)
+def _with_norms(row: Row, weights: Weights) -> list[tuple[np.ndarray, ...]]:
+    """The parameters of each layer: weight, bias, and those of its norm, if it has one."""
+    first: list[tuple[np.ndarray, ...]] = list(weights[:-1])
+    if row.norm:
+        first = [(*pair, np.ones(pair[1].shape), np.zeros(pair[1].shape)) for pair in first]
+    return [*first, weights[-1]]
+
+
+def _loss_and_grads(xp: Any, row: Row, params: list[Array], x: Array, wanted: Array) -> tuple[Array, list[Array]]:
+    """wanted: one-hot labels. Before BatchNorm, the bias has no gradient."""
+    each, axis = 4 if row.norm else 2, 0 if row.norm == "batch" else 1
+    layers = [params[i : i + each] for i in range(0, len(params), each)]
+    inputs, kept = [x], []
+    for weight, bias, *norm in layers[:-1]:
+        z = inputs[-1] @ weight + bias
+        xhat = scale = None
+        if norm:
+            centred = z - xp.mean(z, axis=axis, keepdims=True)
+            scale = 1 / xp.sqrt(xp.mean(centred * centred, axis=axis, keepdims=True) + 1e-5)
+            xhat = centred * scale
+            z = xhat * norm[0] + norm[1]
+        value, slope = _activated(xp, row, z)
+        inputs.append(value)
+        kept.append((slope, xhat, scale))
+    logits = inputs[-1] @ layers[-1][0] + layers[-1][1]
+    logits = logits - xp.max(logits, axis=1, keepdims=True)
     log_p = logits - xp.log(xp.sum(xp.exp(logits), axis=1, keepdims=True))
     d = (xp.exp(log_p) - wanted) / x.shape[0]
-    grads: list[Array] = []
-    for i in reversed(range(layers)):
-        grads[:0] = [inputs[i].T @ d, xp.sum(d, axis=0)]
-        if i:
-            d = xp.where(inputs[i] > 0, d @ params[2 * i].T, xp.zeros_like(inputs[i]))
+    grads = [inputs[-1].T @ d, xp.sum(d, axis=0)]
+    for i in reversed(range(len(layers) - 1)):
+        slope, xhat, scale = kept[i]
+        d = (d @ layers[i + 1][0].T) * slope
+        of_norm: list[Array] = []
+        if row.norm:
+            of_norm = [xp.sum(d * xhat, axis=0), xp.sum(d, axis=0)]
+            g = d * layers[i][2]
+            along = xp.mean(g * xhat, axis=axis, keepdims=True)
+            d = scale * (g - xp.mean(g, axis=axis, keepdims=True) - xhat * along)
+        dbias = xp.sum(d, axis=0)
+        grads[:0] = [inputs[i].T @ d, dbias * 0 if row.norm == "batch" else dbias, *of_norm]
     return -xp.sum(log_p * wanted) / x.shape[0], grads
+
+
+def _activated(xp: Any, row: Row, z: Array) -> tuple[Array, Array]:
+    """The activation and its derivative."""
+    if row.activation == "relu":
+        above = xp.astype(z > 0, z.dtype)
+        return z * above, above
+    phi = 0.5 * erfc(xp, -z / math.sqrt(2))
+    return z * phi, phi + z * xp.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
 def difference(found: Sequence[float], wanted: Sequence[float]) -> float:

@@ -24,9 +24,12 @@ class Network(torch.nn.Module):
         self.kind, self.is_bf16 = torch.device(device).type, precision == "bf16"
         layers: list[torch.nn.Module] = []
         for (weight, _), p in zip(weights, (*row.dropout, None), strict=True):
-            layers.append(torch.nn.Linear(*weight.shape))
-            if p is not None:
-                layers.append(torch.nn.ReLU())
+            hidden = p is not None
+            layers.append(torch.nn.Linear(*weight.shape, bias=not (hidden and row.norm == "batch")))
+            if hidden and row.norm:
+                layers.append({"batch": torch.nn.BatchNorm1d, "layer": torch.nn.LayerNorm}[row.norm](weight.shape[1]))
+            if hidden:
+                layers.append({"relu": torch.nn.ReLU, "gelu": torch.nn.GELU}[row.activation]())
             if p:
                 layers.append(torch.nn.Dropout(p))
         self.layers = torch.nn.Sequential(*layers)
@@ -41,7 +44,8 @@ class Network(torch.nn.Module):
         with torch.no_grad():
             for linear, (weight, bias) in zip(linears, weights, strict=True):
                 linear.weight.copy_(torch.from_numpy(weight).T)
-                linear.bias.copy_(torch.from_numpy(bias))
+                if linear.bias is not None:
+                    linear.bias.copy_(torch.from_numpy(bias))
 
     def forward(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x, y = self.x.index_select(0, rows), self.y.index_select(0, rows)
@@ -65,7 +69,7 @@ def optimizer(row: Row, network: Network, fused: bool | None) -> torch.optim.Opt
     """fused: argument of torch.optim; None for its default."""
     if row.optimizer == "sgd":
         return torch.optim.SGD(network.parameters(), lr=row.lr, fused=fused)
-    return torch.optim.Adam(network.parameters(), lr=row.lr, fused=fused)
+    return torch.optim.Adam(network.parameters(), lr=row.lr, fused=fused, amsgrad=row.optimizer == "amsgrad")
 
 
 def recorded(work: Callable[[], None], device: str) -> Callable[[], None]:

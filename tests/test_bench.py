@@ -33,6 +33,7 @@ def test_rows_are_well_formed() -> None:
     for row in ROWS:
         assert len(row.dropout) == len(row.sizes) - 2
         assert row.optimizer in ("adam", "sgd")
+        assert not row.norm and not row.max_norm
         assert rows_named([row.name]) == [row]
         assert row.without_dropout().name == row.name
         assert not any(row.without_dropout().dropout)
@@ -60,6 +61,39 @@ def test_xpnn_trains_the_reference_network(optimizer: str, lr: float) -> None:
     wanted = reference.losses(row, first_weights(row), batches)
     assert sum(wanted[15:18]) < sum(wanted[:3]) - 0.01, "the loss did not decrease, so the comparison is meaningless"
     assert reference.difference(build("xpnn-numpy", row).losses(batches), wanted) <= 1e-6
+
+
+FURTHER = [
+    replace(SMALL.without_dropout(), norm="batch"),
+    replace(SMALL.without_dropout(), norm="layer"),
+    replace(SMALL.without_dropout(), activation="gelu"),
+    replace(SMALL.without_dropout(), optimizer="sgd", lr=0.1, max_norm=0.3),
+    replace(SMALL.without_dropout(), optimizer="amsgrad"),
+]
+
+
+@pytest.mark.parametrize("row", FURTHER, ids=lambda row: row.name)
+def test_contestants_train_the_further_networks(row: Row) -> None:
+    plain = Row(row.sizes, row.batch, row.steps, row.optimizer.replace("amsgrad", "adam"), row.lr, row.dropout)
+    batches, weights = check_batches(row), first_weights(row)
+    wanted = reference.losses(row, weights, batches)
+    assert reference.difference(reference.losses(plain, weights, batches), wanted) > 1e-5
+    for name in ("xpnn-numpy", "torch", "jax-optax", "keras-jax"):
+        entry = ENTRIES[name]
+        if entry.missing() or set(row.features) & set(entry.lacks):
+            continue
+        wanted = reference.losses(row, weights, batches, late_eps=entry.late_eps)
+        assert reference.difference(build(name, row).losses(batches), wanted) <= reference.TOLERANCE, name
+
+
+def test_a_contestant_is_left_out_of_what_it_lacks() -> None:
+    assert [row.features for row in FURTHER] == [
+        ("batchnorm",), ("layernorm",), ("gelu",), ("clipping",), ("amsgrad",)
+    ]  # fmt: skip
+    assert SMALL.features == ("dropout",)
+    assert SMALL.name == "12-7-5-3"
+    assert all(set(row.features) <= set(ENTRIES["scikit-learn"].lacks) for row in (SMALL, *FURTHER))
+    assert len({row.name for row in (*ROWS, *networks.OTHERS)}) == len(ROWS) + len(networks.OTHERS) == 15
 
 
 def test_reference_has_both_forms_of_adam() -> None:

@@ -15,7 +15,10 @@ from cases import draw
 
 from xpnn import Trainer, nn, optim
 from xpnn.arrays import random, tree
-from xpnn.kernels.numpy import compiled
+from xpnn.arrays.dispatch import reference_only
+from xpnn.kernels.numpy import compiled, normalization
+from xpnn.kernels.numpy.activations import ACTIVATIONS
+from xpnn.optim.clipping import clip_by_global_norm
 
 NETWORKS = {
     "adam-dropout": (nn.MLP(12, 5, (33, 8), dropout=(0.6, 0.3)), optim.Adam(lr=0.01)),
@@ -23,7 +26,14 @@ NETWORKS = {
     "amsgrad": (nn.MLP(12, 5, (7,)), optim.Adam(lr=0.05, betas=(0.5, 0.5), weight_decay=0.1, amsgrad=True)),
     "adam-decay": (nn.MLP(12, 5, (1,)), optim.Adam(lr=0.01, weight_decay=0.1)),
     "gelu": (nn.MLP(12, 5, (40,), activation="gelu", dropout=0.2), optim.Adam(lr=0.01)),
-    "norm": (nn.MLP(12, 5, (40,), norm="batch", dropout=0.2), optim.Adam(lr=0.01)),
+    "gelu-tanh": (nn.Sequential(nn.Linear(12, 40), nn.GELU("tanh"), nn.Linear(40, 5)), optim.Adam(lr=0.01)),
+    "silu": (nn.MLP(12, 5, (40,), activation="silu", dropout=0.2), optim.Adam(lr=0.01)),
+    "batch-norm": (nn.MLP(12, 5, (40,), norm="batch", dropout=0.2), optim.Adam(lr=0.01)),
+    "layer-norm": (nn.MLP(12, 5, (150,), norm="layer", dropout=0.2), optim.Adam(lr=0.01)),
+    "rms-norm": (nn.MLP(12, 5, (150,), norm="rms"), optim.Adam(lr=0.01)),
+    "clipped": (nn.MLP(12, 5, (40,)), optim.ClipGradNorm(optim.SGD(lr=0.1), max_norm=0.5)),
+    "muon": (nn.MLP(12, 5, (40,)), optim.Muon(lr=0.01)),
+    "muon-plain": (nn.MLP(12, 5, (40,)), optim.Muon(lr=0.01, nesterov=False, weight_decay=0.0)),
     "sgd": (nn.MLP(12, 5, (40,)), optim.SGD(lr=0.1, weight_decay=0.01)),
     "momentum": (nn.MLP(12, 5, (7,)), optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.01)),
     "nesterov": (nn.MLP(12, 5, (7,), bias=False, dropout=0.5), optim.SGD(lr=0.1, momentum=0.9, nesterov=True)),
@@ -65,6 +75,64 @@ def test_loops_are_bit_identical_to_numpy(fresh: pytest.MonkeyPatch, name: str, 
     assert found[0][0] == found[1][0]
     for one, other in zip(found[0][1], found[1][1], strict=True):
         assert np.array_equal(one, other)
+
+
+def sums_by_kernels(shape: tuple[int, ...], dtype: str, wrong: float) -> list[np.ndarray]:
+    """Outputs, residuals and gradients of the norms, and clipped gradients: results that contain sums."""
+    key, found = random.key(0, "dropout"), []
+    x, dy = (100 * draw("x", *shape)).astype(dtype), draw("dy", *shape).astype(dtype)
+    x[..., 1] = wrong
+    for kind in (nn.LayerNorm, nn.RMSNorm, nn.BatchNorm1d)[: 2 if len(shape) > 2 else 3]:
+        layer: Any = kind(shape[-1])
+        params = tree.map(lambda leaf: (leaf + draw("p", *leaf.shape) ** 2).astype(dtype), layer.init(key))
+        y, residuals = layer.forward(params, x, key=key)
+        found += tree.leaves((y, residuals, layer.backward(params, residuals, dy)))
+    return found + clip_by_global_norm([x.copy(), dy[0].copy()], 3.0, donate=True)
+
+
+@pytest.mark.parametrize("shape", [(45, 40), (300, 131), (7, 500), (6, 5, 80)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_have_the_bits_of_the_reference(fresh: pytest.MonkeyPatch, dtype: str, shape: tuple[int, ...]) -> None:
+    pytest.importorskip("numba")
+    fresh.setattr(compiled, "_PART", 300)
+    fresh.setattr(normalization, "_COLUMNS", 16)
+    for wrong in (0.5, np.nan, np.inf, 1e30):
+        with np.errstate(all="ignore"):
+            with reference_only():
+                wanted = sums_by_kernels(shape, dtype, wrong)
+            for fast, threads in (("0", 2), ("1", 1), ("1", 2), ("1", 3)):
+                fresh.setenv("XPNN_FAST", fast)
+                fresh.setenv("XPNN_THREADS", str(threads))
+                fresh.setattr(compiled, "_absent", False)
+                fresh.setattr(compiled, "_loops", None)
+                found = sums_by_kernels(shape, dtype, wrong)
+                assert (compiled._loops is not None) == (fast == "1")
+                for one, other in zip(found, wanted, strict=True):
+                    assert one.dtype == other.dtype
+                    assert np.array_equal(one, other, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu-tanh", "silu"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_activations_have_the_bits_of_numpy(fresh: pytest.MonkeyPatch, dtype: str, name: str) -> None:
+    pytest.importorskip("numba")
+    fresh.setattr(compiled, "_PART", 300)
+    layer: Any = {"gelu": nn.GELU(), "gelu-tanh": nn.GELU("tanh"), "silu": nn.SiLU()}[name]
+    special = [np.nan, np.inf, -np.inf, 0.0, -0.0, 0.46875 * 2**0.5, 4 * 2**0.5]
+    z = np.concatenate([special, *[scale * draw("z", 999) for scale in (0.3, 3, 30, 1e4)]]).astype(dtype)
+    dy, found = draw("dy", *z.shape).astype(dtype), []
+    for fast, threads in (("0", 1), ("1", 1), ("1", 3)):
+        fresh.setenv("XPNN_FAST", fast)
+        fresh.setenv("XPNN_THREADS", str(threads))
+        fresh.setattr(compiled, "_absent", False)
+        fresh.setattr(compiled, "_loops", None)
+        forward, backward = ACTIVATIONS[type(layer)]
+        with np.errstate(all="ignore"):
+            y, kept = forward(layer, z.copy())
+            found.append((y, *kept, backward(layer, kept, dy)))
+    for one, *others in zip(*found, strict=True):
+        for other in others:
+            assert np.array_equal(one, other, equal_nan=True)
 
 
 def test_loops_draw_the_same_words(fresh: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ class Entry:
     module    module in this folder; its class `Contestant` takes `settings`
     needs     packages that must be installed
     is_peer   whether it is another library, which can be the fastest peer
-    dropout   whether it supports dropout; otherwise it is left out of rows with dropout
+    lacks     the features (`Row.features`) that it does not have, or in another form; it is left out of rows with them
     late_eps  which of the two forms of Adam it uses: see `bench.reference`
     slow      whether building takes long; --quick leaves it out
     does      description for the report
@@ -48,7 +48,7 @@ class Entry:
     needs: tuple[str, ...]
     does: str
     is_peer: bool = True
-    dropout: bool = True
+    lacks: tuple[str, ...] = ()
     late_eps: bool = True
     slow: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
@@ -72,9 +72,10 @@ def _xpnn(library: str, does: str, *needs: str, **environment: str) -> Entry:
 
 
 def _thinc(does: str, **settings: bool) -> Entry:
-    return Entry("thinc", ("thinc",), does, late_eps=False, settings=settings)
+    return Entry("thinc", ("thinc",), does, late_eps=False, lacks=_FURTHER, settings=settings)
 
 
+_FURTHER = ("batchnorm", "layernorm", "gelu", "clipping", "amsgrad")  # thinc has some of them by other formulas
 _COMPILER = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # no compiler processes during the measurement
 
 ENTRIES: dict[str, Entry] = {
@@ -93,7 +94,12 @@ ENTRIES: dict[str, Entry] = {
         settings={"fused": True, "mode": "default"},
         environment=_COMPILER,
     ),
-    "jax-optax": Entry("jax", ("jax", "optax"), "a step under jax.jit with donated state, one call per batch; optax"),
+    "jax-optax": Entry(
+        "jax",
+        ("jax", "optax"),
+        "a step under jax.jit with donated state, one call per batch; optax",
+        lacks=("amsgrad",),
+    ),
     "keras-jax": Entry(
         "keras",
         ("keras", "jax"),
@@ -102,7 +108,7 @@ ENTRIES: dict[str, Entry] = {
         environment={"KERAS_BACKEND": "jax"},
     ),
     "scikit-learn": Entry(
-        "sklearn", ("sklearn",), "MLPClassifier.fit; computes no accuracy", dropout=False, late_eps=False
+        "sklearn", ("sklearn",), "MLPClassifier.fit; computes no accuracy", lacks=("dropout", *_FURTHER), late_eps=False
     ),
     "thinc": _thinc("default ops: BLIS on one thread", use_blis=True),
     "thinc-blas": _thinc("ops with NumPy's BLAS", use_blis=False),

@@ -31,18 +31,30 @@ class Contestant:
         self.row, self.x, self.y = row, x, y
         self.model = keras.Sequential([keras.Input((row.sizes[0],))])
         for width, p in zip(row.sizes[1:-1], row.dropout, strict=True):
-            self.model.add(keras.layers.Dense(width, activation="relu"))
+            self.model.add(keras.layers.Dense(width, use_bias=row.norm != "batch"))
+            if row.norm == "batch":
+                self.model.add(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5))
+            if row.norm == "layer":
+                self.model.add(keras.layers.LayerNormalization(epsilon=1e-5))
+            self.model.add(keras.layers.Activation(row.activation))
             if p:
                 self.model.add(keras.layers.Dropout(p))
         self.model.add(keras.layers.Dense(row.sizes[-1]))
-        self.model.set_weights([part for pair in weights for part in pair])
+        dense = [layer for layer in self.model.layers if isinstance(layer, keras.layers.Dense)]
+        for layer, pair in zip(dense, weights, strict=True):
+            layer.set_weights(pair if layer.use_bias else pair[:1])
         self._compile(STEPS)
         self.ways = {"": self.run}
 
     def _compile(self, steps: int) -> None:
-        adam = self.row.optimizer == "adam"
+        how = {"global_clipnorm": self.row.max_norm or None}
+        if self.row.optimizer == "sgd":
+            optimizer = keras.optimizers.SGD(self.row.lr, **how)
+        else:
+            amsgrad = self.row.optimizer == "amsgrad"
+            optimizer = keras.optimizers.Adam(self.row.lr, epsilon=1e-8, amsgrad=amsgrad, **how)
         self.model.compile(
-            keras.optimizers.Adam(self.row.lr, epsilon=1e-8) if adam else keras.optimizers.SGD(self.row.lr),
+            optimizer,
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             steps_per_execution=steps,

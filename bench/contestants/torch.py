@@ -21,7 +21,7 @@ class Contestant:
     ) -> None:  # fmt: skip
         network = Network(row, x, y, weights, device, precision)
         self.forward = compiled(network, mode)
-        self.optimizer = optimizer(row, network, fused)
+        self.optimizer, self.parameters = optimizer(row, network, fused), list(network.parameters())
         self.row, self.device, self.is_compiled = row, device, mode is not None
         self.ways = {"": self.run, "bare": self.bare} if bare else {"": self.run}
 
@@ -30,6 +30,8 @@ class Contestant:
             torch.compiler.cudagraph_mark_step_begin()  # outputs of the previous step may be overwritten
         loss, right = self.forward(rows)
         loss.backward()
+        if self.row.max_norm:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.row.max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.detach(), right

@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.networks import Row, Weights
 from xpnn import Trainer, nn, optim
+from xpnn.arrays import random, tree
 from xpnn.devices.place import current, find_place, to_place
 from xpnn.nn.layers.linear import LinearParams
 from xpnn.training import Data, TrainingStep
@@ -31,10 +32,18 @@ class Stopwatch:
 def trainer_of(row: Row, *first: nn.Layer, precision: str = "fp32") -> Trainer:
     """The row's network behind these first layers."""
     warnings.filterwarnings("error", message=".*not as a CUDA graph")  # who is measured as a graph has to be one
-    optimizer = optim.Adam(lr=row.lr) if row.optimizer == "adam" else optim.SGD(lr=row.lr)
-    layers = nn.MLP(row.sizes[0], row.sizes[-1], row.sizes[1:-1], dropout=row.dropout).layers
+    adam = row.optimizer != "sgd"
+    optimizer: Any = optim.Adam(lr=row.lr, amsgrad=row.optimizer == "amsgrad") if adam else optim.SGD(lr=row.lr)
+    if row.max_norm:
+        optimizer = optim.ClipGradNorm(optimizer, row.max_norm)
+    how: dict[str, Any] = {"dropout": row.dropout, "norm": row.norm or None, "activation": row.activation}
+    layers = nn.MLP(row.sizes[0], row.sizes[-1], row.sizes[1:-1], **how).layers
     more: dict[str, Any] = {} if precision == "fp32" else {"precision": precision}
     return Trainer(nn.Sequential(*first, *layers), nn.CrossEntropyLoss(), optimizer, **more)
+
+
+def _replaced(params: LinearParams, pair: tuple[np.ndarray, np.ndarray]) -> LinearParams:
+    return LinearParams(pair[0], None if params.bias is None else pair[1])
 
 
 class Contestant:
@@ -46,13 +55,14 @@ class Contestant:
     ) -> None:  # fmt: skip
         self.trainer, pairs = trainer_of(row, precision=precision), iter(weights)
         model: Any = self.trainer.model
-        params = tuple(LinearParams(*next(pairs)) if isinstance(f, nn.Linear) else () for f in model.layers)
+        params = model.init(random.key(0, "init"))
+        params = tuple(_replaced(p, next(pairs)) if isinstance(p, LinearParams) else p for p in params)
         self.trainer.load(params)
         self.place, self.batch = find_place(device, library, fallback=False), row.batch
         self.x, self.y = (to_place(part, self.place, copy=False) for part in (x, y))
         self.data = Data(self.x, to_place(y.astype(np.int32), self.place))
         loss, optimizer, metrics = self.trainer.loss, self.trainer.optimizer, self.trainer.metrics
-        step = TrainingStep(model, loss, optimizer, metrics, carries=False)
+        step = TrainingStep(model, loss, optimizer, metrics, carries=tree.trained(params) is not params)
         with current(self.place):
             self.engine = Engine(self.place, "float32", step, self.trainer.state_dict()["state"], precision)
         self.ways = {"": self.fit, "bare": self.bare}

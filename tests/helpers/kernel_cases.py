@@ -11,15 +11,28 @@ from xpnn import nn
 from xpnn.arrays import random
 from xpnn.arrays.dispatch import Dispatched, DispatchedPair
 from xpnn.arrays.matmul import matmul
+from xpnn.arrays.tree import Carried
 from xpnn.nn.fused import dense, joined
 from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.embedding import add_rows
 from xpnn.nn.layers.linear import LinearParams
+from xpnn.nn.layers.normalization import (
+    BatchNormParams,
+    BatchNormResiduals,
+    NormParams,
+    NormResiduals,
+    batch_norm,
+    batch_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from xpnn.nn.layers.preprocessing import gathered, scaled
 from xpnn.nn.losses.cross_entropy import ClassWeights, cross_entropy
 from xpnn.optim.adam import AdamSettings, adam_step
 from xpnn.optim.adaptive import AdagradSettings, RMSpropSettings, adagrad_step, rmsprop_step
-from xpnn.optim.clipping import clip_by_global_norm
+from xpnn.optim.clipping import clip_by_global_norm, l2_norm
 from xpnn.optim.lion import LionSettings, lion_step
 from xpnn.optim.muon import MuonSettings, muon_step
 from xpnn.optim.nadam import NAdamFactors, nadam_step
@@ -75,6 +88,36 @@ _BAD = (np.full(1, 5, np.uint32), np.asarray(0.3))
 _BOOKS = (np.full(1, 7, np.uint32), *(np.asarray(x) for x in (7.0, 12.5, 64.0)), np.zeros(1, np.uint32), _RATE)
 _SUMS = AccuracySums(np.asarray(3.0), np.asarray(9.0))
 _WITH_NAN = np.array([[1, 5, np.nan, np.nan], [np.nan, 9, 9, 9], [2, 2, 1, 0], [-np.inf, -np.inf, -np.inf, -np.inf]])
+
+
+def _norm_cases(shape: tuple[int, ...]) -> list[KernelCase]:
+    """The norms of an x of this shape, and their gradients; statistics of columns if it is a matrix."""
+    size, found = "x".join(map(str, shape)), []
+    x, dy, xhat = (draw(name, *shape) for name in ("x", "dy", "h"))
+    weight, bias, mean, variance, scale = (draw(name, shape[-1]) for name in ("w", "b", "m", "v", "s"))
+    of_rows = NormResiduals(xhat, draw("s", *shape[:-1], 1))
+    for name, forward, backward, params in (
+        ("layer-norm", layer_norm, layer_norm_backward, NormParams(weight, bias)),
+        ("rms-norm", rms_norm, rms_norm_backward, NormParams(weight, None)),
+    ):
+        found.append(KernelCase(f"{name}-{size}", forward, (x, params, 1e-5)))
+        for need_dx in (True, False):
+            arguments = (dy, params, of_rows, need_dx)
+            found.append(KernelCase(f"{name}-backward-{size}-{need_dx}", backward, arguments))
+    if len(shape) > 2:
+        return found
+    running = Carried(mean), Carried(variance**2)
+    next_running = Carried(bias), Carried(weight**2)
+    for name, both in (("batch-norm", (weight, bias)), ("batch-norm-bare", (None, None))):
+        statistics = BatchNormParams(*both, *running)
+        for momentum in (0.1, None):
+            arguments = (x, statistics, 1e-5, momentum)
+            found.append(KernelCase(f"{name}-{size}-{momentum}", batch_norm, arguments))
+        for need_dx in (True, False):
+            arguments = (dy, statistics, BatchNormResiduals(xhat, scale, *next_running), need_dx)
+            found.append(KernelCase(f"{name}-backward-{size}-{need_dx}", batch_norm_backward, arguments))
+    return found
+
 
 KERNEL_CASES = [
     KernelCase(
@@ -157,6 +200,12 @@ KERNEL_CASES = [
         {"donate": True},
     ),
     KernelCase(
+        "muon-large",
+        muon_step,
+        (*([leaf] for leaf in _LARGE), _RATE, MuonSettings(0.9, True, 0.1, (3.0, -3.2, 1.2), 1e-7, 2, "original")),
+        {"donate": True},
+    ),
+    KernelCase(
         "muon-plain",
         muon_step,
         (*_MATRICES, _RATE, MuonSettings(0.9, False, 0.0, (2.0, -1.5, 0.5), 1e-7, 2, "match_rms_adamw")),
@@ -179,6 +228,9 @@ KERNEL_CASES = [
     KernelCase("hits-ties", count_hits, (np.round(draw("z", 200, 3)), np.arange(200) % 4, _SUMS)),
     KernelCase("hits-many", count_hits, (np.round(draw("z", 5000, 3)), np.arange(5000) % 4, _SUMS)),
     KernelCase("hits-nan", count_hits, (_WITH_NAN, np.array([2, 1, 0, 0], np.int32), _SUMS)),
+    *(case for shape in ((6, 5), (45, 140), (1, 7), (6, 1), (4, 3, 70)) for case in _norm_cases(shape)),
+    KernelCase("l2-norm", l2_norm, (_LARGE,)),
+    KernelCase("l2-norm-zero", l2_norm, ([np.zeros((30, 20))],)),
     KernelCase("clip-by-global-norm", clip_by_global_norm, (_LARGE, 1.5), {"donate": True}),
     KernelCase("clip-by-global-norm-not", clip_by_global_norm, (_leaves("g"), 1e3), {"donate": True}),
     KernelCase(

@@ -6,6 +6,7 @@ arguments that it does not cover, and the reference runs instead. `tests/test_ke
 reference. The packages have the same file names for the same things:
 
     fused.py          Linear → activation → Dropout, forward and backward
+    normalization.py  normalization of rows and columns, forward and backward
     losses.py         cross-entropy
     optimizers.py     updates of all parameters, and the check that they are finite
     random.py         random bits and dropout masks

@@ -145,6 +145,7 @@ def clip_by_global_norm(grads: list[Array], max_norm: float, *, donate: bool) ->
     return [g * factor for g in grads]
 
 
+@dispatched
 def l2_norm(leaves: list[Array]) -> Array:
     """√(Σ x²) over all leaves together: 0-d, and 0 if all are 0.
 

@@ -181,7 +181,7 @@ def muon_step(
     if weight_decay:
         params = [p * (1 - lr * weight_decay) for p in params]
     params = [
-        p - lr * (_scale(p.shape, adjust_lr_fn) * orthogonal(u, ns_coefficients, eps, ns_steps))
+        p - lr * (step_scale(p.shape, adjust_lr_fn) * orthogonal(u, ns_coefficients, eps, ns_steps))
         for p, u in zip(params, steps, strict=True)
     ]
     return params, momentum_buffers
@@ -199,6 +199,7 @@ def orthogonal(x: Array, coefficients: tuple[float, float, float], eps: float, s
     return x
 
 
-def _scale(shape: tuple[int, ...], adjust_lr_fn: str) -> float:
+def step_scale(shape: tuple[int, ...], adjust_lr_fn: str) -> float:
+    """The factor of a step of a matrix of this shape."""
     n_in, n_out = shape
     return math.sqrt(max(1, n_out / n_in)) if adjust_lr_fn == "original" else 0.2 * math.sqrt(max(n_in, n_out))

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Carried
@@ -88,25 +89,39 @@ class LayerNorm:
         return NormParams(np.ones(self.features), np.zeros(self.features))
 
     def forward(self, params: NormParams, x: Array, *, key: Key | None = None) -> tuple[Array, NormResiduals]:
-        xp = _checked(self, x)
-        shifted = x - x[..., :1]  # a constant row becomes exactly 0; the rounding of its mean could exceed √eps
-        centred = shifted - xp.mean(shifted, axis=-1, keepdims=True)
-        scale = _one_over_root(xp, xp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
-        xhat = centred * scale
-        return xhat * params.weight + params.bias, NormResiduals(xhat, scale)
+        _check_shape(self, x)
+        return layer_norm(x, params, self.eps)
 
     def backward(
         self, params: NormParams, residuals: NormResiduals, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, NormParams]:
-        """Return dx = scale · (g − mean g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂, dbias = Σ dy."""
-        xhat, scale = residuals
-        xp = array_namespace(dy)
-        grads = NormParams(_over_rows(xp, dy * xhat), _over_rows(xp, dy))
-        if not need_dx:
-            return None, grads
-        g = dy * params.weight
-        along = xp.mean(g * xhat, axis=-1, keepdims=True)
-        return scale * (g - xp.mean(g, axis=-1, keepdims=True) - xhat * along), grads
+        return layer_norm_backward(dy, params, residuals, need_dx)
+
+
+@dispatched
+def layer_norm(x: Array, params: NormParams, eps: float) -> tuple[Array, NormResiduals]:
+    """Normalize the rows, then scale and shift the features -> (y, residuals)."""
+    xp = array_namespace(x)
+    shifted = x - x[..., :1]  # a constant row becomes exactly 0; the rounding of its mean could exceed √eps
+    centred = shifted - xp.mean(shifted, axis=-1, keepdims=True)
+    scale = _one_over_root(xp, xp.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    xhat = centred * scale
+    return xhat * params.weight + params.bias, NormResiduals(xhat, scale)
+
+
+@dispatched
+def layer_norm_backward(
+    dy: Array, params: NormParams, residuals: NormResiduals, need_dx: bool
+) -> tuple[Array | None, NormParams]:
+    """Return dx = scale · (g − mean g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂, dbias = Σ dy."""
+    xhat, scale = residuals
+    xp = array_namespace(dy)
+    grads = NormParams(_over_rows(xp, dy * xhat), _over_rows(xp, dy))
+    if not need_dx:
+        return None, grads
+    g = dy * params.weight
+    along = xp.mean(g * xhat, axis=-1, keepdims=True)
+    return scale * (g - xp.mean(g, axis=-1, keepdims=True) - xhat * along), grads
 
 
 @dataclass(frozen=True)
@@ -160,22 +175,36 @@ class RMSNorm:
         return NormParams(np.ones(self.features), None)
 
     def forward(self, params: NormParams, x: Array, *, key: Key | None = None) -> tuple[Array, NormResiduals]:
-        xp = _checked(self, x)
-        scale = _one_over_root(xp, xp.mean(x * x, axis=-1, keepdims=True) + self.eps)
-        xhat = x * scale
-        return xhat * params.weight, NormResiduals(xhat, scale)
+        _check_shape(self, x)
+        return rms_norm(x, params, self.eps)
 
     def backward(
         self, params: NormParams, residuals: NormResiduals, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, NormParams]:
-        """Return dx = scale · (g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂."""
-        xhat, scale = residuals
-        xp = array_namespace(dy)
-        grads = NormParams(_over_rows(xp, dy * xhat), None)
-        if not need_dx:
-            return None, grads
-        g = dy * params.weight
-        return scale * (g - xhat * xp.mean(g * xhat, axis=-1, keepdims=True)), grads
+        return rms_norm_backward(dy, params, residuals, need_dx)
+
+
+@dispatched
+def rms_norm(x: Array, params: NormParams, eps: float) -> tuple[Array, NormResiduals]:
+    """Divide the rows by their root mean square, then scale the features -> (y, residuals)."""
+    xp = array_namespace(x)
+    scale = _one_over_root(xp, xp.mean(x * x, axis=-1, keepdims=True) + eps)
+    xhat = x * scale
+    return xhat * params.weight, NormResiduals(xhat, scale)
+
+
+@dispatched
+def rms_norm_backward(
+    dy: Array, params: NormParams, residuals: NormResiduals, need_dx: bool
+) -> tuple[Array | None, NormParams]:
+    """Return dx = scale · (g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂."""
+    xhat, scale = residuals
+    xp = array_namespace(dy)
+    grads = NormParams(_over_rows(xp, dy * xhat), None)
+    if not need_dx:
+        return None, grads
+    g = dy * params.weight
+    return scale * (g - xhat * xp.mean(g * xhat, axis=-1, keepdims=True)), grads
 
 
 class BatchNormParams(NamedTuple):
@@ -278,50 +307,73 @@ class BatchNorm1d:
         return BatchNormParams(ones if self.affine else None, zeros if self.affine else None, *running)
 
     def forward(self, params: BatchNormParams, x: Array, *, key: Key | None = None) -> tuple[Array, BatchNormResiduals]:
-        xp = _checked(self, x)
-        running = params.running_mean, params.running_var
-        if key is None:
-            mean, variance = (carried.value for carried in running)
-            centred = x - mean
-        else:
-            shifted = x - x[:1, :]  # a constant column becomes exactly 0; the rounding of its mean could exceed √eps
-            mean = xp.mean(shifted, axis=0)
-            centred = shifted - mean
-            variance = xp.mean(centred * centred, axis=0)
-            rows, running_var = x.shape[0], running[1]
-            if rows > 1:  # the unbiased variance of one row is undefined
-                running_var = self._updated(running_var, variance * (rows / (rows - 1)))
-            running = self._updated(running[0], x[0, :] + mean), running_var
-        scale = _one_over_root(xp, variance + self.eps)
-        xhat = centred * scale
-        y = xhat if params.weight is None else xhat * params.weight + params.bias
-        return y, BatchNormResiduals(xhat, scale, *running)
-
-    def _updated(self, old: Carried, new: Array) -> Carried:
-        """Return the next value of a running statistic."""
-        return Carried((1 - self.momentum) * old.value + self.momentum * new)
+        _check_shape(self, x)
+        return batch_norm(x, params, self.eps, None if key is None else self.momentum)
 
     def backward(
         self, params: BatchNormParams, residuals: BatchNormResiduals, dy: Array | None, *, need_dx: bool = True
     ) -> tuple[Array | None, BatchNormParams]:
-        """Return dx = scale · (g − mean g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂, dbias = Σ dy.
-
-        Means and sums are over the batch. In inference dx is scale · g.
-        """
-        xhat, scale, *running = residuals
         if dy is None:  # nothing is trained, neither here nor below
-            return None, params._replace(running_mean=running[0], running_var=running[1])
-        xp = array_namespace(dy)
-        dweight = dbias = None
-        g = dy
-        if params.weight is not None:
-            dweight, dbias, g = xp.sum(dy * xhat, axis=0), xp.sum(dy, axis=0), dy * params.weight
-        grads = BatchNormParams(dweight, dbias, *running)
-        if not need_dx:
-            return None, grads
-        if running[0] is params.running_mean:  # inference: the statistics are constants
-            return scale * g, grads
-        return scale * (g - xp.mean(g, axis=0) - xhat * xp.mean(g * xhat, axis=0)), grads
+            return None, params._replace(running_mean=residuals.running_mean, running_var=residuals.running_var)
+        return batch_norm_backward(dy, params, residuals, need_dx)
+
+
+@dispatched
+def batch_norm(
+    x: Array, params: BatchNormParams, eps: float, momentum: float | None
+) -> tuple[Array, BatchNormResiduals]:
+    """Normalize the columns, then scale and shift them -> (y, residuals); momentum: None in inference."""
+    xp = array_namespace(x)
+    running = params.running_mean, params.running_var
+    if momentum is None:
+        mean, variance = (carried.value for carried in running)
+        centred = x - mean
+    else:
+        shifted = x - x[:1, :]  # a constant column becomes exactly 0; the rounding of its mean could exceed √eps
+        mean = xp.mean(shifted, axis=0)
+        centred = shifted - mean
+        variance = xp.mean(centred * centred, axis=0)
+        running = next_statistics(running, momentum, x[0, :] + mean, variance, x.shape[0])
+    scale = _one_over_root(xp, variance + eps)
+    xhat = centred * scale
+    y = xhat if params.weight is None else xhat * params.weight + params.bias
+    return y, BatchNormResiduals(xhat, scale, *running)
+
+
+@dispatched
+def batch_norm_backward(
+    dy: Array, params: BatchNormParams, residuals: BatchNormResiduals, need_dx: bool
+) -> tuple[Array | None, BatchNormParams]:
+    """Return dx = scale · (g − mean g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂, dbias = Σ dy.
+
+    Means and sums are over the batch. In inference dx is scale · g.
+    """
+    xhat, scale, *running = residuals
+    xp = array_namespace(dy)
+    dweight = dbias = None
+    g = dy
+    if params.weight is not None:
+        dweight, dbias, g = xp.sum(dy * xhat, axis=0), xp.sum(dy, axis=0), dy * params.weight
+    grads = BatchNormParams(dweight, dbias, *running)
+    if not need_dx:
+        return None, grads
+    if running[0] is params.running_mean:  # inference: the statistics are constants
+        return scale * g, grads
+    return scale * (g - xp.mean(g, axis=0) - xhat * xp.mean(g * xhat, axis=0)), grads
+
+
+def next_statistics(
+    running: tuple[Carried, Carried], momentum: float, mean: Array, variance: Array, rows: int
+) -> tuple[Carried, Carried]:
+    """Return the running mean and variance after a batch of so many rows with this mean and (biased) variance."""
+
+    def updated(old: Carried, new: Array) -> Carried:
+        return Carried((1 - momentum) * old.value + momentum * new)
+
+    running_mean, running_var = running
+    if rows > 1:  # the unbiased variance of one row is undefined
+        running_var = updated(running_var, variance * (rows / (rows - 1)))
+    return updated(running_mean, mean), running_var
 
 
 def _check_fields(layer: LayerNorm | RMSNorm | BatchNorm1d) -> None:
@@ -333,12 +385,10 @@ def _check_fields(layer: LayerNorm | RMSNorm | BatchNorm1d) -> None:
         raise InputError(f"{name}: eps is {layer.eps!r}; expected a number above 0")
 
 
-def _checked(layer: LayerNorm | RMSNorm | BatchNorm1d, x: Array) -> Namespace:
-    """Return the functions for `x`, after a check of its shape."""
+def _check_shape(layer: LayerNorm | RMSNorm | BatchNorm1d, x: Array) -> None:
     if x.ndim < 2 or x.shape[-1] != layer.features or (isinstance(layer, BatchNorm1d) and x.ndim != 2):
         name = f"{type(layer).__name__}({layer.features})"
         raise InputError(f"{name}: x has shape {tuple(x.shape)}; expected (batch, {layer.features})")
-    return array_namespace(x)
 
 
 def _one_over_root(xp: Namespace, variance: Array) -> Array:

@@ -128,70 +128,6 @@ def softmax_minus_one_hot(e: Any, total: Any, label: Any, batch: Any, share: Any
         out[label[i]] -= share
 
 
-@inlined
-def _polynomial(x: Any, coefficients: Any) -> Any:
-    """Highest power first."""
-    total = coefficients[0]
-    for c in coefficients[1:]:
-        total = total * x + c
-    return total
-
-
-@compiled
-def erfc(x: Any, middle: Any, large: Any, y: Any, edges: Any, a: Any, b: Any, c: Any, d: Any, p: Any, q: Any) -> None:
-    """y = `xpnn.arrays.special.erfc`(x); middle, large: e^(−w²) for w = |x| in those ranges; flat."""
-    low, high, root = edges
-    one = x.dtype.type(1)
-    two = x.dtype.type(2)
-    for i in range(x.size):
-        w = abs(x[i])
-        small = w if w < low else low
-        between = low if w < low else (high if w > high else w)
-        far = w if w > high else high
-        square, inverse = small * small, one / (far * far)
-        near = one - small * _polynomial(square, a) / _polynomial(square, b)
-        mid = middle[i] * _polynomial(between, c) / _polynomial(between, d)
-        tail = large[i] / far * (root - inverse * _polynomial(inverse, p) / _polynomial(inverse, q))
-        z = near if w <= low else (mid if w <= high else tail)
-        z = two - z if x[i] < 0 else z
-        y[i] = z if x[i] == x[i] else x[i]
-
-
-@compiled
-def relu(y: Any, bias: Any, first: Any, last: Any) -> None:
-    """y ← max(y + bias, 0) in columns first to last; y: (batch, features)."""
-    zero = y.dtype.type(0)
-    for i in range(y.shape[0]):
-        row = y[i, first:last]
-        for j in range(row.size):
-            z = row[j] + bias[first + j]
-            row[j] = zero if z < 0 else z
-
-
-@compiled
-def relu_dropout(y: Any, bias: Any, keep: Any, scale: Any, first: Any, last: Any) -> None:
-    """y ← max(y + bias, 0) · scale where keep is True, else 0, in these columns; y, keep: (batch, features)."""
-    zero = type(scale)(0)
-    for i in range(y.shape[0]):
-        row, mask = y[i, first:last], keep[i, first:last]
-        for j in range(row.size):
-            z = row[j] + bias[first + j]
-            row[j] = z * scale if mask[j] and not z < 0 else zero
-
-
-@compiled
-def relu_backward(dy: Any, y: Any, scale: Any, dz: Any, dbias: Any) -> None:
-    """dz = dy · scale where y > 0, else 0; dbias = Σ_batch dz, row after row, as NumPy adds them."""
-    zero = type(scale)(0)
-    dbias[:] = zero
-    for i in range(y.shape[0]):
-        above, row, out = y[i], dy[i], dz[i]
-        for j in range(dbias.size):
-            d = row[j] * scale if above[j] > 0 else zero
-            out[j] = d
-            dbias[j] += d
-
-
 @compiled
 def sgd(p: Any, g: Any, settings: Any) -> None:
     """As `sgd_step`, without momentum; flat."""
@@ -315,3 +251,19 @@ def average(e: Any, p: Any, settings: Any) -> None:
     rest = settings[0]
     for i in range(e.size):
         e[i] = e[i] + rest * (p[i] - e[i])
+
+
+@compiled
+def blend(x: Any, y: Any, settings: Any) -> None:
+    """x ← a · x + b · y; flat."""
+    a, b = settings[0], settings[1]
+    for i in range(x.size):
+        x[i] = a * x[i] + b * y[i]
+
+
+@compiled
+def muon(p: Any, u: Any, settings: Any) -> None:
+    """As the end of `muon_step`; u: the orthogonal matrix, shrink: the decay's factor of p; flat."""
+    lr, shrink, scale = settings[0], settings[1], settings[2]
+    for i in range(p.size):
+        p[i] = p[i] * shrink - lr * (scale * u[i])

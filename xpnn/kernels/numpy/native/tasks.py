@@ -15,7 +15,7 @@ import numpy as np
 from numba import carray
 
 from xpnn.devices.libraries.openblas import TRANSPOSED
-from xpnn.kernels.numpy.native import loops
+from xpnn.kernels.numpy.native import activations, loops, norms
 from xpnn.kernels.numpy.native.caching import c_function, compiled, inlined
 from xpnn.kernels.numpy.native.memory import at, dgemm, sgemm, word
 from xpnn.kernels.numpy.native.threads import Pool, divide
@@ -60,48 +60,37 @@ def _cut(size: Any, i: Any, parts: Any) -> Any:
 
 
 @inlined
+def _piece(words: Any, i: Any, part: Any, parts: Any, kind: Any) -> Any:
+    """This part of the flat array whose address is word i; word 0: its size."""
+    n = word(words, 0)
+    return carray(at(words, i), n, kind)[_cut(n, part, parts) : _cut(n, part + 1, parts)]
+
+
+@inlined
 def _two(words: Any, part: Any, parts: Any, kind: Any) -> Any:
     """This part of two flat arrays, and the settings; words: size; those."""
-    n = word(words, 0)
-    lo, hi = _cut(n, part, parts), _cut(n, part + 1, parts)
-    return carray(at(words, 1), n, kind)[lo:hi], carray(at(words, 2), n, kind)[lo:hi], carray(at(words, 3), 16, kind)
+    first, second = _piece(words, 1, part, parts, kind), _piece(words, 2, part, parts, kind)
+    return first, second, carray(at(words, 3), 16, kind)
 
 
 @inlined
 def _three(words: Any, part: Any, parts: Any, kind: Any) -> Any:
-    n = word(words, 0)
-    lo, hi = _cut(n, part, parts), _cut(n, part + 1, parts)
-    first, second, third = carray(at(words, 1), n, kind), carray(at(words, 2), n, kind), carray(at(words, 3), n, kind)
-    return first[lo:hi], second[lo:hi], third[lo:hi], carray(at(words, 4), 16, kind)
+    first, second = _piece(words, 1, part, parts, kind), _piece(words, 2, part, parts, kind)
+    return first, second, _piece(words, 3, part, parts, kind), carray(at(words, 4), 16, kind)
 
 
 @inlined
 def _four(words: Any, part: Any, parts: Any, kind: Any) -> Any:
-    n = word(words, 0)
-    lo, hi = _cut(n, part, parts), _cut(n, part + 1, parts)
-    first, second, third = carray(at(words, 1), n, kind), carray(at(words, 2), n, kind), carray(at(words, 3), n, kind)
-    return (
-        first[lo:hi],
-        second[lo:hi],
-        third[lo:hi],
-        carray(at(words, 4), n, kind)[lo:hi],
-        carray(at(words, 5), 16, kind),
-    )
+    first, second = _piece(words, 1, part, parts, kind), _piece(words, 2, part, parts, kind)
+    third, fourth = _piece(words, 3, part, parts, kind), _piece(words, 4, part, parts, kind)
+    return first, second, third, fourth, carray(at(words, 5), 16, kind)
 
 
 @inlined
 def _five(words: Any, part: Any, parts: Any, kind: Any) -> Any:
-    n = word(words, 0)
-    lo, hi = _cut(n, part, parts), _cut(n, part + 1, parts)
-    first, second, third = carray(at(words, 1), n, kind), carray(at(words, 2), n, kind), carray(at(words, 3), n, kind)
-    return (
-        first[lo:hi],
-        second[lo:hi],
-        third[lo:hi],
-        carray(at(words, 4), n, kind)[lo:hi],
-        carray(at(words, 5), n, kind)[lo:hi],
-        carray(at(words, 6), 16, kind),
-    )
+    first, second = _piece(words, 1, part, parts, kind), _piece(words, 2, part, parts, kind)
+    third, fourth = _piece(words, 3, part, parts, kind), _piece(words, 4, part, parts, kind)
+    return first, second, third, fourth, _piece(words, 5, part, parts, kind), carray(at(words, 6), 16, kind)
 
 
 def _sgd(kind: Any) -> Callable[..., Any]:
@@ -174,6 +163,53 @@ def _nadam(kind: Any) -> Callable[..., Any]:
     return nadam
 
 
+def _blend(kind: Any) -> Callable[..., Any]:
+    def blend(words: Any, part: Any, parts: Any) -> None:
+        loops.blend(*_two(words, part, parts, kind))
+
+    return blend
+
+
+def _muon(kind: Any) -> Callable[..., Any]:
+    def muon(words: Any, part: Any, parts: Any) -> None:
+        loops.muon(*_two(words, part, parts, kind))
+
+    return muon
+
+
+def _gelu(kind: Any) -> Callable[..., Any]:
+    """As `_four`, without settings: z, e, t, y."""
+
+    def gelu(words: Any, part: Any, parts: Any) -> None:
+        z, e = _piece(words, 1, part, parts, kind), _piece(words, 2, part, parts, kind)
+        activations.gelu(z, e, _piece(words, 3, part, parts, kind), _piece(words, 4, part, parts, kind))
+
+    return gelu
+
+
+def _largest(kind: Any) -> Callable[..., Any]:
+    """size; x as unsigned integers, y: the largest magnitude of each part."""
+    bits = np.dtype(f"u{np.dtype(kind).itemsize}").type
+
+    def largest(words: Any, part: Any, parts: Any) -> None:
+        carray(at(words, 2), parts, bits)[part] = norms.largest(_piece(words, 1, part, parts, bits))
+
+    return largest
+
+
+def _squares(kind: Any) -> Callable[..., Any]:
+    """size; x, unit, y: Σ (x / unit)² of both halves, scratch: two blocks."""
+
+    def squares(words: Any, part: Any, parts: Any) -> None:
+        n, half = word(words, 0), norms.half_of(word(words, 0))
+        x, unit = carray(at(words, 1), n, kind), carray(at(words, 2), 1, kind)
+        y, scratch = carray(at(words, 3), 2, kind), carray(at(words, 4), (2, norms.BLOCK), kind)
+        for i in range(part, 2, parts):
+            y[i] = norms.sum_of_squares(x[half:] if i else x[:half], unit[0], scratch[i])
+
+    return squares
+
+
 @compiled
 def _multiply(words: Any, part: Any, size: Any) -> Any:
     """y = x @ w in the rows or columns of a part. Words: `Division.numbers`; x, w, y. size: bytes of an element.
@@ -215,7 +251,7 @@ def _relu_product(kind: Any) -> Callable[..., Any]:
         top, bottom, left, right = _multiply(words, part, size)
         m, n = word(words, 3), word(words, 4)
         y = carray(at(words, 12), (m, n), kind)[top:bottom]
-        loops.relu(y, carray(at(words, 13), n, kind), left, right)
+        activations.relu(y, carray(at(words, 13), n, kind), left, right)
 
     return relu_product
 
@@ -229,7 +265,7 @@ def _dropout_product(kind: Any) -> Callable[..., Any]:
         m, n = word(words, 3), word(words, 4)
         y, bias = carray(at(words, 12), (m, n), kind)[top:bottom], carray(at(words, 13), n, kind)
         keep, scale = carray(at(words, 14), (m, n), np.bool_)[top:bottom], carray(at(words, 15), 1, kind)
-        loops.relu_dropout(y, bias, keep, scale[0], left, right)
+        activations.relu_dropout(y, bias, keep, scale[0], left, right)
 
     return dropout_product
 
@@ -271,6 +307,76 @@ def _rows(kind: Any) -> Callable[..., Any]:
     return rows
 
 
+@inlined
+def _matrix(words: Any, i: Any, kind: Any) -> Any:
+    """The matrix whose address is word i; words 0 and 1: its shape."""
+    return carray(at(words, i), (word(words, 0), word(words, 1)), kind)
+
+
+@inlined
+def _vector(words: Any, i: Any, along: Any, kind: Any) -> Any:
+    """As `_matrix`: a vector as long as that axis of the matrix."""
+    return carray(at(words, i), word(words, along), kind)
+
+
+def _row_norm(kind: Any) -> Callable[..., Any]:
+    """rows, features, centred; x, weight, bias, eps, xhat, scale, y: rows of x."""
+
+    def row_norm(words: Any, part: Any, parts: Any) -> None:
+        lo, hi = _cut(word(words, 0), part, parts), _cut(word(words, 0), part + 1, parts)
+        x, weight, bias = _matrix(words, 3, kind)[lo:hi], _vector(words, 4, 1, kind), _vector(words, 5, 1, kind)
+        eps, xhat, scale = carray(at(words, 6), 1, kind), _matrix(words, 7, kind), _vector(words, 8, 0, kind)
+        y = _matrix(words, 9, kind)[lo:hi]
+        norms.row_norm(x, weight, bias, eps[0], word(words, 2), xhat[lo:hi], scale[lo:hi], y)
+
+    return row_norm
+
+
+def _row_norm_backward(kind: Any) -> Callable[..., Any]:
+    """rows, features, centred; dy, xhat, scale, weight, dx, dweight, dbias, scratch (a row for each part).
+
+    Rows of dx, and columns of the sums.
+    """
+
+    def row_norm_backward(words: Any, part: Any, parts: Any) -> None:
+        rows, features, centred = word(words, 0), word(words, 1), word(words, 2)
+        lo, hi = _cut(rows, part, parts), _cut(rows, part + 1, parts)
+        dy, xhat, scale = _matrix(words, 3, kind), _matrix(words, 4, kind), _vector(words, 5, 0, kind)
+        scratch = carray(at(words, 10), (parts, features), kind)[part]
+        weight, dx = _vector(words, 6, 1, kind), _matrix(words, 7, kind)[lo:hi]
+        norms.row_norm_backward(dy[lo:hi], xhat[lo:hi], scale[lo:hi], weight, centred, dx, scratch)
+        lo, hi = _cut(features, part, parts), _cut(features, part + 1, parts)
+        norms.column_sums(dy, xhat, lo, hi, _vector(words, 8, 1, kind), _vector(words, 9, 1, kind))
+
+    return row_norm_backward
+
+
+def _batch_norm(kind: Any) -> Callable[..., Any]:
+    """rows, features; x, weight, bias, eps, xhat, mean, variance, scale, y: columns."""
+
+    def batch_norm(words: Any, part: Any, parts: Any) -> None:
+        lo, hi = _cut(word(words, 1), part, parts), _cut(word(words, 1), part + 1, parts)
+        x, weight, bias = _matrix(words, 2, kind), _vector(words, 3, 1, kind), _vector(words, 4, 1, kind)
+        eps, xhat, mean = carray(at(words, 5), 1, kind), _matrix(words, 6, kind), _vector(words, 7, 1, kind)
+        variance, scale, y = _vector(words, 8, 1, kind), _vector(words, 9, 1, kind), _matrix(words, 10, kind)
+        norms.batch_norm(x, weight, bias, eps[0], lo, hi, xhat, mean, variance, scale, y)
+
+    return batch_norm
+
+
+def _batch_norm_backward(kind: Any) -> Callable[..., Any]:
+    """rows, features; dy, xhat, scale, weight, dweight, dbias, sums, dx: columns."""
+
+    def batch_norm_backward(words: Any, part: Any, parts: Any) -> None:
+        lo, hi = _cut(word(words, 1), part, parts), _cut(word(words, 1), part + 1, parts)
+        dy, xhat, scale = _matrix(words, 2, kind), _matrix(words, 3, kind), _vector(words, 4, 1, kind)
+        weight, dweight, dbias = _vector(words, 5, 1, kind), _vector(words, 6, 1, kind), _vector(words, 7, 1, kind)
+        sums, dx = carray(at(words, 8), (2, word(words, 1)), kind), _matrix(words, 9, kind)
+        norms.batch_norm_backward(dy, xhat, scale, weight, lo, hi, dweight, dbias, sums, dx)
+
+    return batch_norm_backward
+
+
 TASKS = {
     "product": _product,
     "relu_product": _relu_product,
@@ -288,4 +394,13 @@ TASKS = {
     "amsgrad": _amsgrad,
     "average": _average,
     "nadam": _nadam,
+    "blend": _blend,
+    "muon": _muon,
+    "gelu": _gelu,
+    "largest": _largest,
+    "squares": _squares,
+    "row_norm": _row_norm,
+    "row_norm_backward": _row_norm_backward,
+    "batch_norm": _batch_norm,
+    "batch_norm_backward": _batch_norm_backward,
 }
