@@ -180,7 +180,9 @@ def prepare(
     _warn_of_absent_classes(data, y)
     goal = Goal.of(settings, data, y)
     front = factory.front(settings, data, x)
-    model = factory.network(settings, math.prod(x.shape[1:]), goal.outputs(settings), front)
+    model = factory.network(
+        settings, data.schema.width if data.schema else math.prod(x.shape[1:]), goal.outputs(settings), front
+    )
     return Experiment(settings, place, data, goal, model, trainer_of(settings, goal, model, place))
 
 
