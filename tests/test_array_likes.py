@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import decimal
 import fractions
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 from xpnn import nn, optim
+from xpnn.devices.libraries.conversion import as_numbers
 from xpnn.errors import InputError
 from xpnn.training import Trainer
 
@@ -129,8 +133,11 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: pytest.importorskip("scipy.sparse").csr_matrix(X), r"sparse csr_matrix.*\.toarray\(\)"),
     (lambda: pytest.importorskip("polars").DataFrame(X).lazy(), r"LazyFrame.*\.collect\(\)"),
     (lambda: pytest.importorskip("xarray").Dataset({"a": ("b", Y)}), "cannot be converted"),
-    (lambda: column(lambda: pandas_array([1, None] * 4, "boolean")), r"\[1, 0\] is <NA>, a missing value"),
-    (lambda: column(lambda: pandas_array(list("abababab"), "category")), "expected real numbers.*text"),
+    (
+        lambda: column(lambda: pandas_array([1, None] * 4, "boolean")),
+        r"column 'a', row 1 of 0…7: the value is missing \(4 of 8",
+    ),
+    (lambda: column(lambda: pandas_array(list("abababab"), "category")), "holds text.*expected real numbers"),
     (lambda: torch_form("meta"), "meta, which has no values"),
     (lambda: torch_form("sparse"), r"sparse tensor.*to_dense"),
     (lambda: torch_form("quantized"), "dequantize"),
@@ -192,3 +199,107 @@ def test_message_names_the_argument(options: Any, message: str) -> None:
         run.fit(X, Y, batch_size=4, **options)
     with pytest.raises(InputError, match=r"^x of shape \(8, 3\)"):
         run.evaluate(X[:, :3], Y)
+
+
+def make_frame(library: str, columns: dict[str, Any]) -> Any:
+    """A data frame; of PyArrow in two chunks."""
+    module = pytest.importorskip(library)
+    if library != "pyarrow":
+        return module.DataFrame(columns)
+    table = module.table({name: module.array(values) for name, values in columns.items()})
+    return module.concat_tables([table[:3], table[3:]])
+
+
+MIXED: dict[str, list[Any]] = {
+    "age": [30, 41, 25, 33, 61, 47, 52, 29],
+    "height": [1.5, 1.75, 2.0, 1.625, 1.5, 1.875, 1.75, 2.0],
+    "member": [True, False, True, True, False, False, True, False],
+    "a": [1, 2, 3, 4, 5, 6, 7, 8],
+    "b": [0.5] * 8,
+}
+LIBRARIES = ("pandas", "polars", "pyarrow")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_frames_of_numbers_and_booleans(library: str) -> None:
+    """In fit, evaluate and predict, as validation data, and a column as target and as weights."""
+    plain = np.stack([np.array(values, float) for values in MIXED.values()], axis=1)
+    x, y, labels = (
+        make_frame(library, MIXED),
+        make_frame(library, {"y": MIXED["member"]})["y"],
+        np.array(MIXED["member"]),
+    )
+    runs = [Trainer(nn.MLP(5, 2, ()), nn.CrossEntropyLoss(), optim.Adam(0.1), dtype="float32") for _ in range(2)]
+    history = runs[0].fit(x, y, batch_size=4, validation_data=(x, y), sample_weight=x["age"])
+    wanted = runs[1].fit(plain, labels, batch_size=4, validation_data=(plain, labels), sample_weight=plain[:, 0])
+    for ours, other in zip(history, wanted, strict=True):
+        assert {**ours, "seconds": 0} == {**other, "seconds": 0}
+    assert runs[0].evaluate(x, y) == runs[1].evaluate(plain, labels)
+    predicted = runs[0].predict(x)
+    assert isinstance(predicted, np.ndarray) and np.array_equal(predicted, runs[1].predict(plain))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_columns_of_frames_promote_as_arrays_do(library: str) -> None:
+    module = pytest.importorskip(library)
+    make = module.array if library == "pyarrow" else module.Series
+    columns = {dtype: make(np.array([1, 0], dtype)) for dtype in ("uint8", "bool", "int16", "float32")}
+    for dtypes, wanted in ((("uint8",), "uint8"), (("bool",), "bool"), (("uint8", "int16"), "int16")):
+        frame = make_frame(library, {dtype: columns[dtype] for dtype in dtypes})
+        assert as_numbers("x", frame).dtype == wanted and as_numbers("x", frame).shape == (2, len(dtypes))
+    assert as_numbers("x", make_frame(library, columns)).dtype == np.float32
+
+
+def test_nullable_columns_without_missing_values() -> None:
+    pandas = pytest.importorskip("pandas")
+    columns = {"i": pandas.array([1, 2], "Int64"), "b": pandas.array([True, False], "boolean"),
+               "f": pandas.array([0.5, 1], "Float32"), "c": pandas.Categorical([3, 4]), 7: [1, 2]}  # fmt: skip
+    assert as_numbers("x", pandas.DataFrame(columns)).tolist() == [[1, 1, 0.5, 3, 1], [2, 0, 1, 4, 2]]
+    twice = pandas.DataFrame([[1, 2.5]], columns=["a", "a"])
+    assert as_numbers("x", twice).tolist() == [[1, 2.5]]
+    polars = pytest.importorskip("polars")
+    money = polars.DataFrame({"m": [decimal.Decimal("1.50"), decimal.Decimal(2)]})
+    assert as_numbers("x", money).tolist() == [[1.5], [2.0]]
+    for odd, message in (([{1}], r"row 0 of 0…0: holds \{1\}; expected"), ([[1]], " holds List values; expected")):
+        with pytest.raises(InputError, match=f"^x, column 'o'.*{message} real numbers"):
+            as_numbers("x", polars.DataFrame({"o": odd}))
+    with pytest.raises(InputError, match="column 'o' of type Int128 cannot be converted to numbers: "):
+        as_numbers("x", polars.DataFrame({"o": polars.Series([1, 2], dtype=polars.Int128)}))
+    with pytest.raises(InputError, match="column 'o' holds complex128 values"):
+        as_numbers("x", pandas.DataFrame({"o": [1j, 2]}))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1, 2, None, 4, None, 6, 7, 8], r"^x, column 'bad', row 2 of 0…7: the value is missing \(2 of 8 are\)"),
+        ([1.5, float("nan"), *[2.0] * 6], r"column 'bad', row 1 of 0…7: the value is missing \(1 of 8 are\)"),
+        ([None, True, *[False] * 6], r"column 'bad', row 0 of 0…7: the value is missing"),
+        (["a", *"bcdefgh"], r"column 'bad', row 0 of 0…7: holds text \('a'\); expected real numbers: encode it first"),
+        ([None, *"bcdefgh"], r"column 'bad', row 1 of 0…7: holds text \('b'\)"),
+        ([datetime.datetime(2026, 11, 27)] * 8, r"column 'bad' holds Datetime values; expected real numbers"),
+    ],
+)
+def test_columns_of_frames_are_refused_by_name_and_row(library: str, values: Any, message: str) -> None:
+    frame = make_frame(library, {"age": MIXED["age"], "bad": values})
+    with pytest.raises(InputError, match=message):
+        trained(frame)
+    with pytest.raises(InputError, match=message.replace("^x, column 'bad'", "^y").replace("column 'bad'", "y")):
+        trained(X, frame["bad"])
+
+
+def test_frames_without_narwhals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "narwhals", None)
+    np.testing.assert_array_equal(trained(pytest.importorskip("pandas").DataFrame(X)), trained(X))
+
+
+def test_narwhals_is_imported_for_frames_only() -> None:
+    code = """
+import sys, numpy as np
+from xpnn import Trainer, nn, optim
+Trainer(nn.Linear(2, 2), nn.CrossEntropyLoss(), optim.SGD(0.1)).fit(np.eye(2), [0, 1], batch_size=2)
+print("narwhals" in sys.modules, "pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False"]

@@ -100,6 +100,36 @@ def test_unseen_categories_count_as_none() -> None:
         assert schema.encode(frame(city=["Rome", "Bonn"])).tolist() == [[0, 1], [0, 0]]
 
 
+def test_large_categories_are_numbers_of_vectors() -> None:
+    """0 is for a text that training does not have, and for a missing one with an indicator."""
+    table = frame(a=[0.5] * 6, city=["Oslo", "Rome", "Oslo", "Lima", None, "Oslo"], b=["u", "v", "u", "v", "u", "v"])
+    schema = Schema.fit(table, ["a", "city", "b"], missing="indicator", embedding_above=2)
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+    assert schema.outputs == ("a", "city", "city is missing", "b=u", "b=v") and list(schema.embedded) == [1]
+    assert schema.encode(table)[:, 1].tolist() == [2, 3, 2, 1, 0, 2] and schema.width == 6
+    with pytest.warns(UserWarning, match=r"line 2, column 'city': 'Bonn' did not occur in training; 1 such rows"):
+        assert schema.encode(frame(a=[1.0], city=["Bonn"], b=["u"]))[0].tolist() == [1, 0, 0, 1, 0]
+    filled = Schema.fit(table, ["city"], missing="most-frequent", embedding_above=2)
+    assert filled.encode(table)[:, 0].tolist() == [2, 3, 2, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("texts", "size"), [(3, 2), (90, 45), (101, 50), (1500, 50)])
+def test_vectors_have_half_as_many_numbers_as_texts(texts: int, size: int) -> None:
+    table = frame(city=[f"c{i % texts}" for i in range(2 * texts)])
+    assert Schema.fit(table, ["city"], embedding_above=2).columns[0].embedding == size
+
+
+def test_faults_are_looked_for_in_all_rows_and_levels_in_some() -> None:
+    table = frame(city=["Rome", "Oslo", "Rome", "Bonn"], n=[4.0, None, 8.0, 100.0])
+    fit_to = Schema.scan(table, ["city", "n"], missing="mean", dates=(), embedding_above=None)
+    schema = fit_to(np.array([0, 1, 2]))
+    assert schema.columns[0].levels == ("Oslo", "Rome") and schema.columns[1].fill == 6
+    with pytest.raises(DataFormatError, match="line 3, column 'n': the value is missing"):
+        Schema.scan(table, ["n"], missing="error", dates=(), embedding_above=None)
+    with pytest.raises(InputError, match="column 'n' has no values"):
+        fit_to(np.array([1]))
+
+
 def test_categories_that_look_like_numbers_in_another_file() -> None:
     schema = Schema.fit(frame(code=["7", "x", "y"]), ["code"])
     assert schema.encode(frame(code=np.array([7, 7]))).tolist() == [[1, 0, 0], [1, 0, 0]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from xpnn.arrays import random, tree
 from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.errors import InputError
 from xpnn.nn.layers.embedding import add_rows
-from xpnn.training import Data, Trainer, TrainingStep
+from xpnn.training import Data, Trainer, TrainingStep, load_model, save_model
 from xpnn.training.runners.base import upload
 from xpnn.training.state import first_state
 
@@ -175,5 +176,87 @@ def test_unread_features_are_not_checked() -> None:
     ],
 )
 def test_invalid_settings_and_inputs_raise(make: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def columns_model() -> nn.Sequential:
+    tables = (nn.Embedding(5, 4, 0), nn.Embedding(3, 2))
+    return nn.Sequential(nn.EmbedColumns((0, 2), tables), nn.Linear(8, 3))
+
+
+MIXED = np.column_stack([WORDS[:, 0], draw("mixed", 40, 2), WORDS[:, 1]])[:, [0, 1, 3, 2]]
+MIXED[:, 2] %= 3
+
+
+def test_columns_train_the_same_on_every_library(backend: Backend) -> None:
+    """The reserved row 0 is not trained; x may be integers, in any dtype."""
+    wanted = Trainer(columns_model(), nn.CrossEntropyLoss(), optim.Adam(0.1), dtype="float64")
+    losses = [log["loss"] for log in wanted.fit(MIXED, LABELS, epochs=30, batch_size=16)]
+    assert losses[-1] < 0.5 * losses[0] and not wanted.snapshot()[0][0].weight[0].any()
+    run = Trainer(columns_model(), nn.CrossEntropyLoss(), optim.Adam(0.1), dtype="float64", device=backend.place)
+    got = [log["loss"] for log in run.fit(backend.array(MIXED), LABELS, epochs=30, batch_size=16)]
+    np.testing.assert_allclose(got, losses, rtol=0, atol=1e-9)
+    whole = np.rint(np.abs(MIXED)).astype(np.int64)
+    np.testing.assert_allclose(run.predict(whole), wanted.predict(whole.astype(float)), rtol=0, atol=1e-9)
+
+
+def test_columns_are_saved_and_loaded(tmp_path: Path) -> None:
+    run = Trainer(columns_model(), nn.CrossEntropyLoss(), optim.Adam())
+    save_model(tmp_path / "model.safetensors", run.model, run.snapshot())
+    model, params, _ = load_model(tmp_path / "model.safetensors")
+    assert model == columns_model()
+    again = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(), params=params)
+    assert np.array_equal(again.predict(MIXED), run.predict(MIXED))
+
+
+def test_columns_step_does_not_synchronize() -> None:
+    strict = pytest.importorskip("array_api_strict")
+    place = Place("strict", strict.Device("device1"), "cpu", 1)
+    model, params = columns_model(), columns_model().init(random.key(0, "init"))
+    there, x = (
+        tree.map(lambda p: to_place(p.astype("float32"), place), params),
+        to_place(MIXED.astype("float32"), place),
+    )
+    with sync_guard():
+        y, residuals = model.forward(there, x)
+        model.backward(there, residuals, y)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        (0, 5, r"\[7, 0\] = 5.0, but EmbedColumns takes integers from 0 to 4 in this column \(1 of 40"),
+        (2, 0.5, "0 to 2"),
+        (2, -1, r"\[7, 2\] = -1.0"),
+    ],
+)
+def test_columns_check_their_categories(column: int, value: float, told: str) -> None:
+    x = MIXED.copy()
+    x[7, column] = value
+    run = Trainer(columns_model(), nn.CrossEntropyLoss(), optim.Adam())
+    with pytest.raises(InputError, match=told):
+        run.fit(x, LABELS)
+    with pytest.raises(InputError, match=told):
+        run.predict(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.EmbedColumns((), ()), "0 columns, but 0 embeddings; expected at least one column"),
+        (lambda: nn.EmbedColumns((0, 1), (nn.Embedding(3, 2),)), "2 columns, but 1 embeddings"),
+        (lambda: nn.EmbedColumns((1, 0), (nn.Embedding(3, 2),) * 2), r"columns is \(1, 0\); expected ascending"),
+        (lambda: nn.EmbedColumns((1, 1), (nn.Embedding(3, 2),) * 2), "expected ascending"),
+        (lambda: nn.EmbedColumns((-1,), (nn.Embedding(3, 2),)), "expected ascending"),
+        (lambda: nn.EmbedColumns((0.5,), (nn.Embedding(3, 2),)), "expected ascending"),
+        (lambda: nn.EmbedColumns(("a",), (nn.Embedding(3, 2),)), "EmbedColumns: columns"),
+        (
+            lambda: Trainer(columns_model(), nn.CrossEntropyLoss(), optim.Adam()).predict(MIXED[:, :2]),
+            r"x has shape \(1, 2\); expected \(batch, features\) with at least 3 features",
+        ),
+    ],
+)
+def test_invalid_columns_raise(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from samples import Write
 
-from xpnn.data.readers import extra, is_frame, read_frame, records
+from xpnn.data.readers import extra, frames, is_frame, read_frame, records
 from xpnn.errors import DataFormatError, InputError
 
 
@@ -244,3 +244,68 @@ def test_flipped_bytes(write: Write, polars: Any, kind: str) -> None:
             read_frame(write(bytes(bad[: rng.choice((len(bad), rng.randrange(len(bad))))]), "t.csv"))
         except InputError as error:
             assert "\n" not in str(error)
+
+
+def random_table(draw: random.Random) -> str:
+    """A table with every kind of cell; now and then a line has a fault, is empty or lacks cells."""
+    kinds = draw.choices(("number", "integer", "text", "quoted", "flag", "code"), k=draw.choice((1, 2, 3, 5)))
+    missing, faults = draw.choice((0, 0, 0.1, 0.5)), draw.choice((0, 0, 0, 0.02))
+    separator, end = draw.choice((",", ",", ";", "\t")), draw.choice(("\n", "\n", "\r\n"))
+    lines = [separator.join(f"c{i}" for i in range(len(kinds)))]
+    cells = {
+        "number": lambda: f"{draw.uniform(-9, 9):.3f}",
+        "integer": lambda: str(draw.randrange(-999, 999)),
+        "text": lambda: draw.choice(("ab", "x y", " padded ", "NAN", "true")),
+        "quoted": lambda: draw.choice(('"a"', f'"a{separator}b"', '"say ""hi"""', "plain", '"two\nlines"')),
+        "flag": lambda: draw.choice(("true", "False")),
+        "code": lambda: draw.choice(("7", "12", "12", "007")),
+    }
+    for _ in range(draw.choice((3, 30, 300))):
+        row = [draw.choice(("", "NA", "?", "nan")) if draw.random() < missing else cells[kind]() for kind in kinds]
+        if draw.random() < faults:
+            fault = draw.choice(("short", "long", "quote", "pair", "after", "open", "word", "blank"))
+            at = draw.randrange(len(row))
+            row = {"short": row[:-1], "long": [*row, "1"], "blank": []}.get(fault, row)
+            wrong = {"quote": 'a"b', "pair": 'a"b"c', "after": '"a"b', "open": '"a', "word": "word"}
+            row[at:] = [wrong.get(fault, cell) for cell in row[at : at + 1]] + row[at + 1 :]
+        lines.append(separator.join(row))
+    return end.join(lines) + draw.choice((end, end, ""))
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_fast_and_careful_readers_agree(number: int, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same columns, lines and errors, whether each line is looked at or not."""
+    pytest.importorskip("polars")
+    ways = list[bool]()
+    counted = frames.tally
+
+    def careful(*_: Any) -> None:
+        return None
+
+    def fast(*arguments: Any) -> Any:
+        ways.append(counted(*arguments) is not None)
+        return counted(*arguments)
+
+    for seed in range(40):
+        path = write(random_table(random.Random(1000 * number + seed)).encode(), "t.csv")
+        found = list[str]()
+        for way in (fast, careful):
+            monkeypatch.setattr(frames, "tally", way)
+            try:
+                frame = read_frame(path)
+            except InputError as error:
+                found.append(str(error))
+            else:
+                columns = {name: (str(x.dtype), x.tolist()) for name, x in frame.columns.items()}
+                found.append(repr((columns, frame.lines.tolist())))
+        assert found[0] == found[1], path.read_text()
+    assert any(ways) and not all(ways)
+
+
+@pytest.mark.parametrize("cell", ['a"b"c', '"a" "b"', 'x"y""z"', '"a"b', '"a"b"', '"a'])
+@pytest.mark.parametrize("line", [2, 700, 1001])
+def test_quotation_marks_that_polars_accepts_are_found(cell: str, line: int, write: Write, polars: Any) -> None:
+    rows = ['1,"u",v'] * 1000
+    rows[line - 2] = f"1,u,{cell}"
+    with pytest.raises(DataFormatError, match=rf"line {line}: a quotation mark (stands inside|is not closed)"):
+        read_frame(write(("a,b,c\n" + "\n".join(rows) + "\n").encode(), "t.csv"))

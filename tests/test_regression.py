@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnn import find_place, load_model
-from xpnn.arrays import random
+from xpnn import find_place, load_model, nn
+from xpnn.arrays import random, tree
 from xpnn.cli import main
 from xpnn.errors import InputError
-from xpnn.experiments import SavedRun, Settings, run
-from xpnn.experiments.scores import class_scores
+from xpnn.experiments import SavedRun, Settings, prepare, run
+from xpnn.experiments.scores import class_scores, evaluate
 
 CPU = find_place("cpu", "numpy")
 QUICK: dict[str, Any] = {"hidden": "16", "epochs": 3, "dropout": "0"}
@@ -49,6 +49,40 @@ def table(tmp_path: Path) -> Path:
 
 def settings(table: Path, **options: Any) -> Settings:
     return Settings(**{"dataset": str(table), "id": "name", "drop": "count,kind", "target": "size", **QUICK, **options})
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "mse"}, {"loss": "mse", "output_activation": "sigmoid"}])
+def test_scores_are_those_of_the_trainer_and_need_one_pass(
+    table: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2,500 rows: more than one batch."""
+    experiment = prepare(settings(table, target="kind", drop="count,size", class_weight=None, **options), CPU)
+    x, y = (np.concatenate([part] * 20) for part in (experiment.data.x_train, experiment.data.y_train))
+    goal, trainer = experiment.goal, experiment.trainer
+    wanted = trainer.evaluate(x, goal.to_loss(experiment.settings, y))
+    rows = list[int]()
+    first = next(layer for layer in experiment.model.layers if isinstance(layer, nn.Standardize))
+
+    def counted(self: Any, params: Any, x: Any, **key: Any) -> Any:
+        rows.append(len(x))
+        return forward(self, params, x, **key)
+
+    forward = type(first).forward
+    monkeypatch.setattr(type(first), "forward", counted)
+    found = evaluate(trainer, goal, experiment.settings, x, y)
+    assert {name: found[name] for name in wanted} == wanted and sum(rows) == len(x)
+    hits = np.trace(np.asarray(found["confusion_matrix"]))
+    assert hits == round(found["accuracy"] * len(x))
+
+
+def test_outputs_that_overflow_have_a_loss_of_nan(table: Path) -> None:
+    experiment = prepare(settings(table, target="kind", drop="count,size"), CPU)
+    trainer, x = experiment.trainer, experiment.data.x_test
+    params = trainer.snapshot()
+    trainer.load(tree.map(lambda p: p * 1e25, params))
+    with np.errstate(all="ignore"):
+        found = evaluate(trainer, experiment.goal, experiment.settings, x, experiment.data.y_test)
+    assert np.isnan(found["loss"])
 
 
 def test_predictions_are_in_the_unit_of_the_target(table: Path, tmp_path: Path) -> None:

@@ -178,6 +178,7 @@ KERNEL_CASES = [
         {"donate": True},
     ),
     KernelCase("add-rows", add_rows, (draw("dy", 6, 3), np.array([4, 0, 0, 2, 4, 0], np.int32), 5)),
+    KernelCase("add-rows-few", add_rows, (draw("dy", 3, 2), np.array([40, 0, 40], np.int32), 60)),
     KernelCase(
         "nadam", nadam_step, (*_MOMENTS, _RATE, _FACTORS, AdamSettings(0.9, 0.99, 1e-8, 0.1, False)), {"donate": True}
     ),

@@ -52,7 +52,7 @@ class Sampler:
 def first_layers(d: Sampler, rows: int) -> tuple[np.ndarray, list[Any], int]:
     """(x, the first layers, their number of output features)."""
     x = draw(f"network {d.number}", rows, 4)
-    match d.deal("first", ("nothing", "table", "bytes", "standardize")):
+    match d.deal("first", ("nothing", "table", "bytes", "standardize", "categories")):
         case "table":
             size, width = d.pick(4, 7), d.pick(2, 3)
             table = nn.Embedding(size, width, d.pick(None, 0, -1))
@@ -63,6 +63,10 @@ def first_layers(d: Sampler, rows: int) -> tuple[np.ndarray, list[Any], int]:
         case "standardize":
             after = (nn.Unstandardize((0.5, 1.0, -1.0, 0.0), (2.0, 1.0, 0.5, 0.0)), nn.SmoothClip(2.0))
             return 3 * x + 1, [nn.Standardize.fit(3 * x + 1), *d.pick((), after[:1], after[1:])], 4
+        case "categories":
+            column, table = d.pick(0, 3), nn.Embedding(5, 2, d.pick(None, 0))
+            x[:, column] = np.abs(50 * x[:, column]).astype(int) % 5
+            return x, [nn.EmbedColumns((column,), (table,))], 5
     return x, [], 4
 
 

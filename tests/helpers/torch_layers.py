@@ -46,6 +46,10 @@ def _gelu_block(torch: TORCH, p: list[Any], x: Any) -> Any:
     return x + torch.nn.functional.gelu(torch.layer_norm(x, (4,), p[0], p[1]) @ p[2] + p[3])
 
 
+def _row(torch: TORCH, weight: Any, x: Any, column: int) -> Any:
+    return torch.nn.functional.embedding(x[:, column].long(), weight)
+
+
 #: In inference; also in training for layers that behave the same.
 LAYER_ORACLES: dict[str, LayerOracle] = {
     "Linear": lambda t, p, x: x @ p[0] + p[1],
@@ -76,6 +80,8 @@ LAYER_ORACLES: dict[str, LayerOracle] = {
     "Residual": lambda t, p, x: x + t.tanh(x @ p[0] + p[1]),
     "Embedding": lambda t, p, x: t.nn.functional.embedding(x, p[0]),
     "Embedding: one column": lambda t, p, x: t.nn.functional.embedding(x, p[0]),
+    "EmbedColumns": lambda t, p, x: t.cat([_row(t, p[0], x, 0), x[:, 1:2], _row(t, p[1], x, 2), x[:, 3:]], 1),
+    "EmbedColumns: the last column": lambda t, p, x: t.cat([x[:, :2], _row(t, p[0], x, 2)], 1),
     "RandomDistortion": lambda t, p, x: x,
     "Dropout": lambda t, p, x: x,
     "Sequential": _two_layers,

@@ -61,6 +61,18 @@ class Residual(torch.nn.Module):
         return x + self.block(x)
 
 
+class Columns(torch.nn.Module):
+    """One column by its vector, the others as they are: EmbedColumns."""
+
+    def __init__(self, column: int, table: Any) -> None:
+        super().__init__()
+        self.column, self.table = column, table
+
+    def forward(self, x: Any) -> Any:
+        at = self.column
+        return torch.cat([x[:, :at], self.table(x[:, at].long()), x[:, at + 1 :]], dim=1)
+
+
 def module(layer: Any, params: Any) -> Any:
     """The torch module of the same name, with these parameters."""
     match layer:
@@ -76,6 +88,8 @@ def module(layer: Any, params: Any) -> Any:
             return Back(params.scale.value, params.mean.value)
         case nn.SmoothClip():
             return Clip(layer.limit)
+        case nn.EmbedColumns():
+            return Columns(layer.columns[0], module(layer.embeddings[0], params[0]))
         case nn.Linear():
             made = torch.nn.Linear(layer.in_features, layer.out_features, layer.bias)
         case nn.BatchNorm1d():

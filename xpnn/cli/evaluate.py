@@ -17,7 +17,7 @@ from xpnn.training.history import to_json
 
 _MOST = 30  # classes in a table
 SCORES = ("accuracy", "balanced_accuracy", "f1_score", "r2_score", "mean_absolute_error",
-          "root_mean_squared_error", "loss")  # fmt: skip
+          "root_mean_squared_error", "log_loss", "loss")  # fmt: skip
 
 
 def evaluate(

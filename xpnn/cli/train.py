@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, choose_place, takes_settings
 from xpnn.cli.terminal.progress import EpochDisplay
 from xpnn.cli.terminal.stopping import Stopping
+from xpnn.data.tables.column import Column
 from xpnn.experiments import Experiment, Hooks, Settings, factory, recipes, run
 from xpnn.training.history import to_json
 
@@ -28,6 +28,7 @@ RESULTS = (
     "test_r2_score",
     "test_mean_absolute_error",
     "test_root_mean_squared_error",
+    "test_log_loss",
     "test_loss",
 )
 
@@ -93,8 +94,8 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
     """Print a few lines about what will be trained."""
     settings, data, place = experiment.settings, experiment.data, experiment.place
     train_rows, validation_rows = len(experiment.train_rows), len(experiment.validation_rows)
-    widths = [str(layer.out_features) for layer in experiment.model.layers if isinstance(layer, nn.Linear)]
-    network = "-".join([str(math.prod(data.x_train.shape[1:])), *widths])
+    linear = [layer for layer in experiment.model.layers if isinstance(layer, nn.Linear)]
+    network = "-".join(str(width) for width in (linear[0].in_features, *(layer.out_features for layer in linear)))
     length = f"{pluralize(experiment.epochs, 'epoch')} in batches of {settings.batch_size}"
     schedule = "" if settings.schedule == "constant" else f" ({settings.schedule})"
     if settings.recipe is not None:
@@ -126,9 +127,13 @@ def _described(experiment: Experiment) -> list[str]:
         y = np.concatenate([data.y_train, data.y_test])
         ranges = ", ".join(f"{low:g} to {high:g}" for low, high in zip(y.min(axis=0), y.max(axis=0), strict=True))
         what = f"{targets}: regression, {ranges}"
-    names = [escaped(name[:20]) for name in data.schema.names]
+    names = [escaped(column.name[:20]) + _embedded(column) for column in data.schema.columns]
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return [f"target   {what}", f"features {len(names):,}: {', '.join(names[:_SHOWN])}{more}"]
+
+
+def _embedded(column: Column) -> str:
+    return f" ({len(column.levels):,} vectors of {column.embedding})" if column.embedding else ""
 
 
 def _print_result(facts: dict[str, Any], console: Console, drawn: list[str], *, quiet: bool) -> None:

@@ -17,7 +17,8 @@ from xpnn.data.file_sets import is_file_set, read_file_set
 from xpnn.data.files import describe, fault, read_head, read_idx, read_npy, refuse_pickle
 from xpnn.data.readers import is_frame, read_frame
 from xpnn.data.splits import stratified_split
-from xpnn.data.tables.schema import Column, Schema
+from xpnn.data.tables.column import Column
+from xpnn.data.tables.schema import Schema
 from xpnn.data.tables.tabular import TableOptions, split_table
 from xpnn.data.tables.target import Target, find_targets
 from xpnn.errors import InputError

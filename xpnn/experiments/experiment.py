@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from xpnn.experiments.scores import evaluate
 from xpnn.experiments.settings import NUMBER_FORMATS, Settings
 from xpnn.training import EarlyStopping, History, Trainer
 from xpnn.training.engine import Progress
+from xpnn.training.stopwatch import Stopwatch
 from xpnn.training.trainer import Callback
 
 DownloadProgress: TypeAlias = Callable[[str, int, int], None]  # (file name, bytes so far, bytes in all or 0)
@@ -91,14 +91,20 @@ class Experiment:
         history : History
             One record per epoch.
         seconds : float
-            How long it took.
+            How long it took, without suspensions of the process.
         """
         data, settings = self.data, self.settings
         batch_size = settings.batch_size or len(self.train_rows)
         kept = self.validation_rows
         validation = self._with_targets(data.x_train[kept], data.y_train[kept]) if len(kept) else None
         stopping = [] if settings.patience is None else [EarlyStopping(settings.monitor, settings.patience)]
-        start = time.perf_counter()
+        watch = Stopwatch()
+
+        def step(done: int, rows: int) -> None:
+            watch.seconds()
+            if progress is not None:
+                progress(done, rows)
+
         with one_thread_if_small(self.place, batch_size, self.n_parameters):
             history = self.trainer.fit(
                 *self._with_targets(data.x_train[self.train_rows], data.y_train[self.train_rows]),
@@ -106,9 +112,9 @@ class Experiment:
                 batch_size=batch_size,
                 validation_data=validation,
                 callbacks=[*callbacks, *stopping],
-                progress=progress,
+                progress=step,
             )
-        return history, time.perf_counter() - start
+        return history, watch.seconds()
 
     def evaluate_test(self) -> dict[str, Any]:
         """Loss and metrics on the test part of the data; see `xpnn.experiments.scores.evaluate`."""
@@ -180,7 +186,9 @@ def prepare(
     _warn_of_absent_classes(data, y)
     goal = Goal.of(settings, data, y)
     front = factory.front(settings, data, x)
-    model = factory.network(settings, math.prod(x.shape[1:]), goal.outputs(settings), front)
+    model = factory.network(
+        settings, data.schema.width if data.schema else math.prod(x.shape[1:]), goal.outputs(settings), front
+    )
     return Experiment(settings, place, data, goal, model, trainer_of(settings, goal, model, place))
 
 

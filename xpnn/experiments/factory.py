@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnn import nn, optim
 from xpnn.data.datasets import Dataset
+from xpnn.data.tables.column import Column
 from xpnn.errors import InputError
 from xpnn.experiments.options import parse_numbers
 from xpnn.experiments.settings import OPTIMIZERS_BY_NAME, Settings, default_lr
@@ -97,16 +98,32 @@ def network(settings: Settings, features: int, outputs: int, front: tuple[nn.Lay
 def front(settings: Settings, data: Dataset, x_train: np.ndarray) -> tuple[nn.Layer, ...]:
     """The layers before the network.
 
-    Images are scaled to 0 … 1, distorted if `augment` is set, and flattened; the columns of a table are standardized
-    and their outliers limited, or scaled by `scale`. Raises InputError.
+    Images are scaled to 0 … 1, distorted if `augment` is set, and flattened. Columns of a table are standardized and
+    their outliers limited, or scaled by `scale`; categories that are embedded become vectors. Raises InputError.
     """
     scale = settings.scale or data.scale
     if settings.augment and data.x_train.ndim != 3:
         raise InputError(f"`augment` distorts images; {data.name} has none")
+    clip = (nn.SmoothClip(),) if scale is None else ()
+    if data.schema is not None and data.schema.embedded:
+        return *_embedding_front(scale, data.schema.embedded, x_train), *clip
     if scale is None:
-        return nn.Standardize.fit(x_train), nn.SmoothClip()
+        return nn.Standardize.fit(x_train), *clip
     distort = (distortion(settings.augment),) if settings.augment else ()
     return nn.Scale(scale), *distort, nn.Flatten()  # of a table too, so that pixels in columns train alike
+
+
+def _embedding_front(
+    scale: float | None, embedded: dict[int, Column], x_train: np.ndarray
+) -> tuple[nn.Standardize, nn.EmbedColumns]:
+    """The layers that standardize the measured columns, and replace the numbers of categories by vectors."""
+    fitted = nn.Standardize.fit(x_train)
+    mean, deviation = [0.0] * x_train.shape[1], [1.0] * x_train.shape[1]  # categories stay as they are
+    for i in set(range(x_train.shape[1])) - set(embedded):
+        mean[i], deviation[i] = (0.0, 1 / scale) if scale else (fitted.mean[i], fitted.deviation[i])
+    # Row 0 is for texts that training does not have. It stays 0, about the mean of the others.
+    tables = [nn.Embedding(1 + len(column.levels), column.embedding, padding_idx=0) for column in embedded.values()]
+    return nn.Standardize(tuple(mean), tuple(deviation)), nn.EmbedColumns(tuple(embedded), tuple(tables))
 
 
 def distortion(text: str) -> nn.RandomDistortion:

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from xpnn import nn
 from xpnn.experiments.goal import Goal
 from xpnn.experiments.settings import Settings
 from xpnn.training import BalancedAccuracy, F1Score, Trainer
 from xpnn.training.metrics.confusion import Confusion
+
+_ROWS = 1024  # as in `Trainer.evaluate`: a product of other size may have other bits
 
 
 def evaluate(trainer: Trainer, goal: Goal, settings: Settings, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
@@ -27,13 +30,24 @@ def evaluate(trainer: Trainer, goal: Goal, settings: Settings, x: np.ndarray, y:
     Returns
     -------
     dict
-        "loss" and the metrics of the trainer; of classes also "balanced_accuracy" and "f1_score" (macro), "classes"
-        (for each class: precision, recall, f1_score, support) and "confusion_matrix" (rows: true classes).
+        "loss" and the metrics of the trainer. Of classes also "balanced_accuracy" and "f1_score" (macro), "classes"
+        (for each class: precision, recall, f1_score, support), "confusion_matrix" (rows: true classes), and, if the
+        network gives probabilities, "log_loss": the mean of −ln(probability of the true class), which is the loss
+        without label smoothing and class weights.
     """
-    result = trainer.evaluate(x, goal.to_loss(settings, y))
+    target = goal.to_loss(settings, y)
     if not goal.classes:
-        return result
-    scores = goal.from_outputs(settings, np.asarray(trainer.predict(x)))
+        return trainer.evaluate(x, target)
+    outputs = np.asarray(trainer.predict(x, batch_size=_ROWS))
+    # The identity has the same loss and metrics on the outputs as the network on x, which need not run again.
+    scorer = Trainer(
+        nn.Sequential(), trainer.loss, trainer.optimizer, dtype=str(outputs.dtype), metrics=trainer.metrics
+    )
+    result = scorer.evaluate(outputs, target) if np.isfinite(outputs).all() else trainer.evaluate(x, target)
+    scores = goal.from_outputs(settings, outputs)
+    if goal.gives_probabilities(settings):
+        of_true = np.take_along_axis(scores, y[:, None], axis=1).astype(np.float64)
+        result["log_loss"] = float(-np.log(np.maximum(of_true, np.finfo(scores.dtype).eps)).mean())
     return {**result, **class_scores(goal.classes, y, np.argmax(scores, axis=1))}
 
 

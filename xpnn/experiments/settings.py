@@ -175,6 +175,11 @@ class Settings:
     id: str = option("", "Columns that name the rows; predict writes them beside the predictions.", metavar="COLUMN,…")
     date: str = option("", "Columns that hold dates.", metavar="COLUMN,…")
     missing: str = option("error", "What to do with missing values.", choices=MISSING)
+    embedding_above: int | None = option(
+        None,
+        "Learn a vector for each text of a column with more different texts. [default: all are one-hot]",
+        range=options.COUNT_OR_0,
+    )
     decimal: str = option(".", "Decimal point of a text file.", choices=(".", ","))
     encoding: str = option("utf-8", "Encoding of a text file.")
     image_size: str | None = option(
@@ -241,7 +246,9 @@ class Settings:
         options: dict[str, Any] = {
             name: parse_names(getattr(self, name)) for name in ("features", "drop", "id", "date")
         }
-        options |= {name: getattr(self, name) for name in ("target", "missing", "decimal", "encoding")}
+        options |= {
+            name: getattr(self, name) for name in ("target", "missing", "embedding_above", "decimal", "encoding")
+        }
         size = parse_size(self.image_size)
         return TableOptions(task=task, image_size=size, skip_broken=self.skip_broken, **options)
 

@@ -14,7 +14,7 @@ from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.augmentation import RandomDistortion
 from xpnn.nn.layers.containers import Residual, Sequential
 from xpnn.nn.layers.dropout import Dropout
-from xpnn.nn.layers.embedding import Embedding
+from xpnn.nn.layers.embedding import EmbedColumns, Embedding
 from xpnn.nn.layers.linear import Linear
 from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
 from xpnn.nn.layers.preprocessing import Flatten, Scale, SmoothClip, Standardize, Unstandardize
@@ -24,6 +24,7 @@ from xpnn.nn.protocols import Layer
 _OTHERS = (
     BatchNorm1d,
     Dropout,
+    EmbedColumns,
     Embedding,
     Flatten,
     LayerNorm,

@@ -8,7 +8,6 @@ whole path of a batch.
 from __future__ import annotations
 
 import contextlib
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -37,6 +36,7 @@ from xpnn.training.metrics.base import Metric
 from xpnn.training.runners.select import place_for
 from xpnn.training.state import Data, State, first_state, host_copy, matching
 from xpnn.training.step import TrainingStep
+from xpnn.training.stopwatch import Stopwatch
 from xpnn.training.totals import epoch_logs
 from xpnn.validation import as_count, as_float
 
@@ -497,7 +497,7 @@ class Trainer:
         progress: Progress | None,
     ) -> Logs | None:
         """Make one pass over the data and return its record; None if it was stopped before its end."""
-        start, done = time.perf_counter(), 0
+        watch, done = Stopwatch(), 0
         order = self._order.of(self.epoch, data.rows, shuffle)
         engine.begin_epoch(self.epoch, len(order), batch_size, as_float("lr_scale", self.lr_scale))
 
@@ -506,6 +506,7 @@ class Trainer:
             nonlocal done
             self.steps += steps
             done += rows
+            watch.seconds()
             if progress is not None:
                 progress(done, len(order))
             return self._stopping
@@ -524,7 +525,7 @@ class Trainer:
         logs: Logs = {"epoch": self.epoch, **epoch_logs(totals, self.metrics)}
         if validation is not None:
             logs |= {f"val_{name}": value for name, value in engine.evaluate(validation).items()}
-        return logs | {"lr": shortest(totals.lr), "seconds": time.perf_counter() - start}
+        return logs | {"lr": shortest(totals.lr), "seconds": watch.seconds()}
 
 
 def _clip_batch(batch_size: int, rows: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from xpnn.cli.terminal.console import print_line, readable_numbers
 from xpnn.experiments import Experiment
 from xpnn.training import Trainer
 from xpnn.training.history import Logs
+from xpnn.training.stopwatch import Stopwatch
 
 
 class EpochDisplay:
@@ -28,7 +28,7 @@ class EpochDisplay:
         """Begin to show the training of this experiment."""
         self._epochs, self._rows = experiment.epochs, len(experiment.train_rows)
         self._every = -(-self._epochs // 100)  # at most a hundred plain lines
-        self._drawn_at, self._epoch, self._started = 0.0, 0, time.perf_counter()
+        self._drawn_at, self._epoch, self._watch = 0.0, 0, Stopwatch()
         console = self._console
         if console.is_terminal and not console.is_dumb_terminal and not self._quiet:
             self._bar = Progress(
@@ -38,6 +38,7 @@ class EpochDisplay:
                 TextColumn("{task.fields[speed]}"),
                 TimeRemainingColumn(compact=True),
                 console=console,
+                get_time=self._watch.seconds,
             )
             total = self._epochs * self._rows
             self._task = self._bar.add_task("", total=total, epoch=f"1/{self._epochs}", numbers="", speed="")
@@ -57,15 +58,16 @@ class EpochDisplay:
 
     def step(self, done: int, rows: int) -> None:
         """Called between steps; draws at most ten times a second."""
-        now = time.perf_counter()
+        now = self._watch.seconds()
         if self._bar and now - self._drawn_at > 0.1:
             self._drawn_at = now
             total = self._epoch * rows + done
-            self._bar.update(self._task, completed=total, speed=f"{total / (now - self._started):,.0f} samples/s")
+            self._bar.update(self._task, completed=total, speed=f"{total / now:,.0f} samples/s")
 
     def __call__(self, trainer: Trainer, logs: Logs) -> None:
         """Called after each epoch."""
         self._epoch += 1
+        passed = self._watch.seconds()
         speed = f"{self._rows / logs['seconds']:,.0f} samples/s"
         if self._bar:
             shown: Logs = {
@@ -79,6 +81,6 @@ class EpochDisplay:
                 epoch=f"{min(self._epoch + 1, self._epochs)}/{self._epochs}",
             )
         elif not self._quiet and (self._epoch % self._every == 0 or self._epoch == self._epochs):
-            left = (time.perf_counter() - self._started) / self._epoch * (self._epochs - self._epoch)
+            left = passed / self._epoch * (self._epochs - self._epoch)
             numbers = readable_numbers(logs)
             print_line(self._console, f"epoch {self._epoch}/{self._epochs}  {numbers}  {speed}  {left:.0f} s left")

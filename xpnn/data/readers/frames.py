@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from xpnn.data.readers.header import Header, read_header
 from xpnn.data.readers.plain import MISSING, leading_zeros, read_plain
 from xpnn.data.readers.records import Records, scan
 from xpnn.data.readers.sources import is_pipe, name_of, read_source, to_text
+from xpnn.data.readers.tally import tally
 from xpnn.data.readers.typed import from_column, from_text
 from xpnn.data.text import listed, number_of
+from xpnn.devices.cpu_blas import usable_cores
 
 _TEXTS = (".csv", ".tsv", ".txt")
 _PACKED = ("", ".gz", ".zst")
@@ -102,41 +105,45 @@ def read_frame(path: str | Path, *, separator: str | None = None, decimal: str =
         raise fault(source, f"found {describe(head) or 'text'}, not a Parquet or Arrow file", _SAVE)
     text = to_text(source, data, encoding)
     header = read_header(source, text, separator, decimal)
-    records = scan(source, text, header.start, header.line, header.separator, len(header.names))
     pl = extra.find("polars")
     if pl is None:
+        records = scan(source, text, header.start, header.line, header.separator, len(header.names))
         columns = read_plain(source, header, records, decimal)
     else:
-        columns = _parsed(pl, source, header, records, decimal)
+        columns, records = _parsed(pl, source, text, header, decimal)
     return _finite(Frame(source, columns, records.lines))
 
 
-def _parsed(pl: Any, source: str, header: Header, records: Records, decimal: str) -> dict[str, np.ndarray]:
-    """Parse the rows with polars: columns that begin with numbers as such if possible, and the others as text."""
-    kinds = [pl.String] * records.cells
-    for i in range(len(header.names) if decimal == "." else 0):
-        cells = [cell for row in header.sample for cell in row[i : i + 1] if cell.strip() not in MISSING]
-        if cells and all(number_of(cell) is not None for cell in cells):
-            kinds[i] = pl.Float64 if any("." in cell for cell in cells) else pl.Int64
-    if pl.Int64 in kinds and leading_zeros(records, header.separator):
-        kinds = [pl.String if kind == pl.Int64 else kind for kind in kinds]
+def _parsed(pl: Any, source: str, text: bytes, header: Header, decimal: str) -> tuple[dict[str, np.ndarray], Records]:
+    """Parse the rows with polars, and look at each line only if polars may have misread one."""
+    fast = tally(text, header)
+    table = None
+    if fast is not None:
+        records, separators = fast
+        with contextlib.suppress(Exception, pl.exceptions.PanicException):  # `scan` finds the line
+            table = _table(pl, header, records, decimal)
+        if table is not None and not _is_whole(table, records, separators):
+            table = None
+    if table is None:
+        records = scan(source, text, header.start, header.line, header.separator, len(header.names))
+        table = _scanned(pl, source, header, records, decimal)
+    series = [table.to_series(i) for i in range(len(header.names))]
+    with ThreadPoolExecutor(min(4, usable_cores())) as pool:  # polars releases the lock
+        columns = list(pool.map(lambda column: from_text(pl, column, decimal), series))
+    return dict(zip(header.names, columns, strict=True)), records
 
-    def read(kinds: list[Any]) -> Any:
-        return pl.read_csv(
-            records.text,
-            has_header=False,
-            skip_lines=records.text.count(b"\n", 0, records.start),
-            separator=header.separator,
-            quote_char='"' if records.quoted else None,
-            null_values=list(MISSING),
-            schema={str(i): kind for i, kind in enumerate(kinds)},
-        )
 
+def _is_whole(table: Any, records: Records, separators: int | None) -> bool:
+    """Return whether each row has all its cells: its last one is not null, or the separators are as many."""
+    if len(table) != len(records.lines):
+        return False
+    return not table.to_series(records.cells - 1).null_count() or separators == len(table) * (records.cells - 1)
+
+
+def _scanned(pl: Any, source: str, header: Header, records: Records, decimal: str) -> Any:
+    """Parse rows that `scan` has checked. Raises DataFormatError."""
     try:
-        try:
-            table = read(kinds)
-        except pl.exceptions.ComputeError:  # not all are numbers
-            table = read([pl.String] * records.cells)
+        table = _table(pl, header, records, decimal)
     except (Exception, pl.exceptions.PanicException) as error:
         raise _damaged(source, "a table that polars can read", error) from None
     if len(table) != len(records.lines):
@@ -147,10 +154,38 @@ def _parsed(pl: Any, source: str, header: Header, records: Records, decimal: str
             line, width = records.lines[last.is_not_null().arg_true()[0]], len(header.names)
             found = f"line {line} has {width + 1} cells, the header has {width}"
             raise fault(source, found, "each line needs as many cells as the header")
-    columns = {}
-    for i, name in enumerate(header.names):
-        columns[name] = from_text(pl, table.to_series(i), decimal)
-    return columns
+    return table
+
+
+def _table(pl: Any, header: Header, records: Records, decimal: str) -> Any:
+    """Parse columns that begin with numbers as such if possible, and the others as text."""
+    kinds, missing = [pl.String] * records.cells, dict[str, str]()
+    for i in range(len(header.names) if decimal == "." else 0):
+        every = [cell.strip() for row in header.sample for cell in row[i : i + 1]]
+        cells = [cell for cell in every if cell not in MISSING]
+        if cells and all(number_of(cell) is not None for cell in cells):
+            kinds[i] = pl.Float64 if any("." in cell for cell in cells) else pl.Int64
+            missing |= {str(i): cell for cell in every if cell and cell in MISSING}
+    if pl.Int64 in kinds and leading_zeros(records.text, records.start, header.separator):
+        kinds = [pl.String if kind == pl.Int64 else kind for kind in kinds]
+
+    def read(kinds: list[Any], missing: Any) -> Any:
+        return pl.read_csv(
+            records.text,
+            has_header=False,
+            skip_lines=records.text.count(b"\n", 0, records.start),
+            separator=header.separator,
+            quote_char='"' if records.quoted else None,
+            null_values=missing,
+            schema={str(i): kind for i, kind in enumerate(kinds)},
+        )
+
+    # Each text for missing values that polars compares takes its time, so at first it gets one for a column of numbers,
+    # and none for text, of which `from_text` looks at the different ones only.
+    for attempt in (missing or None, list(MISSING)):
+        with contextlib.suppress(pl.exceptions.ComputeError):  # not all are numbers
+            return read(kinds, attempt)
+    return read([pl.String] * records.cells, None)
 
 
 def _columnar(source: str, kind: str, read: Callable[[Any], Any]) -> Frame:
@@ -175,7 +210,7 @@ def _columnar(source: str, kind: str, read: Callable[[Any], Any]) -> Frame:
     return _finite(Frame(source, {name: x for name, (x, _) in columns.items() if x is not None}, lines, "row"))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Discard what is written to standard error: in damaged files, Rust panics, and prints each time where it did."""
     try:

@@ -40,8 +40,12 @@ def from_text(pl: Any, s: Any, decimal: str) -> np.ndarray:
     maybe = _floats(pl, head, decimal).null_count() == 0
     if maybe and (found := _numbers(pl, s, decimal)) is not None:
         return found
-    if maybe and (found := _numbers(pl, _tidy(pl, s), decimal)) is not None:
-        return found
+    if maybe:
+        tidy = _tidy(pl, s)
+        if tidy.null_count() == len(s):
+            return np.full(len(s), np.nan)
+        if (found := _numbers(pl, tidy, decimal)) is not None:
+            return found
     return _words(pl, s, tidy=True)
 
 

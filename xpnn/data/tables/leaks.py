@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xpnn.data.frame import Frame
-from xpnn.data.tables.schema import has_missing
+from xpnn.data.tables.column import has_missing
 from xpnn.data.tables.target import Target
 
 _ROWS = 10  # of fewer, nothing is said

@@ -15,8 +15,9 @@ from xpnn.arrays import random
 from xpnn.data.frame import Frame
 from xpnn.data.readers import read_frame
 from xpnn.data.splits import stratified_split
+from xpnn.data.tables.column import has_missing
 from xpnn.data.tables.leaks import warn_of_leaks, without_row_numbers
-from xpnn.data.tables.schema import MISSING, Schema, has_missing
+from xpnn.data.tables.schema import MISSING, Schema
 from xpnn.data.tables.target import TASKS, Target, find_targets
 from xpnn.data.text import listed
 from xpnn.errors import InputError
@@ -44,6 +45,9 @@ class TableOptions:
         Columns that hold dates.
     missing : {"error", "drop", "mean", "median", "most-frequent", "indicator"}
         What is done with missing values; see `Schema.fit`. "drop" leaves out their rows.
+    embedding_above : int or None
+        The network learns a vector for each text of a column with more different texts than this; None for one-hot. See
+        `Schema.fit`.
     decimal : {".", ","}
         The decimal point of a text file.
     encoding : str
@@ -66,6 +70,7 @@ class TableOptions:
     id: tuple[str, ...] = ()
     date: tuple[str, ...] = ()
     missing: str = "error"
+    embedding_above: int | None = None
     decimal: str = "."
     encoding: str = "utf-8"
     image_size: tuple[int, int] | None = None
@@ -137,7 +142,9 @@ def split_table(
     features = _features(frame, options, names)
     if options.missing == "drop":
         frame = _complete_rows(frame, (*features, *names))
-    Schema.fit(frame, features, missing=options.missing, dates=options.date)  # faults of the file come first
+    fit_schema = Schema.scan(  # faults of the file come first
+        frame, features, missing=options.missing, dates=options.date, embedding_above=options.embedding_above
+    )
     target = Target.fit(frame, names, options.task)
     y = target.encode(frame)
     warn_of_leaks(frame, features, target)
@@ -150,7 +157,7 @@ def split_table(
         validation_fraction = 0.0
     kept, held = stratified_split(labels[rest], validation_fraction, random.key(seed, "validation split"))
     train, validation = rest[kept], rest[held]
-    schema = Schema.fit(frame.take(train), features, missing=options.missing, dates=options.date)
+    schema = fit_schema(train)
     return TableSplit(schema.encode(frame), y, schema, target, train, validation, test)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnn.data.files import fault
 from xpnn.data.frame import Frame
-from xpnn.data.tables.schema import has_missing
+from xpnn.data.tables.column import has_missing
 from xpnn.data.text import listed, number_of
 from xpnn.errors import InputError
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.arrays.frames import frame_values, is_frame
 from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.devices.driver import one_line
 from xpnn.devices.libraries import library_of_array
@@ -24,8 +25,8 @@ def as_numbers(name: str, x: Any) -> Array:
     name : str
         The name of `x` in messages.
     x : array, table, list or array-like
-        Lists, and tables of pandas, Polars and xarray, become NumPy arrays; so do NumPy's subclasses. Objects that are
-        all numbers are converted. Other arrays stay in their library and on their device.
+        Lists, and frames and series of pandas, Polars, PyArrow and xarray, become NumPy arrays; so do NumPy's
+        subclasses. Objects that are all numbers are converted. Other arrays stay in their library and on their device.
 
     Returns
     -------
@@ -67,6 +68,8 @@ def _converted(name: str, x: Any) -> np.ndarray:
     dense = next((way for way in ("toarray", "todense") if callable(getattr(x, way, None))), None)
     if dense is not None:
         raise InputError(f"{name} is a sparse {type(x).__name__}; expected a dense array: call its .{dense}()")
+    if is_frame(x) and (values := frame_values(name, x)) is not None:
+        return values
     try:
         host = np.asarray(x)
     except Exception as error:  # of any type: whatever the conversion of a foreign class raises

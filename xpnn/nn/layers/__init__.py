@@ -4,7 +4,7 @@ from xpnn.nn.layers.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sig
 from xpnn.nn.layers.augmentation import RandomDistortion
 from xpnn.nn.layers.containers import MLP, Residual, Sequential
 from xpnn.nn.layers.dropout import Dropout
-from xpnn.nn.layers.embedding import Embedding
+from xpnn.nn.layers.embedding import EmbedColumns, Embedding
 from xpnn.nn.layers.linear import Linear
 from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
 from xpnn.nn.layers.preprocessing import Flatten, Scale, SmoothClip, Standardize, Unstandardize
@@ -16,6 +16,7 @@ __all__ = [
     "MLP",
     "BatchNorm1d",
     "Dropout",
+    "EmbedColumns",
     "Embedding",
     "Flatten",
     "Identity",

@@ -1,4 +1,4 @@
-"""Embedding: a table of vectors that integers select."""
+"""Embeddings: tables of vectors that integers select."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.random import Key
 from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
-from xpnn.validation import as_count
+from xpnn.validation import as_count, as_float
 
 
 class EmbeddingParams(NamedTuple):
@@ -134,6 +134,117 @@ class Embedding:
         if isinstance(index, numbers.Integral) and not isinstance(index, bool) and index in range(-n, n):
             return int(index) % n
         raise InputError(f"Embedding: padding_idx is {index!r}; expected a row of the table, 0…{n - 1}, or None")
+
+
+@dataclass(frozen=True)
+class EmbedColumns:
+    """Replace columns of category numbers by trained vectors, and pass the other columns on.
+
+    Parameters
+    ----------
+    columns : tuple of int
+        Which columns of x hold categories: ascending numbers from 0 on.
+    embeddings : tuple of Embedding
+        The table of each of these columns. Its `padding_idx` can be the row of categories that training does not have.
+
+    Raises
+    ------
+    InputError
+        If the columns are not ascending, or do not have one table each. `forward` raises it if x has another shape.
+
+    Notes
+    -----
+    ::
+
+        y = [x[:, 0], …, weight_c[x[:, c], :], …]
+
+    x has the shape (batch, features), and y has the columns of x in their order, each category column as the
+    `embedding_dim` columns of its vector. x is floating point, so that it can hold measured columns too; categories are
+    rounded to the nearest integer, and their gradient is 0. The parameters are the tuple of those of the tables; table
+    i draws its initial values by ``key.child(i)``. `Trainer` checks the categories before training if this is the first
+    layer; `forward` does not check them.
+
+    References
+    ----------
+    Guo and Berkhahn, "Entity embeddings of categorical variables", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.nn.layers.embedding import EmbeddingParams
+    >>> layer = nn.EmbedColumns((1,), (nn.Embedding(3, 2),))
+    >>> params = (EmbeddingParams(np.array([[0.0, 0.5], [1.0, 1.5], [2.0, 2.5]])),)
+    >>> y, residuals = layer.forward(params, np.array([[7.0, 2.0, 9.0], [8.0, 0.0, 9.0]]))
+    >>> y.tolist()
+    [[7.0, 2.0, 2.5, 9.0], [8.0, 0.0, 0.5, 9.0]]
+    >>> dx, grads = layer.backward(params, residuals, np.ones((2, 4)))
+    >>> dx.tolist(), grads[0].weight.tolist()
+    ([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0]], [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+    """
+
+    accepts_integers: ClassVar[bool] = False
+
+    columns: tuple[int, ...]
+    embeddings: tuple[Embedding, ...]
+
+    def __post_init__(self) -> None:
+        columns = tuple(int(as_float("EmbedColumns: columns", column)) for column in self.columns)
+        if not columns or len(columns) != len(self.embeddings):
+            raise InputError(
+                f"EmbedColumns: {len(columns)} columns, but {len(self.embeddings)} embeddings; expected at least one "
+                "column, and one embedding for each"
+            )
+        if columns != self.columns or columns != tuple(sorted({*columns})) or columns[0] < 0:
+            raise InputError(f"EmbedColumns: columns is {self.columns!r}; expected ascending numbers from 0 on")
+
+    def init(self, key: Key) -> tuple[EmbeddingParams, ...]:
+        return tuple(table.init(key.child(i)) for i, table in enumerate(self.embeddings))
+
+    def forward(
+        self, params: tuple[EmbeddingParams, ...], x: Array, *, key: Key | None = None
+    ) -> tuple[Array, tuple[Array, ...]]:
+        xp = array_namespace(x)
+        if x.ndim != 2 or x.shape[1] <= self.columns[-1]:
+            raise InputError(
+                f"EmbedColumns: x has shape {tuple(x.shape)}; expected (batch, features) with at least "
+                f"{self.columns[-1] + 1} features"
+            )
+        parts, residuals, start = [], [], 0
+        for column, table, branch in zip(self.columns, self.embeddings, params, strict=True):
+            vectors, rows = table.forward(branch, xp.astype(xp.round(x[:, column]), xp.int32))
+            parts += [x[:, start:column], vectors]
+            residuals.append(rows)
+            start = column + 1
+        return xp.concat([*parts, x[:, start:]], axis=1), tuple(residuals)
+
+    def backward(
+        self, params: tuple[EmbeddingParams, ...], residuals: tuple[Array, ...], dy: Array, *, need_dx: bool = True
+    ) -> tuple[Array | None, tuple[EmbeddingParams, ...]]:
+        """Return dx, which is dy in the other columns and 0 in those of categories, and the gradients of the tables."""
+        xp = array_namespace(dy)
+        parts, grads, start, here = [], [], 0, 0  # start: in x, here: in dy
+        for column, table, branch, rows in zip(self.columns, self.embeddings, params, residuals, strict=True):
+            first = here + column - start
+            last = first + table.embedding_dim
+            grads.append(table.backward(branch, rows, dy[:, first:last])[1])
+            parts += [dy[:, here:first], xp.zeros_like(dy[:, :1])]
+            start, here = column + 1, last
+        return (xp.concat([*parts, dy[:, here:]], axis=1) if need_dx else None), tuple(grads)
+
+    def check_input(self, name: str, x: Array) -> None:
+        """Raise InputError if a column holds other values than the rows of its table. Copies it to the host."""
+        for column, table in zip(self.columns, self.embeddings, strict=True):
+            if x.ndim != 2 or x.shape[1] <= column:
+                return  # `forward` says so
+            host, last = to_numpy(x[:, column]), table.num_embeddings - 1
+            wrong = (host < 0) | (host > last) | (host != np.rint(host))
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                raise InputError(
+                    f"{name}[{row}, {column}] = {host[row]}, but EmbedColumns takes integers from 0 to {last} in this "
+                    f"column ({int(wrong.sum())} of {wrong.size} values are others)"
+                )
 
 
 @dispatched

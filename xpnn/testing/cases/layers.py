@@ -10,6 +10,7 @@ from xpnn.testing.cases.rows import LayerCase, draw
 _X, _X5, _IMAGES = draw("x", 4, 6), draw("x", 4, 5), draw("x", 4, 2, 4)
 
 _TABLE = np.array([[0, 3], [6, 3], [1, 1], [5, 0]], np.int32)
+_MIXED = np.array([[0, 0.5, 3, -1], [6, -0.2, 0, 0.7], [1, 0.3, 1, 2], [6, -2, 1, -0.4]])
 
 LAYERS: dict[str, LayerCase] = {
     "Linear": LayerCase(nn.Linear(5, 3), _X5),
@@ -40,6 +41,8 @@ LAYERS: dict[str, LayerCase] = {
     "Residual": LayerCase(nn.Residual(nn.Sequential(nn.Linear(5, 5), nn.Tanh())), _X5),
     "Embedding": LayerCase(nn.Embedding(7, 3), _TABLE),
     "Embedding: one column": LayerCase(nn.Embedding(7, 3), np.array([2, 0, 6, 2, 2])),
+    "EmbedColumns": LayerCase(nn.EmbedColumns((0, 2), (nn.Embedding(7, 3), nn.Embedding(4, 2))), _MIXED),
+    "EmbedColumns: the last column": LayerCase(nn.EmbedColumns((2,), (nn.Embedding(4, 3),)), _MIXED[:, :3]),
     "RandomDistortion": LayerCase(nn.RandomDistortion(40, 0.2, (0.7, 1.3), 30, alpha=3, sigma=1.5), draw("x", 4, 5, 6)),
     "Dropout": LayerCase(nn.Dropout(0.4), draw("x", 6, 7)),
     "Sequential": LayerCase(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), _X5),
