@@ -77,6 +77,8 @@ def module(layer: Any, params: Any) -> Any:
             return Fixed(params.scale.value, params.mean.value)
         case nn.Unstandardize():
             return Back(params.scale.value, params.mean.value)
+        case nn.Embedding():
+            made = torch.nn.Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx)
         case nn.EmbedColumns():
             return Columns(layer.columns[0], module(layer.embeddings[0], params[0]))
         case nn.Linear():
