@@ -260,9 +260,8 @@ def test_nullable_columns_without_missing_values() -> None:
     polars = pytest.importorskip("polars")
     money = polars.DataFrame({"m": [decimal.Decimal("1.50"), decimal.Decimal(2)]})
     assert as_numbers("x", money).tolist() == [[1.5], [2.0]]
-    for odd, message in (([{1}], r"row 0 of 0…0: holds \{1\}; expected"), ([[1]], " holds List values; expected")):
-        with pytest.raises(InputError, match=f"^x, column 'o'.*{message} real numbers"):
-            as_numbers("x", polars.DataFrame({"o": odd}))
+    with pytest.raises(InputError, match=r"^x, column 'o', row 0 of 0…0: holds \{1\}; expected real numbers"):
+        as_numbers("x", polars.DataFrame({"o": [{1}]}))
     with pytest.raises(InputError, match="column 'o' of type Int128 cannot be converted to numbers: "):
         as_numbers("x", polars.DataFrame({"o": polars.Series([1, 2], dtype=polars.Int128)}))
     with pytest.raises(InputError, match="column 'o' holds complex128 values"):

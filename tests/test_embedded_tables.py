@@ -45,7 +45,10 @@ def test_regression_learns_the_level_of_each_shop(table: Path, tmp_path: Path) -
     assert result.test_r2_score is not None and result.test_r2_score > 0.9
     standardize, columns = result.experiment.model.layers[:2]
     assert isinstance(columns, nn.EmbedColumns) and columns.columns == (0,)
-    assert columns.embeddings == (nn.Embedding(41, 20, 0),) and standardize.deviation[0] == 1
+    assert (
+        columns.embeddings == (nn.Embedding(41, 20, 0, nn.VarianceScaling(1, "fan_out", "normal")),)
+        and standardize.deviation[0] == 1
+    )
     saved = SavedRun.open(tmp_path / "r")
     assert saved.evaluate() == {name[5:]: value for name, value in result.facts.items() if name.startswith("test_")}
 

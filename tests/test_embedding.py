@@ -44,6 +44,15 @@ def test_initial_rows_are_normal_and_padding_is_0() -> None:
     assert not padded.init(key).weight[499].any() and np.array_equal(padded.init(key).weight[:499], weight[:499])
 
 
+def test_initializer() -> None:
+    unit = nn.Embedding(500, 40, 1, nn.VarianceScaling(1, "fan_out", "normal")).init(random.key(0, "init")).weight
+    plain = nn.Embedding(500, 40, 1).init(random.key(0, "init")).weight
+    np.testing.assert_allclose(unit, plain / np.sqrt(40), rtol=1e-12)
+    assert not nn.Embedding(3, 2, weight_init="zeros").init(random.key(0, "init")).weight.any()
+    with pytest.raises(InputError, match="initializer: 'zero' is not one of"):
+        nn.Embedding(3, 2, weight_init="zero")
+
+
 @pytest.mark.parametrize("padding", [0, 3, -1])
 def test_padding_row_has_no_gradient(padding: int, backend: Backend) -> None:
     torch = pytest.importorskip("torch")
@@ -181,7 +190,7 @@ def test_invalid_settings_and_inputs_raise(make: Any, message: str) -> None:
 
 
 def columns_model() -> nn.Sequential:
-    tables = (nn.Embedding(5, 4, 0), nn.Embedding(3, 2))
+    tables = (nn.Embedding(5, 4, 0, nn.Constant(0.5)), nn.Embedding(3, 2, None, "he_normal"))
     return nn.Sequential(nn.EmbedColumns((0, 2), tables), nn.Linear(8, 3))
 
 

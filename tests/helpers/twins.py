@@ -86,6 +86,8 @@ def module(layer: Any, params: Any) -> Any:
             return Fixed(params.scale.value, params.mean.value)
         case nn.Unstandardize():
             return Back(params.scale.value, params.mean.value)
+        case nn.Embedding():
+            made = torch.nn.Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx)
         case nn.SmoothClip():
             return Clip(layer.limit)
         case nn.EmbedColumns():

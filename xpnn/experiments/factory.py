@@ -24,6 +24,11 @@ _LAST: dict[str, nn.Layer | None] = {
 #: Settings that only some optimizers have.
 _OPTIMIZERS_WITH = {"momentum": ("sgd", "rmsprop", "muon"), "betas": ("adam", "adamw", "nadam", "lion")}
 
+#: For vectors of a length of about 1, as that of a one-hot row. Those of torch's embedding are √width times as long,
+#: and drown the other columns: R² 0.86 in place of 0.94 on a table with 800 and 300 texts, where one-hot rows reach
+#: 0.90.
+_UNIT = nn.VarianceScaling(1, "fan_out", "normal")
+
 
 def check(settings: Settings) -> None:
     """Raise InputError for settings that do not go together, before any data are read."""
@@ -121,8 +126,8 @@ def _embedding_front(
     mean, deviation = [0.0] * x_train.shape[1], [1.0] * x_train.shape[1]  # categories stay as they are
     for i in set(range(x_train.shape[1])) - set(embedded):
         mean[i], deviation[i] = (0.0, 1 / scale) if scale else (fitted.mean[i], fitted.deviation[i])
-    # Row 0 is for texts that training does not have. It stays 0, about the mean of the others.
-    tables = [nn.Embedding(1 + len(column.levels), column.embedding, padding_idx=0) for column in embedded.values()]
+    # Row 0 is for texts that training does not have. It stays 0, the mean of the others at first.
+    tables = [nn.Embedding(1 + len(column.levels), column.embedding, 0, _UNIT) for column in embedded.values()]
     return nn.Standardize(tuple(mean), tuple(deviation)), nn.EmbedColumns(tuple(embedded), tuple(tables))
 
 

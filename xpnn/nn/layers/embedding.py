@@ -16,6 +16,8 @@ from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.random import Key
 from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
+from xpnn.nn import initializers
+from xpnn.nn.initializers import Initializer
 from xpnn.validation import as_count, as_float
 
 
@@ -37,11 +39,15 @@ class Embedding:
         Size of each vector.
     padding_idx : int, optional
         A row that is initially 0 and is not trained; negative numbers count from the end.
+    weight_init : str or Initializer, optional
+        A name in `xpnn.nn.initializers.INITIALIZERS`, or an initializer; the table has the fans (num_embeddings,
+        embedding_dim). By default the standard normal distribution.
 
     Raises
     ------
     InputError
-        If a size is not a positive integer or `padding_idx` is not a row of the table. `forward` raises it if x does
+        If a size is not a positive integer, `padding_idx` is not a row of the table, or an initializer is unknown.
+        `forward` raises it if x does
         not have an integer dtype.
 
     Notes
@@ -50,9 +56,8 @@ class Embedding:
 
         y[…, :] = weight[x[…], :]
 
-    x has any shape (batch, …); y has the shape (batch, …, embedding_dim) and the dtype of the weight. The table is
-    initially drawn from the standard normal distribution. `Trainer` checks the range of x before training; `forward`
-    does not check it, and not every library raises for an index that is out of range.
+    x has any shape (batch, …); y has the shape (batch, …, embedding_dim) and the dtype of the weight. `Trainer` checks
+    the range of x before training; `forward` does not, and not every library raises for an index that is out of range.
 
     Examples
     --------
@@ -73,15 +78,22 @@ class Embedding:
     num_embeddings: int
     embedding_dim: int
     padding_idx: int | None = None
+    weight_init: str | Initializer | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_embeddings", "embedding_dim"):
             object.__setattr__(self, name, as_count(f"Embedding: {name}", getattr(self, name)))
         if self.padding_idx is not None:
             object.__setattr__(self, "padding_idx", self._row(self.padding_idx))
+        if self.weight_init is not None:
+            initializers.get(self.weight_init)
 
     def init(self, key: Key) -> EmbeddingParams:
-        weight = random.normal(key.child("weight"), (self.num_embeddings, self.embedding_dim))
+        drawn, shape = key.child("weight"), (self.num_embeddings, self.embedding_dim)
+        if self.weight_init is None:
+            weight = random.normal(drawn, shape)
+        else:
+            weight = initializers.first_values(self.weight_init, drawn, shape)
         if self.padding_idx is not None:
             weight[self.padding_idx] = 0
         return EmbeddingParams(weight)
