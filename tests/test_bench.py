@@ -73,7 +73,7 @@ FURTHER = [
 
 
 @pytest.mark.parametrize("row", FURTHER, ids=lambda row: row.name)
-def test_contestants_train_the_further_networks(row: Row) -> None:
+def test_contestants_train_the_further_networks(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Row(row.sizes, row.batch, row.steps, row.optimizer.replace("amsgrad", "adam"), row.lr, row.dropout)
     batches, weights = check_batches(row), first_weights(row)
     wanted = reference.losses(row, weights, batches)
@@ -82,6 +82,8 @@ def test_contestants_train_the_further_networks(row: Row) -> None:
         entry = ENTRIES[name]
         if entry.missing() or set(row.features) & set(entry.lacks):
             continue
+        for variable, value in entry.environment.items():
+            monkeypatch.setenv(variable, value)
         wanted = reference.losses(row, weights, batches, late_eps=entry.late_eps)
         assert reference.difference(build(name, row).losses(batches), wanted) <= reference.TOLERANCE, name
 

@@ -23,7 +23,7 @@ from xpnn.cli import main
 from xpnn.data.datasets import load
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
-FAST = ("--epochs", "2", "--hidden", "16")
+FAST = ("--epochs", "2", "--hidden", "16", "--schedule", "constant")
 
 
 @pytest.fixture
@@ -331,7 +331,7 @@ def test_missing_named_library_is_status_3(run: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_nonfinite_loss_is_status_1_and_is_recorded(run: Any, tmp_path: Path) -> None:
-    options = ("--optimizer", "sgd", "--lr", "1e30", "--output", tmp_path / "run")
+    options = ("--optimizer", "sgd", "--lr", "1e30", "--schedule", "constant", "--output", tmp_path / "run")
     status, out, err = run("train", *FAST, *options, "--quiet")
     assert status == 1 and out == "" and len(err.splitlines()) == 1
     assert "the loss is not finite at step 2 (epoch 1, batch 2), learning rate 1e+30" in err
@@ -367,9 +367,9 @@ def test_no_arguments_shows_help(run: Any) -> None:
 def test_help_names_the_defaults(run: Any) -> None:
     out = " ".join(run("train", "--help")[1].split())
     for default in (
-        "for 2,500 steps, at least 15",
+        "by rows, at least 20 to 40, and 2,500 steps",
         "the optimizer's own",
-        "32 below 10,000 rows",
+        "by rows, 32 to 256",
         "label, target, class or y",
     ):
         assert default in out

@@ -95,6 +95,7 @@ class LayerNorm:
     def backward(
         self, params: NormParams, residuals: NormResiduals, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, NormParams]:
+        """Return dx = scale · (g − mean g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂, dbias = Σ dy."""
         return layer_norm_backward(dy, params, residuals, need_dx)
 
 
@@ -181,6 +182,7 @@ class RMSNorm:
     def backward(
         self, params: NormParams, residuals: NormResiduals, dy: Array, *, need_dx: bool = True
     ) -> tuple[Array | None, NormParams]:
+        """Return dx = scale · (g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂."""
         return rms_norm_backward(dy, params, residuals, need_dx)
 
 
@@ -313,6 +315,10 @@ class BatchNorm1d:
     def backward(
         self, params: BatchNormParams, residuals: BatchNormResiduals, dy: Array | None, *, need_dx: bool = True
     ) -> tuple[Array | None, BatchNormParams]:
+        """Return dx = scale · (g − mean g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂, dbias = Σ dy.
+
+        Means and sums are over the batch. In inference dx is scale · g.
+        """
         if dy is None:  # nothing is trained, neither here nor below
             return None, params._replace(running_mean=residuals.running_mean, running_var=residuals.running_var)
         return batch_norm_backward(dy, params, residuals, need_dx)
