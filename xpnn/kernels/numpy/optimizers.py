@@ -32,21 +32,23 @@ def _sgd_step(
     *,
     donate: bool,
 ) -> Any:
-    momentum, weight_decay, nesterov = settings
-    if not donate or not _in_place(params, velocity):
+    momentum, weight_decay, nesterov, lr_in_velocity = settings
+    inner, outer = (lr, 1.0) if lr_in_velocity else (1.0, lr)
+    if not donate or not in_place(params, velocity):
         return NotImplemented
     fast = _loops_for(_SGD, params, grads, velocity)
     if fast:
-        constants = (lr, weight_decay, momentum, nesterov)
+        constants = (inner, outer, weight_decay, momentum, nesterov)
         _run(fast, "sgd_momentum" if velocity else "sgd", (params, grads, velocity), constants)
         return params, velocity
-    for p, g, *v in _pieces(params, grads, velocity):
+    for p, g, *v in pieces(params, grads, velocity):
         step = g + weight_decay * p if weight_decay else g
+        step = step * inner if lr_in_velocity else step
         if v:
             v[0] *= momentum
             v[0] += step
             step = step + momentum * v[0] if nesterov else v[0]
-        p -= step * lr
+        p -= step if lr_in_velocity else step * outer
     return params, velocity
 
 
@@ -63,11 +65,13 @@ def _adam_step(
     *,
     donate: bool,
 ) -> Any:
-    beta1, beta2, eps, weight_decay, decoupled = settings
-    if not donate or not _in_place(params, m, v, v_max):
+    beta1, beta2, eps, weight_decay, decoupled, eps_hat = settings
+    if not donate or not in_place(params, m, v, v_max):
         return NotImplemented
     correction2: Any = one_minus_power(beta2, count)
     rate, shrink = lr / one_minus_power(beta1, count), 1 - lr * weight_decay if decoupled else 1.0
+    if eps_hat:
+        rate, correction2 = rate * np.sqrt(correction2), 1.0
     groups = (params, grads, m, v, v_max)
     fast = _loops_for(_ADAM, *groups)
     if fast:
@@ -75,7 +79,7 @@ def _adam_step(
         constants = (rate, correction2, beta1, beta2, 1 - beta1, 1 - beta2, eps, shrink, decay)
         _run(fast, "amsgrad" if v_max else "adam", groups, constants)
         return params, m, v, v_max
-    for p, g, m_, v_, *largest in _pieces(*groups):
+    for p, g, m_, v_, *largest in pieces(*groups):
         if weight_decay and decoupled:
             p *= shrink
         elif weight_decay:
@@ -89,8 +93,8 @@ def _adam_step(
         v_ += step
         if largest:
             np.copyto(largest[0], v_, where=v_ > largest[0])
-        np.divide(largest[0] if largest else v_, correction2, out=step)
-        np.sqrt(step, out=step)
+        second = largest[0] if largest else v_
+        np.sqrt(second if eps_hat else np.divide(second, correction2, out=step), out=step)
         step += eps
         np.divide(m_, step, out=step)
         step *= rate
@@ -140,7 +144,7 @@ def _nadam_step(
     *,
     donate: bool,
 ) -> Any:
-    beta1, beta2, eps, weight_decay, decoupled = settings
+    beta1, beta2, eps, weight_decay, decoupled, _ = settings
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
     constants = (lr, *factors, beta1, 1 - beta1, beta2, 1 - beta2, eps, shrink, decay)
     return _looped("nadam", (params, grads, m, v), constants, donate)
@@ -164,14 +168,14 @@ def _lion_step(
 @ema_update.kernel("numpy")
 def _ema_update(averages: list[np.ndarray], params: list[np.ndarray], decay: float, step: np.ndarray) -> Any:
     kind = averages[0].dtype
-    if not _in_place(averages) or any([leaf.dtype != kind for leaf in (*averages, *params)]):
+    if not in_place(averages) or any([leaf.dtype != kind for leaf in (*averages, *params)]):
         return NotImplemented
     rest = max(9 / (10 + step.astype(kind)[0]), kind.type(1 - decay))
     fast = _loops_for(_AVERAGE, params, averages)
     if fast:
         _run(fast, "average", (averages, params), (rest,))
         return averages
-    for e, p in _pieces(averages, params):
+    for e, p in pieces(averages, params):
         difference = p - e
         difference *= rest
         e += difference
@@ -181,7 +185,7 @@ def _ema_update(averages: list[np.ndarray], params: list[np.ndarray], decay: flo
 def _looped(loop: str, groups: tuple[list[np.ndarray], ...], constants: tuple[Any, ...], donate: bool) -> Any:
     """A step by the compiled loop of this name. groups: parameters, gradients and state; constants: its settings."""
     written = (groups[0], *groups[2:])
-    fast = _loops_for(_OTHERS, *groups) if donate and _in_place(*written) else None
+    fast = _loops_for(_OTHERS, *groups) if donate and in_place(*written) else None
     if not fast:
         return NotImplemented
     _run(fast, loop, groups, constants)
@@ -197,7 +201,7 @@ def _run(fast: Any, loop: str, groups: tuple[list[np.ndarray], ...], constants: 
         fast.run(loop, kind, parts(size), constant(size, int), *leaves, values)
 
 
-def _in_place(*groups: list[np.ndarray]) -> bool:
+def in_place(*groups: list[np.ndarray]) -> bool:
     """Whether all arrays can be written to through flat views."""
     return all([leaf.flags.carray for group in groups for leaf in group])
 
@@ -214,8 +218,8 @@ def _flat(*groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
     yield from zip(*[[leaf.ravel() for leaf in group] for group in groups if group], strict=True)
 
 
-def _pieces(*groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
-    """As `_flat`, at most _PIECE elements at a time."""
+def pieces(*groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield tuples of flat views as `_flat`, at most _PIECE elements at a time."""
     for flat in _flat(*groups):
         for start in range(0, flat[0].size, _PIECE):
             yield tuple([part[start : start + _PIECE] for part in flat])
