@@ -28,11 +28,17 @@ class Penalty(Protocol):
     --------
     The sum of the absolute values of all parameters:
 
+    >>> import numpy as np
+    >>> from xpnn.arrays import tree
+    >>> from xpnn.arrays.namespace import array_namespace
     >>> class L1:
     ...     def add(self, loss, grads, params, count, *, donate=False):
     ...         for p in tree.leaves(params):
     ...             loss = loss + array_namespace(p).sum(abs(p)) / count
     ...         return loss, tree.map(lambda g, p: g + array_namespace(p).sign(p) / count, grads, params)
+    >>> loss, grads = L1().add(np.asarray(1.0), (np.zeros(2),), (np.array([3.0, -1.0]),), 2)
+    >>> float(loss), grads[0].tolist()
+    (3.0, [0.5, -0.5])
     """
 
     def add(
@@ -94,7 +100,7 @@ class L2:
     >>> trainer = Trainer(nn.Linear(4, 1), nn.MSELoss(), optim.SGD(0.1), penalty=nn.L2(2.0))
     >>> _ = trainer.fit(x, y, epochs=300, batch_size=4)
     >>> trainer.snapshot().weight.ravel().round(1)  # without the penalty, they would spread by 3
-    array([-0.5, -0.2,  0.2,  0.5])
+    array([-0.7, -0.2,  0.3,  0.8])
     """
 
     alpha: float
