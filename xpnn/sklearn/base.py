@@ -284,16 +284,20 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         """Return the parameters of the model, from the fitted attributes: they may have been set from outside."""
         if "_others" not in vars(self):
             self._others = self._first_others()
-        return network.joined(self._others, self.coefs_, self.intercepts_)
+        intercepts: list[Any] = list(self.intercepts_)
+        if network.biasless(self):
+            intercepts[:-1] = [None] * (len(intercepts) - 1)
+        return network.joined(self._others, self.coefs_, intercepts)
 
     def _set(self, params: Any) -> None:
         """Set the fitted attributes, as copies where the parameters came from."""
         keep = self._home.lib is default_library()
         copied = tree.map(lambda leaf: _at_home(leaf, self._home, keep), params)
         self._others, coefs, intercepts = network.parted(copied)
-        for name, parts in (("coefs_", coefs), ("intercepts_", intercepts)):
-            there = getattr(self, name)
-            there[:] = parts
+        self.coefs_[:] = coefs
+        self.intercepts_[:] = [
+            old if new is None else new for old, new in zip(self.intercepts_, intercepts, strict=True)
+        ]
 
     def _take(self, run: Any) -> None:
         self._set(run.params)

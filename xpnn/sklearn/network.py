@@ -13,6 +13,7 @@ from xpnn import nn
 from xpnn.arrays import random, tree
 from xpnn.arrays.namespace import Array
 from xpnn.devices.place import Place
+from xpnn.nn import traits
 from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.containers import NORMS
 from xpnn.nn.layers.linear import LinearParams
@@ -61,9 +62,11 @@ def build(estimator: Any, sizes: list[int], first: Callable[..., nn.Layer] | Non
     """
     hidden = len(sizes) - 2
     layers: list[nn.Layer] = []
+    bare = biasless(estimator)
     follows, dropped = activations(estimator.activation, hidden), rates(estimator.dropout, hidden)
     for i in range(hidden + 1):
-        layers.append((first if first is not None and i == 0 else linear)(sizes[i], sizes[i + 1]))
+        make = first if first is not None and i == 0 else linear
+        layers.append(make(sizes[i], sizes[i + 1], not (bare and i < hidden)))
         if i < hidden:
             layers += [NORMS[estimator.norm](sizes[i + 1])] if estimator.norm is not None else []
             layers.append(follows[i])
@@ -71,9 +74,9 @@ def build(estimator: Any, sizes: list[int], first: Callable[..., nn.Layer] | Non
     return nn.Sequential(*layers)
 
 
-def linear(inside: int, outside: int) -> nn.Layer:
+def linear(inside: int, outside: int, bias: bool) -> nn.Layer:
     """Return a Linear layer whose initial values cost nothing: `draw` draws them."""
-    return nn.Linear(inside, outside, True, "zeros", "zeros")
+    return nn.Linear(inside, outside, bias, "zeros", "zeros")
 
 
 def draw(estimator: Any, sizes: list[int], state: np.random.RandomState) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -84,7 +87,17 @@ def draw(estimator: Any, sizes: list[int], state: np.random.RandomState) -> tupl
         bound = math.sqrt(factor / (inside + outside))
         coefs.append(state.uniform(-bound, bound, (inside, outside)))
         intercepts.append(state.uniform(-bound, bound, outside))
+    if biasless(estimator):
+        intercepts[:-1] = [np.zeros_like(part) for part in intercepts[:-1]]
     return coefs, intercepts
+
+
+def biasless(estimator: Any) -> bool:
+    """Return whether the hidden Linear layers have no bias, because the normalization would cancel it.
+
+    Its gradient would be rounding noise, which Adam turns into full steps.
+    """
+    return estimator.norm is not None and traits.cancels_bias(NORMS[estimator.norm](1))
 
 
 def first_others(model: nn.Sequential) -> tuple[Any, ...]:

@@ -155,18 +155,21 @@ class SparseLinear:
 
     in_features: int
     out_features: int
+    bias: bool = True
 
     def init(self, key: Any) -> LinearParams:
-        return LinearParams(np.zeros((self.in_features, self.out_features)), np.zeros(self.out_features))
+        weight = np.zeros((self.in_features, self.out_features))
+        return LinearParams(weight, np.zeros(self.out_features) if self.bias else None)
 
     def forward(self, params: LinearParams, x: Any, *, key: Any = None) -> tuple[Array, Any]:
         y = x @ params.weight
-        y += params.bias
+        if params.bias is not None:
+            y += params.bias
         return y, x
 
     def backward(self, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> tuple[None, LinearParams]:
         """Return the gradients xᵀ dy and Σ dy."""
-        return None, LinearParams(residuals.T @ dy, dy.sum(axis=0))
+        return None, LinearParams(residuals.T @ dy, None if params.bias is None else dy.sum(axis=0))
 
 
 class SparseRun:
