@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import re
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -263,6 +267,15 @@ def test_odd_input_has_the_outcome_and_the_words_of_scikit_learn(case: tuple[dic
         assert [text for text in says if "Runtime" not in text] == [text for text in said if "Runtime" not in text]
 
 
+def test_weights_of_zero() -> None:
+    for name in ("MLPClassifier", "MLPRegressor"):
+        for solver in ("adam", "lbfgs"):
+            both = [
+                outcome(lambda e=e: e.fit(X, _Y, sample_weight=np.zeros(130)))[0] for e in pair(name, solver=solver)
+            ]
+            assert both[0] == both[1]
+
+
 def test_odd_input_after_fit() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=list("abcdefgh"))
@@ -300,7 +313,7 @@ def test_parameters_are_those_of_scikit_learn() -> None:
 
 
 def test_interrupted_training_keeps_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xpnn.sklearn.epochs import Epochs
+    from xpnn.sklearn.fitting.epochs import Epochs
 
     a, b = pair("MLPClassifier", max_iter=3)
     count = Epochs._count
@@ -387,3 +400,13 @@ def test_conversions_refuse_what_cannot_be_converted() -> None:
             function(StandardScaler())
     model = ours.MLPRegressor(dropout=0.2, device="cpu", max_iter=2).fit(X, _SCORES[:, 0])
     np.testing.assert_allclose(ours.to_sklearn(model).predict(X), model.predict(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sklearn_table", "sklearn_search"])
+def test_examples(name: str) -> None:
+    pytest.importorskip("polars")
+    file = Path(__file__).parents[1] / "examples" / f"{name}.py"
+    command = [sys.executable, "-W", "ignore", str(file), "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    accuracy = re.search(r"test accuracy: (0\.\d+)", done.stdout)
+    assert accuracy and float(accuracy[1]) > 0.85

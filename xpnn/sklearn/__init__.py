@@ -7,12 +7,12 @@ JAX arrays, and return arrays of the same library on the same device. What they 
 and has no effect by default. They need the extra `sklearn`: ``pip install "xpnn[sklearn]"``.
 
     classifier.py, regressor.py   the public classes: parameters, targets, predictions
-    base.py                       what both share: `fit`, `partial_fit`, the state between two calls
-    entrance.py                   checks of the data, by scikit-learn's own functions
+    base.py                       what both share: `fit` and `partial_fit`
+    fitted.py                     the fitted attributes, predictions from them, and pickles
+    entrance.py                   checks of parameters and data, by scikit-learn's own functions
     network.py                    the model, and its parameters as coefs_ and intercepts_
     objective.py                  the losses
-    epochs.py, solvers.py         sgd and adam on a `Trainer`, epoch by epoch; sparse matrices
-    lbfgs.py                      lbfgs by SciPy
+    fitting/                      sgd and adam on a `Trainer`, epoch by epoch; sparse matrices; lbfgs by SciPy
     convert.py                    from and to scikit-learn's estimators
 
 The classes derive from scikit-learn's base classes, as its conventions require; they are no subclasses of its own

@@ -1,74 +1,29 @@
-"""What the two estimators share: `fit` and `partial_fit`, and the state that is kept between two calls."""
+"""What the two estimators share: `fit` and `partial_fit`."""
 
 from __future__ import annotations
 
-import copy
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse
-from sklearn.base import BaseEstimator
-from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 
 from xpnn import nn
 from xpnn.arrays import tree
-from xpnn.arrays.matmul import PRECISIONS
-from xpnn.arrays.namespace import Array
-from xpnn.devices.libraries import default_library
-from xpnn.devices.place import Place, place_of, to_numpy, to_place
-from xpnn.nn.layers.containers import NORMS
+from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.sklearn import network
-from xpnn.sklearn.entrance import dtype_name, features, is_foreign, on_host, weights
-from xpnn.sklearn.epochs import Epochs, Rows, split
-from xpnn.sklearn.lbfgs import minimize
-from xpnn.sklearn.objective import predictions
-from xpnn.sklearn.solvers import SparseLinear, SparseRun, TrainerRun, Updates
+from xpnn.sklearn.entrance import constraints, dtype_name, on_host, weights
+from xpnn.sklearn.fitted import Fitted
+from xpnn.sklearn.fitting.epochs import Epochs, Rows, split
+from xpnn.sklearn.fitting.lbfgs import minimize
+from xpnn.sklearn.fitting.solvers import SparseRun, TrainerRun, Updates
 from xpnn.training.checks.inputs import all_leaves_finite
 from xpnn.training.runners.select import place_for
 
 STOCHASTIC = ("sgd", "adam")
 
 
-def constraints() -> dict[str, list[Any]]:
-    """Return the constraints of the parameters, in scikit-learn's form, from which it makes its messages."""
-    at_least_one, share = Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="left")
-    positive, not_negative = Interval(Real, 0, None, closed="neither"), Interval(Real, 0, None, closed="left")
-    return {
-        "hidden_layer_sizes": ["array-like", at_least_one],
-        "activation": [StrOptions(set(network.NAMES)), list, tuple, HasMethods(["forward", "backward"])],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
-        "alpha": [not_negative],
-        "batch_size": [StrOptions({"auto"}), at_least_one],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-        "learning_rate_init": [positive],
-        "power_t": [not_negative],
-        "max_iter": [at_least_one],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [not_negative],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [share],
-        "beta_1": [share],
-        "beta_2": [share],
-        "epsilon": [positive],
-        "n_iter_no_change": [at_least_one, Options(Real, {np.inf})],
-        "max_fun": [at_least_one],
-        "dropout": [share, "array-like"],
-        "norm": [StrOptions(set(NORMS)), None],
-        "optimizer": [HasMethods(["init", "update"]), None],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "device": [str, Place, None],
-    }
-
-
-class Perceptron(CallbackSupportMixin, BaseEstimator):
+class Perceptron(Fitted):
     """The base class of `MLPClassifier` and `MLPRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints()
@@ -192,6 +147,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         else:
             device = place_for(x, self.device)
             run = TrainerRun(self, model, self._loss(), tree.map(_on_host, params), device, dtype, seed)
+            run.made_of = (self._sizes(), self.activation, self.dropout, self.norm)
         if moments is not None:
             run.restore(moments)
         self._run = run
@@ -253,116 +209,9 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         """Return a target in the dtype of the weights, or int32 labels as they are."""
         return target if target.dtype == np.int32 else target.astype(dtype_name(self.coefs_[0]), copy=False)
 
-    def _features(self, x: Any, method: str) -> Any:
-        x = features(self, x, method)
-        return x.tocsr() if scipy.sparse.issparse(x) else x
-
-    # -- the parameters ----------------------------------------------------------------------------------------------
-
-    @property
-    def _first_coef(self) -> Array:
-        """An array of the parameters: where they are."""
-        return self.coefs_[0]
-
-    def _find_home(self, x: Any) -> None:
-        """Note the library, the device and the dtype of the fitted attributes: those of x."""
-        self._home = place_of(x) if is_foreign(x) else place_of(np.empty(0))
-        self._dtype_name = dtype_name(x)
-
-    def _homed(self, part: Any) -> Array:
-        return to_place(part, self._home, dtype=self._dtype_name)
-
-    def _model(self, sparse: bool = False) -> nn.Sequential:
-        sizes = [int(coef.shape[0]) for coef in self.coefs_] + [int(self.coefs_[-1].shape[1])]
-        return network.build(self, sizes, SparseLinear if sparse else None)
-
-    def _first_others(self) -> tuple[Any, ...]:
-        others = network.first_others(self._model())
-        return tree.map(self._homed, others)
-
-    def _params(self) -> Any:
-        """Return the parameters of the model, from the fitted attributes: they may have been set from outside."""
-        if "_others" not in vars(self):
-            self._others = self._first_others()
-        intercepts: list[Any] = list(self.intercepts_)
-        if network.biasless(self):
-            intercepts[:-1] = [None] * (len(intercepts) - 1)
-        return network.joined(self._others, self.coefs_, intercepts)
-
-    def _set(self, params: Any) -> None:
-        """Set the fitted attributes, as copies where the parameters came from."""
-        keep = self._home.lib is default_library()
-        copied = tree.map(lambda leaf: _at_home(leaf, self._home, keep), params)
-        self._others, coefs, intercepts = network.parted(copied)
-        self.coefs_[:] = coefs
-        self.intercepts_[:] = [
-            old if new is None else new for old, new in zip(self.intercepts_, intercepts, strict=True)
-        ]
-
-    def _take(self, run: Any) -> None:
-        self._set(run.params)
-
-    def _keep_best(self) -> None:
-        xp = self._home.xp
-        self._best_coefs = [xp.asarray(part, copy=True) for part in self.coefs_]
-        self._best_intercepts = [xp.asarray(part, copy=True) for part in self.intercepts_]
-        self._best_others = tree.map(lambda leaf: xp.asarray(leaf, copy=True), self._others)
-
-    # -- predictions -------------------------------------------------------------------------------------------------
-
-    def _predictions(self, x: Any) -> Array:
-        """Return the outputs after their activation, in the library and on the device of x; x has been checked."""
-        sparse = scipy.sparse.issparse(x)
-        place = place_of(np.empty(0)) if sparse else place_for(x, self.device)
-        given, own = (np.dtype(dtype_name(part)) for part in (x, self.coefs_[0]))
-        dtype = np.result_type(given, own).name
-        x_there = x if sparse else to_place(x, place, dtype=dtype, copy=False)
-        params = self._params()
-        params = tree.map(lambda leaf: to_place(leaf, place, dtype=dtype, copy=False), params)
-        z = network.outputs(self._model(sparse), params, x_there, place)
-        y = predictions(self.out_activation_, z)
-        return y if sparse else to_place(y, place_of(x), copy=False)
-
-    # -- state -------------------------------------------------------------------------------------------------------
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.array_api_support = True
-        return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state with NumPy arrays, and without what is bound to a device."""
-        state = dict(super().__getstate__())
-        run = state.pop("_run", None)
-        if run is not None:
-            state["_optimizer"] = copy.copy(self._optimizer)
-            state["_optimizer"].moments = run.moments
-        if "_home" in state:
-            state["_home"] = place_of(np.empty(0))
-        return {name: _portable(value) for name, value in state.items()}
-
-    def __copy__(self) -> Any:
-        new = type(self).__new__(type(self))
-        new.__dict__.update(vars(self))
-        return new
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        state = {name: value for name, value in vars(self).items() if name != "_run"}
-        new = type(self).__new__(type(self))
-        memo[id(self)] = new
-        new.__dict__.update(copy.deepcopy(state, memo))
-        if self.__dict__.get("_run") is not None:
-            new._optimizer.moments = self._run.moments
-        return new
-
 
 def _on_host(leaf: Any) -> np.ndarray:
     return leaf if isinstance(leaf, np.ndarray) else to_numpy(leaf)
-
-
-def _at_home(leaf: Any, home: Place, keep: bool) -> Any:
-    return leaf if keep and isinstance(leaf, np.ndarray) else to_place(leaf, home)
 
 
 def _are_same(params: Any, others: Any) -> bool:
@@ -373,17 +222,6 @@ def _are_same(params: Any, others: Any) -> bool:
 
 def _floats(part: np.ndarray, place: Place, dtype: str) -> Any:
     return to_place(part, place, dtype=dtype if part.dtype.kind == "f" else None)
-
-
-def _portable(value: Any) -> Any:
-    """Return arrays of any library as NumPy arrays, in lists and tuples too, and places as the host's."""
-    if isinstance(value, list):
-        return [_portable(part) for part in value]
-    if isinstance(value, tuple):
-        return tree.map(_portable, value)
-    if is_foreign(value):
-        return np.array(to_numpy(value))
-    return value
 
 
 def check_stochastic(estimator: Any) -> bool:

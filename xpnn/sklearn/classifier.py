@@ -18,9 +18,9 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from xpnn import nn
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.devices.place import place_of, to_numpy, to_place
-from xpnn.sklearn.base import Perceptron, check_stochastic, constraints
-from xpnn.sklearn.entrance import features_and_targets, is_foreign, on_host
-from xpnn.sklearn.epochs import Rows
+from xpnn.sklearn.base import Perceptron, check_stochastic
+from xpnn.sklearn.entrance import constraints, features_and_targets, is_foreign, on_host
+from xpnn.sklearn.fitting.epochs import Rows
 from xpnn.sklearn.objective import Objective
 
 _NOT_BALANCED = (
@@ -307,6 +307,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
     def _target(self, y: Any) -> np.ndarray:
         """Return labels as int32 indices of the classes, or a matrix of 0 and 1."""
+        if self._label_binarizer.y_type_ in ("binary", "multiclass") and y.ndim == 1:  # `transform` takes a millisecond
+            indices = np.searchsorted(self._label_binarizer.classes_, y).astype(np.int32)
+            return indices if self._is_multiclass() else indices[:, None] > 0
         found: np.ndarray = self._label_binarizer.transform(y)
         return np.argmax(found, axis=1).astype(np.int32) if self._is_multiclass() else found
 
@@ -341,9 +344,14 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
     def _labels(self, p: Any) -> Any:
         """Return the labels for predicted probabilities."""
+        kind, classes = self._label_binarizer.y_type_, self._label_binarizer.classes_
         if not is_foreign(p):
+            if kind == "multiclass":
+                return classes.take(p.argmax(axis=1), mode="clip")
+            if kind == "binary" and len(classes) == 2:
+                return classes.take(p[:, 0] > 0.5)
             return self._label_binarizer.inverse_transform(p.ravel() if self.n_outputs_ == 1 else p)
-        xp, kind, classes = array_namespace(p), self._label_binarizer.y_type_, self._label_binarizer.classes_
+        xp = array_namespace(p)
         if kind == "multilabel-indicator":
             return to_place(to_numpy(p > 0.5).astype(np.int64), place_of(p))
         if kind == "multiclass":

@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from xpnn.arrays import tree
 from xpnn.devices.place import place_of, to_numpy
 from xpnn.sklearn.classifier import MLPClassifier
+from xpnn.sklearn.fitting.solvers import Updates
 from xpnn.sklearn.regressor import MLPRegressor
-from xpnn.sklearn.solvers import Updates
 
 _OURS = ("_run", "_others", "_home", "_dtype_name", "_optimizer", "_best_others")
 
@@ -44,7 +44,7 @@ def from_sklearn(model: Any) -> MLPClassifier | MLPRegressor:
     >>> from sklearn.neural_network import MLPRegressor
     >>> from xpnn.sklearn import from_sklearn
     >>> X = np.linspace(-1, 1, 20)[:, None]
-    >>> model = MLPRegressor(8, max_iter=400, tol=1e-2).fit(X, X[:, 0])
+    >>> model = MLPRegressor(solver="lbfgs", random_state=0).fit(X, X[:, 0])
     >>> np.allclose(from_sklearn(model).predict(X), model.predict(X))
     True
     """
@@ -92,7 +92,7 @@ def to_sklearn(model: MLPClassifier | MLPRegressor) -> Any:
     >>> import numpy as np
     >>> from xpnn.sklearn import MLPRegressor, to_sklearn
     >>> X = np.linspace(-1, 1, 20)[:, None]
-    >>> model = MLPRegressor(8, max_iter=400, tol=1e-2).fit(X, X[:, 0])
+    >>> model = MLPRegressor(solver="lbfgs", random_state=0).fit(X, X[:, 0])
     >>> np.allclose(to_sklearn(model).predict(X), model.predict(X))
     True
     """

@@ -1,4 +1,4 @@
-"""Checks of the data by scikit-learn's own functions, for arrays of any library.
+"""Checks of the parameters and of the data by scikit-learn's own functions, for arrays of any library.
 
 NumPy arrays, sparse matrices, data frames and lists go through `validate_data`. An array of another library stays on
 its device: only its values are checked there, and if anything is wrong with it, a copy on the host goes through
@@ -7,19 +7,60 @@ its device: only its values are checked there, and if anything is wrong with it,
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.utils._array_api import check_same_namespace
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_X_y, validate_data
 
+from xpnn.arrays.matmul import PRECISIONS
 from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.devices.libraries import default_library, library_of_array
-from xpnn.devices.place import place_of, to_numpy, to_place
+from xpnn.devices.place import Place, place_of, to_numpy, to_place
+from xpnn.nn.layers.containers import NORMS
+from xpnn.sklearn.network import NAMES
 from xpnn.training.checks.inputs import all_finite
 
 _SPARSE = ["csr", "csc"]
 _FLOATS = (np.float64, np.float32)
+
+
+def constraints() -> dict[str, list[Any]]:
+    """Return the constraints of the parameters, in scikit-learn's form, from which it makes its messages."""
+    at_least_one, share = Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="left")
+    positive, not_negative = Interval(Real, 0, None, closed="neither"), Interval(Real, 0, None, closed="left")
+    return {
+        "hidden_layer_sizes": ["array-like", at_least_one],
+        "activation": [StrOptions(set(NAMES)), list, tuple, HasMethods(["forward", "backward"])],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [not_negative],
+        "batch_size": [StrOptions({"auto"}), at_least_one],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [positive],
+        "power_t": [not_negative],
+        "max_iter": [at_least_one],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [not_negative],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [share],
+        "beta_1": [share],
+        "beta_2": [share],
+        "epsilon": [positive],
+        "n_iter_no_change": [at_least_one, Options(Real, {np.inf})],
+        "max_fun": [at_least_one],
+        "dropout": [share, "array-like"],
+        "norm": [StrOptions(set(NORMS)), None],
+        "optimizer": [HasMethods(["init", "update"]), None],
+        "precision": [StrOptions(set(PRECISIONS))],
+        "device": [str, Place, None],
+    }
 
 
 def is_foreign(x: Any) -> bool:
@@ -77,7 +118,10 @@ def weights(sample_weight: Any, x: Any) -> np.ndarray | None:
     if sample_weight is None:
         return None
     rows = np.broadcast_to(np.zeros((1, 1), dtype_name(x)), (x.shape[0], 1))
-    return _check_sample_weight(on_host(sample_weight), rows)
+    weight = _check_sample_weight(on_host(sample_weight), rows)
+    if not weight.any():
+        raise ZeroDivisionError("Weights sum to zero, can't be normalized")  # as in numpy.average
+    return weight
 
 
 def dtype_name(x: Any) -> str:

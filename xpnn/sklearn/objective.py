@@ -57,9 +57,10 @@ class Objective:
             p = xp.exp(z)
             total = xp.sum(p, axis=1, keepdims=True)
             p /= total
-            own = target[:, None] == xp.arange(z.shape[1], dtype=target.dtype, device=device_of(z))
-            each = -limited(xp, xp.log, xp.sum(xp.where(own, p, 0.0), axis=1, keepdims=True))
-            slope = xp.where(own, p - 1.0, p)
+            classes = xp.arange(z.shape[1], dtype=target.dtype, device=device_of(z))
+            own = xp.astype(target[:, None] == classes, p.dtype)
+            each = -limited(xp, xp.log, xp.sum(own * p, axis=1, keepdims=True))
+            slope = p - own
         elif self.output == "logistic":
             p = sigmoid(xp, z)
             each = -target * limited(xp, xp.log, p) - (1 - target) * limited(xp, lambda q: xp.log(1 - q), p)
@@ -71,7 +72,9 @@ class Objective:
         else:
             slope = z - target
             each = (0.5 / z.shape[1]) * slope**2
-        return xp.sum(each * factor), squared_slope(self.output, slope) * factor
+        slope = squared_slope(self.output, slope)
+        slope *= factor
+        return xp.sum(each * factor), slope
 
     def backward(self, constants: tuple[()], residuals: Array) -> Array:
         """Return the gradient, ∂loss/∂prediction."""

@@ -15,9 +15,9 @@ from sklearn.utils.metaestimators import available_if
 
 from xpnn import nn
 from xpnn.arrays.namespace import Array
-from xpnn.sklearn.base import Perceptron, check_stochastic, constraints
-from xpnn.sklearn.entrance import features_and_targets, on_host
-from xpnn.sklearn.epochs import Rows
+from xpnn.sklearn.base import Perceptron, check_stochastic
+from xpnn.sklearn.entrance import constraints, features_and_targets, on_host
+from xpnn.sklearn.fitting.epochs import Rows
 from xpnn.sklearn.objective import FURTHER, Objective
 
 

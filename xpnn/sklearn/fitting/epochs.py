@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from xpnn.sklearn.entrance import rows_of
-from xpnn.sklearn.solvers import Order, Updates
+from xpnn.sklearn.fitting.solvers import Order, Updates
 
 
 class Rows(NamedTuple):

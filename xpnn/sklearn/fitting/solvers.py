@@ -81,6 +81,7 @@ class TrainerRun:
     ) -> None:
         penalty = nn.L2(estimator.alpha) if estimator.alpha else None
         self.model, self.loss = model, loss
+        self.made_of: Any = None  # what the model depends on, so that predictions may use it
         self._trainer = Trainer(
             model,
             loss,
