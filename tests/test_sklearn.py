@@ -40,7 +40,7 @@ DATA = {
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "constant": {"solver": "sgd", "learning_rate_init": 0.05},
-    "invscaling": {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.5},
+    "invscaling": {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.1},
     "adaptive": {"solver": "sgd", "learning_rate": "adaptive", "n_iter_no_change": 2, "tol": 0.05},
     "no nesterov": {"solver": "sgd", "nesterovs_momentum": False},
     "momentum 0": {"solver": "sgd", "momentum": 0},
@@ -56,7 +56,7 @@ _CURVES = ("loss_curve_", "validation_scores_", "loss_", "best_loss_", "best_val
 
 def pair(name: str, **options: Any) -> tuple[Any, Any]:
     """The estimator of scikit-learn and that of xpnn."""
-    options = {"hidden_layer_sizes": (12, 7), "max_iter": 20, "random_state": 5, **options}
+    options = {"hidden_layer_sizes": (12, 7), "max_iter": 20, "random_state": 5, "batch_size": 45, **options}
     return getattr(theirs, name)(**options), getattr(ours, name)(**options)
 
 
@@ -110,7 +110,7 @@ def test_lbfgs_is_that_of_scikit_learn(data: str, weighted: bool) -> None:
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 def test_poisson(solver: str) -> None:
     y = np.floor(np.exp(0.5 * _SCORES[:, :2]))
-    a, b = pair("MLPRegressor", loss="poisson", solver=solver, learning_rate_init=1e-3)
+    a, b = pair("MLPRegressor", loss="poisson", solver=solver, learning_rate_init=1e-4)
     for estimator in (a, b):
         estimator.fit(X, y, sample_weight=WEIGHTS)
     assert_alike(a, b, 1e-9 if solver == "lbfgs" else 1e-12)
@@ -335,7 +335,7 @@ def test_inside_the_tools_of_scikit_learn() -> None:
     y = DATA["ten classes"][1] % 3
     grid = {"mlpclassifier__alpha": [1e-4, 1.0], "mlpclassifier__activation": ["relu", "tanh"]}
     found = []
-    for estimator in pair("MLPClassifier", max_iter=8):
+    for estimator in pair("MLPClassifier", max_iter=8, batch_size=20):
         pipeline = make_pipeline(StandardScaler(), estimator)
         search = GridSearchCV(pipeline, grid, cv=3, n_jobs=2).fit(X, y)
         calibrated = CalibratedClassifierCV(estimator, cv=3).fit(X, y)
