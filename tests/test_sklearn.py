@@ -100,11 +100,12 @@ def test_lbfgs_is_that_of_scikit_learn(data: str, weighted: bool) -> None:
     for estimator in (a, b):
         estimator.fit(X, y, sample_weight=WEIGHTS if weighted else None)
     assert_alike(a, b, 1e-9)
-    a, b = pair(name, solver="lbfgs", max_iter=3)
-    for estimator in (a, b):
-        estimator.fit(X.astype(np.float32), y)
-    assert b.coefs_[0].dtype == np.float64
-    assert_alike(a, b, 1e-4)
+    a, b = pair(name, solver="lbfgs", max_iter=3, warm_start=True)
+    for _ in range(2):
+        for estimator in (a, b):
+            estimator.fit(X.astype(np.float32), y)
+        assert b.coefs_[0].dtype == np.float64  # a quirk
+        assert_alike(a, b, 1e-5)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])

@@ -158,7 +158,7 @@ class Perceptron(Fitted):
             raise ValueError("dropout, norm and optimizer need solver='sgd' or solver='adam'.")
         sparse = scipy.sparse.issparse(rows.x)
         place = self._home if sparse else place_for(rows.x, self.device)
-        dtype = "float32" if place.lib.why_no_dtype("float64") else "float64"
+        dtype = np.result_type(dtype_name(rows.x), dtype_name(self.coefs_[0])).name
         x = rows.x.astype(dtype) if sparse else to_place(rows.x, place, dtype=dtype, copy=False)
         y, weight = (None if part is None else _floats(part, place, dtype) for part in (rows.y, rows.weight))
         after = None if context is None else self._lbfgs_task(rows, context)

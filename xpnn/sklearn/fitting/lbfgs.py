@@ -39,7 +39,7 @@ def minimize(
         At the place.
     place : Place
     dtype : {"float32", "float64"}
-        The dtype of the computation. The vector of SciPy is on the host, in float64.
+        The dtype of the computation. The vector of SciPy is on the host, and its result in float64.
     after : callable, optional
         Called with the parameters after each iteration.
     """
@@ -49,14 +49,14 @@ def minimize(
     shapes = [tuple(leaf.shape) for leaf in leaves]
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
 
-    def unpacked(flat: np.ndarray) -> Any:
+    def unpacked(flat: np.ndarray, dtype: str = dtype) -> Any:
         parts = [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
         there = [to_place(part, place, dtype=dtype) for part in parts]
         return joined(others, there[: len(coefs)], there[len(coefs) :])
 
     def packed(params: Any) -> np.ndarray:
         _, coefs, intercepts = parted(params)
-        return np.hstack([to_numpy(leaf).ravel() for leaf in (*coefs, *intercepts)]).astype(np.float64)
+        return np.hstack([to_numpy(leaf).ravel() for leaf in (*coefs, *intercepts)])
 
     def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
         with place.lib.compute_scope():
@@ -65,7 +65,7 @@ def minimize(
 
     result = scipy.optimize.minimize(
         value_and_slope,
-        packed(params),
+        packed(params).astype(dtype),  # SciPy calls the function with this dtype
         method="L-BFGS-B",
         jac=True,
         callback=None if after is None else lambda flat: after(unpacked(flat)),
@@ -78,4 +78,4 @@ def minimize(
     )
     estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
     estimator.loss_ = result.fun
-    return unpacked(result.x)
+    return unpacked(result.x, "float32" if place.lib.why_no_dtype("float64") else "float64")
