@@ -16,6 +16,7 @@ from conftest import Backend, make_backend
 
 pytest.importorskip("sklearn", minversion="1.9")
 
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.metrics import log_loss
@@ -175,6 +176,9 @@ def test_device_for_numpy_data() -> None:
     for device in ("cpu", None):
         model = made(MLPClassifier, device=device).fit(X, LABELS)
         assert all(np.array_equal(a, b) for a, b in zip(model.coefs_, plain.coefs_, strict=True))
+    sparse = csr_matrix(np.where(X > 0, X, 0))
+    with pytest.raises(ValueError, match="device is 'cuda', but sparse matrices are trained on the CPU"):
+        made(MLPClassifier, device="cuda").fit(sparse, LABELS)
     from xpnn.devices import probe
 
     if all(probe.first_failure(probe.stages(name)) for name in ("cupy", "torch", "jax")):
@@ -258,6 +262,15 @@ def test_rows_for_validation_of_ones_own(backend: Backend) -> None:
     stopping = made(MLPClassifier, early_stopping=True).fit(x, LABELS[:60], X_val=x_val, y_val=LABELS[60:])
     assert stopping.best_validation_score_ == pytest.approx(stopping.score(x_val, LABELS[60:]))
     assert stopping.t_ == 60 * stopping.n_iter_
+    for wrong, message in (
+        (None, "X_val needs y_val"),
+        (LABELS[60:] + 1, "`y_val` has classes not in"),
+        ([0, 1], "incons"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(x, LABELS[:60], X_val=x_val, y_val=wrong)
+    with pytest.raises(ValueError, match="X_val need solver='sgd'"):
+        made(MLPClassifier, solver="lbfgs").fit(x, LABELS[:60], X_val=x_val, y_val=LABELS[60:])
     with pytest.raises(ValueError, match="X has 2 features"):
         model.fit(x, LABELS[:60], X_val=x_val[:, :2], y_val=LABELS[60:])
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 
 from xpnn import nn
 from xpnn.arrays import tree
@@ -71,7 +71,7 @@ class Perceptron(Fitted):
         if self.solver in STOCHASTIC:
             self._fit_stochastic(Rows(x, self._typed(target), labels, weight), validation, state, incremental, context)
         else:
-            self._fit_lbfgs(Rows(x, self._typed(target), labels, weight), context)
+            self._fit_lbfgs(Rows(x, self._typed(target), labels, weight), validation, context)
         if not all_leaves_finite([*self.coefs_, *self.intercepts_]):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
@@ -153,9 +153,9 @@ class Perceptron(Fitted):
         self._run = run
         return run
 
-    def _fit_lbfgs(self, rows: Rows, context: Any) -> None:
-        if self.norm is not None or np.any(self.dropout) or self.optimizer is not None:
-            raise ValueError("dropout, norm and optimizer need solver='sgd' or solver='adam'.")
+    def _fit_lbfgs(self, rows: Rows, validation: Any, context: Any) -> None:
+        if self.norm is not None or np.any(self.dropout) or self.optimizer is not None or validation is not None:
+            raise ValueError("dropout, norm, optimizer and X_val need solver='sgd' or solver='adam'.")
         sparse = scipy.sparse.issparse(rows.x)
         place = self._home if sparse else place_for(rows.x, self.device)
         dtype = np.result_type(dtype_name(rows.x), dtype_name(self.coefs_[0])).name
@@ -192,17 +192,23 @@ class Perceptron(Fitted):
     def _weighted(self, weight: np.ndarray | None, labels: Any, incremental: bool) -> np.ndarray | None:
         return weight
 
+    def _check_labels(self, labels: Any) -> None:
+        """Raise ValueError if rows for validation have unknown labels."""
+
     def _stratifies(self) -> bool:
         return False
 
     def _validation_rows(self, x: Any, y: Any, sample_weight: Any) -> Rows:
+        if y is None:
+            raise ValueError("X_val needs y_val.")
         x = self._features(x, "fit")
         labels = on_host(y)
         labels = np.asarray(labels) if not hasattr(labels, "iloc") else labels.to_numpy()
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
+        check_consistent_length(np.empty((x.shape[0], 0)), labels)
+        self._check_labels(labels)
         target = self._target(labels)
-        target = target.reshape(-1, 1) if target.ndim == 1 and target.dtype != np.int32 else target
         return Rows(x, self._typed(target), labels, weights(sample_weight, x))
 
     def _typed(self, target: np.ndarray) -> np.ndarray:

@@ -81,7 +81,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     precision : {"fp32", "tf32", "bf16"}, default "fp32"
         The precision of matrix products in float32 on a GPU.
     device : str, optional
-        "cuda", for example, to train NumPy data on a GPU. By default the device of the data.
+        "cuda", for example, to train NumPy data on a GPU. By default the device of the data. Sparse matrices are
+        trained on the CPU.
 
     Attributes
     ----------
@@ -312,6 +313,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):
             return indices if self._is_multiclass() else indices[:, None] > 0
         found: np.ndarray = self._label_binarizer.transform(y)
         return np.argmax(found, axis=1).astype(np.int32) if self._is_multiclass() else found
+
+    def _check_labels(self, labels: Any) -> None:
+        known, classes = self._label_binarizer.classes_, unique_labels(labels)
+        if len(np.setdiff1d(classes, known)):
+            raise ValueError(f"`y_val` has classes not in `self.classes_`, {known}: it has {classes}.")
 
     def _is_multiclass(self) -> bool:
         return self._label_binarizer.y_type_ == "multiclass"

@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from sklearn.utils._array_api import check_same_namespace
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_X_y, validate_data
@@ -94,6 +95,8 @@ def features_and_targets(estimator: Any, x: Any, y: Any, *, reset: bool, **optio
         On the host.
     """
     y = on_host(y)
+    if scipy.sparse.issparse(x) and estimator.device not in (None, "auto", "cpu"):
+        raise ValueError(f"device is {estimator.device!r}, but sparse matrices are trained on the CPU; use a dense X.")
     if not is_foreign(x):
         return validate_data(
             estimator, x, y, accept_sparse=_SPARSE, multi_output=True, dtype=_FLOATS, reset=reset, **options

@@ -75,7 +75,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
     precision : {"fp32", "tf32", "bf16"}, default "fp32"
         The precision of matrix products in float32 on a GPU.
     device : str, optional
-        "cuda", for example, to train NumPy data on a GPU. By default the device of the data.
+        "cuda", for example, to train NumPy data on a GPU. By default the device of the data. Sparse matrices are
+        trained on the CPU.
 
     Attributes
     ----------
