@@ -163,7 +163,7 @@ def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], execut
 
 def test_every_kernel_has_types() -> None:
     assert launching.signatures()["dropout_mask"] == (*["word *"] * 3, "word", "size", "word", "byte *")
-    assert launching.signatures()["sgd"] == ("leaves", "size", "REAL *", "REAL", "REAL", "int")
+    assert launching.signatures()["sgd"] == ("leaves", "size", "REAL *", "REAL", "REAL", "int", "int")
     assert len(launching.signatures()) == launching.source().count("\nKERNEL ")
 
 

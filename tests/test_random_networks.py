@@ -55,6 +55,7 @@ def test_network_matches_its_torch_twin(number: int, backend: Backend) -> None:
 
 def test_every_public_layer_loss_optimizer_and_schedule_is_drawn() -> None:
     no_twin = {"RandomDistortion"}  # missing in torch; its row in the table has a reference
+    no_twin |= {"L2"}  # a penalty; tests/test_penalties.py has its formula
     assert names(range(COUNT)) == {*nn.__all__, *optim.__all__} - cases.NO_ROW - no_twin
 
 

@@ -161,7 +161,7 @@ SKLEARN = {
 METRICS = [MetricCase(name, *row, SKLEARN[name]) for name, row in table.METRICS.items()]
 
 #: Public names of xpnn.nn and xpnn.optim that need no row.
-NO_ROW = {"Carried", "Key", "Layer", "Loss", "Optimizer", "Schedule", "VarianceScaling"}
+NO_ROW = {"Carried", "Key", "Layer", "Loss", "Optimizer", "Penalty", "Schedule", "VarianceScaling"}
 NO_ROW |= {"Constant", "Initializer", "Orthogonal", "TruncatedNormal", "Zeros"}  # rows are in INITIALIZERS
 
 

@@ -30,6 +30,7 @@ from xpnn.nn.layers.normalization import (
 )
 from xpnn.nn.layers.preprocessing import gathered, scaled
 from xpnn.nn.losses.cross_entropy import ClassWeights, cross_entropy
+from xpnn.nn.penalties import add_squares
 from xpnn.optim.adam import AdamSettings, adam_step
 from xpnn.optim.adaptive import AdagradSettings, RMSpropSettings, adagrad_step, rmsprop_step
 from xpnn.optim.clipping import clip_by_global_norm, l2_norm
@@ -166,6 +167,48 @@ KERNEL_CASES = [
         {"donate": True},
     ),
     KernelCase(
+        "sgd-lr-in-velocity",
+        sgd_step,
+        (_leaves("p"), _leaves("g"), _leaves("v"), _RATE, SGDSettings(0.9, 0.1, True, True)),
+        {"donate": True},
+    ),
+    KernelCase(
+        "sgd-lr-in-velocity-large",
+        sgd_step,
+        (*([leaf] for leaf in _LARGE), _RATE, SGDSettings(0.9, 0.0, False, True)),
+        {"donate": True},
+    ),
+    KernelCase(
+        "sgd-lr-in-velocity-plain",
+        sgd_step,
+        (_leaves("p"), _leaves("g"), [], _RATE, SGDSettings(0.0, 0.1, False, True)),
+        {"donate": True},
+    ),
+    KernelCase(
+        "adam-eps-hat",
+        adam_step,
+        (*_MOMENTS, [], _RATE, _COUNT, AdamSettings(0.9, 0.99, 1e-2, 0.1, False, True)),
+        {"donate": True},
+    ),
+    KernelCase(
+        "adam-eps-hat-large",
+        adam_step,
+        (
+            *([leaf] for leaf in (*_LARGE, _LARGE[2] ** 2)),
+            [],
+            _RATE,
+            _COUNT,
+            AdamSettings(0.0, 0.99, 1e-2, 0.0, False, True),
+        ),
+        {"donate": True},
+    ),
+    KernelCase(
+        "adam-eps-hat-amsgrad",
+        adam_step,
+        (*_MOMENTS, _SQUARES, _RATE, _COUNT, AdamSettings(0.9, 0.99, 1e-2, 0.1, False, True)),
+        {"donate": True},
+    ),
+    KernelCase(
         "rmsprop",
         rmsprop_step,
         (_leaves("p"), _leaves("g"), _SQUARES, _leaves("u"), _RATE, RMSpropSettings(0.9, 1e-8, 0.1, 0.9)),
@@ -176,6 +219,12 @@ KERNEL_CASES = [
         adagrad_step,
         (_leaves("p"), _leaves("g"), _SQUARES, _RATE, AdagradSettings(1e-8, 0.1)),
         {"donate": True},
+    ),
+    KernelCase("add-squares", add_squares, (_leaves("p"), _leaves("g"), _RATE, 7, 0.3), {"donate": True}),
+    KernelCase("add-squares-weighted", add_squares, (_leaves("p"), _leaves("g"), _RATE, _COUNT, 0.3), {"donate": True}),
+    KernelCase("add-squares-large", add_squares, ([_LARGE[0]], [_LARGE[1]], _RATE, 7, 0.3), {"donate": True}),
+    KernelCase(
+        "add-squares-many", add_squares, (_leaves("p") * 20, _leaves("g") * 20, _RATE, 7, 0.3), {"donate": False}
     ),
     KernelCase("add-rows", add_rows, (draw("dy", 6, 3), np.array([4, 0, 0, 2, 4, 0], np.int32), 5)),
     KernelCase("add-rows-few", add_rows, (draw("dy", 3, 2), np.array([40, 0, 40], np.int32), 60)),

@@ -68,6 +68,42 @@ class Clipped:
         self.optimizer.step()
 
 
+class StepVelocity:
+    """Sutskever et al. 2013, as in scikit-learn: the velocity contains the learning rate."""
+
+    def __init__(self, torch: TORCH, params: list[Any], lr: float, momentum: float, decay: float, nesterov: bool):
+        self.torch, self.params, self.settings = torch, params, (lr, momentum, decay, nesterov)
+        self.velocity = [torch.zeros_like(p) for p in params]
+
+    def step(self) -> None:
+        lr, momentum, decay, nesterov = self.settings
+        with self.torch.no_grad():
+            for p, v in zip(self.params, self.velocity, strict=True):
+                step = lr * (p.grad + decay * p)
+                v.mul_(momentum).sub_(step)
+                p.add_(momentum * v - step if nesterov else v)
+
+
+class AdamEpsHat:
+    """Kingma and Ba 2015, the last paragraph of section 2."""
+
+    def __init__(self, torch: TORCH, params: list[Any], lr: float, betas: Any, eps: float, decay: float, largest: bool):
+        self.torch, self.params, self.settings = torch, params, (lr, *betas, eps, decay, largest)
+        self.t, self.moments = 0, [[torch.zeros_like(p) for _ in range(3)] for p in params]
+
+    def step(self) -> None:
+        lr, beta1, beta2, eps, decay, largest = self.settings
+        self.t += 1
+        rate = lr * (1 - beta2**self.t) ** 0.5 / (1 - beta1**self.t)
+        with self.torch.no_grad():
+            for p, (m, v, v_max) in zip(self.params, self.moments, strict=True):
+                g = p.grad + decay * p
+                m.mul_(beta1).add_(g, alpha=1 - beta1)
+                v.mul_(beta2).add_(g**2, alpha=1 - beta2)
+                v_max.copy_(self.torch.maximum(v_max, v))
+                p.sub_(rate * m / ((v_max if largest else v).sqrt() + eps))
+
+
 class InFloat64:
     """A torch optimizer that keeps scalars (NAdam's product of μ) in the default dtype, set to float64 here."""
 
@@ -88,6 +124,8 @@ OPTIMIZER_ORACLES: dict[str, Callable[[TORCH, list[Any]], Any]] = {
     "SGD": lambda t, p: t.optim.SGD(p, 0.1, 0.9, weight_decay=0.01, nesterov=True),
     "SGD: plain": lambda t, p: t.optim.SGD(p, 0.1),
     "SGD: momentum": lambda t, p: t.optim.SGD(p, 0.1, 0.9),
+    "SGD: lr in velocity": lambda t, p: StepVelocity(t, p, 0.1, 0.9, 0.01, True),
+    "SGD: lr in velocity, plain": lambda t, p: StepVelocity(t, p, 0.1, 1.0, 0.0, False),
     "RMSprop": lambda t, p: t.optim.RMSprop(p, 0.01, 0.9, 1e-4, 0.1, 0.8),
     "RMSprop: plain": lambda t, p: t.optim.RMSprop(p, 0.01),
     "Adagrad": lambda t, p: t.optim.Adagrad(p, 0.1, 0, 0.2, 0.5, 1e-3),
@@ -95,6 +133,8 @@ OPTIMIZER_ORACLES: dict[str, Callable[[TORCH, list[Any]], Any]] = {
     "Adam": lambda t, p: t.optim.Adam(p, 0.1, amsgrad=True),
     "Adam: plain": lambda t, p: t.optim.Adam(p, 0.01),
     "Adam: weight decay": lambda t, p: t.optim.Adam(p, 0.01, (0.8, 0.95), 1e-6, 0.1),
+    "Adam: epsilon hat": lambda t, p: AdamEpsHat(t, p, 0.01, (0.8, 0.95), 1e-2, 0.1, False),
+    "Adam: epsilon hat, AMSGrad": lambda t, p: AdamEpsHat(t, p, 0.01, (0.9, 0.999), 1e-3, 0.0, True),
     "AdamW": lambda t, p: t.optim.AdamW(p, 0.01, weight_decay=0.3),
     "AdamW: AMSGrad": lambda t, p: t.optim.AdamW(p, 0.01, (0.7, 0.9), amsgrad=True),
     "NAdam": lambda t, p: InFloat64(t, t.optim.NAdam(p, 0.01)),

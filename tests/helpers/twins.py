@@ -159,6 +159,8 @@ def optimizer(ours: Any, made: Any) -> Any:
                 weight_decay=ours.adamw_weight_decay,
             ))  # fmt: skip
     options = {field.name: getattr(ours, field.name) for field in dataclasses.fields(ours)} | {"lr": 0.0}
+    for form in ("eps_hat", "lr_in_velocity"):  # forms that torch does not have
+        assert not options.pop(form, False)
     theirs = getattr(torch.optim, type(ours).__name__)(params, **options)
     return torch_optimizers.InFloat64(torch, theirs) if isinstance(ours, optim.NAdam) else theirs
 

@@ -19,11 +19,13 @@ from xpnn.nn.layers.preprocessing import Flatten, Scale, SmoothClip, Standardize
 from xpnn.nn.layers.softmax import LogSoftmax, Softmax
 from xpnn.nn.losses.cross_entropy import CrossEntropyLoss, NLLLoss
 from xpnn.nn.losses.elementwise import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, QuantileLoss
+from xpnn.nn.penalties import L2, Penalty
 from xpnn.nn.protocols import Layer, Loss
 
 __all__ = [
     "ELU",
     "GELU",
+    "L2",
     "MLP",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
@@ -48,6 +50,7 @@ __all__ = [
     "MSELoss",
     "NLLLoss",
     "Orthogonal",
+    "Penalty",
     "PoissonNLLLoss",
     "QuantileLoss",
     "RMSNorm",

@@ -32,6 +32,9 @@ Traits of a loss
     check_target      method (name, y, outputs) -> y, default: any y is accepted. Checks and converts the target, which
                       is an array of any library with one row per sample, for a model with `outputs` outputs. Raises
                       InputError; `name` is the name of y in the message
+    epoch_average     "weights" or "rows", default "weights". How a trainer averages the losses of the batches of an
+                      epoch: by the weights of their rows, so that the loss of the epoch is that of all rows, or by
+                      how many rows they have
     default_metrics   tuple of metrics or of their names ("accuracy"), default (). Reported if a trainer gets no metrics
 
 A loss that contains exactly one other loss in its fields is a wrapper: a trait that it does not define is that of the
@@ -201,6 +204,11 @@ def check_target(loss: Any, name: str, y: Array, outputs: int) -> Array:
     """
     stated = stating(loss, "check_target")
     return y if stated is None else stated.check_target(name, y, outputs)
+
+
+def averages_by_rows(loss: Any) -> bool:
+    """Return whether the losses of the batches of an epoch are averaged by their numbers of rows; False by default."""
+    return getattr(stating(loss, "epoch_average"), "epoch_average", "weights") == "rows"
 
 
 def default_metrics(loss: Any) -> tuple[Any, ...]:

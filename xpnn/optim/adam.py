@@ -30,6 +30,7 @@ class AdamSettings(NamedTuple):
     eps: float
     weight_decay: float
     decoupled: bool
+    eps_hat: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Adam:
         Factor of the L2 penalty that is added to the gradient. For decoupled weight decay use `AdamW`.
     amsgrad : bool
         If True, divide by the largest average of the squared gradient so far (Reddi et al. 2018).
+    eps_hat : bool
+        If True, `eps` is the ε̂ ("epsilon hat") of Kingma and Ba, section 2: it is added before the correction of v.
 
     Raises
     ------
@@ -63,7 +66,11 @@ class Adam:
         v ← β₂ v + (1 − β₂) g'²
         p ← p − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps)
 
-    This is ``torch.optim.Adam``.
+    This is ``torch.optim.Adam``. With `eps_hat`, the last line is that of Keras and scikit-learn::
+
+        p ← p − lr · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + eps)
+
+    The two differ where gradients are small: eps is then compared with √v, and not with √(v / (1 − β₂ᵗ)).
 
     References
     ----------
@@ -86,6 +93,7 @@ class Adam:
     eps: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
+    eps_hat: bool = False
 
     def __post_init__(self) -> None:
         _settle(self)
@@ -98,7 +106,8 @@ class Adam:
         self, params: Tree, grads: Tree, state: AdamState, lr: Array, *, donate: bool = False
     ) -> tuple[Tree, AdamState]:
         """Take one step; see `Optimizer.update`."""
-        return _update(self, params, grads, state, lr, False, donate)
+        settings = AdamSettings(*self.betas, self.eps, self.weight_decay, False, self.eps_hat)
+        return _update(settings, params, grads, state, lr, donate)
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,8 @@ class AdamW:
         self, params: Tree, grads: Tree, state: AdamState, lr: Array, *, donate: bool = False
     ) -> tuple[Tree, AdamState]:
         """Take one step; see `Optimizer.update`."""
-        return _update(self, params, grads, state, lr, True, donate)
+        settings = AdamSettings(*self.betas, self.eps, self.weight_decay, True)
+        return _update(settings, params, grads, state, lr, donate)
 
 
 @dispatched
@@ -173,9 +183,12 @@ def adam_step(
 
     count: 0-d, the number of steps including this one; v_max is empty without amsgrad.
     """
-    beta1, beta2, eps, weight_decay, decoupled = settings
+    beta1, beta2, eps, weight_decay, decoupled, eps_hat = settings
     xp = array_namespace(params[0])
     correction1, correction2 = one_minus_power(beta1, count), one_minus_power(beta2, count)
+    rate = lr
+    if eps_hat:
+        rate, correction2 = lr * xp.sqrt(correction2), correction2 / correction2
     if weight_decay and decoupled:
         params = [p * (1 - lr * weight_decay) for p in params]
     elif weight_decay:
@@ -185,7 +198,7 @@ def adam_step(
     if v_max:
         v_max = [xp.where(new > old, new, old) for old, new in zip(v_max, v, strict=True)]
     params = [
-        p - lr * (m_ / correction1) / (xp.sqrt(v_ / correction2) + eps)
+        p - rate * (m_ / correction1) / (xp.sqrt(v_ / correction2) + eps)
         for p, m_, v_ in zip(params, m, v_max or v, strict=True)
     ]
     return params, m, v, v_max
@@ -208,13 +221,12 @@ def _first(params: Tree, amsgrad: bool) -> AdamState:
 
 
 def _update(
-    optimizer: Adam | AdamW, params: Tree, grads: Tree, state: AdamState, lr: Array, decoupled: bool, donate: bool
+    settings: AdamSettings, params: Tree, grads: Tree, state: AdamState, lr: Array, donate: bool
 ) -> tuple[Tree, AdamState]:
     p, g, m, v, v_max = (tree.leaves(branch) for branch in (params, grads, state.m, state.v, state.v_max))
     if not p:
         return params, state
     count = state.count + 1
-    settings = AdamSettings(*optimizer.betas, optimizer.eps, optimizer.weight_decay, decoupled)
     new = adam_step(p, g, m, v, v_max, lr, count, settings, donate=donate)
     trees = (params, state.m, state.v, state.v_max)
     params, *moments = map(tree.rebuild, trees, new, (p, m, v, v_max))

@@ -133,7 +133,7 @@ def nadam_step(
 ) -> tuple[list[Array], list[Array], list[Array]]:
     """One step of NAdam for all leaves -> (params, m, v)."""
     of_m, of_grad, correction2 = factors
-    beta1, beta2, eps, weight_decay, decoupled = settings
+    beta1, beta2, eps, weight_decay, decoupled, _ = settings
     xp = array_namespace(params[0])
     if weight_decay and decoupled:
         params = [p * (1 - lr * weight_decay) for p in params]

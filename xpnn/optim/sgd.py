@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xpnn.arrays import tree
 from xpnn.arrays.dispatch import dispatched
@@ -26,6 +26,7 @@ class SGDSettings(NamedTuple):
     momentum: float
     weight_decay: float
     nesterov: bool
+    lr_in_velocity: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,14 @@ class SGD:
     lr : float or Schedule
         Learning rate.
     momentum : float
-        Momentum factor, in [0, 1).
+        Momentum factor, in [0, 1); with `lr_in_velocity` also 1.
     weight_decay : float
         Factor of the L2 penalty that is added to the gradient.
     nesterov : bool
         If True, use Nesterov momentum.
+    lr_in_velocity : bool
+        If True, the velocity is a sum of steps instead of gradients: it keeps the learning rate of each step. Without
+        momentum, this changes nothing.
 
     Raises
     ------
@@ -56,7 +60,13 @@ class SGD:
         v ← momentum · v + g'
         p ← p − lr · v                        (nesterov: p − lr · (g' + momentum · v))
 
-    This is ``torch.optim.SGD`` with ``dampening=0``.
+    This is ``torch.optim.SGD`` with ``dampening=0``. With `lr_in_velocity`, it is the method of Sutskever et al., which
+    Keras and scikit-learn use::
+
+        v ← momentum · v + lr · g'
+        p ← p − v                             (nesterov: p − (lr · g' + momentum · v))
+
+    The two differ only if the learning rate changes.
 
     References
     ----------
@@ -78,9 +88,10 @@ class SGD:
     momentum: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    lr_in_velocity: bool = False
 
     def __post_init__(self) -> None:
-        settle(self, lr=math.inf, momentum=1, weight_decay=math.inf)
+        settle(self, lr=math.inf, momentum=math.nextafter(1, 2) if self.lr_in_velocity else 1, weight_decay=math.inf)
         if self.nesterov and not self.momentum:
             raise InputError("SGD: nesterov needs a momentum above 0")
 
@@ -95,7 +106,7 @@ class SGD:
         p, g, v = tree.leaves(params), tree.leaves(grads), tree.leaves(state.velocity)
         if not p:
             return params, state
-        settings = SGDSettings(self.momentum, self.weight_decay, self.nesterov)
+        settings = SGDSettings(self.momentum, self.weight_decay, self.nesterov, self.lr_in_velocity)
         new_p, new_v = sgd_step(p, g, v, lr, settings, donate=donate)
         return tree.rebuild(params, new_p, p), SGDState(tree.rebuild(state.velocity, new_v, v))
 
@@ -111,12 +122,15 @@ def sgd_step(
     donate: bool,
 ) -> tuple[list[Array], list[Array]]:
     """One step of SGD for all leaves -> (params, velocity); without momentum, velocity is empty."""
-    momentum, weight_decay, nesterov = settings
+    momentum, weight_decay, nesterov, lr_in_velocity = settings
     if weight_decay:
         grads = [g + weight_decay * p for p, g in zip(params, grads, strict=True)]
+    rate: Any = lr
+    if lr_in_velocity:
+        grads, rate = [lr * g for g in grads], 1.0
     steps = grads
     if momentum:
         velocity = steps = [momentum * v + g for v, g in zip(velocity, grads, strict=True)]
         if nesterov:
             steps = [g + momentum * v for g, v in zip(grads, velocity, strict=True)]
-    return [p - lr * step for p, step in zip(params, steps, strict=True)], velocity
+    return [p - rate * step for p, step in zip(params, steps, strict=True)], velocity

@@ -23,7 +23,7 @@ from xpnn.errors import CheckFailedError, InputError
 from xpnn.testing.deviations import Subject, at_place
 from xpnn.testing.places import usable_places
 from xpnn.testing.report import PlaceReport, Report
-from xpnn.testing.subjects import layer_subject, loss_subject, optimizer_subject
+from xpnn.testing.subjects import layer_subject, loss_subject, optimizer_subject, penalty_subject
 
 
 def check_layer(
@@ -122,6 +122,41 @@ def check_loss(
         return loss_subject(loss, _host(prediction), _host(target), weight)
 
     return _finish("loss", loss, subject, places, run, raise_error)
+
+
+def check_penalty(
+    penalty: nn.Penalty,
+    *,
+    places: Sequence[Place] | None = None,
+    run: bool = True,
+    raise_error: bool = True,
+) -> Report:
+    """Check a penalty and its gradient, on the parameters of a small network.
+
+    Parameters
+    ----------
+    penalty : Penalty
+        The penalty: an instance, with `add`.
+    places, run, raise_error
+        See `check_layer`.
+
+    Returns
+    -------
+    Report
+        What was found: `report.ok`, `report.failures()`.
+
+    Raises
+    ------
+    CheckFailedError, InputError
+        See `check_layer`.
+
+    Examples
+    --------
+    >>> from xpnn import find_place, nn
+    >>> check_penalty(nn.L2(0.1), places=[find_place("cpu", "numpy")]).ok
+    True
+    """
+    return _finish("penalty", penalty, lambda: penalty_subject(penalty), places, run, raise_error)
 
 
 def check_optimizer(

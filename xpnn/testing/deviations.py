@@ -24,12 +24,12 @@ STEPS = 50
 
 
 class Subject(NamedTuple):
-    """A layer, a loss or an optimizer, ready to be checked.
+    """A layer, a loss, a penalty or an optimizer, ready to be checked.
 
     Attributes
     ----------
     kind, name : str
-        "layer", "loss" or "optimizer", and the name of its class.
+        "layer", "loss", "penalty" or "optimizer", and the name of its class.
     promises : callable
         () -> messages about the promises that are broken.
     gradients : callable

@@ -60,12 +60,12 @@ class PlaceReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of checking one layer, loss or optimizer.
+    """The result of checking one layer, loss, penalty or optimizer.
 
     Attributes
     ----------
     kind : str
-        "layer", "loss" or "optimizer".
+        "layer", "loss", "penalty" or "optimizer".
     name : str
         The name of its class.
     gradient : float or None

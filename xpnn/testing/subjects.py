@@ -1,4 +1,4 @@
-"""The subjects of checks: what is computed and compared for a layer, a loss or an optimizer."""
+"""The subjects of checks: what is computed and compared for a layer, a loss, a penalty or an optimizer."""
 
 from __future__ import annotations
 
@@ -129,6 +129,52 @@ def loss_subject(loss: nn.Loss, prediction: np.ndarray, target: np.ndarray, weig
     is_scalar = np.shape(loss.forward(*inputs)[0]) == ()  # reduction "none" trains nothing
     x, train = _draw((prediction.shape[0], 5)), trainer if is_scalar else None
     return Subject("loss", type(loss).__name__, promises, gradients, compute, inputs, train, x, target)
+
+
+def penalty_subject(penalty: nn.Penalty) -> Subject:
+    """Return the subject for a penalty, on the parameters of a small network."""
+    model = nn.MLP(6, 3, (8,), activation="tanh")
+    params = _moved_params(model, _draw((4, 6)))
+    grads = tree.map(lambda leaf: _draw(leaf.shape, 7), params)
+    loss, count = np.asarray(2.5), np.asarray(4.0)
+    add: Callable[..., Any] = penalty.add
+
+    def promises() -> Iterator[str]:
+        fixed = read_only((loss, grads, params))
+        first = add(*fixed, 4)
+        if tree.outline(first[1]) != tree.outline(params):
+            yield f"add: the gradients are {tree.outline(first[1])}; expected {tree.outline(params)}"
+        if not _same(add(*fixed, 4), first):
+            yield "add gives something else for the same arguments: is there state outside of them?"
+        writable = tree.map(np.array, (loss, grads, params))
+        add(*writable, 4)
+        if not _same(writable, (loss, grads, params)):
+            yield "add writes into its arguments without donate=True"
+        value, given = (float(add(loss, grads, params, n)[0] - loss) for n in (1, 4))
+        if not math.isclose(value, 4 * given, rel_tol=1e-9, abs_tol=1e-12):
+            yield f"add: the penalty is {value:.6g} for a count of 1 and {given:.6g} for 4; expected a quarter"
+
+    def gradients() -> Iterator[tuple[float, str]]:
+        leaves: list[Any] = tree.leaves(params)
+        slopes: list[Any] = tree.leaves(add(loss, tree.map(np.zeros_like, params), params, 4)[1])
+        for i, (name, _) in enumerate(tree.named(params)):
+
+            def value(leaf: np.ndarray, i: int = i) -> float:
+                moved = tree.rebuild(params, [*leaves[:i], leaf, *leaves[i + 1 :]])
+                return float(add(loss, grads, moved, 4)[0])
+
+            yield gradient_error(slopes[i], value, leaves[i], _ENTRIES), name
+
+    def compute(inputs: Tree, key: Key) -> Tree:
+        return add(*inputs), add(*inputs[:3], 4)
+
+    def trainer(place: Place, dtype: str) -> Trainer:
+        parts = (model, nn.CrossEntropyLoss(), optim.SGD(0.01))
+        return Trainer(*parts, device=place, dtype=dtype, penalty=penalty)
+
+    x, labels = _draw((24, 6)), np.arange(24, dtype=np.int32) % 3
+    inputs = (loss, grads, params, count)
+    return Subject("penalty", type(penalty).__name__, promises, gradients, compute, inputs, trainer, x, labels)
 
 
 def optimizer_subject(optimizer: optim.Optimizer) -> Subject:

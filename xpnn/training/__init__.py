@@ -28,7 +28,7 @@ from xpnn.training.callbacks import (
     ReduceLROnPlateau,
     TerminateOnNaN,
 )
-from xpnn.training.functional import begin_epoch, epoch_batches, initial_state, read_logs
+from xpnn.training.functional import ValueAndGrad, begin_epoch, epoch_batches, initial_state, read_logs, value_and_grad
 from xpnn.training.history import History
 from xpnn.training.metrics import (
     Accuracy,
@@ -79,12 +79,14 @@ __all__ = [
     "TopKAccuracy",
     "Trainer",
     "TrainingStep",
+    "ValueAndGrad",
     "begin_epoch",
     "epoch_batches",
     "initial_state",
     "load_model",
     "read_logs",
     "save_model",
+    "value_and_grad",
 ]
 
 deprecated.attach(__name__)

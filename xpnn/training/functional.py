@@ -1,4 +1,4 @@
-"""The functions around `TrainingStep` that a custom training loop needs.
+"""The functions around `TrainingStep` that a custom training loop needs, and `value_and_grad` for other solvers.
 
 Examples
 --------
@@ -20,18 +20,113 @@ An epoch of training on NumPy; examples/own_loop.py has more:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
+from xpnn.arrays.random import Key
 from xpnn.devices.place import Place, place_of, to_place
-from xpnn.nn.protocols import Params
+from xpnn.nn import traits
+from xpnn.nn.penalties import Penalty
+from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.training.data_feed import EpochOrder, Shuffle
 from xpnn.training.runners.base import download, upload
 from xpnn.training.state import Clock, State, empty_totals, first_state
-from xpnn.training.step import TrainingStep
-from xpnn.training.totals import epoch_logs
+from xpnn.training.step import TrainingStep, at_least_something
+from xpnn.training.totals import epoch_logs, row_counts, row_weight
+
+
+@dataclass(frozen=True)
+class ValueAndGrad:
+    """The function that `value_and_grad` returns.
+
+    Attributes
+    ----------
+    model, loss, penalty
+        The arguments of `value_and_grad`.
+    """
+
+    model: Layer
+    loss: Loss
+    penalty: Penalty | None = None
+
+    def __call__(
+        self, params: Params, x: Any, y: Array, sample_weight: Array | None = None, *, key: Key | None = None
+    ) -> tuple[Array, Params]:
+        """Return the loss and its gradient.
+
+        Parameters
+        ----------
+        params : Params
+            In the structure that ``model.init`` returns.
+        x : array of shape (rows, features…)
+            The features. With a custom first layer, whatever that layer takes.
+        y : array of shape (rows, …)
+            The targets, as the loss receives them.
+        sample_weight : array of shape (rows,), optional
+            The weights of the rows. By default 1.
+        key : Key, optional
+            Given for training: random numbers (dropout) are drawn with it.
+
+        Returns
+        -------
+        value : array of shape ()
+            The loss, including the penalty.
+        grads : Params
+            ∂value/∂params, in the structure of `params`. A `Carried` field contains its next value.
+        """
+        prediction, residuals = self.model.forward(params, x, key=key)
+        constants = self.loss.init()
+        if tree.leaves(constants):
+            constants = upload(constants, place_of(prediction), str(prediction.dtype).rpartition(".")[2])
+        value, loss_residuals = self.loss.forward(constants, prediction, y, sample_weight)
+        dprediction = self.loss.backward(constants, loss_residuals)
+        _, grads = self.model.backward(params, residuals, dprediction, need_dx=False)
+        if self.penalty is not None:
+            count: int | Array = 1
+            if traits.reduction(self.loss) != "sum":
+                counts = row_counts(traits.counting(self.loss), constants, prediction, y, sample_weight)
+                count = at_least_something(row_weight(y, counts))
+            trained = tree.trained(params), tree.trained(grads)
+            value, trained_grads = self.penalty.add(value, trained[1], trained[0], count, donate=True)
+            grads = tree.merge(trained_grads, grads)
+        return value, grads
+
+
+def value_and_grad(model: Layer, loss: Loss, penalty: Penalty | None = None) -> ValueAndGrad:
+    """Return the function (params, x, y, sample_weight) -> (loss, gradient), for solvers of your own.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    loss : Loss
+        The loss function.
+    penalty : Penalty, optional
+        A term of the loss that depends on the parameters, such as `nn.L2`.
+
+    Returns
+    -------
+    ValueAndGrad
+        A pure function on arrays of any library: immutable, hashable and picklable, so that it can be compiled.
+
+    Examples
+    --------
+    Newton's method for a linear regression, whose gradient is linear in the weight:
+
+    >>> import numpy as np
+    >>> from xpnn import nn
+    >>> from xpnn.nn.layers.linear import LinearParams
+    >>> f = value_and_grad(nn.Linear(1, 1, bias=False), nn.MSELoss(), nn.L2(0.0))
+    >>> x, y = np.array([[1.0], [2.0]]), np.array([[3.0], [6.0]])
+    >>> slopes = [f(LinearParams(np.array([[w]]), None), x, y)[1].weight.item() for w in (0.0, 1.0)]
+    >>> -slopes[0] / (slopes[1] - slopes[0])
+    3.0
+    """
+    return ValueAndGrad(model, loss, penalty)
 
 
 def initial_state(

@@ -178,10 +178,23 @@ def matching(template: Params, params: Params) -> Params:
 
     Raises InputError if names or shapes differ.
     """
+    return on_host(arranged(template, params))
+
+
+def on_host(values: Tree) -> Tree:
+    """Return copies of the arrays as NumPy arrays. Waits for the device."""
+    return tree.map(lambda leaf: np.array(to_numpy(leaf)), values)
+
+
+def arranged(template: Params, params: Params) -> Params:
+    """Return the arrays of `params`, where they are, in the structure of `template`.
+
+    Raises InputError if names or shapes differ.
+    """
     expected, given = ({name: tuple(leaf.shape) for name, leaf in tree.named(part)} for part in (template, params))
     if expected != given:
         raise InputError(f"these parameters belong to another model: {given}; expected {expected}")
-    return tree.rebuild(template, [np.array(to_numpy(leaf)) for leaf in tree.leaves(params)])
+    return tree.rebuild(template, tree.leaves(params))
 
 
 def words_of(state: State) -> Tree:

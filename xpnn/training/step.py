@@ -19,6 +19,7 @@ from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.nn import traits
 from xpnn.nn.fused import aside, joined
+from xpnn.nn.penalties import Penalty
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim.protocol import Optimizer, learning_rate
 from xpnn.training.metrics.base import Metric
@@ -38,11 +39,14 @@ class StepSums(NamedTuple):
         Σ of the weights of the rows, 0-d.
     metrics : tuple
         The sums of the metrics in this epoch, including these rows.
+    rows : int
+        The number of rows.
     """
 
     loss: Array
     weight: int | Array
     metrics: tuple[Any, ...]
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class TrainingStep:
         How the loss combines its rows. By default what the loss states, or "mean" if it states nothing.
     carries : bool, default True
         Whether a layer may have `Carried` values. False saves some time in a small network that has none.
+    penalty : Penalty, optional
+        A term of the loss that depends on the parameters, such as `nn.L2`. `apply` adds it, once for a whole batch.
 
     See Also
     --------
@@ -98,13 +104,16 @@ class TrainingStep:
     accumulate: int = 1
     reduction: str | None = None
     carries: bool = True
+    penalty: Penalty | None = None
     # Derived once from the fields above, to save time in each step.
     _is_sum: bool = field(init=False, repr=False, compare=False)
     _gathers: bool = field(init=False, repr=False, compare=False)
     _counting: Any = field(init=False, repr=False, compare=False)
+    _by_rows: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", tuple(self.metrics))
+        object.__setattr__(self, "_by_rows", traits.averages_by_rows(self.loss))
         _derive(self)
 
     def __call__(self, state: State, data: Data, rows: Array) -> State:
@@ -162,7 +171,7 @@ class TrainingStep:
         dprediction = self.loss.backward(state.constants, loss_residuals)
         _, grads = self.model.backward(state.params, residuals, dprediction, need_dx=False)
         joined(value)  # gradients and metrics are complete
-        return grads, StepSums(value, row_weight(y, counts), sums)
+        return grads, StepSums(value, row_weight(y, counts), sums, y.shape[0])
 
     def apply(self, state: State, grads: Params, sums: StepSums) -> State:
         """Compute the second half of a step: the optimizer's update and the totals of the epoch.
@@ -184,11 +193,15 @@ class TrainingStep:
         trained, trained_grads = (
             (tree.trained(state.params), tree.trained(grads)) if self.carries else (state.params, grads)
         )
-        before = state.totals
+        if self.penalty is not None:
+            count = 1 if self._is_sum else at_least_something(sums.weight)
+            value, trained_grads = self.penalty.add(sums.loss, trained_grads, trained, count, donate=True)
+            sums = sums._replace(loss=value)
+        before, weight = state.totals, sums.rows if self._by_rows else sums.weight
         counters = (state.step, state.clock.step, before.loss, before.weight, before.bad_step, before.bad_lr)
         with aside(sums.loss, lr):
-            news = update_totals(*counters, sums.loss, sums.weight, lr, self._is_sum)
-        step, clock, loss, weight, bad_step, bad_lr = news
+            news = update_totals(*counters, sums.loss, weight, lr, self._is_sum)
+        step, clock, loss, weights, bad_step, bad_lr = news
         params, optimizer = self.optimizer.update(trained, trained_grads, state.optimizer, lr, donate=True)
         if self.carries:
             params = tree.merge(params, grads)  # carried values are replaced by their next values
@@ -204,7 +217,7 @@ class TrainingStep:
             epoch=state.epoch,
             clock=Clock(clock, state.clock.steps_per_epoch),
             lr_scale=state.lr_scale,
-            totals=Totals(loss, weight, sums.metrics, lr, bad_step, bad_lr),
+            totals=Totals(loss, weights, sums.metrics, lr, bad_step, bad_lr),
         )
 
     def to_sum(self, grads: Params, sums: StepSums) -> tuple[Params, StepSums]:
@@ -243,11 +256,7 @@ class TrainingStep:
         """
         if self._is_sum:
             return grads, sums
-        weight = sums.weight
-        if isinstance(weight, int):
-            divisor: Any = float(weight)
-        else:
-            divisor = array_namespace(weight).where(weight > 0, weight, 1.0)
+        divisor: Any = at_least_something(sums.weight)
         scaled = tree.map(lambda g: g / divisor, tree.trained(grads))
         return tree.merge(scaled, grads), sums._replace(loss=sums.loss / divisor)
 
@@ -272,8 +281,14 @@ class TrainingStep:
 def added(one: tuple[Params, StepSums], other: tuple[Params, StepSums]) -> tuple[Params, StepSums]:
     """Add the gradients and sums of two parts, both after `to_sum`; carried values and metrics are those of `other`."""
     grads = tree.map(lambda a, b: a + b, tree.trained(one[0]), tree.trained(other[0]))
-    sums = StepSums(one[1].loss + other[1].loss, one[1].weight + other[1].weight, other[1].metrics)
+    a, b = one[1], other[1]
+    sums = StepSums(a.loss + b.loss, a.weight + b.weight, b.metrics, a.rows + b.rows)
     return tree.merge(grads, other[0]), sums
+
+
+def at_least_something(weight: int | Array) -> Any:
+    """Return the weight of a batch as a divisor: 1 if it is 0, because then the loss and its gradients are 0."""
+    return weight if isinstance(weight, int) else array_namespace(weight).where(weight > 0, weight, 1.0)
 
 
 def part_edges(batch: int, parts: int) -> list[int]:

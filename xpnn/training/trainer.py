@@ -19,6 +19,7 @@ from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.devices.place import Place, parse_device, place_of, to_place
 from xpnn.errors import InputError
 from xpnn.nn import traits
+from xpnn.nn.penalties import Penalty
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.training.callbacks.base import begin, check_callbacks, end, load_states, states_of
@@ -34,7 +35,7 @@ from xpnn.training.history import History, Logs
 from xpnn.training.metrics import metrics_for
 from xpnn.training.metrics.base import Metric
 from xpnn.training.runners.select import place_for
-from xpnn.training.state import Data, State, first_state, host_copy, matching
+from xpnn.training.state import Data, State, arranged, first_state, host_copy, matching, on_host
 from xpnn.training.step import TrainingStep
 from xpnn.training.stopwatch import Stopwatch
 from xpnn.training.totals import epoch_logs
@@ -78,6 +79,9 @@ class Trainer:
     precision : {"fp32", "tf32", "bf16"}, default "fp32"
         The precision of matrix products in float32. "tf32" and "bf16" round the factors of a product on a GPU;
         parameters, sums and everything else stay float32.
+    penalty : Penalty, optional
+        A term of the loss that depends on the parameters, such as ``nn.L2(1e-4)``. It is part of the loss that `fit`
+        logs, but not of that of `evaluate` and of the validation.
     params : Params, optional
         Initial parameters, as arrays of any library, in the structure that ``model.init`` returns. By default they are
         drawn from the seed.
@@ -127,14 +131,15 @@ class Trainer:
         metrics: Sequence[Metric] | None = None,
         ema: float | None = None,
         precision: str = "fp32",
+        penalty: Penalty | None = None,
         params: Params | None = None,
     ) -> None:
         if isinstance(device, str):
             parse_device(device)
         check_numbers(dtype, precision, ema)
-        check_parts(model, loss, optimizer)
+        check_parts(model, loss, optimizer, penalty)
         self.model, self.loss, self.optimizer, self.precision = model, loss, optimizer, precision
-        self.seed, self.device, self.dtype = seed, device, dtype
+        self.seed, self.device, self.dtype, self.penalty = seed, device, dtype, penalty
         self.ema = None if ema is None else float(ema)
         self.metrics = metrics_for(loss, metrics)
         self.history = History()
@@ -198,10 +203,11 @@ class Trainer:
         InputError
             If names or shapes differ from the model's.
         """
-        params = matching(self._host.params, params)
+        params = arranged(self._host.params, params)
         ema = () if self.ema is None else params
-        self._host = self._host._replace(params=params, ema=ema)
-        if self._engine is not None:
+        if self._engine is None:
+            self._host = self._host._replace(params=on_host(params), ema=on_host(ema))
+        else:
             self._engine.write(params=params, ema=ema)
 
     def state_dict(self) -> dict[str, Any]:
@@ -483,7 +489,7 @@ class Trainer:
             with device_scope(place):
                 carries = tree.trained(self._host.params) is not self._host.params
                 parts = (self.model, self.loss, self.optimizer, self.metrics, self.ema)
-                step = TrainingStep(*parts, carries=carries)
+                step = TrainingStep(*parts, carries=carries, penalty=self.penalty)
                 self._engine = Engine(place, dtype, step, self._host, self.precision)
         return self._engine, outputs
 

@@ -13,24 +13,31 @@ FUNCTION int leaf_of(const leaves *all, size i) {
     return j;
 }
 
-KERNEL sgd(GIVEN const leaves all, size n, const REAL *lr, REAL momentum, REAL weight_decay, int nesterov) {
+KERNEL sgd(GIVEN const leaves all, size n, const REAL *lr, REAL momentum, REAL weight_decay, int nesterov,
+           int lr_in_velocity) {
+    REAL inner = lr_in_velocity ? *lr : 1, outer = lr_in_velocity ? 1 : *lr;
     EACH(i, n) {
         int j = leaf_of(&all, i);
         size k = j ? i - all.end[j - 1] : i;
-        REAL *p = all.p[j] + k, d = all.g[j][k] + weight_decay * *p;
+        REAL *p = all.p[j] + k, d = inner * (all.g[j][k] + weight_decay * *p);
         if (momentum) {
             REAL v = momentum * all.u[j][k] + d;
             all.u[j][k] = v;
             d = nesterov ? d + momentum * v : v;
         }
-        *p -= *lr * d;
+        *p -= outer * d;
     }
 }
 
 /* rest = 1 − beta: computed in float32 it would lose digits, as would 1 − beta^count without the logarithm. */
 KERNEL adam(GIVEN const leaves all, size n, const REAL *lr, const REAL *count, REAL beta1, REAL rest1, REAL log_beta1,
-            REAL beta2, REAL rest2, REAL log_beta2, REAL eps, REAL weight_decay, int decoupled) {
-    REAL correction1 = -expm1(*count * log_beta1), correction2 = -expm1(*count * log_beta2);
+            REAL beta2, REAL rest2, REAL log_beta2, REAL eps, REAL weight_decay, int decoupled,
+            int eps_hat) {
+    REAL correction1 = -expm1(*count * log_beta1), correction2 = -expm1(*count * log_beta2), rate = *lr;
+    if (eps_hat) {
+        rate *= sqrt(correction2);
+        correction2 = 1;
+    }
     EACH(i, n) {
         int j = leaf_of(&all, i);
         size k = j ? i - all.end[j - 1] : i;
@@ -40,7 +47,7 @@ KERNEL adam(GIVEN const leaves all, size n, const REAL *lr, const REAL *count, R
         REAL m = beta1 * all.u[j][k] + rest1 * d, v = beta2 * all.v[j][k] + rest2 * (d * d);
         all.u[j][k] = m;
         all.v[j][k] = v;
-        all.p[j][k] = p - *lr * (m / correction1) / (sqrt(v / correction2) + eps);
+        all.p[j][k] = p - rate * (m / correction1) / (sqrt(v / correction2) + eps);
     }
 }
 
@@ -100,6 +107,23 @@ KERNEL clip(GIVEN const leaves all, size n, const REAL *largest, size many, cons
     EACH(i, n) {
         int j = leaf_of(&all, i);
         all.p[j][j ? i - all.end[j - 1] : i] *= factor;
+    }
+}
+
+/* u += factor · p and parts[k] = ½ factor · the k-th part of Σ p², with factor = alpha / count: gradients u of the penalty
+   of the weights p. The count is in memory, or, if that is null, `rows`. */
+KERNEL squares_penalty(GIVEN const leaves all, size n, const REAL *count, REAL rows, REAL alpha, REAL *parts,
+                       size many) {
+    EACH(k, many) {
+        REAL factor = alpha / (count ? *count : rows), total = 0;
+        for (size i = k; i < n; i += many) {
+            int j = leaf_of(&all, i);
+            size at = j ? i - all.end[j - 1] : i;
+            REAL x = all.p[j][at];
+            total += x * x;
+            all.u[j][at] += factor * x;
+        }
+        parts[k] = (REAL)0.5 * factor * total;
     }
 }
 

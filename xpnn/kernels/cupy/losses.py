@@ -1,4 +1,4 @@
-"""Cross-entropy of integer labels that all count alike."""
+"""Cross-entropy of integer labels that all count alike, and the penalty on squares."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 from xpnn.arrays.namespace import array_namespace
 from xpnn.kernels.common import is_plain
 from xpnn.kernels.cupy.launch import C_NAMES, THREADS, launch
+from xpnn.kernels.cupy.optimizers import is_flat, tables
 from xpnn.kernels.cupy.reductions import column_sums
 from xpnn.nn.losses.cross_entropy import cross_entropy
+from xpnn.nn.penalties import add_squares
 
 _CLASSES = 256  # the most that one thread goes through
+_PARTS = 4096  # of a sum of squares, each by one thread
 _ROWS = 1024  # the most of one block; more are divided into chunks of one row per thread
 
 
@@ -41,3 +44,18 @@ def _backward(constants: Any, residuals: CrossEntropyResiduals) -> Any:
 
 
 cross_entropy.kernel("cupy", _forward, _backward, residuals=CrossEntropyResiduals)
+
+
+@add_squares.kernel("cupy")
+def _add_squares(weights: list[Any], grads: list[Any], loss: Any, count: Any, alpha: float, *, donate: bool) -> Any:
+    if not donate or not is_flat([loss], weights, grads):
+        return NotImplemented
+    fixed = isinstance(count, int)
+    if not fixed and count.dtype != loss.dtype:
+        return NotImplemented
+    xp, kind, groups = array_namespace(weights[0]), weights[0].dtype, list(tables(p=weights, u=grads))
+    sums = xp.empty((len(groups), _PARTS), dtype=kind)
+    for part, (table, n) in zip(sums, groups, strict=True):
+        launch("squares_penalty", kind, _PARTS, table, n, None if fixed else count, count if fixed else 0, alpha, part,
+               _PARTS)  # fmt: skip
+    return loss + column_sums(xp.reshape(sums, (-1, 1)))[0], grads

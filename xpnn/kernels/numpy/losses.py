@@ -1,4 +1,4 @@
-"""Cross-entropy of integer labels that all count alike."""
+"""Cross-entropy of integer labels that all count alike, and the penalty on squares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 
 from xpnn.kernels.common import is_plain
 from xpnn.kernels.numpy.compiled import loops
+from xpnn.kernels.numpy.optimizers import in_place, pieces
 from xpnn.nn.losses.cross_entropy import cross_entropy
+from xpnn.nn.penalties import add_squares
 
 _SAVED = 5e-6  # seconds that a loop saves per batch, mostly calls: AMD EPYC, 2026-11-21
 
@@ -66,3 +68,16 @@ cross_entropy.kernel("numpy", _forward, _backward, residuals=CrossEntropyResidua
 def _row_starts(rows: int, columns: int) -> np.ndarray:
     """Where each row begins in the flat array."""
     return np.arange(0, rows * columns, columns)
+
+
+@add_squares.kernel("numpy")
+def _add_squares(
+    weights: list[np.ndarray], grads: list[np.ndarray], loss: Any, count: Any, alpha: float, *, donate: bool
+) -> Any:
+    if not donate or not in_place(weights, grads):
+        return NotImplemented
+    factor, total = alpha / float(count), 0.0
+    for w, g in pieces(weights, grads):
+        total += float(np.dot(w, w))
+        g += w * factor
+    return loss + loss.dtype.type(0.5 * factor * total), grads

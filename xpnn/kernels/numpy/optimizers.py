@@ -31,21 +31,23 @@ _AVERAGE, _NORM, _MUON = 0.6e-9, 0.3e-9, 5e-9
 
 @sgd_step.kernel("numpy")
 def _sgd_step(params: Leaves, grads: Leaves, velocity: Leaves, lr: Any, settings: SGDSettings, *, donate: bool) -> Any:
-    momentum, weight_decay, nesterov = settings
-    if not donate or not _in_place(params, velocity):
+    momentum, weight_decay, nesterov, lr_in_velocity = settings
+    inner, outer = (lr, 1.0) if lr_in_velocity else (1.0, lr)
+    if not donate or not in_place(params, velocity):
         return NotImplemented
     fast = _loops_for(_SGD, params, grads, velocity)
     if fast:
-        constants = (lr, weight_decay, momentum, nesterov)
+        constants = (inner, outer, weight_decay, momentum, nesterov)
         _run(fast, "sgd_momentum" if velocity else "sgd", (params, grads, velocity), constants)
         return params, velocity
-    for p, g, *v in _pieces(params, grads, velocity):
+    for p, g, *v in pieces(params, grads, velocity):
         step = g + weight_decay * p if weight_decay else g
+        step = step * inner if lr_in_velocity else step
         if v:
             v[0] *= momentum
             v[0] += step
             step = step + momentum * v[0] if nesterov else v[0]
-        p -= step * lr
+        p -= step if lr_in_velocity else step * outer
     return params, velocity
 
 
@@ -62,11 +64,13 @@ def _adam_step(
     *,
     donate: bool,
 ) -> Any:
-    beta1, beta2, eps, weight_decay, decoupled = settings
-    if not donate or not _in_place(params, m, v, v_max):
+    beta1, beta2, eps, weight_decay, decoupled, eps_hat = settings
+    if not donate or not in_place(params, m, v, v_max):
         return NotImplemented
     correction2: Any = one_minus_power(beta2, count)
     rate, shrink = lr / one_minus_power(beta1, count), 1 - lr * weight_decay if decoupled else 1.0
+    if eps_hat:
+        rate, correction2 = rate * np.sqrt(correction2), 1.0
     groups = (params, grads, m, v, v_max)
     fast = _loops_for(_ADAM, *groups)
     if fast:
@@ -74,7 +78,7 @@ def _adam_step(
         constants = (rate, correction2, beta1, beta2, 1 - beta1, 1 - beta2, eps, shrink, decay)
         _run(fast, "amsgrad" if v_max else "adam", groups, constants)
         return params, m, v, v_max
-    for p, g, m_, v_, *largest in _pieces(*groups):
+    for p, g, m_, v_, *largest in pieces(*groups):
         if weight_decay and decoupled:
             p *= shrink
         elif weight_decay:
@@ -88,8 +92,8 @@ def _adam_step(
         v_ += step
         if largest:
             np.copyto(largest[0], v_, where=v_ > largest[0])
-        np.divide(largest[0] if largest else v_, correction2, out=step)
-        np.sqrt(step, out=step)
+        second = largest[0] if largest else v_
+        np.sqrt(second if eps_hat else np.divide(second, correction2, out=step), out=step)
         step += eps
         np.divide(m_, step, out=step)
         step *= rate
@@ -126,7 +130,7 @@ def _nadam_step(
     *,
     donate: bool,
 ) -> Any:
-    beta1, beta2, eps, weight_decay, decoupled = settings
+    beta1, beta2, eps, weight_decay, decoupled, _ = settings
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
     constants = (lr, *factors, beta1, 1 - beta1, beta2, 1 - beta2, eps, shrink, decay)
     return _looped("nadam", (params, grads, m, v), constants, donate)
@@ -142,7 +146,7 @@ def _lion_step(params: Leaves, grads: Leaves, m: Leaves, lr: Any, settings: Lion
 @muon_step.kernel("numpy")
 def _muon_step(params: Leaves, grads: Leaves, buffers: Leaves, lr: Any, settings: MuonSettings, *, donate: bool) -> Any:
     momentum, nesterov, weight_decay, coefficients, eps, steps, adjust_lr_fn = settings
-    fast = _loops_for(_MUON, params, grads, buffers) if donate and _in_place(params, grads, buffers) else None
+    fast = _loops_for(_MUON, params, grads, buffers) if donate and in_place(params, grads, buffers) else None
     if not fast:
         return NotImplemented
     for p, g, b in zip(params, grads, buffers, strict=True):
@@ -170,7 +174,7 @@ def _orthogonal(fast: Any, x: np.ndarray, coefficients: tuple[float, float, floa
 @clip_by_global_norm.kernel("numpy")
 def _clip_by_global_norm(grads: list[Any], max_norm: float, *, donate: bool) -> Any:
     kind = grads[0].dtype
-    if not donate or not _in_place(grads) or any([g.dtype != kind for g in grads]):
+    if not donate or not in_place(grads) or any([g.dtype != kind for g in grads]):
         return NotImplemented
     factor = np.minimum(max_norm / (l2_norm(grads) + 1e-6), kind.type(1))
     if factor != 1:
@@ -183,7 +187,7 @@ def _clip_by_global_norm(grads: list[Any], max_norm: float, *, donate: bool) -> 
 def _l2_norm(leaves: Leaves) -> Any:
     """As `l2_norm`, with fewer temporary arrays, or none."""
     kind = leaves[0].dtype
-    if kind not in (np.float32, np.float64) or not _in_place(leaves) or not all([leaf.size for leaf in leaves]):
+    if kind not in (np.float32, np.float64) or not in_place(leaves) or not all([leaf.size for leaf in leaves]):
         return NotImplemented
     fast = _loops_for(_NORM, leaves, leaves)
     unit = _largest(fast, leaves)
@@ -214,14 +218,14 @@ def _largest(fast: Any, leaves: Leaves) -> np.ndarray:
 @ema_update.kernel("numpy")
 def _ema_update(averages: Leaves, params: Leaves, decay: float, step: np.ndarray) -> Any:
     kind = averages[0].dtype
-    if not _in_place(averages) or any([leaf.dtype != kind for leaf in (*averages, *params)]):
+    if not in_place(averages) or any([leaf.dtype != kind for leaf in (*averages, *params)]):
         return NotImplemented
     rest = max(9 / (10 + step.astype(kind)[0]), kind.type(1 - decay))
     fast = _loops_for(_AVERAGE, params, averages)
     if fast:
         _run(fast, "average", (averages, params), (rest,))
         return averages
-    for e, p in _pieces(averages, params):
+    for e, p in pieces(averages, params):
         difference = p - e
         difference *= rest
         e += difference
@@ -231,7 +235,7 @@ def _ema_update(averages: Leaves, params: Leaves, decay: float, step: np.ndarray
 def _looped(loop: str, groups: tuple[Leaves, ...], constants: tuple[Any, ...], donate: bool) -> Any:
     """A step by the compiled loop of this name. groups: parameters, gradients and state; constants: its settings."""
     written = (groups[0], *groups[2:])
-    fast = _loops_for(_OTHERS, *groups) if donate and _in_place(*written) else None
+    fast = _loops_for(_OTHERS, *groups) if donate and in_place(*written) else None
     if not fast:
         return NotImplemented
     _run(fast, loop, groups, constants)
@@ -247,7 +251,7 @@ def _run(fast: Any, loop: str, groups: tuple[Leaves, ...], constants: tuple[Any,
         fast.run(loop, kind, parts(size), constant(size, int), *leaves, values)
 
 
-def _in_place(*groups: Leaves) -> bool:
+def in_place(*groups: Leaves) -> bool:
     """Whether all arrays can be written to through flat views."""
     return all([leaf.flags.carray for group in groups for leaf in group])
 

@@ -1,4 +1,4 @@
-"""Cross-entropy of integer labels that all count alike."""
+"""Cross-entropy of integer labels that all count alike, and the penalty on squares."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from xpnn.kernels.common import is_plain
 from xpnn.kernels.torch.autograd import is_recorded
 from xpnn.nn.losses.cross_entropy import cross_entropy
+from xpnn.nn.penalties import add_squares
 
 _LABELS = (torch.int32, torch.int64, torch.uint8, torch.int8, torch.int16)
 
@@ -41,3 +42,25 @@ def _backward(constants: Any, residuals: CrossEntropyResiduals) -> torch.Tensor:
 
 
 cross_entropy.kernel("torch", _forward, _backward, residuals=CrossEntropyResiduals)
+
+
+@add_squares.kernel("torch")
+def _add_squares(
+    weights: list[torch.Tensor],
+    grads: list[torch.Tensor],
+    loss: torch.Tensor,
+    count: int | torch.Tensor,
+    alpha: float,
+    *,
+    donate: bool,
+) -> Any:
+    if not donate or is_recorded(weights[0]):
+        return NotImplemented
+    factor = alpha / count
+    total = torch.stack([torch.dot(flat, flat) for flat in (w.reshape(-1) for w in weights)]).sum()
+    if isinstance(factor, float):
+        torch._foreach_add_(grads, weights, alpha=factor)
+    else:
+        scaled = torch._foreach_mul(weights, factor)
+        torch._foreach_add_(grads, scaled)
+    return loss + 0.5 * factor * total, grads

@@ -5,6 +5,7 @@
 
     LAYERS["Linear"]           a LayerCase: layer, x
     LOSSES["MSELoss"]          a LossCase: loss, prediction, target, sample_weight
+    PENALTIES["L2"]            a penalty
     OPTIMIZERS["Adam"]         an optimizer
     SCHEDULES["StepLR"]        a schedule, from a learning rate of 2
     METRICS["Accuracy"]        a MetricCase: metric, prediction, target
@@ -26,11 +27,11 @@ from functools import partial
 
 from xpnn import optim
 from xpnn.testing.cases.layers import LAYERS
-from xpnn.testing.cases.losses import CLASS_WEIGHT, LOSSES
+from xpnn.testing.cases.losses import CLASS_WEIGHT, LOSSES, PENALTIES
 from xpnn.testing.cases.metrics import METRICS
 from xpnn.testing.cases.optimizers import OPTIMIZERS, SCHEDULES
 from xpnn.testing.cases.rows import LayerCase, LossCase, MetricCase, draw, public_name
-from xpnn.testing.checks import check_layer, check_loss, check_optimizer
+from xpnn.testing.checks import check_layer, check_loss, check_optimizer, check_penalty
 from xpnn.testing.report import Report
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "LOSSES",
     "METRICS",
     "OPTIMIZERS",
+    "PENALTIES",
     "SCHEDULES",
     "SHORT_LIST",
     "LayerCase",
@@ -60,6 +62,7 @@ def _stepping(schedule: optim.Schedule) -> optim.Optimizer:
 CHECKS: dict[str, Callable[..., Report]] = {
     **{name: partial(check_layer, *case, raise_error=False) for name, case in LAYERS.items()},
     **{name: partial(check_loss, *case, raise_error=False) for name, case in LOSSES.items()},
+    **{name: partial(check_penalty, case, raise_error=False) for name, case in PENALTIES.items()},
     **{name: partial(check_optimizer, case, raise_error=False) for name, case in OPTIMIZERS.items()},
     **{name: partial(check_optimizer, _stepping(case), raise_error=False) for name, case in SCHEDULES.items()},
 }

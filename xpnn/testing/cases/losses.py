@@ -24,6 +24,11 @@ def _every_option(reduction: Reduction) -> LossCase:
     )  # fmt: skip
 
 
+PENALTIES: dict[str, nn.Penalty] = {
+    "L2": nn.L2(0.3),
+    "L2: chosen parameters": nn.L2(0.3, ("0.weight", "*.bias")),
+}
+
 LOSSES: dict[str, LossCase] = {
     "CrossEntropyLoss": _every_option("mean"),
     "CrossEntropyLoss: sum": _every_option("sum"),

@@ -10,7 +10,7 @@ from xpnn.nn.traits import reduction
 from xpnn.validation import as_float, one_of
 
 
-def check_parts(model: Any, loss: Any, optimizer: Any) -> None:
+def check_parts(model: Any, loss: Any, optimizer: Any, penalty: Any = None) -> None:
     """Raise InputError if a part is a class or a name instead of an instance, or if the loss is not a scalar."""
     for name, part, hint in (
         ("model", model, "nn.Sequential(…)"),
@@ -20,6 +20,8 @@ def check_parts(model: Any, loss: Any, optimizer: Any) -> None:
         if isinstance(part, (str, type, int, float, list, tuple)):
             article = "an" if name == "optimizer" else "a"
             raise InputError(f"{name}: {part!r} is not {article} {name}; give an instance, for example {hint}")
+    if penalty is not None and (isinstance(penalty, type) or not callable(getattr(penalty, "add", None))):
+        raise InputError(f"penalty: {penalty!r} is not a penalty; give an instance, for example nn.L2(1e-4)")
     if reduction(loss) == "none":
         raise InputError('loss: reduction "none" does not give a scalar to minimize; use "mean" or "sum"')
 

@@ -17,7 +17,8 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.matmul import matmul_precision
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
-from xpnn.devices.libraries import library_of_array
+from xpnn.devices.buffers import overwrite
+from xpnn.devices.libraries import default_library, library_of_array
 from xpnn.devices.libraries.transfers import for_library
 from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.errors import InputError
@@ -92,12 +93,12 @@ class Runner(Protocol):
 
 
 def upload(host: Tree, place: Place, dtype: str) -> Tree:
-    """Copy host values to the device.
+    """Copy values to the device.
 
     Parameters
     ----------
     host : tree of arrays
-        NumPy arrays.
+        NumPy arrays, or arrays of any library; those that are on the device already do not pass through the host.
     place : Place
         The library and the device.
     dtype : {"float32", "float64"}
@@ -113,13 +114,27 @@ def upload(host: Tree, place: Place, dtype: str) -> Tree:
     InputError
         If a value is too large for `dtype`.
     """
+    leaves = tree.leaves(host)
+    converted = [_converted(leaf, place, dtype) for leaf in leaves if _is_host(leaf)]
+    uploaded = iter(place.lib.all_from_numpy(converted, place.device))
+    return tree.rebuild(host, [next(uploaded) if _is_host(leaf) else _moved(leaf, place, dtype) for leaf in leaves])
 
-    leaves = [_converted(np.asarray(leaf), place, dtype) for leaf in tree.leaves(host)]
-    return tree.rebuild(host, place.lib.all_from_numpy(leaves, place.device))
+
+def _is_host(leaf: Any) -> bool:
+    return isinstance(leaf, (np.ndarray, np.generic))
 
 
-def _converted(x: np.ndarray, place: Place, dtype: str) -> np.ndarray:
+def _moved(x: Array, place: Place, dtype: str) -> Array:
+    """A copy of an array of another library than NumPy, at the place."""
+    is_float = array_namespace(x).isdtype(x.dtype, "real floating")
+    return to_place(x, place, dtype=dtype if is_float else None)
+
+
+def _converted(x: Any, place: Place, dtype: str) -> np.ndarray:
     """A copy of x in the dtype that it has on the device."""
+    x = np.asarray(x)
+    if x.dtype == dtype and place.lib is default_library():  # the fast way: an epoch begins with ten scalars
+        return np.array(x, order="C")
     if x.dtype == np.uint32:
         return np.array(random.lanes(x, place.lib.lane_dtype), order="C")
     y = for_library(x, place.lib, dtype if x.dtype.kind == "f" else None)
@@ -162,9 +177,14 @@ def write_fields(state: State, fields: dict[str, Tree], spec: RunnerSpec) -> Sta
 def overwrite_fields(state: State, fields: dict[str, Tree], spec: RunnerSpec) -> None:
     """Copy host values into the arrays of these fields of the state: all, or none if `upload` would refuse one."""
     buffers = tree.leaves(tuple([getattr(state, name) for name in fields]))
-    values = [_converted(np.asarray(leaf), spec.place, spec.dtype) for leaf in tree.leaves(tuple(fields.values()))]
+    values: list[Any] = []
+    for leaf in tree.leaves(tuple(fields.values())):
+        values.append((_converted if _is_host(leaf) else _moved)(leaf, spec.place, spec.dtype))
     for value, buffer in zip(values, buffers, strict=True):
-        spec.place.lib.write(value, buffer)
+        if _is_host(value):
+            spec.place.lib.write(value, buffer)
+        else:
+            overwrite([buffer], [value])
 
 
 def compute_scope(place: Place, precision: str = "fp32") -> contextlib.AbstractContextManager[Any]:

@@ -131,25 +131,27 @@ def softmax_minus_one_hot(e: Any, total: Any, label: Any, batch: Any, share: Any
 @compiled
 def sgd(p: Any, g: Any, settings: Any) -> None:
     """As `sgd_step`, without momentum; flat."""
-    lr, weight_decay = settings[0], settings[1]
+    inner, outer, weight_decay = settings[0], settings[1], settings[2]
     for i in range(p.size):
         d = g[i]
         if weight_decay:
             d = d + weight_decay * p[i]
-        p[i] -= d * lr
+        p[i] -= d * inner * outer
 
 
 @compiled
 def sgd_momentum(p: Any, g: Any, v: Any, settings: Any) -> None:
-    """As `sgd_step`, with momentum; nesterov: 0 or 1; flat."""
-    lr, weight_decay, momentum, nesterov = settings[0], settings[1], settings[2], settings[3]
+    """As `sgd_step`, with momentum; one of inner and outer is lr, the other 1; nesterov: 0 or 1; flat."""
+    inner, outer, weight_decay = settings[0], settings[1], settings[2]
+    momentum, nesterov = settings[3], settings[4]
     for i in range(p.size):
         d = g[i]
         if weight_decay:
             d = d + weight_decay * p[i]
+        d = d * inner
         v[i] = v[i] * momentum + d
         step = d + momentum * v[i] if nesterov else v[i]
-        p[i] -= step * lr
+        p[i] -= step * outer
 
 
 @compiled

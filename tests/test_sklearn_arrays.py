@@ -1,0 +1,313 @@
+"""Tests of the estimators on arrays of all libraries, and of what they have beyond scikit-learn's."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import draw
+from conftest import Backend, make_backend
+
+pytest.importorskip("sklearn", minversion="1.9")
+
+from scipy.sparse import csr_matrix
+from sklearn.base import clone
+from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.metrics import log_loss
+
+from xpnn import nn, optim
+from xpnn.arrays.namespace import array_namespace, device_of
+from xpnn.devices.place import to_numpy
+from xpnn.errors import DeviceUnavailableError
+from xpnn.sklearn import MLPClassifier, MLPRegressor, to_sklearn
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X = draw("sklearn x", 90, 6)
+Y = draw("sklearn y", 90, 3) + X[:, :3]
+LABELS = np.argmax(Y, axis=1)
+EXTRAS: dict[str, Any] = {
+    "dropout": (0.2, 0.0),
+    "activation": ["gelu", "tanh"],
+    "norm": "batch",
+    "optimizer": optim.AdamW(0.01),
+}
+PLAIN: dict[str, dict[str, Any]] = {
+    "sgd": {"solver": "sgd"},
+    "adam": {"solver": "adam"},
+    "lbfgs": {"solver": "lbfgs"},
+    "early stopping": {"early_stopping": True},
+    "extras": EXTRAS,
+}
+
+
+def made(kind: Any, **options: Any) -> Any:
+    return kind(**{"hidden_layer_sizes": (9, 5), "max_iter": 20, "random_state": 3, **options})
+
+
+def assert_there(x: Any, backend: Backend) -> np.ndarray:
+    """Assert that x belongs to the row of the matrix; return it on the host."""
+    assert array_namespace(x) is backend.xp and device_of(x) == backend.place.device
+    return to_numpy(x)
+
+
+@pytest.mark.parametrize("options", PLAIN.values(), ids=PLAIN)
+def test_any_array_in_and_the_same_kind_out(options: dict[str, Any], backend: Backend) -> None:
+    x = backend.array(X)
+    kinds = ((MLPClassifier, LABELS), (MLPRegressor, Y), (MLPClassifier, (Y > 0).astype(int)))
+    if backend.library == "jax":  # compiles each of them
+        kinds = kinds[:1] if options in (EXTRAS, PLAIN["lbfgs"], PLAIN["early stopping"]) else kinds[1:2]
+    for kind, target in kinds:
+        wanted, got = made(kind, **options).fit(X, target), made(kind, **options).fit(x, backend.array(target))
+        for name in ("coefs_", "intercepts_"):
+            for one, other in zip(getattr(wanted, name), getattr(got, name), strict=True):
+                np.testing.assert_allclose(assert_there(other, backend), one, rtol=0, atol=1e-9)
+        for method in ("predict", "predict_proba", "predict_log_proba"):
+            if hasattr(got, method):
+                one, other = getattr(wanted, method)(X), getattr(got, method)(x)
+                assert assert_there(other, backend).dtype == one.dtype
+                np.testing.assert_allclose(to_numpy(other), one, rtol=1e-7, atol=1e-9)
+        assert got.score(x, backend.array(target)) == pytest.approx(wanted.score(X, target), abs=1e-9)
+        if options.get("solver") != "lbfgs":
+            np.testing.assert_allclose(got.loss_curve_, wanted.loss_curve_, rtol=1e-9)
+            for estimator, data in ((wanted, X), (got, x)):
+                estimator.set_params(early_stopping=False)
+                if not options.get("early_stopping"):
+                    estimator.partial_fit(data, target)
+            np.testing.assert_allclose(to_numpy(got.coefs_[1]), wanted.coefs_[1], rtol=0, atol=1e-9)
+
+
+def test_text_labels_are_numpy(backend: Backend) -> None:
+    names = np.array(["no", "yes", "perhaps"])[LABELS]
+    got = made(MLPClassifier).fit(backend.array(X), names)
+    assert np.array_equal(got.predict(backend.array(X)), made(MLPClassifier).fit(X, names).predict(X))
+    one = made(MLPClassifier).fit(backend.array(X), np.zeros(90, int))
+    assert not to_numpy(one.predict(backend.array(X))).any()
+
+
+def test_features_stay_on_the_device(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend.library == "numpy":
+        pytest.skip("NumPy is the host")
+    x, lib = backend.array(X), type(backend.place.lib)
+    to_host = lib.to_numpy
+
+    def watched(self: Any, array: Any) -> Any:
+        assert array.shape[-1:] != X.shape[-1:] or array.shape[0] == 1  # the first row is read as a check
+        return to_host(self, array)
+
+    monkeypatch.setattr(lib, "to_numpy", watched)
+    for options in ({}, {"early_stopping": True}, {"solver": "lbfgs"}):
+        model = made(MLPRegressor, **options)
+        model._validation_score = lambda rows: 0.0  # scores are computed on the host, from predictions
+        model.fit(x, Y)
+        model.predict(x)
+        model.predict(x[:5, :])
+
+
+def test_odd_arrays_are_refused_as_numpy_would_be(backend: Backend) -> None:
+    for x in (X[:, 0], X[:0], np.where(X > 1, np.nan, X)):
+        messages = []
+        for data in (x, backend.array(x)):
+            with pytest.raises(ValueError) as caught:
+                made(MLPClassifier).fit(data, LABELS[: len(x)])
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+    got = made(MLPClassifier).fit(backend.array(np.round(X).astype(np.int32)), LABELS)
+    wanted = made(MLPClassifier).fit(np.round(X), LABELS)
+    np.testing.assert_allclose(to_numpy(got.coefs_[0]), wanted.coefs_[0], atol=1e-9)
+    with pytest.raises(ValueError, match="X has 2 features, but MLPClassifier is expecting 6 features"):
+        got.predict(backend.array(X[:, :2]))
+
+
+def test_another_library_at_predict(backend: Backend) -> None:
+    """Without scikit-learn's switch, the weights follow the data."""
+    one, other = made(MLPClassifier).fit(X, LABELS), made(MLPClassifier).fit(backend.array(X), LABELS)
+    wanted = one.predict_proba(X)
+    np.testing.assert_allclose(assert_there(one.predict_proba(backend.array(X)), backend), wanted, rtol=1e-7)
+    np.testing.assert_allclose(other.predict_proba(X), wanted, rtol=1e-7)
+
+
+def test_pickles_hold_numpy_and_go_on(backend: Backend) -> None:
+    model = made(MLPRegressor, early_stopping=False).fit(backend.array(X), Y)
+    twin = copy.deepcopy(model)
+    assert_there(twin.coefs_[0], backend)
+    loaded = pickle.loads(pickle.dumps(model))
+    assert all(type(part) is np.ndarray for part in (*loaded.coefs_, *loaded.intercepts_, *loaded._best_coefs))
+    np.testing.assert_allclose(loaded.predict(X), to_numpy(model.predict(backend.array(X))), rtol=1e-9)
+    for estimator, x in ((model, backend.array(X)), (loaded, X), (twin, backend.array(X))):
+        estimator.partial_fit(x, Y)
+    for estimator in (loaded, twin):
+        np.testing.assert_allclose(to_numpy(estimator.coefs_[0]), to_numpy(model.coefs_[0]), atol=1e-9)
+
+
+def test_pickles_load_without_the_library(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    backend = make_backend("torch")
+    model = made(MLPClassifier).fit(backend.array(X), backend.array(LABELS))
+    np.save(tmp_path / "x.npy", X)
+    (tmp_path / "model.pickle").write_bytes(pickle.dumps(model))
+    code = f"""
+import pickle, sys
+
+class WithoutTorch:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, WithoutTorch())
+import numpy as np
+model = pickle.load(open({str(tmp_path / "model.pickle")!r}, "rb"))
+x = np.load({str(tmp_path / "x.npy")!r})
+model.partial_fit(x, model.predict(x))
+print(model.score(x, model.predict(x)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1.0"
+
+
+def test_device_for_numpy_data() -> None:
+    plain = made(MLPClassifier).fit(X, LABELS)
+    for device in ("cpu", None):
+        model = made(MLPClassifier, device=device).fit(X, LABELS)
+        assert all(np.array_equal(a, b) for a, b in zip(model.coefs_, plain.coefs_, strict=True))
+    sparse = csr_matrix(np.where(X > 0, X, 0))
+    with pytest.raises(ValueError, match="device is 'cuda', but sparse matrices are trained on the CPU"):
+        made(MLPClassifier, device="cuda").fit(sparse, LABELS)
+    from xpnn.devices import probe
+
+    if all(probe.first_failure(probe.stages(name)) for name in ("cupy", "torch", "jax")):
+        with pytest.raises(DeviceUnavailableError, match="no GPU can be used"):
+            made(MLPClassifier, device="cuda").fit(X, LABELS)
+
+
+# -- what scikit-learn does not have ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_class_weights_are_sample_weights(solver: str) -> None:
+    weight = np.where(LABELS == 2, 3.0, 1.0)
+    one = made(MLPClassifier, class_weight={0: 1, 1: 1, 2: 3}, solver=solver).fit(X, LABELS)
+    other = made(MLPClassifier, solver=solver).fit(X, LABELS, sample_weight=weight)
+    assert all(np.array_equal(a, b) for a, b in zip(one.coefs_, other.coefs_, strict=True))
+    counts = np.bincount(LABELS)
+    balanced = made(MLPClassifier, class_weight="balanced", solver=solver).fit(X, LABELS)
+    other.fit(X, LABELS, sample_weight=(90 / (3 * counts))[LABELS])
+    assert all(np.array_equal(a, b) for a, b in zip(balanced.coefs_, other.coefs_, strict=True))
+    if solver == "adam":
+        with pytest.raises(ValueError, match="class_weight 'balanced' is not supported for partial_fit"):
+            balanced.partial_fit(X, LABELS)
+
+
+def test_dropout_depends_on_the_seed_alone() -> None:
+    one, two, other = (made(MLPRegressor, dropout=0.5, random_state=i).fit(X, Y) for i in (1, 1, 2))
+    assert np.array_equal(one.coefs_[0], two.coefs_[0]) and not np.array_equal(one.coefs_[0], other.coefs_[0])
+    assert np.array_equal(one.predict(X), one.predict(X))
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "huber", "quantile"])
+def test_further_losses(loss: str) -> None:
+    options = {"loss": loss, "quantile": 0.9, "max_iter": 300, "learning_rate_init": 0.02, "alpha": 0.0}
+    for solver in ("adam", "lbfgs"):
+        model = made(MLPRegressor, solver=solver, **options).fit(X, Y)
+        below = (model.predict(X) > Y).mean()
+        assert (0.7 < below <= 1) if loss == "quantile" else model.score(X, Y) > 0.5
+
+
+def test_activations_layers_and_optimizers() -> None:
+    named = made(MLPClassifier, activation="leaky_relu").fit(X, LABELS)
+    layer = made(MLPClassifier, activation=nn.LeakyReLU()).fit(X, LABELS)
+    both = made(MLPClassifier, activation=[nn.LeakyReLU(), "leaky_relu"]).fit(X, LABELS)
+    for other in (layer, both):
+        assert np.array_equal(named.coefs_[0], other.coefs_[0])
+    other = made(MLPClassifier, optimizer=optim.Lion(0.01)).fit(X, LABELS)
+    assert not np.array_equal(made(MLPClassifier).fit(X, LABELS).coefs_[0], other.coefs_[0])
+    with pytest.raises(ValueError, match="activation has 1 entries for 2 hidden layers"):
+        made(MLPClassifier, activation=["relu"]).fit(X, LABELS)
+    with pytest.raises(ValueError, match="activation 'swish' is not known"):
+        made(MLPClassifier, activation=["relu", "swish"]).fit(X, LABELS)
+    with pytest.raises(ValueError, match="dropout has 3 entries for 2 hidden layers"):
+        made(MLPClassifier, dropout=[0.1, 0.1, 0.1]).fit(X, LABELS)
+    with pytest.raises(ValueError, match="need solver='sgd' or solver='adam'"):
+        made(MLPClassifier, dropout=0.1, solver="lbfgs").fit(X, LABELS)
+
+
+def test_batch_normalization_is_part_of_the_state() -> None:
+    model = made(MLPClassifier, norm="batch").fit(X, LABELS)
+    loaded = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    best = made(MLPClassifier, norm="batch", early_stopping=True, n_iter_no_change=2).fit(X, LABELS)
+    assert np.array_equal(best.predict(X), pickle.loads(pickle.dumps(best)).predict(X))
+    assert not any(model.intercepts_[i].any() for i in (0, 1)) and model.intercepts_[2].any()  # they would cancel
+
+
+def test_rows_for_validation_of_ones_own(backend: Backend) -> None:
+    x, x_val = backend.array(X[:60]), backend.array(X[60:])
+    model = made(MLPClassifier, alpha=0.0).fit(x, LABELS[:60], X_val=x_val, y_val=LABELS[60:])
+    assert len(model.validation_loss_curve_) == 20
+    wanted = log_loss(LABELS[60:], to_numpy(model.predict_proba(x_val)))
+    assert model.validation_loss_curve_[-1] == pytest.approx(wanted)
+    weights = np.arange(30.0)
+    model.fit(x, LABELS[:60], X_val=x_val, y_val=LABELS[60:], sample_weight_val=weights)
+    wanted = log_loss(LABELS[60:], to_numpy(model.predict_proba(x_val)), sample_weight=weights)
+    assert model.validation_loss_curve_[-1] == pytest.approx(wanted)
+    plain = made(MLPClassifier, alpha=0.0).fit(x, LABELS[:60])
+    assert np.array_equal(to_numpy(plain.coefs_[0]), to_numpy(model.coefs_[0]))
+    assert not hasattr(plain, "validation_loss_curve_")
+    stopping = made(MLPClassifier, early_stopping=True).fit(x, LABELS[:60], X_val=x_val, y_val=LABELS[60:])
+    assert stopping.best_validation_score_ == pytest.approx(stopping.score(x_val, LABELS[60:]))
+    assert stopping.t_ == 60 * stopping.n_iter_
+    for wrong, message in (
+        (None, "X_val needs y_val"),
+        (LABELS[60:] + 1, "`y_val` has classes not in"),
+        ([0, 1], "incons"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(x, LABELS[:60], X_val=x_val, y_val=wrong)
+    with pytest.raises(ValueError, match="X_val need solver='sgd'"):
+        made(MLPClassifier, solver="lbfgs").fit(x, LABELS[:60], X_val=x_val, y_val=LABELS[60:])
+    with pytest.raises(ValueError, match="X has 2 features"):
+        model.fit(x, LABELS[:60], X_val=x_val[:, :2], y_val=LABELS[60:])
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_callbacks_of_scikit_learn(solver: str, capsys: pytest.CaptureFixture[str]) -> None:
+    monitor = ScoringMonitor(scoring="neg_log_loss")
+    model = made(MLPClassifier, solver=solver, max_iter=6).set_callbacks(monitor)
+    plain = made(MLPClassifier, solver=solver, max_iter=6).fit(X, LABELS)
+    model.fit(X, LABELS)
+    assert all(np.array_equal(a, b) for a, b in zip(plain.coefs_, model.coefs_, strict=True))
+    logs = monitor.get_logs().data
+    scores = [row["neg_log_loss"] for row in logs if row["task_name"] in ("epoch", "lbfgs-iter")]
+    assert len(scores) == 6 and scores[-1] == pytest.approx(-log_loss(LABELS, model.predict_proba(X)))
+    kept = clone(model)
+    assert kept._skl_callbacks == [monitor]
+    assert not {"_callback_fit_ctx", "_skl_callbacks_to_teardown"} & {*vars(model)}
+    pytest.importorskip("rich")
+    made(MLPRegressor, solver=solver, max_iter=3).set_callbacks(ProgressBar()).fit(X, Y)
+    assert to_sklearn(model).predict(X).shape == (90,)
+
+
+def test_scikit_learn_is_not_imported_unless_it_is_used() -> None:
+    code = "import xpnn, xpnn.nn, xpnn.training, sys; print({'sklearn', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("preparation", "message"),
+    [
+        ("sys.modules['sklearn'] = None", "needs scikit-learn 1.9 or newer, which is not installed"),
+        ("import sklearn; sklearn.__version__ = '1.8.2'", "needs scikit-learn 1.9 or newer, but 1.8.2 is installed"),
+    ],
+)
+def test_error_without_scikit_learn(preparation: str, message: str) -> None:
+    code = f"import sys; {preparation}\nimport xpnn.sklearn"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and message in last and "pip install" in last and '"xpnn[sklearn]"' in last

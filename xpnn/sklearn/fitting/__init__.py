@@ -1,0 +1,1 @@
+"""The solvers: sgd and adam epoch by epoch, and lbfgs."""
