@@ -268,7 +268,7 @@ def _flat(*groups: Leaves) -> Iterator[tuple[np.ndarray, ...]]:
     yield from zip(*[[leaf.ravel() for leaf in group] for group in groups if group], strict=True)
 
 
-def _pieces(*groups: Leaves) -> Iterator[tuple[np.ndarray, ...]]:
+def pieces(*groups: Leaves) -> Iterator[tuple[np.ndarray, ...]]:
     """As `_flat`, at most _PIECE elements at a time."""
     for flat in _flat(*groups):
         for start in range(0, flat[0].size, _PIECE):
