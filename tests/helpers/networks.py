@@ -61,8 +61,8 @@ def first_layers(d: Sampler, rows: int) -> tuple[np.ndarray, list[Any], int]:
             images = np.minimum(np.abs(90 * x), 255).astype(np.uint8).reshape(rows, 2, 2)
             return images, [nn.Flatten(), nn.Scale(1 / 128)], 4
         case "standardize":
-            after = (nn.Unstandardize((0.5, 1.0, -1.0, 0.0), (2.0, 1.0, 0.5, 0.0)), nn.SmoothClip(2.0))
-            return 3 * x + 1, [nn.Standardize.fit(3 * x + 1), *d.pick((), after[:1], after[1:])], 4
+            back = [nn.Unstandardize((0.5, 1.0, -1.0, 0.0), (2.0, 1.0, 0.5, 0.0))] * d.pick(0, 1)
+            return 3 * x + 1, [nn.Standardize.fit(3 * x + 1), nn.SmoothClip(2.0), *back], 4
         case "categories":
             column, table = d.pick(0, 3), nn.Embedding(5, 2, d.pick(None, 0))
             x[:, column] = np.abs(50 * x[:, column]).astype(int) % 5

@@ -145,7 +145,7 @@ def run(
     Examples
     --------
     >>> from xpnn.experiments import Settings, run
-    >>> result = run(Settings(dataset="digits", hidden="32", epochs=15), device="cpu")
+    >>> result = run(Settings(dataset="digits", hidden="32", epochs=30), device="cpu")
     >>> result.test_accuracy > 0.9
     True
     """
