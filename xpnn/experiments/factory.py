@@ -109,11 +109,11 @@ def front(settings: Settings, data: Dataset, x_train: np.ndarray) -> tuple[nn.La
     scale = settings.scale or data.scale
     if settings.augment and data.x_train.ndim != 3:
         raise InputError(f"`augment` distorts images; {data.name} has none")
-    clip = (nn.SmoothClip(),) if scale is None else ()
     if data.schema is not None and data.schema.embedded:
-        return *_embedding_front(scale, data.schema.embedded, x_train), *clip
+        layers = _embedding_front(scale, data.schema.embedded, x_train)
+        return layers if scale else (*layers, nn.SmoothClip())
     if scale is None:
-        return nn.Standardize.fit(x_train), *clip
+        return nn.Standardize.fit(x_train), nn.SmoothClip()
     distort = (distortion(settings.augment),) if settings.augment else ()
     return nn.Scale(scale), *distort, nn.Flatten()  # of a table too, so that pixels in columns train alike
 

@@ -12,6 +12,7 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from xpnn import nn
 from xpnn.devices.place import Place, to_numpy, to_place
+from xpnn.sklearn.fitting.solvers import penalty_for
 from xpnn.sklearn.network import joined, parted
 from xpnn.training import value_and_grad
 
@@ -43,7 +44,7 @@ def minimize(
     after : callable, optional
         Called with the parameters after each iteration.
     """
-    f = value_and_grad(model, loss, nn.L2(estimator.alpha) if estimator.alpha else None)
+    f = value_and_grad(model, loss, penalty_for(estimator))
     others, coefs, intercepts = parted(params)
     leaves = [*coefs, *intercepts]
     shapes = [tuple(leaf.shape) for leaf in leaves]

@@ -12,6 +12,7 @@ from xpnn import nn, optim
 from xpnn.arrays import random, tree
 from xpnn.arrays.namespace import Array
 from xpnn.devices.place import Place, to_numpy
+from xpnn.nn import traits
 from xpnn.nn.layers.linear import LinearParams
 from xpnn.training import Trainer, value_and_grad
 
@@ -27,6 +28,11 @@ def optimizer_for(estimator: Any) -> optim.Optimizer:
     momentum = float(estimator.momentum)
     nesterov = estimator.nesterovs_momentum and momentum > 0
     return optim.SGD(1.0, momentum, nesterov=nesterov, lr_in_velocity=True)
+
+
+def penalty_for(estimator: Any) -> nn.L2 | None:
+    """Return the penalty of the weights; None without one."""
+    return nn.L2(estimator.alpha) if estimator.alpha else None
 
 
 class Updates:
@@ -79,7 +85,6 @@ class TrainerRun:
         dtype: str,
         seed: int,
     ) -> None:
-        penalty = nn.L2(estimator.alpha) if estimator.alpha else None
         self.model, self.loss = model, loss
         self.made_of: Any = None  # what the model depends on, so that predictions may use it
         self._trainer = Trainer(
@@ -91,7 +96,7 @@ class TrainerRun:
             dtype=dtype,
             metrics=(),
             precision=estimator.precision,
-            penalty=penalty,
+            penalty=penalty_for(estimator),
             params=params,
         )
 
@@ -177,7 +182,7 @@ class SparseRun:
     """Epochs on a sparse matrix, on the CPU with NumPy; as `TrainerRun`."""
 
     def __init__(self, estimator: Any, model: nn.Sequential, loss: nn.Loss, params: Any, dtype: str, seed: int) -> None:
-        penalty = nn.L2(estimator.alpha) if estimator.alpha else None
+        penalty = penalty_for(estimator)
         self.model, self.loss, self._optimizer = model, loss, optimizer_for(estimator)
         self._slope, self._value = value_and_grad(model, loss, penalty), value_and_grad(model, loss)
         self.params: Any = None
@@ -207,7 +212,7 @@ class SparseRun:
         updates: Updates,
         after: Callable[[float], bool],
     ) -> None:
-        rows, by_rows = x.shape[0], getattr(self.loss, "epoch_average", "weights") == "rows"
+        rows, by_rows = x.shape[0], traits.averages_by_rows(self.loss)
         for epoch in range(epochs):
             lr: Any = np.asarray(updates.learning_rate * _rate(self._optimizer), self._dtype)
             total = counted = 0.0
