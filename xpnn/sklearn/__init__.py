@@ -21,9 +21,10 @@ perceptrons.
 
 try:
     from sklearn import __version__ as _installed
-except ImportError as _error:
-    raise ImportError(
-        'xpnn.sklearn needs scikit-learn 1.9 or newer, which is not installed; pip install "xpnn[sklearn]"'
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError(
+        'xpnn.sklearn needs scikit-learn 1.9 or newer, which is not installed; pip install "xpnn[sklearn]"',
+        name=_error.name,
     ) from _error
 
 if tuple(int(part) for part in _installed.split(".")[:2]) < (1, 9):
