@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -305,6 +306,40 @@ class Settings:
 Settings.__doc__ = (Settings.__doc__ or "").replace(
     "    {parameters}\n", parameters_section(Settings, Settings.__annotations__)
 )
+
+
+def resumed_settings(about: Mapping[str, Any], wanted: Settings) -> Settings:
+    """The settings of a run that is continued.
+
+    Parameters
+    ----------
+    about : dict
+        What its checkpoint keeps: the completed "settings", and those that were "given".
+    wanted : Settings
+        Settings that are not the default must be those of the run, except `epochs`.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    InputError
+        If settings differ; all are named.
+    """
+    settings, given = Settings(**about["settings"]), Settings(**about["given"])
+    wanted_paths, differences = wanted.with_absolute_paths(), []
+    for name, field in Settings.__dataclass_fields__.items():
+        value = getattr(wanted, name)
+        known = (field.default, getattr(settings, name), getattr(given, name))
+        if name == "epochs" or value in known or getattr(wanted_paths, name) == getattr(settings, name):
+            continue
+        differences.append(f"`{name}` is {value!r}, it was {getattr(settings, name)!r}")
+    if differences:
+        raise InputError(
+            f"the run cannot continue with other settings: {'; '.join(differences)}; leave them out, or start a new run"
+        )
+    return settings if wanted.epochs is None else dataclasses.replace(settings, epochs=wanted.epochs)
 
 
 def default_lr(optimizer: str) -> float:

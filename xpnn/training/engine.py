@@ -21,8 +21,8 @@ from xpnn.training.checks.batch_memory import ensure_batch_fits
 from xpnn.training.checks.rounding import Offsets
 from xpnn.training.checks.shapes import computes_on_numpy
 from xpnn.training.data_feed import Chunk, DataSource
-from xpnn.training.interrupts import Interrupts
 from xpnn.training.runners.base import Runner, RunnerSpec, download, upload
+from xpnn.training.runners.interrupts import Interrupts
 from xpnn.training.runners.select import make_runner
 from xpnn.training.state import Clock, State, Totals, empty_totals
 from xpnn.training.step import EvaluationStep, TrainingStep
@@ -133,7 +133,7 @@ class Engine:
         self.write(**fields, epoch=np.asarray([epoch], np.uint32), clock=Clock(epoch * steps, steps))
 
     def train(
-        self, data: DataSource, order: np.ndarray, batch_size: int, after_call: Callable[[int, int], bool]
+        self, data: DataSource, order: np.ndarray, batch_size: int, after_call: Callable[[int, int], bool], done: int = 0
     ) -> bool:
         """Train on the rows in this order.
 
@@ -147,6 +147,8 @@ class Engine:
             Rows per step.
         after_call : callable
             Called as ``after_call(steps, rows)`` after each call of the runner, with what it did; True stops.
+        done : int, default 0
+            How many steps of this order have been done before, and are left out.
 
         Returns
         -------
@@ -156,7 +158,8 @@ class Engine:
         runner = self.runner
         with Interrupts() as interrupts:
             for chunk in data.chunks(order, batch_size):
-                for first in range(0, chunk.steps, runner.steps_per_call):
+                skipped, done = min(done, chunk.steps), max(done - chunk.steps, 0)
+                for first in range(skipped, chunk.steps, runner.steps_per_call):
                     last = min(first + runner.steps_per_call, chunk.steps)
                     interrupts.in_call = True
                     try:

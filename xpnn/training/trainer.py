@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,7 +23,7 @@ from xpnn.nn import traits
 from xpnn.nn.penalties import Penalty
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
-from xpnn.training.callbacks.base import begin, check_callbacks, end, load_states, states_of
+from xpnn.training.callbacks.base import AfterSteps, begin, check_callbacks, end, load_states, states_of
 from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
 from xpnn.training.checks.arguments import check_numbers, check_parts
 from xpnn.training.checks.batch_memory import device_scope
@@ -35,11 +36,22 @@ from xpnn.training.history import History, Logs
 from xpnn.training.metrics import metrics_for
 from xpnn.training.metrics.base import Metric
 from xpnn.training.runners.select import place_for
+from xpnn.training.saving.atomic_write import write_whole
+from xpnn.training.saving.checkpoint import (
+    PARTS,
+    SavedTraining,
+    checkpoint_bytes,
+    config_of,
+    environment,
+    read_checkpoint,
+    restored_parts,
+    restored_state_dict,
+)
 from xpnn.training.state import Data, State, arranged, first_state, host_copy, matching, on_host
 from xpnn.training.step import TrainingStep
 from xpnn.training.stopwatch import Stopwatch
 from xpnn.training.totals import epoch_logs
-from xpnn.validation import as_count, as_float
+from xpnn.validation import as_count, as_float, as_nonnegative_count
 
 Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epoch
 
@@ -153,7 +165,10 @@ class Trainer:
         self._check = ShapeCheck(self.model, self.loss, self.metrics, self._host)
         self._order = EpochOrder(self.seed)
         self._engine: Engine | None = None
-        self._stopping = False
+        self._stopping = self._resumable = False
+        self._epoch_first: int | None = None  # the steps before the current epoch, while one is unfinished
+        self._batches = (0, 0)  # rows and batch size of the latest fit
+        self._is_resumed = False  # from `load_state_dict` to the next fit
         self._callbacks: tuple[Any, ...] = ()  # of the current or latest fit
         self._callback_states = list(callback_states)  # to be loaded into the callbacks of the next fit
 
@@ -220,8 +235,9 @@ class Trainer:
         -------
         dict
             Plain values, tuples and NumPy arrays: "state" (a `State` on the host), "seed", "epoch", "steps",
-            "lr_scale", "dtype", "history" (the records of the latest `fit`) and "callbacks" (class names and states of
-            the callbacks of the latest `fit`, in order).
+            "lr_scale", "dtype", "history" (the records of the latest `fit`), "callbacks" (class names and states of the
+            callbacks of the latest `fit`, in order), "epoch_steps" (steps done in an epoch that has not ended),
+            "batches" (rows and batch size of the latest `fit`) and "stopped" (whether a callback has ended it).
 
         Examples
         --------
@@ -248,10 +264,16 @@ class Trainer:
             "dtype": self.dtype if engine is None else engine.dtype,
             "history": list(self.history),
             "callbacks": self._callback_states or states_of(self._callbacks),
+            "epoch_steps": self.epoch_steps,
+            "batches": self._batches,
+            "stopped": self._stopping and not self._resumable and not self.epoch_steps,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Continue from a `state_dict`; the next `fit` restores the states of its callbacks too.
+        """Continue from a `state_dict`.
+
+        The next `fit` goes on where the saved one was: it restores the states of its callbacks, does the rest of an
+        epoch that had not ended, and continues the history. If a callback had ended the saved fit, it trains no more.
 
         Parameters
         ----------
@@ -268,9 +290,12 @@ class Trainer:
         check_same_structure(self._host, state, self.optimizer)
         self.seed, self.dtype, self._host = saved["seed"], saved["dtype"], state
         self.epoch, self.steps, self.lr_scale = saved["epoch"], saved["steps"], saved["lr_scale"]
-        self.history = History()
-        self.history.records.extend(saved["history"])
+        self.history = History(saved["history"])
         self._reset_runtime(saved["callbacks"])
+        self._is_resumed, self._stopping = True, bool(saved.get("stopped"))
+        self._batches = tuple(saved.get("batches", (0, 0)))
+        done = saved.get("epoch_steps", 0)
+        self._epoch_first = self.steps - done if done else None
 
     def __getstate__(self) -> dict[str, Any]:
         engine = self._engine
@@ -284,14 +309,130 @@ class Trainer:
         vars(self).update(kept)
         self._reset_runtime(self._callback_states)
 
-    def stop(self) -> None:
+    def save(self, path: str | Path, about: dict[str, Any] | None = None) -> None:
+        """Save everything that training needs to go on to a safetensors file: a checkpoint.
+
+        The file contains what `state_dict` returns and a description of the trainer. It is written atomically, read
+        back and verified. The callback `Checkpoint` writes such files regularly.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+        about : dict, optional
+            Facts to save with it; values that JSON can represent.
+
+        Raises
+        ------
+        InputError
+            If the state of a callback cannot be saved.
+        SaveError
+            If the file cannot be written; an existing file is then unchanged.
+
+        See Also
+        --------
+        restore : Go on from the file; with an example.
+        save_model : Save only the model and its parameters.
+        """
+        write_whole(path, checkpoint_bytes(str(path), **self.checkpoint(), about=about or {}))
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return what `save` writes: "state_dict", "config" and "environment"."""
+        parts = {name: getattr(self, name) for name in PARTS}
+        arguments = {"ema": self.ema, "precision": self.precision}
+        engine = self._engine
+        return {
+            "state_dict": self.state_dict(),
+            "config": config_of(parts, arguments),
+            "environment": environment(None if engine is None else engine.place),
+        }
+
+    @classmethod
+    def restore(
+        cls,
+        source: str | Path | SavedTraining,
+        *,
+        model: Layer | None = None,
+        loss: Loss | None = None,
+        optimizer: Optimizer | None = None,
+        metrics: Sequence[Metric] | None = None,
+        penalty: Penalty | None = None,
+        device: str | Place | None = None,
+    ) -> Trainer:
+        """Return a trainer that goes on where the one that saved the file was.
+
+        On the same machine, with the same settings, training continues with the same bits. On another library or
+        device, it continues with the same batches and dropout masks. Pass the callbacks of the saved training to `fit`,
+        in the same order: their states are restored.
+
+        Parameters
+        ----------
+        source : str, Path or SavedTraining
+            A file of `save` or of the callback `Checkpoint`, or what `read_checkpoint` has read from it.
+        model, loss, optimizer, metrics, penalty : optional
+            Parts to use in place of those that the file describes. Necessary for custom classes, which a file cannot
+            describe.
+        device : str or Place, optional
+            As for `Trainer`.
+
+        Returns
+        -------
+        Trainer
+
+        Raises
+        ------
+        DataFormatError
+            If the file is damaged, or not a checkpoint.
+        InputError
+            If a part is necessary, or does not fit the saved state.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from xpnn import EarlyStopping, Trainer, nn, optim
+        >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+        >>> trainer = Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.Adam(0.1))
+        >>> _ = trainer.fit(x, y, epochs=3, batch_size=2, callbacks=[EarlyStopping("loss", patience=5)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer.save(f"{folder}/checkpoint.safetensors")
+        ...     resumed = Trainer.restore(f"{folder}/checkpoint.safetensors")
+        >>> history = resumed.fit(x, y, epochs=3, batch_size=2, callbacks=[EarlyStopping("loss", patience=5)])
+        >>> len(history), resumed.epoch
+        (6, 6)
+        """
+        saved = source if isinstance(source, SavedTraining) else read_checkpoint(source)
+        given = {"model": model, "loss": loss, "optimizer": optimizer, "metrics": metrics, "penalty": penalty}
+        arguments = {name: saved.config.get(name) for name in ("ema", "precision")}
+        trainer = cls(**restored_parts(saved, given), **arguments, device=device)
+        trainer.load_state_dict(restored_state_dict(saved, trainer._host, trainer.optimizer))
+        return trainer
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps done in an epoch that has not ended."""
+        return 0 if self._epoch_first is None else self.steps - self._epoch_first
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` has been called during the current `fit`."""
+        return self._stopping
+
+    def stop(self, *, resumable: bool = False) -> None:
         """Make `fit` return early.
 
         From a callback, it returns when all callbacks of the epoch have been called. From `progress`, a signal handler
         or another thread, it returns after the steps in progress; the incomplete epoch is not recorded, but its steps
-        count, and the next `fit` begins the epoch again.
+        count. The next `fit` begins the epoch again; that of a trainer restored from a checkpoint does its rest.
+
+        Parameters
+        ----------
+        resumable : bool, default False
+            Whether a checkpoint that is saved afterwards continues the training. By default, the training is over if
+            the epoch has ended, and a restored trainer does not train further. An interruption by a signal is
+            resumable.
         """
-        self._stopping = True
+        self._stopping, self._resumable = True, resumable
 
     def fit(
         self,
@@ -368,8 +509,9 @@ class Trainer:
         are those of the last step or call of the runner that was finished, `history` holds the epochs before it, and
         the next `fit` begins the epoch again.
         """
-        epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
-        accumulate = as_count("accumulate", accumulate)
+        resumed = self._is_resumed
+        epochs = as_nonnegative_count("epochs", epochs) if resumed else as_count("epochs", epochs)
+        batch_size, accumulate = as_count("batch_size", batch_size), as_count("accumulate", accumulate)
         callbacks = (*([TerminateOnNaN()] if terminate_on_nan else []), *check_callbacks(callbacks))
         if accumulate > 1 and traits.uses_batch_statistics(self.model):
             warnings.warn(
@@ -383,8 +525,16 @@ class Trainer:
             check_pair("validation_data", validation_data)
         validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
         batch_size = _clip_batch(batch_size, data.rows)
-        self._stopping, self._callbacks = False, callbacks
-        history = self.history = History()
+        done = self.epoch_steps if resumed else 0
+        if done and self._batches != (data.rows, batch_size):
+            raise InputError(
+                f"the saved training stopped within an epoch of {self._batches[0]} rows in batches of "
+                f"{self._batches[1]}, but fit has {data.rows} rows in batches of {batch_size}; give the same"
+            )
+        self._batches, self._is_resumed = (data.rows, batch_size), False
+        self._stopping, self._resumable, self._callbacks = resumed and self._stopping, False, callbacks
+        history = self.history = History(self.history.records if resumed else ())
+        progress = _all_progress(progress, callbacks, self)
         engine = self._engine
         assert engine is not None
         with device_scope(engine.place):
@@ -393,10 +543,11 @@ class Trainer:
             begin(callbacks, self)
             load_states(callbacks, self._callback_states)
             self._callback_states = []
-            for _ in range(epochs):
-                logs = self._fit_epoch(engine, data, validation, batch_size, shuffle, progress)
+            for _ in range(0 if self._stopping else epochs):
+                logs = self._fit_epoch(engine, data, validation, batch_size, shuffle, progress, done)
                 if logs is None:  # stopped within the epoch
                     break
+                done = 0
                 history.records.append(logs)
                 for callback in callbacks:
                     callback(self, logs)
@@ -500,12 +651,15 @@ class Trainer:
         validation: DataSource | None,
         batch_size: int,
         shuffle: Shuffle,
-        progress: Progress | None,
+        progress: Progress,
+        steps_done: int,
     ) -> Logs | None:
-        """Make one pass over the data and return its record; None if it was stopped before its end."""
-        watch, done = Stopwatch(), 0
+        """Make one pass over the data, except for so many steps, and return its record; None if it was stopped."""
+        watch, done = Stopwatch(), steps_done * batch_size
         order = self._order.of(self.epoch, data.rows, shuffle)
-        engine.begin_epoch(self.epoch, len(order), batch_size, as_float("lr_scale", self.lr_scale))
+        self._epoch_first = self.steps - steps_done
+        if not steps_done:
+            engine.begin_epoch(self.epoch, len(order), batch_size, as_float("lr_scale", self.lr_scale))
 
         def after_call(steps: int, rows: int) -> bool:
             """Count what the runner has just done; True stops the epoch."""
@@ -513,12 +667,11 @@ class Trainer:
             self.steps += steps
             done += rows
             watch.seconds()
-            if progress is not None:
-                progress(done, len(order))
+            progress(done, len(order))
             return self._stopping
 
         try:
-            if not engine.train(data, order, batch_size, after_call):
+            if not engine.train(data, order, batch_size, after_call, steps_done):
                 return None
         except BaseException:
             with contextlib.suppress(Exception):  # the first error says more
@@ -527,11 +680,24 @@ class Trainer:
         if shuffle is True and engine.place.is_gpu:
             self._order.draw_ahead(self.epoch + 1, data.rows)  # while the device computes
         totals = engine.totals()  # waits for the device
-        self.epoch += 1
+        self.epoch, self._epoch_first = self.epoch + 1, None
         logs: Logs = {"epoch": self.epoch, **epoch_logs(totals, self.metrics)}
         if validation is not None:
             logs |= {f"val_{name}": value for name, value in engine.evaluate(validation).items()}
         return logs | {"lr": shortest(totals.lr), "seconds": watch.seconds()}
+
+
+def _all_progress(progress: Progress | None, callbacks: Sequence[Any], trainer: Trainer) -> Progress:
+    """The function to call after each call of the runner: first the callbacks, then `progress`."""
+    after = [callback.on_train_batch_end for callback in callbacks if isinstance(callback, AfterSteps)]
+
+    def call(done: int, rows: int) -> None:
+        if progress is not None:
+            progress(done, rows)
+        for on_train_batch_end in after:
+            on_train_batch_end(trainer)
+
+    return call
 
 
 def _clip_batch(batch_size: int, rows: int) -> int:
