@@ -65,7 +65,7 @@ def callbacks() -> list[Any]:
 
 
 def fit(trainer: Trainer, backend: Backend, more: Any = (), epochs: int = EPOCHS, **options: Any) -> Trainer:
-    x, y = backend.to_xp(X), backend.to_xp(Y)
+    x, y = backend.array(X), backend.array(Y)
     arguments: dict[str, Any] = {"batch_size": BATCH, "validation_data": (x[:10, ...], y[:10]), **options}
     trainer.fit(x, y, epochs=epochs, callbacks=[*callbacks(), *more], **arguments)
     return trainer
@@ -92,7 +92,7 @@ def test_restored_training_has_the_same_bits(
 
 
 def test_accumulated_and_weighted_training_resumes(backend: Backend, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"accumulate": 2, "sample_weight": backend.to_xp(np.linspace(0.5, 2, 40))}
+    options: dict[str, Any] = {"accumulate": 2, "sample_weight": backend.array(np.linspace(0.5, 2, 40))}
     whole = fit(plain(), backend, **options)
     stopped = fit(plain(), backend, [StopAt(12)], **options)
     stopped.save(tmp_path / "c.safetensors")
@@ -111,7 +111,7 @@ def test_training_that_a_callback_has_ended_stays_ended(backend: Backend, tmp_pa
     def early(folder: str) -> list[Any]:
         return [EarlyStopping("loss", patience=0, min_delta=0.3), Checkpoint(tmp_path / folder)]
 
-    x, y = backend.to_xp(X), backend.to_xp(Y)
+    x, y = backend.array(X), backend.array(Y)
     whole = plain()
     whole.fit(x, y, epochs=EPOCHS, batch_size=BATCH, callbacks=early("a"))
     assert whole.epoch < EPOCHS
@@ -164,7 +164,13 @@ def test_checkpoints_within_epochs(tmp_path: Path) -> None:
 
 
 def test_every_epochs(tmp_path: Path) -> None:
-    plain().fit(X, Y, epochs=4, batch_size=BATCH, callbacks=[Checkpoint(tmp_path, every_epochs=3, keep=99, monitor="lr", mode="min")])
+    plain().fit(
+        X,
+        Y,
+        epochs=4,
+        batch_size=BATCH,
+        callbacks=[Checkpoint(tmp_path, every_epochs=3, keep=99, monitor="lr", mode="min")],
+    )
     assert [int(name[6:11]) for name in saved_names(tmp_path)] == [0, 1, 3]  # 1: the best, the first of equals
 
 
@@ -234,7 +240,9 @@ def test_other_data_within_an_epoch_are_refused(tmp_path: Path) -> None:
     stopped.fit(X, Y, epochs=2, batch_size=BATCH, callbacks=[StopAt(3)])
     stopped.save(tmp_path / "c.safetensors")
     restored = Trainer.restore(tmp_path / "c.safetensors")
-    with pytest.raises(InputError, match="within an epoch of 40 rows in batches of 8, but fit has 40 rows in batches of 9"):
+    with pytest.raises(
+        InputError, match="within an epoch of 40 rows in batches of 8, but fit has 40 rows in batches of 9"
+    ):
         restored.fit(X, Y, batch_size=9)
     with pytest.raises(InputError, match="but fit has 39 rows"):
         restored.fit(X[1:], Y[1:], batch_size=BATCH)
@@ -247,7 +255,9 @@ def test_other_parts_are_refused(tmp_path: Path) -> None:
     trained = plain()
     trained.fit(X, Y, epochs=1)
     trained.save(tmp_path / "b.safetensors")
-    with pytest.raises(InputError, match=r"belongs to a trainer with other arguments: it has params.1.weight \(6, 16\)"):
+    with pytest.raises(
+        InputError, match=r"belongs to a trainer with other arguments: it has params.0.mean \(6,\)"
+    ):
         Trainer.restore(tmp_path / "a.safetensors", model=nn.MLP(6, 3, (16, 8)))
     with pytest.raises(InputError, match=r"it has optimizer\.m\.1\.weight .* expected"):
         Trainer.restore(tmp_path / "b.safetensors", optimizer=optim.Muon())

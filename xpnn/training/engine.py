@@ -133,7 +133,12 @@ class Engine:
         self.write(**fields, epoch=np.asarray([epoch], np.uint32), clock=Clock(epoch * steps, steps))
 
     def train(
-        self, data: DataSource, order: np.ndarray, batch_size: int, after_call: Callable[[int, int], bool], done: int = 0
+        self,
+        data: DataSource,
+        order: np.ndarray,
+        batch_size: int,
+        after_call: Callable[[int, int], bool],
+        done: int = 0,
     ) -> bool:
         """Train on the rows in this order.
 

@@ -203,7 +203,7 @@ class Trainer:
             return tree.map(np.array, self._host.params)
         return matching(self._host.params, self._engine.weights)
 
-    def load(self, params: Params) -> None:
+    def load(self, params: Params, ema: Params | None = None) -> None:
         """Replace the parameters, and their moving averages, by a copy of the given ones.
 
         The state of the optimizer stays as it is.
@@ -212,14 +212,16 @@ class Trainer:
         ----------
         params : Params
             Arrays of any library: a `snapshot`, or the parameters of a saved model.
+        ema : Params, optional
+            The moving averages, if the trainer has any; by default the same as the parameters.
 
         Raises
         ------
         InputError
             If names or shapes differ from the model's.
         """
-        params = arranged(self._host.params, params)
-        ema = () if self.ema is None else params
+        params, averages = (arranged(self._host.params, given) for given in (params, params if ema is None else ema))
+        ema = () if self.ema is None else averages
         if self._engine is None:
             self._host = self._host._replace(params=on_host(params), ema=on_host(ema))
         else:
@@ -541,7 +543,7 @@ class Trainer:
             engine.accumulate(accumulate)
             engine.warm_up(data, batch_size)
             begin(callbacks, self)
-            load_states(callbacks, self._callback_states)
+            load_states(callbacks, self._callback_states, self)
             self._callback_states = []
             for _ in range(0 if self._stopping else epochs):
                 logs = self._fit_epoch(engine, data, validation, batch_size, shuffle, progress, done)

@@ -42,7 +42,9 @@ class EpochDisplay:
                 get_time=self._watch.seconds,
             )
             total, done = self._epochs * self._rows, self._epoch * self._rows
-            self._task = self._bar.add_task("", total=total, completed=done, epoch=f"{self._epoch + 1}/{self._epochs}", numbers="", speed="")
+            self._task = self._bar.add_task(
+                "", total=total, completed=done, epoch=f"{self._epoch + 1}/{self._epochs}", numbers="", speed=""
+            )
             self._bar.start()
 
     def stop(self) -> None:
@@ -63,9 +65,7 @@ class EpochDisplay:
         if self._bar and now - self._drawn_at > 0.1:
             self._drawn_at = now
             total = self._epoch * rows + done
-            self._bar.update(
-                self._task, completed=total, speed=f"{(total - self._first * rows) / now:,.0f} samples/s"
-            )
+            self._bar.update(self._task, completed=total, speed=f"{(total - self._first * rows) / now:,.0f} samples/s")
 
     def __call__(self, trainer: Trainer, logs: Logs) -> None:
         """Called after each epoch."""

@@ -4,7 +4,8 @@ A callback is called as ``callback(trainer, logs)`` after each epoch. A function
 `on_train_begin`, `on_train_batch_end`, `on_train_end`, and both `state_dict` and `load_state_dict`. The order of a fit is::
 
     on_train_begin(trainer)         of every callback that defines it, in order
-    load_state_dict(state)          only in the first fit after Trainer.load_state_dict
+    load_state_dict(state)          only in the first fit after Trainer.load_state_dict or restore; then
+    on_train_resume(trainer)        of every callback that defines it
     after one or more steps:
         on_train_batch_end(trainer) of every callback that defines it, in order
     after each epoch:
@@ -57,7 +58,7 @@ class TrainerLike(Protocol):
     @property
     def state(self) -> State: ...
     def snapshot(self) -> Params: ...
-    def load(self, params: Params) -> None: ...
+    def load(self, params: Params, ema: Params | None = None) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -180,6 +181,14 @@ class Stateful(Protocol):
         """Restore the state that `state_dict` returned; called after `on_train_begin`."""
 
 
+@runtime_checkable
+class AtResume(Protocol):
+    """A callback that is also called before a restored training goes on, when its state has been restored."""
+
+    def on_train_resume(self, trainer: Any) -> None:
+        """Prepare to go on."""
+
+
 def states_of(callbacks: Sequence[Any]) -> list[tuple[str, Any]]:
     """Return (name of the class, state) of each callback; the state is None for a callback without one."""
     return [
@@ -188,15 +197,18 @@ def states_of(callbacks: Sequence[Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def load_states(callbacks: Sequence[Any], states: Sequence[tuple[str, Any]]) -> None:
-    """Restore the states that `states_of` returned; do nothing if there are none.
+def load_states(callbacks: Sequence[Any], states: Sequence[tuple[str, Any]], trainer: TrainerLike) -> None:
+    """Restore the states that `states_of` returned, and call `on_train_resume`; do nothing if there are no states.
 
     Raises InputError unless the callbacks that have a state are of the same classes, in the same order.
     """
     if not states:
         return
     stateful = [callback for callback in callbacks if isinstance(callback, Stateful)]
-    given, saved = [type(callback).__name__ for callback in stateful], [name for name, state in states if state is not None]
+    given, saved = (
+        [type(callback).__name__ for callback in stateful],
+        [name for name, state in states if state is not None],
+    )
     if given != saved:
         raise InputError(
             f"callbacks: {', '.join(given) or 'none'} with a state; the saved run had {', '.join(saved) or 'none'}: give "
@@ -204,6 +216,8 @@ def load_states(callbacks: Sequence[Any], states: Sequence[tuple[str, Any]]) -> 
         )
     for callback, state in zip(stateful, [state for _, state in states if state is not None], strict=True):
         callback.load_state_dict(state)
+        if isinstance(callback, AtResume):
+            callback.on_train_resume(trainer)
 
 
 def check_callbacks(callbacks: Sequence[Any]) -> tuple[Any, ...]:

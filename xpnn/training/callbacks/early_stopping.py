@@ -8,6 +8,7 @@ from xpnn.nn.protocols import Params
 from xpnn.training.callbacks.base import TrainerLike
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
+from xpnn.training.state import on_host
 from xpnn.validation import as_nonnegative_count
 
 
@@ -74,6 +75,7 @@ class EarlyStopping:
         self.restore_best_weights = restore_best_weights
         self._monitor = Monitor("EarlyStopping", monitor, mode, min_delta)
         self.best_weights: Params | None = None
+        self._last_weights: tuple[Params, Any] | None = None  # parameters and moving averages
         self._reset()
 
     @property
@@ -97,9 +99,17 @@ class EarlyStopping:
             trainer.stop()
 
     def on_train_end(self, trainer: TrainerLike) -> None:
-        """Load the best weights, if they are to be restored."""
+        """Load the best weights, if they are to be restored. The last ones are kept, for a training that goes on."""
         if self.best_weights is not None:
+            self._last_weights = on_host((trainer.state.params, trainer.state.ema))
             trainer.load(self.best_weights)
+
+    def on_train_resume(self, trainer: TrainerLike) -> None:
+        """Load the last weights again."""
+        if self._last_weights is not None:
+            params, ema = self._last_weights
+            trainer.load(params, ema or None)
+            self._last_weights = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: plain values and NumPy arrays."""
@@ -109,15 +119,16 @@ class EarlyStopping:
             "best_epoch": self.best_epoch,
             "stopped_epoch": self.stopped_epoch,
             "best_weights": self.best_weights,
+            "last_weights": self._last_weights,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
         self._monitor.best, self._waited = state["best"], state["waited"]
         self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
-        self.best_weights = state["best_weights"]
+        self.best_weights, self._last_weights = state["best_weights"], state.get("last_weights")
 
     def _reset(self) -> None:
         self._monitor.reset()
         self._waited = self.best_epoch = self.stopped_epoch = 0
-        self.best_weights = None
+        self.best_weights = self._last_weights = None
