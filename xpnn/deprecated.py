@@ -135,7 +135,6 @@ NAMES = {
         "Recorded": "xpnn.training.runners.cuda_graph.Recording",
     },
     "xpnn.training.inputs": {"stays_whole": "xpnn.training.checks.inputs.stays_integer"},
-    "xpnn.training.interrupts": "xpnn.training.runners.interrupts",
     "xpnn.training.jitted": {"JaxRunner": "xpnn.training.runners.jax_jit.JaxJitRunner"},
     "xpnn.training.lent": {"TorchOnCpuRunner": "xpnn.training.runners.torch_via_numpy.TorchViaNumpyRunner"},
     "xpnn.training.metrics": {"RECORD": "xpnn.training.metrics.base.RESERVED_NAMES"},

@@ -20,7 +20,7 @@ from xpnn.devices.threads import one_thread_if_small
 from xpnn.errors import InputError
 from xpnn.experiments import factory
 from xpnn.experiments.goal import Goal
-from xpnn.experiments.scores import evaluate
+from xpnn.experiments.scores import calibration_factor, evaluate
 from xpnn.experiments.settings import NUMBER_FORMATS, Settings
 from xpnn.training import Checkpoint, EarlyStopping, History, SavedTraining, Trainer
 from xpnn.training.engine import Progress
@@ -136,6 +136,28 @@ class Experiment:
                 progress=step,
             )
         return history, watch.seconds()
+
+    def calibrate(self) -> float:
+        """Scale the outputs of the trained network so that its probabilities fit the validation rows.
+
+        Returns
+        -------
+        float
+            The factor by which the weights of the last layer were multiplied: see
+            `xpnn.experiments.scores.calibration_factor`. 1 without validation rows, without classes, and if the
+            settings say so.
+        """
+        kept, settings, last = self.validation_rows, self.settings, self.model.layers[-1]
+        if not (settings.calibrate and settings.loss == "cross-entropy" and len(kept) and isinstance(last, nn.Linear)):
+            return 1.0
+        logits = np.asarray(self.trainer.predict(self.data.x_train[kept]))
+        if not np.isfinite(logits).all():
+            return 1.0
+        factor = calibration_factor(logits, self.data.y_train[kept])
+        *others, scaled = self.trainer.snapshot()  # type: ignore[misc]
+        scaled = tree.map(lambda leaf: leaf * leaf.dtype.type(factor), scaled)
+        self.trainer.load((*others, scaled))
+        return factor
 
     def evaluate_test(self) -> dict[str, Any]:
         """Loss and metrics on the test part of the data; see `xpnn.experiments.scores.evaluate`."""

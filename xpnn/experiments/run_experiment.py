@@ -191,8 +191,12 @@ def run(
         if folder is not None:
             folder.record_failure(facts, error)
         raise
-    if folder is not None:
-        folder.write_run(facts)
+    else:
+        if folder is not None:
+            folder.write_run(facts)
+    finally:
+        if folder is not None:
+            folder.close()
     return RunResult(experiment, facts)
 
 
@@ -245,6 +249,7 @@ def _train(
     digest = sha256_of(settings.dataset)  # before the training, during which the file may change
     loggers = [] if folder is None else [folder.log]
     history, seconds = experiment.fit([*loggers, *callbacks], progress, checkpoint)
+    factor = experiment.calibrate()
     hooks.on_trained(experiment)
     if folder is not None:
         folder.complete_history(history.records)
@@ -255,6 +260,7 @@ def _train(
         "status": "interrupted" if hooks.is_interrupted() else "finished",
         "epochs": len(history),
         "history": [_record(record, list(experiment.trainer.metrics)) for record in history],
+        "calibration_factor": factor,
         **_best(history.records, settings.monitor),
         **{f"test_{name}": value for name, value in tested.items()},
         "seconds": seconds + sum(record["seconds"] for record in before),

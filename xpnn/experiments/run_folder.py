@@ -90,6 +90,7 @@ class RunFolder:
         self.path = path
         self.saved: SavedTraining | None = None
         self._made: list[Path] = []
+        self._lock: IO[str] | None = None
         self._incomplete = False  # whether a line of the history is missing in the file
         if resume is True and not path.is_dir():
             raise InputError(f"{str(path)!r} does not exist, so there is no run to continue")
@@ -105,7 +106,11 @@ class RunFolder:
                 raise InputError(f"{str(path)!r} contains no checkpoint, so its run cannot be continued")
             else:
                 self._begin(resume == "auto")
+        except InputError:
+            self.close()
+            raise
         except OSError as error:
+            self.close()
             raise InputError(
                 f"cannot write the `output` folder {str(path)!r}: {getattr(error, 'strerror', None) or error}"
             ) from error
@@ -153,11 +158,18 @@ class RunFolder:
         """Remove what the constructor created, if the run never started: the same folder can be used again."""
         if self.saved is not None:
             return
+        self.close()
         with contextlib.suppress(OSError):
-            for name in (HISTORY, LOCK):
-                (self.path / name).unlink(missing_ok=True)
+            (self.path / HISTORY).unlink()
             for folder in self._made:
                 folder.rmdir()
+
+    def close(self) -> None:
+        """Let other processes use the folder."""
+        if self._lock is not None:
+            (self.path / LOCK).unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
 
     def write_run(self, facts: dict[str, Any]) -> None:
         """Write run.json, atomically."""

@@ -118,6 +118,7 @@ class Settings:
     label_smoothing: float | None = option(
         None, "Share of each label that is spread over all classes. [default: 0.05 for cross-entropy]"
     )
+    calibrate: bool = option(True, "Scale the outputs so that the probabilities fit the validation rows.")
     class_weight: str | None = option(
         None, "Weights of the classes in the loss: balanced, or as yes=2,no=1.", metavar="balanced|NAME=X,…"
     )
@@ -339,7 +340,8 @@ def resumed_settings(about: Mapping[str, Any], wanted: Settings) -> Settings:
         raise InputError(
             f"the run cannot continue with other settings: {'; '.join(differences)}; leave them out, or start a new run"
         )
-    return settings if wanted.epochs is None else dataclasses.replace(settings, epochs=wanted.epochs)
+    # The task is completed by the data, of which only a table takes it as a setting.
+    return dataclasses.replace(settings, task=given.task, epochs=wanted.epochs or settings.epochs)
 
 
 def default_lr(optimizer: str) -> float:

@@ -22,11 +22,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnn import nn, optim
+from xpnn import config, nn, optim
 from xpnn.arrays import tree
-from xpnn.devices.cpu_blas import cpu_model
+from xpnn.devices.cpu_blas import cpu_model, usable_cores
 from xpnn.devices.place import Place
-from xpnn.devices.threads import step_threads
 from xpnn.errors import DataFormatError, InputError
 from xpnn.nn.registry import LAYERS, Types, decode, encode
 from xpnn.training import metrics
@@ -208,7 +207,7 @@ def environment(place: Place | None) -> dict[str, Any]:
         "library": None if place is None else place.library,
         "device": None if place is None else place.name,
         "cpu": cpu_model(),
-        "threads": step_threads(),
+        "threads": int(config.get("XPNN_THREADS") or usable_cores()),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in sorted(libraries)}},
     }
 
