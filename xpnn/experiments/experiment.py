@@ -48,6 +48,8 @@ class Experiment:
         The network, with the layers in front that scale the data.
     trainer : Trainer
         Trains `model`.
+    is_resumed : bool
+        Whether the trainer goes on from a checkpoint: `fit` then does only the epochs that are left.
     """
 
     settings: Settings
@@ -56,6 +58,7 @@ class Experiment:
     goal: Goal
     model: nn.Sequential
     trainer: Trainer
+    is_resumed: bool = False
 
     @property
     def train_rows(self) -> np.ndarray:
@@ -88,7 +91,7 @@ class Experiment:
             metrics=fresh.metrics,
             device=self.place,
         )
-        return replace(self, trainer=trainer)
+        return replace(self, trainer=trainer, is_resumed=True)
 
     def fit(
         self,
@@ -96,7 +99,7 @@ class Experiment:
         progress: Progress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> tuple[History, float]:
-        """Train the network, for the epochs that the trainer has not done yet.
+        """Train the network.
 
         Parameters
         ----------
@@ -129,7 +132,7 @@ class Experiment:
         with one_thread_if_small(self.place, batch_size, self.n_parameters):
             history = self.trainer.fit(
                 *self._with_targets(data.x_train[self.train_rows], data.y_train[self.train_rows]),
-                epochs=max(self.epochs - self.trainer.epoch, 0),
+                epochs=max(self.epochs - self.trainer.epoch, 0) if self.is_resumed else self.epochs,
                 batch_size=batch_size,
                 validation_data=validation,
                 callbacks=[*callbacks, *stopping, *filter(None, [checkpoint])],
@@ -154,7 +157,7 @@ class Experiment:
         if not np.isfinite(logits).all():
             return 1.0
         factor = calibration_factor(logits, self.data.y_train[kept])
-        *others, scaled = self.trainer.snapshot()  # type: ignore[misc]
+        *others, scaled = self.trainer.snapshot()
         scaled = tree.map(lambda leaf: leaf * leaf.dtype.type(factor), scaled)
         self.trainer.load((*others, scaled))
         return factor

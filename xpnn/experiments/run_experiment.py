@@ -13,7 +13,7 @@ from xpnn.devices.place import Place, find_place
 from xpnn.errors import InputError
 from xpnn.experiments import factory
 from xpnn.experiments.experiment import DownloadProgress, Experiment, prepare
-from xpnn.experiments.run_folder import SCHEMA_VERSION, CheckpointPlan, RunFolder
+from xpnn.experiments.run_folder import CHECKPOINTS_BY_DEFAULT, SCHEMA_VERSION, CheckpointPlan, RunFolder
 from xpnn.experiments.saved_run import SavedRun, sha256_of
 from xpnn.experiments.settings import Settings, resumed_settings
 from xpnn.training import Checkpoint, Metric, SavedTraining, Trainer
@@ -109,7 +109,7 @@ def run(
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
     hooks: Hooks = Hooks(),
-    checkpoints: CheckpointPlan = CheckpointPlan(),
+    checkpoints: CheckpointPlan = CHECKPOINTS_BY_DEFAULT,
     resume: bool | str = False,
 ) -> RunResult:
     """Build an experiment from its settings, train it, save it and test it: what `xpnn train` does.
@@ -178,11 +178,10 @@ def run(
         if not isinstance(device, Place) and place.fell_back:
             warnings.warn(f"{place.reason}; using the CPU with {place.library}", stacklevel=2)
         experiment = prepare(settings, place, download_progress=hooks.download_progress)
-        about = {"settings": asdict(experiment.settings.with_absolute_paths()), "given": asdict(given)}
-        if folder is not None:
-            about["data"] = experiment.data_fingerprint()
+        data = "" if folder is None else experiment.data_fingerprint()
+        about = {"settings": asdict(experiment.settings.with_absolute_paths()), "given": asdict(given), "data": data}
         if saved is not None:
-            experiment = _resumed(experiment, saved, about["data"])
+            experiment = _resumed(experiment, saved, data)
         facts |= _facts_before(experiment, saved)
         hooks.on_start(experiment)
         checkpoint = None if folder is None else checkpoints.callback(folder.path, about)
@@ -252,8 +251,8 @@ def _train(
     factor = experiment.calibrate()
     hooks.on_trained(experiment)
     if folder is not None:
-        folder.complete_history(history.records)
         SavedRun.of(experiment, digest).save(folder.path)
+        folder.complete_history(history.records)
     trained = len(history) - len(before)
     tested = experiment.evaluate_test()
     return {

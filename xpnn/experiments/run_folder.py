@@ -64,6 +64,9 @@ class CheckpointPlan:
         )
 
 
+CHECKPOINTS_BY_DEFAULT = CheckpointPlan()
+
+
 class RunFolder:
     """The folder of one run, created before the training, so that a folder that cannot be written fails at once.
 

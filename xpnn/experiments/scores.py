@@ -15,7 +15,6 @@ from xpnn.training import BalancedAccuracy, F1Score, Trainer
 from xpnn.training.metrics.confusion import Confusion
 
 _SPREAD = 0.25  # of the logarithm of the calibration factor
-_GOLDEN = (math.sqrt(5) - 1) / 2
 _ROWS = 1024  # as in `Trainer.evaluate`: a product of other size may have other bits
 
 
@@ -88,19 +87,16 @@ def calibration_factor(logits: np.ndarray, y: np.ndarray) -> float:
     z = logits.astype(np.float64)
     z -= np.take_along_axis(z, y[:, None], axis=1)
 
-    def cost(log_factor: float) -> float:
+    def slope(log_factor: float) -> float:
+        """The derivative of the sum by the logarithm of the factor."""
         scaled = math.exp(log_factor) * z
-        largest = scaled.max(axis=1)
-        log_sum = largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))
-        return float(log_sum.sum()) + log_factor**2 / (2 * _SPREAD**2)
+        p = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return float((p * scaled).sum(axis=1) @ (1 / p.sum(axis=1))) + log_factor / _SPREAD**2
 
     low, high = -2.0, 2.0
-    for _ in range(40):  # golden-section search: the interval becomes 1e-8 wide
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if cost(left) < cost(right):
-            high = right
-        else:
-            low = left
+    for _ in range(60):  # bisection, to the last bit
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return math.exp((low + high) / 2)
 
 

@@ -3,7 +3,7 @@
 The path of a batch from `Trainer.fit` to the gradients of a Linear layer::
 
     Trainer.fit                 trainer.py              epochs, callbacks, history
-      Trainer._fit_epoch        trainer.py              order of the rows, progress, the epoch's record
+      run_epoch                 epoch.py                progress, the epoch's record
         Engine.train            engine.py               chunks of the data set, calls of the runner
           EagerRunner.train     runners/eager.py        one batch after the other; other runners compile or capture
             TrainingStep()      step.py                 state ← apply(state, gradients(state, data, rows))

@@ -18,6 +18,7 @@ from xpnn.devices.precision import check_precision
 from xpnn.nn import traits
 from xpnn.nn.protocols import Params
 from xpnn.training.checks.batch_memory import ensure_batch_fits
+from xpnn.training.checks.inputs import stays_integer
 from xpnn.training.checks.rounding import Offsets
 from xpnn.training.checks.shapes import computes_on_numpy
 from xpnn.training.data_feed import Chunk, DataSource
@@ -98,6 +99,11 @@ class Engine:
             spec = RunnerSpec(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
             self._runners[parts] = make_runner(spec)
         return self._runners[parts]
+
+    def feature_dtype(self, x: Array) -> str | None:
+        """Return the dtype for x on the device: None for integers (such as bytes) that the model reads as they are."""
+        centred = self.offsets.offset is not None
+        return None if stays_integer(x, self._step.model) and not centred else self.dtype
 
     @property
     def weights(self) -> Params:

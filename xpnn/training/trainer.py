@@ -7,8 +7,6 @@ whole path of a batch.
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,35 +21,31 @@ from xpnn.nn import traits
 from xpnn.nn.penalties import Penalty
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
-from xpnn.training.callbacks.base import AfterSteps, begin, check_callbacks, end, load_states, states_of
+from xpnn.training.callbacks.base import begin, between_steps, check_callbacks, end, load_states, states_of
 from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
-from xpnn.training.checks.arguments import check_numbers, check_parts
+from xpnn.training.checks.arguments import check_numbers, check_parts, check_same_batches, clip_batch, warn_of_parts
 from xpnn.training.checks.batch_memory import device_scope
-from xpnn.training.checks.inputs import check_features, check_pair, check_rows, check_weight, row_weights, stays_integer
-from xpnn.training.checks.nonfinite import shortest
+from xpnn.training.checks.inputs import check_features, check_pair, check_rows, check_weight, row_weights
 from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
 from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source, placed
 from xpnn.training.engine import Engine, Progress
+from xpnn.training.epoch import Plan, run_epoch
 from xpnn.training.history import History, Logs
 from xpnn.training.metrics import metrics_for
 from xpnn.training.metrics.base import Metric
 from xpnn.training.runners.select import place_for
-from xpnn.training.saving.atomic_write import write_whole
 from xpnn.training.saving.checkpoint import (
-    PARTS,
     SavedTraining,
-    checkpoint_bytes,
     config_of,
     environment,
     read_checkpoint,
-    restored_parts,
+    restored_arguments,
     restored_state_dict,
+    write_checkpoint,
 )
 from xpnn.training.state import Data, State, arranged, first_state, host_copy, matching, on_host
 from xpnn.training.step import TrainingStep
-from xpnn.training.stopwatch import Stopwatch
-from xpnn.training.totals import epoch_logs
-from xpnn.validation import as_count, as_float, as_nonnegative_count
+from xpnn.validation import as_count, as_nonnegative_count
 
 Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epoch
 
@@ -165,10 +159,9 @@ class Trainer:
         self._check = ShapeCheck(self.model, self.loss, self.metrics, self._host)
         self._order = EpochOrder(self.seed)
         self._engine: Engine | None = None
-        self._stopping = self._resumable = False
-        self._epoch_first: int | None = None  # the steps before the current epoch, while one is unfinished
+        self._stopping = self._resumable = self._is_resumed = False
+        self.epoch_first: int | None = None  # the steps before the current epoch, while one is unfinished
         self._batches = (0, 0)  # rows and batch size of the latest fit
-        self._is_resumed = False  # from `load_state_dict` to the next fit
         self._callbacks: tuple[Any, ...] = ()  # of the current or latest fit
         self._callback_states = list(callback_states)  # to be loaded into the callbacks of the next fit
 
@@ -297,7 +290,7 @@ class Trainer:
         self._is_resumed, self._stopping = True, bool(saved.get("stopped"))
         self._batches = tuple(saved.get("batches", (0, 0)))
         done = saved.get("epoch_steps", 0)
-        self._epoch_first = self.steps - done if done else None
+        self.epoch_first = self.steps - done if done else None
 
     def __getstate__(self) -> dict[str, Any]:
         engine = self._engine
@@ -336,18 +329,12 @@ class Trainer:
         restore : Go on from the file; with an example.
         save_model : Save only the model and its parameters.
         """
-        write_whole(path, checkpoint_bytes(str(path), **self.checkpoint(), about=about or {}))
+        write_checkpoint(path, self.checkpoint(), about or {})
 
     def checkpoint(self) -> dict[str, Any]:
         """Return what `save` writes: "state_dict", "config" and "environment"."""
-        parts = {name: getattr(self, name) for name in PARTS}
-        arguments = {"ema": self.ema, "precision": self.precision}
-        engine = self._engine
-        return {
-            "state_dict": self.state_dict(),
-            "config": config_of(parts, arguments),
-            "environment": environment(None if engine is None else engine.place),
-        }
+        place = None if self._engine is None else self._engine.place
+        return {"state_dict": self.state_dict(), "config": config_of(self), "environment": environment(place)}
 
     @classmethod
     def restore(
@@ -405,15 +392,14 @@ class Trainer:
         """
         saved = source if isinstance(source, SavedTraining) else read_checkpoint(source)
         given = {"model": model, "loss": loss, "optimizer": optimizer, "metrics": metrics, "penalty": penalty}
-        arguments = {name: saved.config.get(name) for name in ("ema", "precision")}
-        trainer = cls(**restored_parts(saved, given), **arguments, device=device)
+        trainer = cls(**restored_arguments(saved, given), device=device)
         trainer.load_state_dict(restored_state_dict(saved, trainer._host, trainer.optimizer))
         return trainer
 
     @property
     def epoch_steps(self) -> int:
         """Steps done in an epoch that has not ended."""
-        return 0 if self._epoch_first is None else self.steps - self._epoch_first
+        return 0 if self.epoch_first is None else self.steps - self.epoch_first
 
     @property
     def is_stopping(self) -> bool:
@@ -515,28 +501,19 @@ class Trainer:
         epochs = as_nonnegative_count("epochs", epochs) if resumed else as_count("epochs", epochs)
         batch_size, accumulate = as_count("batch_size", batch_size), as_count("accumulate", accumulate)
         callbacks = (*([TerminateOnNaN()] if terminate_on_nan else []), *check_callbacks(callbacks))
-        if accumulate > 1 and traits.uses_batch_statistics(self.model):
-            warnings.warn(
-                f"accumulate is {accumulate} and the model uses statistics of the batch (BatchNorm1d): they are "
-                "computed from each part of a batch, so results differ from those with accumulate=1",
-                stacklevel=2,
-            )
+        warn_of_parts(self.model, accumulate)
         data = self._enter(x, y, row_weights(sample_weight, class_weight, y))
         self._check.training(data.data.x, data.data.y)
         if validation_data is not None:
             check_pair("validation_data", validation_data)
         validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
-        batch_size = _clip_batch(batch_size, data.rows)
+        batch_size = clip_batch(batch_size, data.rows)
         done = self.epoch_steps if resumed else 0
-        if done and self._batches != (data.rows, batch_size):
-            raise InputError(
-                f"the saved training stopped within an epoch of {self._batches[0]} rows in batches of "
-                f"{self._batches[1]}, but fit has {data.rows} rows in batches of {batch_size}; give the same"
-            )
+        check_same_batches(done, self._batches, (data.rows, batch_size))
         self._batches, self._is_resumed = (data.rows, batch_size), False
         self._stopping, self._resumable, self._callbacks = resumed and self._stopping, False, callbacks
         history = self.history = History(self.history.records if resumed else ())
-        progress = _all_progress(progress, callbacks, self)
+        plan = Plan(data, validation, batch_size, shuffle, self._order, between_steps(progress, callbacks, self))
         engine = self._engine
         assert engine is not None
         with device_scope(engine.place):
@@ -546,7 +523,7 @@ class Trainer:
             load_states(callbacks, self._callback_states, self)
             self._callback_states = []
             for _ in range(0 if self._stopping else epochs):
-                logs = self._fit_epoch(engine, data, validation, batch_size, shuffle, progress, done)
+                logs = run_epoch(self, engine, plan, done)
                 if logs is None:  # stopped within the epoch
                     break
                 done = 0
@@ -603,7 +580,7 @@ class Trainer:
         """
         x = check_features("x", x, self.model)
         engine, _ = self._build("x", x)
-        there, dtype = place_of(x), self._feature_dtype(x)
+        there, dtype = place_of(x), engine.feature_dtype(x)
         x = engine.offsets.features("x", x, 2)
         rows, batch_size = x.shape[0], as_count("batch_size", batch_size)
         with device_scope(engine.place):
@@ -622,15 +599,9 @@ class Trainer:
         engine.reduce_rows(self._check.evaluation(outputs, y))
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
-        dtypes = (self._feature_dtype(x), engine.dtype if is_float else None, engine.dtype)
+        dtypes = (engine.feature_dtype(x), engine.dtype if is_float else None, engine.dtype)
         x, y = engine.offsets.features(f"{prefix}x", x, 3), engine.offsets.targets(f"{prefix}y", y, 3)
         return data_source(Data(x, y, weight), dtypes, engine.place, prefix)
-
-    def _feature_dtype(self, x: Array) -> str | None:
-        """Return the dtype for x on the device: None for integers (such as bytes) that the model reads as they are."""
-        assert self._engine is not None
-        centred = self._engine.offsets.offset is not None
-        return None if stays_integer(x, self.model) and not centred else self._engine.dtype
 
     def _build(self, name: str, x: Array) -> tuple[Engine, np.ndarray]:
         """Return the engine, made once on `device` or the device of `x`, and the outputs for one row on the host."""
@@ -645,64 +616,3 @@ class Trainer:
                 step = TrainingStep(*parts, carries=carries, penalty=self.penalty)
                 self._engine = Engine(place, dtype, step, self._host, self.precision)
         return self._engine, outputs
-
-    def _fit_epoch(
-        self,
-        engine: Engine,
-        data: DataSource,
-        validation: DataSource | None,
-        batch_size: int,
-        shuffle: Shuffle,
-        progress: Progress,
-        steps_done: int,
-    ) -> Logs | None:
-        """Make one pass over the data, except for so many steps, and return its record; None if it was stopped."""
-        watch, done = Stopwatch(), steps_done * batch_size
-        order = self._order.of(self.epoch, data.rows, shuffle)
-        self._epoch_first = self.steps - steps_done
-        if not steps_done:
-            engine.begin_epoch(self.epoch, len(order), batch_size, as_float("lr_scale", self.lr_scale))
-
-        def after_call(steps: int, rows: int) -> bool:
-            """Count what the runner has just done; True stops the epoch."""
-            nonlocal done
-            self.steps += steps
-            done += rows
-            watch.seconds()
-            progress(done, len(order))
-            return self._stopping
-
-        try:
-            if not engine.train(data, order, batch_size, after_call, steps_done):
-                return None
-        except BaseException:
-            with contextlib.suppress(Exception):  # the first error says more
-                self.steps = engine.steps_done()
-            raise
-        if shuffle is True and engine.place.is_gpu:
-            self._order.draw_ahead(self.epoch + 1, data.rows)  # while the device computes
-        totals = engine.totals()  # waits for the device
-        self.epoch, self._epoch_first = self.epoch + 1, None
-        logs: Logs = {"epoch": self.epoch, **epoch_logs(totals, self.metrics)}
-        if validation is not None:
-            logs |= {f"val_{name}": value for name, value in engine.evaluate(validation).items()}
-        return logs | {"lr": shortest(totals.lr), "seconds": watch.seconds()}
-
-
-def _all_progress(progress: Progress | None, callbacks: Sequence[Any], trainer: Trainer) -> Progress:
-    """The function to call after each call of the runner: first the callbacks, then `progress`."""
-    after = [callback.on_train_batch_end for callback in callbacks if isinstance(callback, AfterSteps)]
-
-    def call(done: int, rows: int) -> None:
-        if progress is not None:
-            progress(done, rows)
-        for on_train_batch_end in after:
-            on_train_batch_end(trainer)
-
-    return call
-
-
-def _clip_batch(batch_size: int, rows: int) -> int:
-    if batch_size > rows:
-        warnings.warn(f"batch_size {batch_size} is larger than the data; using {rows}, all rows", stacklevel=3)
-    return min(batch_size, rows)

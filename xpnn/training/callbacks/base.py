@@ -1,7 +1,8 @@
 """The protocols of callbacks, and how a trainer calls them.
 
 A callback is called as ``callback(trainer, logs)`` after each epoch. A function is enough; an object may also define
-`on_train_begin`, `on_train_batch_end`, `on_train_end`, and both `state_dict` and `load_state_dict`. The order of a fit is::
+`on_train_begin`, `on_train_batch_end`, `on_train_end`, and both `state_dict` and `load_state_dict`. The order of a fit
+is::
 
     on_train_begin(trainer)         of every callback that defines it, in order
     load_state_dict(state)          only in the first fit after Trainer.load_state_dict or restore; then
@@ -18,7 +19,7 @@ it. In a callback, `trainer` offers what `TrainerLike` lists, above all `stop`, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from xpnn.errors import InputError
@@ -211,8 +212,8 @@ def load_states(callbacks: Sequence[Any], states: Sequence[tuple[str, Any]], tra
     )
     if given != saved:
         raise InputError(
-            f"callbacks: {', '.join(given) or 'none'} with a state; the saved run had {', '.join(saved) or 'none'}: give "
-            "the same, in order"
+            f"callbacks: {', '.join(given) or 'none'} with a state; the saved run had {', '.join(saved) or 'none'}: "
+            "give the same, in order"
         )
     for callback, state in zip(stateful, [state for _, state in states if state is not None], strict=True):
         callback.load_state_dict(state)
@@ -231,6 +232,21 @@ def check_callbacks(callbacks: Sequence[Any]) -> tuple[Any, ...]:
                 "EarlyStopping()"
             )
     return tuple(callbacks)
+
+
+def between_steps(
+    progress: Callable[[int, int], None] | None, callbacks: Sequence[Any], trainer: TrainerLike
+) -> Callable[[int, int], None]:
+    """Return the function to call between steps: it calls `progress`, then the callbacks."""
+    after = [callback.on_train_batch_end for callback in callbacks if isinstance(callback, AfterSteps)]
+
+    def call(done: int, rows: int) -> None:
+        if progress is not None:
+            progress(done, rows)
+        for on_train_batch_end in after:
+            on_train_batch_end(trainer)
+
+    return call
 
 
 def begin(callbacks: Sequence[Any], trainer: TrainerLike) -> None:

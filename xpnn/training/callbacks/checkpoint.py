@@ -17,8 +17,8 @@ from xpnn.errors import DataFormatError, InputError
 from xpnn.training.callbacks.base import TrainerLike
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
-from xpnn.training.saving.atomic_write import check_space, remove_temporary_files, write_whole
-from xpnn.training.saving.checkpoint import SavedTraining, checkpoint_bytes, read_checkpoint
+from xpnn.training.saving.atomic_write import check_space, remove_temporary_files
+from xpnn.training.saving.checkpoint import SavedTraining, read_checkpoint, write_checkpoint
 from xpnn.validation import as_count, as_float, as_nonnegative_count
 
 _NAME = "epoch-{epoch:05}-step-{steps:09}.safetensors"
@@ -206,8 +206,7 @@ def _writer() -> ThreadPoolExecutor:
 
 
 def _write(folder: Path, name: str, old: list[str], content: dict[str, Any], about: dict[str, Any]) -> None:
-    path = folder / name
-    write_whole(path, checkpoint_bytes(str(path), **content, about=about))
+    write_checkpoint(folder / name, content, about)
     for file in old:
         with contextlib.suppress(OSError):
             (folder / file).unlink(missing_ok=True)

@@ -30,13 +30,14 @@ from xpnn.errors import DataFormatError, InputError
 from xpnn.nn.registry import LAYERS, Types, decode, encode
 from xpnn.training import metrics
 from xpnn.training.saving.plain_data import from_plain, to_plain
-from xpnn.training.saving.tensor_file import read_tensors, to_bytes
+from xpnn.training.saving.tensor_file import read_tensors, write_tensors
 from xpnn.training.state import State
 
 _KIND = "xpnn-checkpoint"
 _LISTED = 3  # differences that a message names
 _TEXTS = ("config", "training", "environment", "about")
-PARTS = ("model", "loss", "optimizer", "metrics", "penalty")
+_ARGUMENTS = ("ema", "precision")
+_PARTS = ("model", "loss", "optimizer", "metrics", "penalty")
 
 
 class SavedTraining(NamedTuple):
@@ -74,33 +75,42 @@ def part_types() -> Types:
     return {name: part for name, part in known.items() if isinstance(part, type) and dataclasses.is_dataclass(part)}
 
 
-def config_of(parts: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def config_of(trainer: Any) -> dict[str, Any]:
     """Describe a trainer as plain data; a part that is not made of xpnn's own classes becomes None."""
-    described: dict[str, Any] = dict(arguments)
-    for name, part in parts.items():
+    described: dict[str, Any] = {name: getattr(trainer, name) for name in _ARGUMENTS}
+    for name in _PARTS:
         try:
-            described[name] = encode(part, part_types())
+            described[name] = encode(getattr(trainer, name), part_types())
         except InputError:
             described[name] = None
     return described
 
 
-def checkpoint_bytes(
-    path: str,
-    state_dict: Mapping[str, Any],
-    config: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    about: Mapping[str, Any],
-) -> bytes:
-    """Return the content of a checkpoint; `path` is for messages only.
+def write_checkpoint(path: str | Path, content: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically.
 
-    Raises InputError if the state of a callback contains anything but plain values, tuples, lists, dicts and arrays.
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    content : dict
+        From `Trainer.checkpoint`.
+    about : dict
+        Facts of the caller.
+
+    Raises
+    ------
+    InputError
+        If the state of a callback contains anything but plain values, tuples, lists, dicts and arrays.
+    SaveError
+        If the file cannot be written; an existing file is then unchanged.
     """
+    state_dict = content["state_dict"]
     tensors = {f"state.{name}": leaf for name, leaf in tree.named(state_dict["state"])}
     rest = {name: value for name, value in state_dict.items() if name != "state"}
     training = to_plain(rest, "training", tensors)
-    parts = {"config": config, "training": training, "environment": environment, "about": about}
-    return to_bytes(path, _KIND, {name: json.dumps(part) for name, part in parts.items()}, tensors)
+    parts = {"config": content["config"], "training": training, "environment": content["environment"], "about": about}
+    write_tensors(path, _KIND, {name: json.dumps(part) for name, part in parts.items()}, tensors)
 
 
 def read_checkpoint(path: str | Path) -> SavedTraining:
@@ -147,22 +157,22 @@ def read_checkpoint(path: str | Path) -> SavedTraining:
     return SavedTraining(str(path), config, training, environment, about, leaves)
 
 
-def restored_parts(saved: SavedTraining, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of the trainer: those that are given, and the others as the checkpoint describes them.
+def restored_arguments(saved: SavedTraining, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the trainer: the parts that are given, and the others as the checkpoint describes them.
 
     Raises InputError if a part is neither given nor described, and DataFormatError if it cannot be built.
     """
-    parts = dict(given)
-    for name in PARTS:
-        if parts[name] is not None:
+    arguments = {**given, **{name: saved.config.get(name) for name in _ARGUMENTS}}
+    for name in _PARTS:
+        if arguments[name] is not None:
             continue
         if saved.config.get(name) is None and name != "penalty":
             raise InputError(
                 f"{saved.path}: its {name} is not made of xpnn's own classes, so the file does not describe it; give "
                 f"{name}=…"
             )
-        parts[name] = decode(saved.config.get(name), part_types())
-    return parts
+        arguments[name] = decode(saved.config.get(name), part_types())
+    return arguments
 
 
 def restored_state_dict(saved: SavedTraining, template: State, optimizer: optim.Optimizer) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def _decoded(value: Any, tensors: Mapping[str, np.ndarray]) -> Any:
             return Carried(_decoded(content, tensors))
         case "$named":
             names, items = content
-            return namedtuple("Values", names)(*_decoded(items, tensors))  # type: ignore[misc]  # noqa: PYI024
+            return namedtuple("Values", names)(*_decoded(items, tensors))
         case "$dict":
             return {_decoded(key, tensors): _decoded(item, tensors) for key, item in content}
     raise ValueError(f"unknown kind {kind!r:.40}")

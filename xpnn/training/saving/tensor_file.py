@@ -101,7 +101,11 @@ def from_bytes(path: str, kind: str, raw: bytes) -> tuple[dict[str, str], dict[s
     metadata: dict[str, str] = header.get("__metadata__", {})
     given = metadata.get("format")
     if given != kind:
-        found = f"{FORMATS[given]}, not {FORMATS[kind]}" if given in FORMATS else f"no file of xpnn (its metadata has the format {given!r:.40})"
+        found = (
+            f"{FORMATS[given]}, not {FORMATS[kind]}"
+            if given in FORMATS
+            else f"no file of xpnn (its metadata has the format {given!r:.40})"
+        )
         raise DataFormatError(f"{path} is {found}")
     if metadata.get("format_version") != str(FORMAT_VERSION):
         raise DataFormatError(
