@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import types
+import typing
 from collections.abc import Iterable
+from typing import Any
 
 from xpnn.errors import InputError
 
@@ -44,7 +47,7 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
     names = list(known)
     if value in names:
         return value
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
     raise InputError(f"{what}: {value!r} is not one of {listed}{hint}")
@@ -137,3 +140,40 @@ def as_nonnegative_count(what: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
         raise InputError(f"{what}: {value!r} is not a whole number of at least 0")
     return int(value)
+
+
+def has_type(value: Any, hint: Any) -> bool:
+    """Return whether a value is of an annotated type.
+
+    Parameters
+    ----------
+    value : object
+    hint : type
+        A number, text, bool, None, Literal, tuple or union of them. Any other annotation, such as a protocol, is
+        satisfied by whatever is not one of these.
+
+    Examples
+    --------
+    >>> has_type((1, 2.0), tuple[float, ...]), has_type("1", int | None), has_type(True, int)
+    (True, False, False)
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(has_type(value, argument) for argument in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[-1:] == (...,):
+            return all(has_type(item, arguments[0]) for item in value)
+        return len(value) == len(arguments) and all(map(has_type, value, arguments))
+    if hint in (int, float):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            return False
+        if isinstance(value, numbers.Integral):
+            return abs(int(value)) < 2**1000  # a larger one is no float, and no size
+        return hint is float
+    if hint in (bool, str, type(None)):
+        return isinstance(value, hint)
+    return hint is Any or not isinstance(value, (str, numbers.Number, type(None)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from xpnn.errors import InputError
-from xpnn.validation import one_of
+from xpnn.validation import has_type, one_of
 
 _KEY = "option"  # of the field's metadata
 
@@ -72,9 +73,13 @@ def options_of(settings: Any) -> dict[str, Option]:
 
 
 def check_options(settings: Any) -> None:
-    """Raise InputError for the first value that is not among its choices, or out of its range."""
+    """Raise InputError for the first value that has a wrong type, is not among its choices, or is out of its range."""
+    hints = typing.get_type_hints(type(settings))
     for name, described in options_of(settings).items():
         value = getattr(settings, name)
+        if not has_type(value, hints[name]):
+            kind = str(getattr(hints[name], "__name__", hints[name]))
+            raise InputError(f"`{name}`: {value!r:.80} is a {type(value).__name__}; expected {kind}")
         if value is None:
             continue
         if described.choices:

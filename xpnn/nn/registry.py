@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -25,6 +24,7 @@ from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
 from xpnn.nn.layers.preprocessing import Flatten, Scale, SmoothClip, Standardize, Unstandardize
 from xpnn.nn.layers.softmax import LogSoftmax, Softmax
 from xpnn.nn.protocols import Layer
+from xpnn.validation import has_type
 
 _OTHERS = (
     BatchNorm1d,
@@ -144,7 +144,7 @@ def _decode(value: Any, known: Types) -> Any:
         raise DataFormatError(f"the configuration names the layer {name!r:.80}; expected one of {', '.join(known)}")
     fields = {field: _decode(item, known) for field, item in value.items() if field != "type"}
     for field, hint in _hints(known[name]).items():
-        if field in fields and not _suits(fields[field], hint):
+        if field in fields and not has_type(fields[field], hint):
             raise DataFormatError(
                 f"the configuration of the layer {name} does not fit: {field} is {fields[field]!r:.80}"
             )
@@ -157,23 +157,3 @@ def _decode(value: Any, known: Types) -> Any:
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
-
-
-def _suits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type; an annotation with a class of xpnn is satisfied by any dataclass."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_suits(value, argument) for argument in arguments)
-    if origin is typing.Literal:
-        return value in arguments
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if arguments[-1:] == (...,):
-            return all(_suits(item, arguments[0]) for item in value)
-        return len(value) == len(arguments) and all(map(_suits, value, arguments))
-    if hint is float:
-        return isinstance(value, float) or (type(value) is int and abs(value) < 2**1000)
-    if hint in (int, bool, str, type(None)):
-        return type(value) is hint
-    return hint is Any or not isinstance(value, (str, int, float, bool, type(None)))

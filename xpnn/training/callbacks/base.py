@@ -25,6 +25,7 @@ from typing import Any, Protocol, runtime_checkable
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
 from xpnn.training.state import State
+from xpnn.validation import has_type
 
 
 class TrainerLike(Protocol):
@@ -216,9 +217,20 @@ def load_states(callbacks: Sequence[Any], states: Sequence[tuple[str, Any]], tra
             "give the same, in order"
         )
     for callback, state in zip(stateful, [state for _, state in states if state is not None], strict=True):
-        callback.load_state_dict(state)
+        try:
+            callback.load_state_dict(state)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            name = type(callback).__name__
+            raise InputError(f"{name}: the saved state does not fit ({error!s:.200})") from error
         if isinstance(callback, AtResume):
             callback.on_train_resume(trainer)
+
+
+def check_state(callback: Any, state: Any, **hints: Any) -> None:
+    """Raise InputError unless the saved state of a callback has these values, of these types."""
+    for name, hint in hints.items():
+        if not isinstance(state, dict) or name not in state or not has_type(state[name], hint):
+            raise InputError(f"{type(callback).__name__}: the saved state has no usable {name}; is the file damaged?")
 
 
 def check_callbacks(callbacks: Sequence[Any]) -> tuple[Any, ...]:

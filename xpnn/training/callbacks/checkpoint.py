@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.errors import DataFormatError, InputError
-from xpnn.training.callbacks.base import TrainerLike
+from xpnn.training.callbacks.base import TrainerLike, check_state
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
 from xpnn.training.saving.atomic_write import check_space, remove_temporary_files
@@ -161,12 +161,15 @@ class Checkpoint:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: plain values."""
-        best = None if self._monitor is None else [self._monitor.name, self._monitor.best]
-        return {"best": best, "best_file": self._best, "files": list(self._files)}
+        best = None if self._monitor is None else (self._monitor.name, self._monitor.best)
+        return {"best": best, "best_file": self._best, "files": tuple(self._files)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
-        self._files, self._best = list(state["files"]), state["best_file"]
+        check_state(self, state, best=tuple[str, float] | None, files=tuple[str, ...], best_file=str | None)
+        # Only names of checkpoints: a path from a file is not followed.
+        self._files = [name for name in state["files"] if _PATTERN.fullmatch(name)]
+        self._best = state["best_file"] if state["best_file"] in self._files else None
         if state["best"] is not None:
             name, value = state["best"]
             if self._monitor is None:

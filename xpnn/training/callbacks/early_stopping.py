@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn.nn.protocols import Params
-from xpnn.training.callbacks.base import TrainerLike
+from xpnn.training.callbacks.base import TrainerLike, check_state
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
 from xpnn.training.state import on_host
@@ -124,6 +124,8 @@ class EarlyStopping:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
+        check_state(self, state, best=float, waited=int, best_epoch=int, stopped_epoch=int, best_weights=Any)
+        check_state(self, {"last_weights": None, **state}, last_weights=tuple[Any, Any] | None)
         self._monitor.best, self._waited = state["best"], state["waited"]
         self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
         self.best_weights, self._last_weights = state["best_weights"], state.get("last_weights")

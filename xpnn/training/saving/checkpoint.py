@@ -18,7 +18,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -29,13 +29,27 @@ from xpnn.devices.place import Place
 from xpnn.errors import DataFormatError, InputError
 from xpnn.nn.registry import LAYERS, Types, decode, encode
 from xpnn.training import metrics
+from xpnn.training.saving.model_file import fit_in
 from xpnn.training.saving.plain_data import from_plain, to_plain
 from xpnn.training.saving.tensor_file import read_tensors, write_tensors
 from xpnn.training.state import State
+from xpnn.validation import has_type
 
 _KIND = "xpnn-checkpoint"
 _LISTED = 3  # differences that a message names
 _TEXTS = ("config", "training", "environment", "about")
+_COUNTERS: dict[str, Any] = {
+    "seed": int,
+    "epoch": int,
+    "steps": int,
+    "lr_scale": float,
+    "dtype": Literal["float32", "float64"] | None,
+    "epoch_steps": int,
+    "batches": tuple[int, int],
+    "stopped": bool,
+    "history": list,
+    "callbacks": list,
+}
 _ARGUMENTS = ("ema", "precision")
 _PARTS = ("model", "loss", "optimizer", "metrics", "penalty")
 
@@ -153,6 +167,12 @@ def read_checkpoint(path: str | Path) -> SavedTraining:
         raise DataFormatError(f"{path}: its metadata is not what xpnn writes: {error}") from error
     if not all(isinstance(part, dict) for part in (config, training, environment, about)):
         raise DataFormatError(f"{path}: its metadata is not what xpnn writes")
+    for name, hint in _COUNTERS.items():
+        if name not in training or not has_type(training[name], hint):
+            raise DataFormatError(f"{path}: its {name} is {training.get(name)!r:.80}, which xpnn does not write")
+    pairs = all(has_type(state, tuple[str, Any]) for state in training["callbacks"])
+    if not pairs or not all(isinstance(record, dict) for record in training["history"]):
+        raise DataFormatError(f"{path}: its history, or the states of its callbacks, are not what xpnn writes")
     leaves = {name: leaf for name, leaf in tensors.items() if name.startswith("state.")}
     return SavedTraining(str(path), config, training, environment, about, leaves)
 
@@ -171,7 +191,13 @@ def restored_arguments(saved: SavedTraining, given: Mapping[str, Any]) -> dict[s
                 f"{saved.path}: its {name} is not made of xpnn's own classes, so the file does not describe it; give "
                 f"{name}=…"
             )
+        if name == "model":  # before sizes that the file states are allocated
+            params = {n: leaf for n, leaf in saved.leaves.items() if n.startswith("state.params")}
+            named = {n.replace("state.params", "layers", 1): leaf for n, leaf in params.items()}
+            fit_in(saved.path, saved.config[name], named)
         arguments[name] = decode(saved.config.get(name), part_types())
+    if not isinstance(arguments["metrics"], Sequence):
+        raise DataFormatError(f"{saved.path}: its metrics are not a list")
     return arguments
 
 
@@ -194,8 +220,8 @@ def restored_state_dict(saved: SavedTraining, template: State, optimizer: optim.
     """
     if any(name.startswith("state.optimizer.") for name in saved.leaves):  # not before the first step
         template = template._replace(optimizer=optimizer.init(tree.trained(template.params)))
-    expected = {f"state.{name}": tuple(leaf.shape) for name, leaf in tree.named(template)}
-    given = {name: leaf.shape for name, leaf in saved.leaves.items()}
+    expected = {f"state.{name}": (*leaf.shape, leaf.dtype.kind) for name, leaf in tree.named(template)}
+    given = {name: (*leaf.shape, leaf.dtype.kind) for name, leaf in saved.leaves.items()}
     if expected != given:
         odd = sorted(name for name in {*expected, *given} if expected.get(name) != given.get(name))
         raise InputError(
@@ -205,8 +231,9 @@ def restored_state_dict(saved: SavedTraining, template: State, optimizer: optim.
     return {**saved.training, "state": tree.rebuild(template, [saved.leaves[name] for name in expected])}
 
 
-def _listed(shapes: Mapping[str, tuple[int, ...]], names: Sequence[str]) -> str:
-    found = [f"{name.removeprefix('state.')} {shapes[name]}" for name in names if name in shapes]
+def _listed(shapes: Mapping[str, tuple[Any, ...]], names: Sequence[str]) -> str:
+    known = [name for name in names if name in shapes]
+    found = [f"{name.removeprefix('state.')} {shapes[name][:-1]} of kind {shapes[name][-1]}" for name in known]
     return ", ".join(found[:_LISTED]) + (", …" if len(found) > _LISTED else "") if found else "none of these"
 
 

@@ -138,7 +138,8 @@ def _template(path: str, config: dict[str, Any], elements: int) -> Params:
     """The parameters of the model, all 0 or 1: their structure and shapes."""
     largest = _largest_size(config)
     if largest > max(elements, _SMALL):
-        raise DataFormatError(f"{path}: its layers have a size of {largest:.4g}, but its tensors {elements} elements")
+        size = min(largest, 2**63)
+        raise DataFormatError(f"{path}: its layers have a size of {size}, but its tensors have {elements} elements")
     try:
         return from_config(_undrawn(config)).init(random.key(0, "init"))
     except DataFormatError:
