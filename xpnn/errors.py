@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpnn import deprecated
 
 
@@ -34,7 +36,31 @@ class DeviceMemoryError(XpnnError, MemoryError):
 
 
 class NonFiniteError(XpnnError, ArithmeticError):
-    """A loss or a weight became NaN or infinite. The message states the step and the learning rate."""
+    """A loss or a weight became NaN or infinite. The message states the step and the learning rate.
+
+    Parameters
+    ----------
+    message : str
+    epoch, step : int, optional
+        Where it happened, counted from 1.
+    of_weights : bool, default False
+        Whether a weight is not finite, and the loss is.
+
+    Attributes
+    ----------
+    first : str
+        The first value of the step that is not finite, such as "the output of layer 2, ReLU"; empty if unknown.
+    rows : array or None
+        The indices of the rows of its batch.
+    """
+
+    def __init__(
+        self, message: str, *, epoch: int | None = None, step: int | None = None, of_weights: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.epoch, self.step, self.of_weights = epoch, step, of_weights
+        self.first = ""
+        self.rows: Any = None
 
 
 class CheckFailedError(XpnnError, AssertionError):

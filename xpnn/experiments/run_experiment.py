@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.devices.place import Place, find_place
-from xpnn.errors import InputError
+from xpnn.errors import InputError, NonFiniteError
 from xpnn.experiments import factory
 from xpnn.experiments.experiment import DownloadProgress, Experiment, prepare
 from xpnn.experiments.run_folder import CHECKPOINTS_BY_DEFAULT, SCHEMA_VERSION, CheckpointPlan, RunFolder
@@ -151,7 +151,8 @@ def run(
     DeviceUnavailableError
         If the library is not installed, or the precision is not available on the device.
     NonFiniteError
-        If the loss becomes NaN or infinite. As after any error during the training, run.json then contains the error.
+        If the loss becomes NaN or infinite. As after any error during the training, run.json then contains the error,
+        and under "nonfinite" what went bad first and the rows of the batch, of the training part of the data.
 
     Examples
     --------
@@ -187,6 +188,9 @@ def run(
         checkpoint = None if folder is None else checkpoints.callback(folder.path, about)
         facts |= _train(experiment, folder, callbacks, progress, hooks, checkpoint)
     except BaseException as error:
+        if isinstance(error, NonFiniteError) and error.rows is not None:
+            bad = {"epoch": error.epoch, "step": error.step, "first": error.first}
+            facts["nonfinite"] = {**bad, "rows": experiment.train_rows[error.rows].tolist()}
         if folder is not None:
             folder.record_failure(facts, error)
         raise

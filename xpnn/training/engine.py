@@ -106,6 +106,11 @@ class Engine:
         return None if stays_integer(x, self._step.model) and not centred else self.dtype
 
     @property
+    def step(self) -> TrainingStep:
+        """The step, with ``accumulate=1``."""
+        return self._step
+
+    @property
     def weights(self) -> Params:
         """The parameters for predictions: the moving averages, if there are any."""
         return self.state.params if self._step.ema is None else self.state.ema

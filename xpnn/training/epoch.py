@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from xpnn.training.checks.nonfinite import shortest
+from xpnn.training.checks.nonfinite import check_loss, shortest
+from xpnn.training.checks.recovery import Recovery
 from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle
 from xpnn.training.engine import Engine
 from xpnn.training.history import Logs
@@ -57,6 +58,8 @@ class Plan(NamedTuple):
         Shuffles the rows.
     progress : callable
         Called as ``progress(rows done, rows)`` between steps.
+    recovery : Recovery
+        Keeps copies of the state.
     """
 
     data: DataSource
@@ -65,6 +68,7 @@ class Plan(NamedTuple):
     shuffle: Shuffle
     order: EpochOrder
     progress: Callable[[int, int], None]
+    recovery: Recovery
 
 
 def run_epoch(position: Position, engine: Engine, plan: Plan, done: int) -> Logs | None:
@@ -93,6 +97,12 @@ def run_epoch(position: Position, engine: Engine, plan: Plan, done: int) -> Logs
     if not done:
         engine.begin_epoch(position.epoch, len(order), batch_size, as_float("lr_scale", position.lr_scale))
 
+    def keep() -> None:
+        first = position.epoch_first or 0
+        plan.recovery.keep(engine, data, order, batch_size, position.epoch, first, position.steps)
+
+    keep()
+
     def after_call(steps: int, rows: int) -> bool:
         """Count what the runner has just done; True stops the epoch."""
         nonlocal rows_done
@@ -100,6 +110,9 @@ def run_epoch(position: Position, engine: Engine, plan: Plan, done: int) -> Logs
         rows_done += rows
         watch.seconds()
         plan.progress(rows_done, len(order))
+        if plan.recovery.is_due(position.steps):
+            check_loss(engine.totals(), position.epoch + 1, position.epoch_first or 0)
+            keep()
         return position.is_stopping
 
     try:

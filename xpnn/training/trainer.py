@@ -26,6 +26,7 @@ from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
 from xpnn.training.checks.arguments import check_numbers, check_parts, check_same_batches, clip_batch, warn_of_parts
 from xpnn.training.checks.batch_memory import device_scope
 from xpnn.training.checks.inputs import check_features, check_pair, check_rows, check_weight, row_weights
+from xpnn.training.checks.recovery import recovery_for
 from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
 from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source, placed
 from xpnn.training.engine import Engine, Progress
@@ -288,8 +289,7 @@ class Trainer:
         self.history = History(saved["history"])
         self._reset_runtime(saved["callbacks"])
         self._is_resumed, self._stopping = True, bool(saved.get("stopped"))
-        self._batches = tuple(saved.get("batches", (0, 0)))
-        done = saved.get("epoch_steps", 0)
+        self._batches, done = tuple(saved.get("batches", (0, 0))), saved.get("epoch_steps", 0)
         self.epoch_first = self.steps - done if done else None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -495,7 +495,8 @@ class Trainer:
         -----
         An exception of a callback is passed on. After any exception, Ctrl-C too, the trainer stays usable: its weights
         are those of the last step or call of the runner that was finished, `history` holds the epochs before it, and
-        the next `fit` begins the epoch again.
+        the next `fit` begins the epoch again. After a NonFiniteError, they are those before the bad step; the error
+        has the attributes `epoch`, `step`, `rows` (of the batch) and `first` (what went bad first).
         """
         resumed = self._is_resumed
         epochs = as_nonnegative_count("epochs", epochs) if resumed else as_count("epochs", epochs)
@@ -504,19 +505,19 @@ class Trainer:
         warn_of_parts(self.model, accumulate)
         data = self._enter(x, y, row_weights(sample_weight, class_weight, y))
         self._check.training(data.data.x, data.data.y)
-        if validation_data is not None:
-            check_pair("validation_data", validation_data)
-        validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
+        pair = check_pair("validation_data", validation_data)
+        validation = None if pair is None else self._enter(*pair, prefix="validation_")
         batch_size = clip_batch(batch_size, data.rows)
         done = self.epoch_steps if resumed else 0
         check_same_batches(done, self._batches, (data.rows, batch_size))
         self._batches, self._is_resumed = (data.rows, batch_size), False
         self._stopping, self._resumable, self._callbacks = resumed and self._stopping, False, callbacks
         history = self.history = History(self.history.records if resumed else ())
-        plan = Plan(data, validation, batch_size, shuffle, self._order, between_steps(progress, callbacks, self))
+        recovery, after_steps = recovery_for(callbacks), between_steps(progress, callbacks, self)
+        plan = Plan(data, validation, batch_size, shuffle, self._order, after_steps, recovery)
         engine = self._engine
         assert engine is not None
-        with device_scope(engine.place):
+        with device_scope(engine.place), recovery.going_back(self, engine):
             engine.accumulate(accumulate)
             engine.warm_up(data, batch_size)
             begin(callbacks, self)

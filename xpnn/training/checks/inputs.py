@@ -47,12 +47,15 @@ def check_rows(name: str, y: Any, rows: int) -> Array:
     return y
 
 
-def check_pair(name: str, pair: Any) -> None:
-    """Raise InputError unless `pair` is a tuple or list (x, y)."""
+def check_pair(name: str, pair: Any) -> Any:
+    """Return `pair`, None or a tuple or list (x, y). Raises InputError for anything else."""
+    if pair is None:
+        return None
     if not isinstance(pair, (tuple, list)):
         raise InputError(f"{name} is a {type(pair).__name__}; expected a tuple (x, y)")
     if len(pair) != 2:
         raise InputError(f"{name} has {len(pair)} elements; expected two, (x, y)")
+    return pair
 
 
 def check_weight(name: str, weight: Any, rows: int) -> Array | None:

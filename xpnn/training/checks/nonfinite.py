@@ -29,7 +29,9 @@ def check_loss(totals: Totals, epoch: int, steps_before: int) -> None:
     if bad:
         raise NonFiniteError(
             f"the loss is not finite at step {bad} (epoch {epoch}, batch {bad - steps_before}), learning rate "
-            f"{shortest(totals.bad_lr):g}; {HINT}"
+            f"{shortest(totals.bad_lr):g}; {HINT}",
+            epoch=epoch,
+            step=bad,
         )
 
 
@@ -46,7 +48,9 @@ def check_weights(params: Tree, optimizer: Tree, step: int, lr: float) -> None:
         for name, leaf in tree.named(part):
             if not all_finite(leaf):
                 raise NonFiniteError(
-                    f"the {what} {name} are not finite after step {step}, learning rate {lr:g}; {HINT}"
+                    f"the {what} {name} are not finite after step {step}, learning rate {lr:g}; {HINT}",
+                    step=step,
+                    of_weights=True,
                 )
 
 
