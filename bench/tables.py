@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import multiprocessing
 import os
 import tempfile
@@ -141,14 +142,14 @@ def scores(predicted: Any, y: Any, classes: int) -> dict[str, float]:
     }
 
 
-def measure(job: tuple[Table, int, Path]) -> dict[str, Any]:
-    """Train and test every model on one table with one seed."""
+def measure(job: tuple[Table, int, Path, dict[str, Any] | None]) -> dict[str, Any]:
+    """Train and test every model on one table with one seed; with the results of the others, only xpnn."""
     import warnings
 
     import numpy as np
 
     warnings.simplefilter("ignore")
-    table, seed, path = job
+    table, seed, path, others = job
     results: dict[str, Any] = {}
 
     def note(name: str, start: float, predicted: Any, y: Any, classes: int) -> None:
@@ -159,6 +160,9 @@ def measure(job: tuple[Table, int, Path]) -> dict[str, Any]:
     data, classes = experiment.data, len(experiment.data.classes)
     y_test = data.y_test if classes else data.y_test[:, 0]
     note("xpnn", start, predicted if classes else predicted[:, 0], y_test, classes)
+    entry = {"table": table.name, "task": table.task, "seed": seed, "rows": len(data.x_train) + len(data.x_test)}
+    if others is not None:
+        return {**entry, "models": {**others, **results}}
     start = time.perf_counter()
     _, predicted = xpnn(path, table, seed, **earlier(len(data.train_rows)))
     note("xpnn, earlier training", start, predicted if classes else predicted[:, 0], y_test, classes)
@@ -173,7 +177,7 @@ def measure(job: tuple[Table, int, Path]) -> dict[str, Any]:
         start = time.perf_counter()
         predicted = run(x, y if classes else (y - shift) / scale, x_test, classes, seed)
         note(name, start, predicted if classes else predicted * scale + shift, y_test, classes)
-    return {"table": table.name, "task": table.task, "seed": seed, "rows": len(x) + len(x_test), "models": results}
+    return {**entry, "models": results}
 
 
 def summary(found: Sequence[dict[str, Any]]) -> list[str]:
@@ -229,7 +233,12 @@ def main() -> None:
     parser.add_argument("--half", choices=("first", "second"), help="only the half on which the defaults were chosen")
     parser.add_argument("--seeds", type=int, default=2, help="splits of each table [default: 2]")
     parser.add_argument("--tables", nargs="*", help="names of tables")
+    parser.add_argument("--others-from", type=Path, metavar="FILE", help="earlier results (.json) of the other models")
     arguments = parser.parse_args()
+    known: dict[tuple[str, int], dict[str, Any]] = {}
+    if arguments.others_from:
+        earlier_results = json.loads(arguments.others_from.read_text())["results"]
+        known = {(entry["table"], entry["seed"]): entry["models"] for entry in earlier_results}
     for variable in THREADS:
         os.environ[variable] = "1"
     os.environ.pop("OPENBLAS_CORETYPE", None)
@@ -241,7 +250,7 @@ def main() -> None:
         for table in tables:
             path = Path(folder) / f"{table.name}.csv"
             table.read().to_csv(path, index=False)
-            jobs += [(table, seed, path) for seed in range(arguments.seeds)]
+            jobs += [(table, seed, path, known.get((table.name, seed))) for seed in range(arguments.seeds)]
         jobs.sort(key=lambda job: -job[2].stat().st_size)
         with multiprocessing.get_context("spawn").Pool(os.cpu_count(), warm_up) as pool:
             found = []
