@@ -8,7 +8,7 @@ from xpnn.nn.protocols import Params
 from xpnn.training.callbacks.base import TrainerLike
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
-from xpnn.validation import as_nonnegative_count
+from xpnn.validation import Problems, as_nonnegative_count
 
 
 class EarlyStopping:
@@ -70,9 +70,13 @@ class EarlyStopping:
         mode: str = "auto",
         restore_best_weights: bool = True,
     ) -> None:
-        self.patience = as_nonnegative_count("EarlyStopping: patience", patience)
+        problems = Problems()
+        with problems:
+            self.patience = as_nonnegative_count("EarlyStopping: patience", patience)
+        with problems:
+            self._monitor = Monitor("EarlyStopping", monitor, mode, min_delta)
+        problems.raise_found()
         self.restore_best_weights = restore_best_weights
-        self._monitor = Monitor("EarlyStopping", monitor, mode, min_delta)
         self.best_weights: Params | None = None
         self._reset()
 
