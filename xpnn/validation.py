@@ -109,7 +109,7 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
     names = list(known)
     if value in names:
         return value
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
     raise InputError(f"{what}: {value!r} is not one of {listed}{hint}")
@@ -205,7 +205,7 @@ def as_count(what: str, value: object) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise InputError(f"{what}: {value!r} is not a whole number of at least 1")
-    return int(value)
+    return _indexable(what, int(value))
 
 
 def as_nonnegative_count(what: str, value: object) -> int:
@@ -234,4 +234,10 @@ def as_nonnegative_count(what: str, value: object) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
         raise InputError(f"{what}: {value!r} is not a whole number of at least 0")
-    return int(value)
+    return _indexable(what, int(value))
+
+
+def _indexable(what: str, count: int) -> int:
+    if count >= 2**63:
+        raise InputError(f"{what}: the number is too large; the largest is 2**63 - 1")
+    return count

@@ -318,7 +318,7 @@ class Softplus:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "beta", as_float("Softplus: beta", self.beta))
-        if not self.beta > 0:
+        if not 0 < self.beta < math.inf:
             raise InputError(f"Softplus: beta is {self.beta!r}; expected a number above 0")
 
     def init(self, key: Key) -> tuple[()]:
