@@ -40,6 +40,7 @@ def earlier(rows: int) -> dict[str, Any]:
         "schedule": "constant",
         "dropout": "0.3",
         "label_smoothing": 0.0,
+        "calibrate": False,
         "batch_size": min(batch_size, rows),
         "epochs": epochs,
     }
@@ -52,6 +53,7 @@ def xpnn(path: Path, table: Table, seed: int, **options: Any) -> tuple[Any, Any]
     settings = Settings(dataset=str(path), target="target", task=table.task, seed=seed, **options)
     experiment = prepare(settings)
     experiment.fit()
+    experiment.calibrate()
     outputs: Any = experiment.trainer.predict(experiment.data.x_test)
     return experiment, experiment.goal.from_outputs(experiment.settings, outputs)
 

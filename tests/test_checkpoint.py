@@ -117,7 +117,7 @@ def put(name: str, value: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("format", "pt"), "does not contain an xpnn model"),
+        (put("format", "pt"), "is no file of xpnn"),
         (put("format_version", "2"), "has format 2; this xpnn reads format 1: use xpnn 0.1.0 or newer"),
         (put("about", '{"classes": []}'), "is damaged: its digest does not match"),
         (lambda metadata, tensors: tensors.pop("layers.3.bias"), "its digest does not match"),
@@ -164,7 +164,7 @@ def test_mismatched_parameters_leave_the_old_file(saved: Path) -> None:
     [
         (None, "not what xpnn writes"),
         ("{", "not what xpnn writes"),
-        ('{"type": "Sequential", "layers": [1]}', "Sequential does not fit: Sequential: 1 is not a layer"),
+        ('{"type": "Sequential", "layers": [1, 2]}', r"Sequential does not fit: layers is \(1, 2\)"),
         ('{"type": ["x"]}', "names the layer"),
         ('{"type": "Linear", "in_features": 2, "out_features": 3, "weight_init": [1]}', "is neither a name nor"),
         ("[" * 100_000 + "]" * 100_000, "not what xpnn writes|nested too deeply"),

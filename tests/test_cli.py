@@ -198,7 +198,8 @@ def test_standardization_is_fitted_on_training_rows(table: Path, run: Any, resul
 def test_run_folder(run: Any, result: Any, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "a"
     facts = result(*FAST, "--output", folder, "--dropout", "0.4")
-    assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "model.safetensors", "run.json"]
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["checkpoints", "history.jsonl", "model.safetensors", "run.json"]
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [log["loss"] for log in history] == [log["loss"] for log in facts["history"]]
     saved = json.loads((folder / "run.json").read_text())

@@ -15,7 +15,7 @@ from problem import X, Y, network
 from xpnn import nn, optim
 from xpnn.arrays import tree
 from xpnn.training import Trainer
-from xpnn.training.interrupts import Interrupts
+from xpnn.training.runners.interrupts import Interrupts
 
 
 class Failing:

@@ -10,9 +10,11 @@ from .errors import DeviceUnavailableError as DeviceUnavailableError
 from .errors import DownloadError as DownloadError
 from .errors import InputError as InputError
 from .errors import NonFiniteError as NonFiniteError
+from .errors import SaveError as SaveError
 from .errors import XpnnError as XpnnError
 from .training import Accuracy as Accuracy
 from .training import BalancedAccuracy as BalancedAccuracy
+from .training import Checkpoint as Checkpoint
 from .training import ConfusionMatrix as ConfusionMatrix
 from .training import CSVLogger as CSVLogger
 from .training import EarlyStopping as EarlyStopping

@@ -57,6 +57,7 @@ MODULES = {
     "xpnn.training.finite": "xpnn.training.checks.nonfinite",
     "xpnn.training.graph": "xpnn.training.runners.cuda_graph",
     "xpnn.training.inputs": "xpnn.training.checks.inputs",
+    "xpnn.training.interrupts": "xpnn.training.runners.interrupts",
     "xpnn.training.jitted": "xpnn.training.runners.jax_jit",
     "xpnn.training.lent": "xpnn.training.runners.torch_via_numpy",
     "xpnn.training.loggers": "xpnn.training.callbacks.loggers",

@@ -50,6 +50,10 @@ class DownloadError(XpnnError, OSError):
     """A file could not be downloaded from any mirror. The message lists each address with its error, and a hint."""
 
 
+class SaveError(XpnnError, OSError):
+    """A file could not be written. The message states the path and the reason; an earlier file is unchanged."""
+
+
 class DeviceUnavailableError(XpnnError, RuntimeError):
     """A device or an array library that was requested by name cannot be used. The message has the reason and a hint."""
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import types
+import typing
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
 from xpnn.errors import InputError
 
@@ -241,3 +244,40 @@ def _indexable(what: str, count: int) -> int:
     if count >= 2**63:
         raise InputError(f"{what}: the number is too large; the largest is 2**63 - 1")
     return count
+
+
+def has_type(value: Any, hint: Any) -> bool:
+    """Return whether a value is of an annotated type.
+
+    Parameters
+    ----------
+    value : object
+    hint : type
+        A number, text, bool, None, Literal, tuple or union of them. Any other annotation, such as a protocol, is
+        satisfied by whatever is not one of these.
+
+    Examples
+    --------
+    >>> has_type((1, 2.0), tuple[float, ...]), has_type("1", int | None), has_type(True, int)
+    (True, False, False)
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(has_type(value, argument) for argument in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[-1:] == (...,):
+            return all(has_type(item, arguments[0]) for item in value)
+        return len(value) == len(arguments) and all(map(has_type, value, arguments))
+    if hint in (int, float):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            return False
+        if isinstance(value, numbers.Integral):
+            return abs(int(value)) < 2**1000  # a larger one is no float, and no size
+        return hint is float
+    if hint in (bool, str, type(None)):
+        return isinstance(value, hint)
+    return hint is Any or not isinstance(value, (str, numbers.Number, type(None)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,8 @@ from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, 
 from xpnn.cli.terminal.progress import EpochDisplay
 from xpnn.cli.terminal.stopping import Stopping
 from xpnn.data.tables.column import Column
-from xpnn.experiments import Experiment, Hooks, Settings, factory, recipes, run
+from xpnn.errors import InputError
+from xpnn.experiments import CheckpointPlan, Experiment, Hooks, Settings, factory, recipes, run
 from xpnn.training.history import to_json
 
 _SHOWN = 8  # classes and columns
@@ -41,6 +43,25 @@ def train(
     no_fallback: NoFallback = False,
     offline: Offline = False,
     output: Annotated[Path | None, typer.Option(help="New folder for the model and its history.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|auto",
+            help="Continue the run in this folder; auto: begin the run in --output, or continue it if it exists.",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Save a checkpoint in --output after every N epochs; 0 for never.")
+    ] = 1,
+    checkpoint_steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Save a checkpoint after every N steps, too.")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float | None, typer.Option(metavar="M", help="Save a checkpoint after every M minutes, too.")
+    ] = None,
+    keep_checkpoints: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Keep the newest N checkpoints, and that of the best epoch.")
+    ] = 2,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the history, and test images, into --output.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only the result.")] = False,
@@ -50,8 +71,10 @@ def train(
     """Train a network, and test it once at the end."""
     settings = _settings(context, values)
     factory.check(settings)
+    folder, resumes = _folder(output, resume)
+    plan = CheckpointPlan(checkpoint_every, checkpoint_steps, checkpoint_minutes, keep_checkpoints)
     if plot:
-        check_pictures(output)
+        check_pictures(folder)
     place = choose_place(device, backend, not no_fallback, settings.precision)
     console = make_console(stderr=as_json, quiet=quiet)
     display = EpochDisplay(make_console(stderr=True), quiet=quiet)
@@ -68,18 +91,41 @@ def train(
 
     with Stopping() as stopping, display, DownloadDisplay(quiet=quiet) as downloads:
         hooks = Hooks(on_start, on_trained, stopping.is_interrupted, downloads)
-        result = run(settings, output=output, device=place, callbacks=[display], progress=display.step, hooks=hooks)
+        result = run(
+            settings,
+            output=folder,
+            device=place,
+            callbacks=[display],
+            progress=display.step,
+            hooks=hooks,
+            checkpoints=plan,
+            resume=resumes,
+        )
         drawn = []
-        if plot and output is not None:
-            drawn = draw_pictures(output, result.history, result.experiment)
+        if plot and folder is not None:
+            drawn = draw_pictures(folder, result.history, result.experiment)
     facts = result.facts
     if stopping.is_interrupted():
-        print_stderr(f"stopped by a signal after {pluralize(facts['epochs'], 'whole epoch')}")
+        hint = "" if folder is None else f"; to continue: xpnn train --resume {shlex.quote(str(folder))}"
+        print_stderr(f"stopped by a signal after {pluralize(facts['epochs'], 'whole epoch')}{escaped(hint)}")
     if as_json:
         print(json.dumps(to_json(facts)))
     else:
         _print_result(facts, make_console(), drawn, quiet=quiet)
     raise typer.Exit(stopping.status)
+
+
+def _folder(output: Path | None, resume: str | None) -> tuple[Path | None, bool | str]:
+    """The folder of the run, and whether a run in it is continued."""
+    if resume is None:
+        return output, False
+    if resume == "auto":
+        if output is None:
+            raise InputError("--resume auto needs --output, the folder of the run")
+        return output, "auto"
+    if output is not None and output.absolute() != Path(resume).absolute():
+        raise InputError("--resume continues the run in its own folder; leave --output out")
+    return Path(resume), True
 
 
 def _settings(context: typer.Context, values: dict[str, Any]) -> Settings:
@@ -99,6 +145,9 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
     network = "-".join(str(width) for width in (linear[0].in_features, *(layer.out_features for layer in linear)))
     length = f"{pluralize(experiment.epochs, 'epoch')} in batches of {settings.batch_size}"
     schedule = "" if settings.schedule == "constant" else f" ({settings.schedule})"
+    if experiment.trainer.steps:
+        done = f"{pluralize(experiment.trainer.epoch, 'epoch')} and {pluralize(experiment.trainer.epoch_steps, 'step')}"
+        print_line(console, f"resumed  after {done}")
     if settings.recipe is not None:
         print_line(console, f"recipe   {settings.recipe}: {recipes.read(settings.recipe).title}")
     for line in (
@@ -138,7 +187,9 @@ def _embedded(column: Column) -> str:
 
 
 def _print_result(facts: dict[str, Any], console: Console, drawn: list[str], *, quiet: bool) -> None:
-    tested = readable_numbers({name.replace("_", " "): facts[name] for name in RESULTS if name in facts})
+    # The loss with label smoothing says less than the log-loss, and a calibration makes it larger.
+    shown = [name for name in RESULTS if name in facts and not (name == "test_loss" and "test_log_loss" in facts)]
+    tested = readable_numbers({name.replace("_", " "): facts[name] for name in shown})
     print_line(console, f"result   {tested}")
     if not quiet:
         speed = f"{facts['samples_per_second']:,.0f} samples/s"

@@ -7,6 +7,7 @@
     result = run(Settings(dataset="digits", hidden="64", epochs=20), output="runs/a")
     print(result.test_accuracy, result.history[-1])
     print(SavedRun.open("runs/a").evaluate())
+    run(Settings(epochs=40), output="runs/a", resume=True)  # continue it
 
 `prepare` builds data, network and trainer without training them. `recipes` are settings of published networks, and
 `reproduce` compares them with what was published. None of this prints, draws or handles signals; `Hooks` and callbacks
@@ -18,11 +19,12 @@ from xpnn.experiments.experiment import Experiment, prepare
 from xpnn.experiments.recipes import Recipe
 from xpnn.experiments.reproduction import reproduce
 from xpnn.experiments.run_experiment import Hooks, RunResult, run
-from xpnn.experiments.run_folder import read_history
+from xpnn.experiments.run_folder import CheckpointPlan, read_history
 from xpnn.experiments.saved_run import Predictions, Samples, SavedRun
 from xpnn.experiments.settings import Settings
 
 __all__ = [
+    "CheckpointPlan",
     "Experiment",
     "Hooks",
     "Predictions",

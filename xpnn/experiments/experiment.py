@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,9 +20,9 @@ from xpnn.devices.threads import one_thread_if_small
 from xpnn.errors import InputError
 from xpnn.experiments import factory
 from xpnn.experiments.goal import Goal
-from xpnn.experiments.scores import evaluate
+from xpnn.experiments.scores import calibration_factor, evaluate
 from xpnn.experiments.settings import NUMBER_FORMATS, Settings
-from xpnn.training import EarlyStopping, History, Trainer
+from xpnn.training import Checkpoint, EarlyStopping, History, SavedTraining, Trainer
 from xpnn.training.engine import Progress
 from xpnn.training.stopwatch import Stopwatch
 from xpnn.training.trainer import Callback
@@ -47,6 +48,8 @@ class Experiment:
         The network, with the layers in front that scale the data.
     trainer : Trainer
         Trains `model`.
+    is_resumed : bool
+        Whether the trainer goes on from a checkpoint: `fit` then does only the epochs that are left.
     """
 
     settings: Settings
@@ -55,6 +58,7 @@ class Experiment:
     goal: Goal
     model: nn.Sequential
     trainer: Trainer
+    is_resumed: bool = False
 
     @property
     def train_rows(self) -> np.ndarray:
@@ -76,7 +80,25 @@ class Experiment:
         """Number of trained parameters of the network."""
         return sum(math.prod(leaf.shape) for leaf in tree.leaves(tree.trained(self.trainer.snapshot())))
 
-    def fit(self, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> tuple[History, float]:
+    def resumed(self, saved: SavedTraining) -> Experiment:
+        """The same experiment, with a trainer that goes on from a checkpoint of it."""
+        fresh = self.trainer
+        trainer = Trainer.restore(
+            saved,
+            model=fresh.model,
+            loss=fresh.loss,
+            optimizer=fresh.optimizer,
+            metrics=fresh.metrics,
+            device=self.place,
+        )
+        return replace(self, trainer=trainer, is_resumed=True)
+
+    def fit(
+        self,
+        callbacks: Sequence[Callback] = (),
+        progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> tuple[History, float]:
         """Train the network.
 
         Parameters
@@ -85,6 +107,8 @@ class Experiment:
             Called after each epoch: see `Trainer.fit`.
         progress : callable, optional
             Called between steps as ``progress(rows done, rows of this epoch)``.
+        checkpoint : Checkpoint, optional
+            Saves the training; it is called last.
 
         Returns
         -------
@@ -108,13 +132,35 @@ class Experiment:
         with one_thread_if_small(self.place, batch_size, self.n_parameters):
             history = self.trainer.fit(
                 *self._with_targets(data.x_train[self.train_rows], data.y_train[self.train_rows]),
-                epochs=self.epochs,
+                epochs=max(self.epochs - self.trainer.epoch, 0) if self.is_resumed else self.epochs,
                 batch_size=batch_size,
                 validation_data=validation,
-                callbacks=[*callbacks, *stopping],
+                callbacks=[*callbacks, *stopping, *filter(None, [checkpoint])],
                 progress=step,
             )
         return history, watch.seconds()
+
+    def calibrate(self) -> float:
+        """Scale the outputs of the trained network so that its probabilities fit the validation rows.
+
+        Returns
+        -------
+        float
+            The factor by which the weights of the last layer were multiplied: see
+            `xpnn.experiments.scores.calibration_factor`. 1 without validation rows, without classes, and if the
+            settings say so.
+        """
+        kept, settings, last = self.validation_rows, self.settings, self.model.layers[-1]
+        if not (settings.calibrate and settings.loss == "cross-entropy" and len(kept) and isinstance(last, nn.Linear)):
+            return 1.0
+        logits = np.asarray(self.trainer.predict(self.data.x_train[kept]))
+        if not np.isfinite(logits).all():
+            return 1.0
+        factor = calibration_factor(logits, self.data.y_train[kept])
+        *others, scaled = self.trainer.snapshot()
+        scaled = tree.map(lambda leaf: leaf * leaf.dtype.type(factor), scaled)
+        self.trainer.load((*others, scaled))
+        return factor
 
     def evaluate_test(self) -> dict[str, Any]:
         """Loss and metrics on the test part of the data; see `xpnn.experiments.scores.evaluate`."""
@@ -124,6 +170,15 @@ class Experiment:
         """Loss and metrics on the training rows, without dropout and distortion."""
         x, labels = self.data.x_train[self.train_rows], self.data.y_train[self.train_rows]
         return self.trainer.evaluate(*self._with_targets(x, labels))
+
+    def data_fingerprint(self) -> str:
+        """A digest of the shapes of the data and of up to 1,024 of their rows, to notice a file that has changed."""
+        sha = hashlib.sha256()
+        for part in (self.data.x_train, self.data.y_train, self.train_rows, self.data.x_test):
+            sha.update(f"{part.dtype} {part.shape}".encode())
+            rows = np.unique(np.linspace(0, max(len(part) - 1, 0), min(len(part), 1024)).astype(np.int64))
+            sha.update(np.ascontiguousarray(part[rows]).tobytes())
+        return sha.hexdigest()
 
     def _with_targets(self, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return x, self.goal.to_loss(self.settings, labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Integral
@@ -12,7 +13,7 @@ from typing import Any
 
 from xpnn import nn
 from xpnn.errors import InputError
-from xpnn.validation import Problems, one_of
+from xpnn.validation import Problems, has_type, one_of
 
 _KEY = "option"  # of the field's metadata
 
@@ -95,11 +96,15 @@ def options_of(settings: Any) -> dict[str, Option]:
 def check_settings(settings: Any) -> None:
     """Raise InputError with all values that are not allowed, and all that contradict each other."""
     problems = Problems()
+    hints = typing.get_type_hints(type(settings))
     for name, described in options_of(settings).items():
         value = getattr(settings, name)
-        if value is None:
-            continue
         with problems:
+            if not has_type(value, hints[name]):
+                kind = str(getattr(hints[name], "__name__", hints[name]))
+                raise InputError(f"`{name}`: {value!r:.80} is a {type(value).__name__}; expected {kind}")
+            if value is None:
+                continue
             if described.choices:
                 one_of(f"`{name}`", value, described.choices)
             for number in [value] if described.numbers is None else parse_numbers(name, value, described.numbers):

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.devices.place import Place, find_place
+from xpnn.errors import InputError
 from xpnn.experiments import factory
 from xpnn.experiments.experiment import DownloadProgress, Experiment, prepare
-from xpnn.experiments.run_folder import HISTORY, SCHEMA_VERSION, RunFolder
+from xpnn.experiments.run_folder import CHECKPOINTS_BY_DEFAULT, SCHEMA_VERSION, CheckpointPlan, RunFolder
 from xpnn.experiments.saved_run import SavedRun, sha256_of
-from xpnn.experiments.settings import Settings
-from xpnn.training import JSONLLogger, Metric, Trainer
+from xpnn.experiments.settings import Settings, resumed_settings
+from xpnn.training import Checkpoint, Metric, SavedTraining, Trainer
 from xpnn.training.engine import Progress
 from xpnn.training.history import Logs
+from xpnn.training.saving.checkpoint import environment, environment_changes
 from xpnn.training.trainer import Callback
 from xpnn.version import __version__
 
@@ -99,7 +101,7 @@ class RunResult:
 
 
 def run(
-    settings: Settings,
+    settings: Settings | None = None,
     *,
     output: str | Path | None = None,
     device: str | Place = "auto",
@@ -107,13 +109,16 @@ def run(
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
     hooks: Hooks = Hooks(),
+    checkpoints: CheckpointPlan = CHECKPOINTS_BY_DEFAULT,
+    resume: bool | str = False,
 ) -> RunResult:
     """Build an experiment from its settings, train it, save it and test it: what `xpnn train` does.
 
     Parameters
     ----------
-    settings : Settings
-        The experiment.
+    settings : Settings, optional
+        The experiment. None for that of the run that is continued. Given settings must agree with it, except for
+        `epochs`.
     output : str or Path, optional
         A new folder for the model, its history and run.json; None saves nothing.
     device : str or Place
@@ -126,6 +131,11 @@ def run(
         Called between steps as ``progress(rows done, rows of this epoch)``.
     hooks : Hooks
         Functions that are called at other moments.
+    checkpoints : CheckpointPlan
+        When to save what is needed to continue the run, if there is an `output`.
+    resume : bool or "auto", default False
+        Whether to continue the run in `output` from its newest checkpoint; "auto" continues it if there is one. On the
+        same machine, the result has the same bits as that of a run without an interruption.
 
     Returns
     -------
@@ -134,7 +144,8 @@ def run(
     Raises
     ------
     InputError
-        If settings do not go together or do not suit the data, or `output` cannot be written.
+        If settings do not go together or do not suit the data, if `output` cannot be written, or if the run in it
+        cannot be continued with these settings and data.
     DataFormatError, DownloadError
         If the data cannot be read.
     DeviceUnavailableError
@@ -149,27 +160,60 @@ def run(
     >>> result.test_accuracy > 0.9
     True
     """
-    factory.check(settings)
-    place = device if isinstance(device, Place) else find_place(device, backend)
-    if not isinstance(device, Place) and place.fell_back:
-        warnings.warn(f"{place.reason}; using the CPU with {place.library}", stacklevel=2)
-    folder = None if output is None else RunFolder(Path(output))
+    if settings is None and not resume:
+        raise InputError("run needs settings, or an `output` with a run to resume")
+    if resume and output is None:
+        raise InputError("`resume` continues the run in a folder; name it as `output`")
+    if settings is not None:
+        factory.check(settings)
+    folder = None if output is None else RunFolder(Path(output), resume)
     facts: dict[str, Any] = {}
     try:
+        saved = None if folder is None else folder.saved
+        settings = settings or Settings()
+        given = settings if saved is None else Settings(**saved.about["given"])
+        if saved is not None:
+            settings = resumed_settings(saved.about, settings)
+        place = device if isinstance(device, Place) else find_place(device, backend)
+        if not isinstance(device, Place) and place.fell_back:
+            warnings.warn(f"{place.reason}; using the CPU with {place.library}", stacklevel=2)
         experiment = prepare(settings, place, download_progress=hooks.download_progress)
-        facts |= _facts_before(experiment)
+        data = "" if folder is None else experiment.data_fingerprint()
+        about = {"settings": asdict(experiment.settings.with_absolute_paths()), "given": asdict(given), "data": data}
+        if saved is not None:
+            experiment = _resumed(experiment, saved, data)
+        facts |= _facts_before(experiment, saved)
         hooks.on_start(experiment)
-        facts |= _train(experiment, folder, callbacks, progress, hooks)
+        checkpoint = None if folder is None else checkpoints.callback(folder.path, about)
+        facts |= _train(experiment, folder, callbacks, progress, hooks, checkpoint)
     except BaseException as error:
         if folder is not None:
             folder.record_failure(facts, error)
         raise
-    if folder is not None:
-        folder.write_run(facts)
+    else:
+        if folder is not None:
+            folder.write_run(facts)
+    finally:
+        if folder is not None:
+            folder.close()
     return RunResult(experiment, facts)
 
 
-def _facts_before(experiment: Experiment) -> dict[str, Any]:
+def _resumed(experiment: Experiment, saved: SavedTraining, data: str) -> Experiment:
+    """The experiment as the checkpoint left it. Raises InputError if the data have changed."""
+    if saved.about["data"] != data:
+        raise InputError(f"{experiment.data.source}: the data have changed since the run began, so it cannot continue")
+    changes = environment_changes(saved.environment, environment(experiment.place))
+    if changes:
+        warnings.warn(
+            f"the run continues with {', '.join(changes)}: the batches and dropout masks are the same, but the bits of "
+            "the results may differ from those without an interruption",
+            stacklevel=3,
+        )
+    return experiment.resumed(saved)
+
+
+def _facts_before(experiment: Experiment, saved: SavedTraining | None) -> dict[str, Any]:
     settings, place = experiment.settings, experiment.place
     return {
         "schema_version": SCHEMA_VERSION,
@@ -187,6 +231,7 @@ def _facts_before(experiment: Experiment) -> dict[str, Any]:
         "features": list(experiment.data.features),
         "n_parameters": experiment.n_parameters,
         "options": asdict(settings),
+        "resumed_from": None if saved is None else Path(saved.path).name,
     }
 
 
@@ -196,24 +241,29 @@ def _train(
     callbacks: Sequence[Callback],
     progress: Progress | None,
     hooks: Hooks,
+    checkpoint: Checkpoint | None,
 ) -> dict[str, Any]:
     """Train, save and test; the facts of the results."""
-    settings = experiment.settings
+    settings, before = experiment.settings, experiment.trainer.history.records[:]
     digest = sha256_of(settings.dataset)  # before the training, during which the file may change
-    loggers = [] if folder is None else [JSONLLogger(folder.path / HISTORY)]
-    history, seconds = experiment.fit([*loggers, *callbacks], progress)
+    loggers = [] if folder is None else [folder.log]
+    history, seconds = experiment.fit([*loggers, *callbacks], progress, checkpoint)
+    factor = experiment.calibrate()
     hooks.on_trained(experiment)
     if folder is not None:
         SavedRun.of(experiment, digest).save(folder.path)
+        folder.complete_history(history.records)
+    trained = len(history) - len(before)
     tested = experiment.evaluate_test()
     return {
         "status": "interrupted" if hooks.is_interrupted() else "finished",
         "epochs": len(history),
         "history": [_record(record, list(experiment.trainer.metrics)) for record in history],
+        "calibration_factor": factor,
         **_best(history.records, settings.monitor),
         **{f"test_{name}": value for name, value in tested.items()},
-        "seconds": seconds,
-        "samples_per_second": len(history) * len(experiment.train_rows) / seconds,
+        "seconds": seconds + sum(record["seconds"] for record in before),
+        "samples_per_second": trained * len(experiment.train_rows) / seconds,
         "output": None if folder is None else str(folder.path),
     }
 

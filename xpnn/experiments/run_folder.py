@@ -3,21 +3,68 @@
 model.safetensors  the network, its weights, and all that using it again requires: see `SavedRun`
 history.jsonl      one record per epoch, written as the epochs end
 run.json           the settings and the results, for users and scripts; xpnn does not read it
+checkpoints/       what is needed to continue the training: see `xpnn.training.Checkpoint`
+.lock              held by the process that trains, so that no second one writes to the folder
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from xpnn.errors import DataFormatError, InputError, XpnnError
+from xpnn.training.callbacks import Checkpoint, newest_checkpoint
 from xpnn.training.history import Logs, to_json
-from xpnn.training.saving.atomic_write import write_whole
+from xpnn.training.saving.atomic_write import remove_temporary_files, write_whole
+from xpnn.training.saving.checkpoint import SavedTraining
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 SCHEMA_VERSION = 1  # of run.json and of what --json prints
-MODEL, HISTORY, RUN = "model.safetensors", "history.jsonl", "run.json"
+MODEL, HISTORY, RUN, CHECKPOINTS, LOCK = "model.safetensors", "history.jsonl", "run.json", "checkpoints", ".lock"
+
+
+@dataclass(frozen=True)
+class CheckpointPlan:
+    """When a run with an output folder saves what is needed to continue it.
+
+    Parameters
+    ----------
+    every : int
+        Save after so many epochs; 0 for never.
+    steps : int, optional
+        Save after at least so many steps within an epoch.
+    minutes : float, optional
+        Save after at least so many minutes.
+    keep : int
+        How many of the newest checkpoints to keep, in addition to that of the best epoch.
+    """
+
+    every: int = 1
+    steps: int | None = None
+    minutes: float | None = None
+    keep: int = 2
+
+    def callback(self, folder: Path, about: dict[str, Any]) -> Checkpoint:
+        """The callback that saves into the folder of a run."""
+        return Checkpoint(
+            folder / CHECKPOINTS,
+            every_epochs=self.every,
+            every_steps=self.steps,
+            every_minutes=self.minutes,
+            keep=self.keep,
+            about=about,
+        )
+
+
+CHECKPOINTS_BY_DEFAULT = CheckpointPlan()
 
 
 class RunFolder:
@@ -26,37 +73,106 @@ class RunFolder:
     Parameters
     ----------
     path : Path
-        A folder that does not exist, or that contains no run.
+        A folder that does not exist, or that contains no run; with `resume`, one that contains a run.
+    resume : bool or "auto", default False
+        Whether to continue the run in the folder; "auto" continues it if there is one.
+
+    Attributes
+    ----------
+    saved : SavedTraining or None
+        The newest checkpoint, if the run is continued.
 
     Raises
     ------
     InputError
-        If the folder cannot be written, or already contains a run.
+        If the folder cannot be written, already contains a run, contains none that can be continued, or if another
+        process trains in it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resume: bool | str = False) -> None:
         self.path = path
+        self.saved: SavedTraining | None = None
         self._made: list[Path] = []
+        self._lock: IO[str] | None = None
+        self._incomplete = False  # whether a line of the history is missing in the file
+        if resume is True and not path.is_dir():
+            raise InputError(f"{str(path)!r} does not exist, so there is no run to continue")
         try:
-            taken = [name for name in (MODEL, HISTORY, RUN) if (path / name).exists()]
-            if taken:
-                raise InputError(
-                    f"{str(path)!r} already contains a run ({', '.join(taken)}); name another `output`, or delete it"
-                )
             self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
-            # "x": of two runs that start at the same time in one folder, the second fails here.
-            with (path / HISTORY).open("x", encoding="utf-8"):
-                pass
+            self._lock = _locked(path)
+            if resume:
+                self.saved = newest_checkpoint(path / CHECKPOINTS)
+            if self.saved is not None:
+                self._continue(self.saved)
+            elif resume is True:
+                raise InputError(f"{str(path)!r} contains no checkpoint, so its run cannot be continued")
+            else:
+                self._begin(resume == "auto")
+        except InputError:
+            self.close()
+            raise
         except OSError as error:
-            raise InputError(f"cannot write the `output` folder {str(path)!r}: {error.strerror or error}") from error
+            self.close()
+            raise InputError(
+                f"cannot write the `output` folder {str(path)!r}: {getattr(error, 'strerror', None) or error}"
+            ) from error
+
+    def _begin(self, again: bool) -> None:
+        taken = [name for name in (MODEL, HISTORY, RUN) if (self.path / name).exists()]
+        if again and taken == [HISTORY] and not (self.path / HISTORY).stat().st_size:
+            (self.path / HISTORY).unlink()  # of a run that was killed before its first checkpoint
+        elif taken:
+            raise InputError(
+                f"{str(self.path)!r} already contains a run ({', '.join(taken)}); name another `output`, or delete it"
+            )
+        # "x": of two runs that start at the same time in one folder, the second fails here.
+        with (self.path / HISTORY).open("x", encoding="utf-8"):
+            pass
+
+    def _continue(self, saved: SavedTraining) -> None:
+        remove_temporary_files(self.path)
+        self._write_history(saved.training["history"])  # epochs after the checkpoint are trained again
+
+    def log(self, trainer: Any, logs: Logs) -> None:
+        """Append the record of an epoch: a callback. A failure is reported once, and made up for later."""
+        try:
+            if self._incomplete:
+                self._write_history(list(trainer.history))
+                self._incomplete = False
+            else:
+                with (self.path / HISTORY).open("a", encoding="utf-8") as file:
+                    file.write(_line(logs))
+        except OSError as error:
+            if not self._incomplete:
+                reason = getattr(error, "strerror", None) or error
+                warnings.warn(f"cannot write {str(self.path / HISTORY)!r}: {reason}; training goes on", stacklevel=2)
+            self._incomplete = True
+
+    def complete_history(self, records: list[Logs]) -> None:
+        """Write what `log` could not. Raises SaveError."""
+        if self._incomplete:
+            self._write_history(records)
+
+    def _write_history(self, records: list[Logs]) -> None:
+        write_whole(self.path / HISTORY, "".join(map(_line, records)).encode())
 
     def release(self) -> None:
         """Remove what the constructor created, if the run never started: the same folder can be used again."""
+        if self.saved is not None:
+            return
+        self.close()
         with contextlib.suppress(OSError):
             (self.path / HISTORY).unlink()
             for folder in self._made:
                 folder.rmdir()
+
+    def close(self) -> None:
+        """Let other processes use the folder."""
+        if self._lock is not None:
+            (self.path / LOCK).unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
 
     def write_run(self, facts: dict[str, Any]) -> None:
         """Write run.json, atomically."""
@@ -70,6 +186,25 @@ class RunFolder:
         text = str(error) if isinstance(error, XpnnError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(OSError):  # the error that is being raised is more important
             self.write_run({**facts, "status": "failed", "error": text})
+
+
+def _line(logs: Logs) -> str:
+    return json.dumps(to_json(logs)) + "\n"
+
+
+def _locked(path: Path) -> IO[str] | None:
+    """Return the open lock file of a folder: the lock ends with the process. Raises InputError if another has it."""
+    if fcntl is None:
+        return None
+    file = (path / LOCK).open("w", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(f"another process is training in {str(path)!r}; name another `output`") from error
+    except OSError:  # a file system without locks
+        pass
+    return file
 
 
 def read_history(folder: str | Path) -> list[Logs]:

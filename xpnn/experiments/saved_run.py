@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnn import nn
-from xpnn.arrays import random
+from xpnn.arrays import random, tree
 from xpnn.data.datasets import is_file, is_table, load, read_samples
 from xpnn.data.file_sets import read_file_set
 from xpnn.data.readers import is_pipe
@@ -156,9 +157,23 @@ class SavedRun:
             schema = None if about["schema"] is None else Schema.from_json(about["schema"])
             trained = len(model.layers) - len(goal.last_layers())  # type: ignore[attr-defined]
             model, params = nn.Sequential(*model.layers[:trained]), tuple(params[:trained])  # type: ignore[attr-defined]
-            return cls(settings, goal, schema, tuple(about["input_shape"]), about["data_sha256"], model, params)
-        except (KeyError, TypeError) as error:
-            raise DataFormatError(f"{str(path)!r} was not written by xpnn train: {error}") from error
+            opened = cls(settings, goal, schema, tuple(about["input_shape"]), about["data_sha256"], model, params)
+            opened._rehearse()
+        except Exception as error:  # whatever odd contents lead to
+            text = f"{type(error).__name__}: {error!s:.200}"
+            raise DataFormatError(f"{str(path)!r} was not written by xpnn train, or is damaged: {text}") from error
+        return opened
+
+    def _rehearse(self) -> None:
+        """Predict one row of zeros. Raises whatever the parts raise if they do not fit together."""
+        sizes = [math.prod(leaf.shape) for leaf in tree.leaves(self.params)]
+        if not math.prod(self.input_shape) <= max(sizes, default=0) + 2**20:
+            raise ValueError(f"the shape of a sample, {self.input_shape}, does not belong to the network")
+        outputs, _ = self.model.forward(self.params, np.zeros((1, *self.input_shape)))
+        scores = self.goal.from_outputs(self.settings, np.asarray(outputs))
+        wanted = (1, len(self.goal.classes or self.goal.targets))
+        if scores.shape != wanted:
+            raise ValueError(f"the network has {scores.shape[1:]} outputs, but {wanted[1]} are named")
 
     @property
     def precision(self) -> str:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from xpnn.data.readers import is_pipe
 from xpnn.data.tables.schema import MISSING
 from xpnn.data.tables.tabular import TableOptions
 from xpnn.data.tables.target import TASKS
+from xpnn.errors import InputError
 from xpnn.experiments import options, recipes
 from xpnn.experiments.options import (
     ONLY_REGRESSION,
@@ -128,6 +130,7 @@ class Settings:
         "Share of each label that is spread over all classes. [default: 0.05 for cross-entropy]",
         range=options.SHARE,
     )
+    calibrate: bool = option(True, "Scale the outputs so that the probabilities fit the validation rows.")
     class_weight: str | None = option(
         None, "Weights of the classes in the loss: balanced, or as yes=2,no=1.", metavar="balanced|NAME=X,…"
     )
@@ -302,6 +305,41 @@ class Settings:
 Settings.__doc__ = (Settings.__doc__ or "").replace(
     "    {parameters}\n", parameters_section(Settings, Settings.__annotations__)
 )
+
+
+def resumed_settings(about: Mapping[str, Any], wanted: Settings) -> Settings:
+    """The settings of a run that is continued.
+
+    Parameters
+    ----------
+    about : dict
+        What its checkpoint keeps: the completed "settings", and those that were "given".
+    wanted : Settings
+        Settings that are not the default must be those of the run, except `epochs`.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    InputError
+        If settings differ; all are named.
+    """
+    settings, given = Settings(**about["settings"]), Settings(**about["given"])
+    wanted_paths, differences = wanted.with_absolute_paths(), []
+    for name, field in Settings.__dataclass_fields__.items():
+        value = getattr(wanted, name)
+        known = (field.default, getattr(settings, name), getattr(given, name))
+        if name == "epochs" or value in known or getattr(wanted_paths, name) == getattr(settings, name):
+            continue
+        differences.append(f"`{name}` is {value!r}, it was {getattr(settings, name)!r}")
+    if differences:
+        raise InputError(
+            f"the run cannot continue with other settings: {'; '.join(differences)}; leave them out, or start a new run"
+        )
+    # The task is completed by the data, of which only a table takes it as a setting.
+    return dataclasses.replace(settings, task=given.task, epochs=wanted.epochs or settings.epochs)
 
 
 def default_lr(optimizer: str) -> float:

@@ -3,7 +3,7 @@
 The path of a batch from `Trainer.fit` to the gradients of a Linear layer::
 
     Trainer.fit                 trainer.py              epochs, callbacks, history
-      Trainer._fit_epoch        trainer.py              order of the rows, progress, the epoch's record
+      run_epoch                 epoch.py                progress, the epoch's record
         Engine.train            engine.py               chunks of the data set, calls of the runner
           EagerRunner.train     runners/eager.py        one batch after the other; other runners compile or capture
             TrainingStep()      step.py                 state ← apply(state, gradients(state, data, rows))
@@ -18,8 +18,10 @@ With ``XPNN_KERNELS=0`` no kernel runs, and a debugger can follow this path down
 
 from xpnn import deprecated
 from xpnn.training.callbacks import (
+    AfterSteps,
     AtEnd,
     AtStart,
+    Checkpoint,
     CSVLogger,
     EarlyStopping,
     JSONLLogger,
@@ -27,6 +29,7 @@ from xpnn.training.callbacks import (
     ModelCheckpoint,
     ReduceLROnPlateau,
     TerminateOnNaN,
+    newest_checkpoint,
 )
 from xpnn.training.functional import ValueAndGrad, begin_epoch, epoch_batches, initial_state, read_logs, value_and_grad
 from xpnn.training.history import History
@@ -44,6 +47,7 @@ from xpnn.training.metrics import (
     RootMeanSquaredError,
     TopKAccuracy,
 )
+from xpnn.training.saving.checkpoint import SavedTraining, read_checkpoint
 from xpnn.training.saving.model_file import load_model, save_model
 from xpnn.training.state import Data, State
 from xpnn.training.step import EvaluationStep, StepSums, TrainingStep
@@ -51,11 +55,13 @@ from xpnn.training.trainer import Callback, Trainer
 
 __all__ = [
     "Accuracy",
+    "AfterSteps",
     "AtEnd",
     "AtStart",
     "BalancedAccuracy",
     "CSVLogger",
     "Callback",
+    "Checkpoint",
     "ConfusionMatrix",
     "Data",
     "EarlyStopping",
@@ -73,6 +79,7 @@ __all__ = [
     "Recall",
     "ReduceLROnPlateau",
     "RootMeanSquaredError",
+    "SavedTraining",
     "State",
     "StepSums",
     "TerminateOnNaN",
@@ -84,6 +91,8 @@ __all__ = [
     "epoch_batches",
     "initial_state",
     "load_model",
+    "newest_checkpoint",
+    "read_checkpoint",
     "read_logs",
     "save_model",
     "value_and_grad",

@@ -18,11 +18,12 @@ from xpnn.devices.precision import check_precision
 from xpnn.nn import traits
 from xpnn.nn.protocols import Params
 from xpnn.training.checks.batch_memory import ensure_batch_fits
+from xpnn.training.checks.inputs import stays_integer
 from xpnn.training.checks.rounding import Offsets
 from xpnn.training.checks.shapes import computes_on_numpy
 from xpnn.training.data_feed import Chunk, DataSource
-from xpnn.training.interrupts import Interrupts
 from xpnn.training.runners.base import Runner, RunnerSpec, download, upload
+from xpnn.training.runners.interrupts import Interrupts
 from xpnn.training.runners.select import make_runner
 from xpnn.training.state import Clock, State, Totals, empty_totals
 from xpnn.training.step import EvaluationStep, TrainingStep
@@ -99,6 +100,11 @@ class Engine:
             self._runners[parts] = make_runner(spec)
         return self._runners[parts]
 
+    def feature_dtype(self, x: Array) -> str | None:
+        """Return the dtype for x on the device: None for integers (such as bytes) that the model reads as they are."""
+        centred = self.offsets.offset is not None
+        return None if stays_integer(x, self._step.model) and not centred else self.dtype
+
     @property
     def weights(self) -> Params:
         """The parameters for predictions: the moving averages, if there are any."""
@@ -133,7 +139,12 @@ class Engine:
         self.write(**fields, epoch=np.asarray([epoch], np.uint32), clock=Clock(epoch * steps, steps))
 
     def train(
-        self, data: DataSource, order: np.ndarray, batch_size: int, after_call: Callable[[int, int], bool]
+        self,
+        data: DataSource,
+        order: np.ndarray,
+        batch_size: int,
+        after_call: Callable[[int, int], bool],
+        done: int = 0,
     ) -> bool:
         """Train on the rows in this order.
 
@@ -147,6 +158,8 @@ class Engine:
             Rows per step.
         after_call : callable
             Called as ``after_call(steps, rows)`` after each call of the runner, with what it did; True stops.
+        done : int, default 0
+            How many steps of this order have been done before, and are left out.
 
         Returns
         -------
@@ -156,7 +169,8 @@ class Engine:
         runner = self.runner
         with Interrupts() as interrupts:
             for chunk in data.chunks(order, batch_size):
-                for first in range(0, chunk.steps, runner.steps_per_call):
+                skipped, done = min(done, chunk.steps), max(done - chunk.steps, 0)
+                for first in range(skipped, chunk.steps, runner.steps_per_call):
                     last = min(first + runner.steps_per_call, chunk.steps)
                     interrupts.in_call = True
                     try:

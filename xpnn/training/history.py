@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 Logs: TypeAlias = dict[str, Any]  # epoch, loss, accuracy, val_loss, val_accuracy, lr, seconds; numbers or lists
@@ -13,6 +13,11 @@ class History:
     """The records of `Trainer.fit`, one dict per epoch, in order.
 
     It has a length and can be iterated over.
+
+    Parameters
+    ----------
+    records : iterable of dict, default ()
+        The first records.
 
     Attributes
     ----------
@@ -35,8 +40,8 @@ class History:
     ([0.5, 0.5], 2)
     """
 
-    def __init__(self) -> None:
-        self.records: list[Logs] = []
+    def __init__(self, records: Iterable[Logs] = ()) -> None:
+        self.records: list[Logs] = list(records)
 
     @property
     def history(self) -> dict[str, list[Any]]:

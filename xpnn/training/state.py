@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnn.arrays import random, tree
-from xpnn.arrays.namespace import Array
+from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.arrays.tree import Tree
 from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
@@ -189,11 +189,17 @@ def on_host(values: Tree) -> Tree:
 def arranged(template: Params, params: Params) -> Params:
     """Return the arrays of `params`, where they are, in the structure of `template`.
 
-    Raises InputError if names or shapes differ.
+    Raises InputError if names or shapes differ, or if an array is not of floating-point numbers.
     """
-    expected, given = ({name: tuple(leaf.shape) for name, leaf in tree.named(part)} for part in (template, params))
+    expected, given = (
+        {name: tuple(getattr(leaf, "shape", ())) for name, leaf in tree.named(part)} for part in (template, params)
+    )
     if expected != given:
         raise InputError(f"these parameters belong to another model: {given}; expected {expected}")
+    for name, leaf in tree.named(params):
+        if not is_array(leaf) or not array_namespace(leaf).isdtype(leaf.dtype, "real floating"):
+            kind = getattr(leaf, "dtype", type(leaf).__name__)
+            raise InputError(f"the parameter {name} is {kind}; expected an array of floating-point numbers")
     return tree.rebuild(template, tree.leaves(params))
 
 

@@ -7,9 +7,8 @@ whole path of a batch.
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,24 +21,31 @@ from xpnn.nn import traits
 from xpnn.nn.penalties import Penalty
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
-from xpnn.training.callbacks.base import begin, check_callbacks, end, load_states, states_of
+from xpnn.training.callbacks.base import begin, between_steps, check_callbacks, end, load_states, states_of
 from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
-from xpnn.training.checks.arguments import check_numbers, check_parts
+from xpnn.training.checks.arguments import check_numbers, check_parts, check_same_batches, clip_batch, warn_of_parts
 from xpnn.training.checks.batch_memory import device_scope
-from xpnn.training.checks.inputs import check_features, check_pair, check_rows, check_weight, row_weights, stays_integer
-from xpnn.training.checks.nonfinite import shortest
+from xpnn.training.checks.inputs import check_features, check_pair, check_rows, check_weight, row_weights
 from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
 from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source, placed
 from xpnn.training.engine import Engine, Progress
+from xpnn.training.epoch import Plan, run_epoch
 from xpnn.training.history import History, Logs
 from xpnn.training.metrics import metrics_for
 from xpnn.training.metrics.base import Metric
 from xpnn.training.runners.select import place_for
+from xpnn.training.saving.checkpoint import (
+    SavedTraining,
+    config_of,
+    environment,
+    read_checkpoint,
+    restored_arguments,
+    restored_state_dict,
+    write_checkpoint,
+)
 from xpnn.training.state import Data, State, arranged, first_state, host_copy, matching, on_host
 from xpnn.training.step import TrainingStep
-from xpnn.training.stopwatch import Stopwatch
-from xpnn.training.totals import epoch_logs
-from xpnn.validation import as_count, as_float
+from xpnn.validation import as_count, as_nonnegative_count
 
 Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epoch
 
@@ -153,7 +159,9 @@ class Trainer:
         self._check = ShapeCheck(self.model, self.loss, self.metrics, self._host)
         self._order = EpochOrder(self.seed)
         self._engine: Engine | None = None
-        self._stopping = False
+        self._stopping = self._resumable = self._is_resumed = False
+        self.epoch_first: int | None = None  # the steps before the current epoch, while one is unfinished
+        self._batches = (0, 0)  # rows and batch size of the latest fit
         self._callbacks: tuple[Any, ...] = ()  # of the current or latest fit
         self._callback_states = list(callback_states)  # to be loaded into the callbacks of the next fit
 
@@ -188,7 +196,7 @@ class Trainer:
             return tree.map(np.array, self._host.params)
         return matching(self._host.params, self._engine.weights)
 
-    def load(self, params: Params) -> None:
+    def load(self, params: Params, ema: Params | None = None) -> None:
         """Replace the parameters, and their moving averages, by a copy of the given ones.
 
         The state of the optimizer stays as it is.
@@ -197,14 +205,16 @@ class Trainer:
         ----------
         params : Params
             Arrays of any library: a `snapshot`, or the parameters of a saved model.
+        ema : Params, optional
+            The moving averages, if the trainer has any; by default the same as the parameters.
 
         Raises
         ------
         InputError
             If names or shapes differ from the model's.
         """
-        params = arranged(self._host.params, params)
-        ema = () if self.ema is None else params
+        params, averages = (arranged(self._host.params, given) for given in (params, params if ema is None else ema))
+        ema = () if self.ema is None else averages
         if self._engine is None:
             self._host = self._host._replace(params=on_host(params), ema=on_host(ema))
         else:
@@ -220,8 +230,9 @@ class Trainer:
         -------
         dict
             Plain values, tuples and NumPy arrays: "state" (a `State` on the host), "seed", "epoch", "steps",
-            "lr_scale", "dtype", "history" (the records of the latest `fit`) and "callbacks" (class names and states of
-            the callbacks of the latest `fit`, in order).
+            "lr_scale", "dtype", "history" (the records of the latest `fit`), "callbacks" (class names and states of the
+            callbacks of the latest `fit`, in order), "epoch_steps" (steps done in an epoch that has not ended),
+            "batches" (rows and batch size of the latest `fit`) and "stopped" (whether a callback has ended it).
 
         Examples
         --------
@@ -248,10 +259,16 @@ class Trainer:
             "dtype": self.dtype if engine is None else engine.dtype,
             "history": list(self.history),
             "callbacks": self._callback_states or states_of(self._callbacks),
+            "epoch_steps": self.epoch_steps,
+            "batches": self._batches,
+            "stopped": self._stopping and not self._resumable and not self.epoch_steps,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Continue from a `state_dict`; the next `fit` restores the states of its callbacks too.
+        """Continue from a `state_dict`.
+
+        The next `fit` goes on where the saved one was: it restores the states of its callbacks, does the rest of an
+        epoch that had not ended, and continues the history. If a callback had ended the saved fit, it trains no more.
 
         Parameters
         ----------
@@ -268,9 +285,12 @@ class Trainer:
         check_same_structure(self._host, state, self.optimizer)
         self.seed, self.dtype, self._host = saved["seed"], saved["dtype"], state
         self.epoch, self.steps, self.lr_scale = saved["epoch"], saved["steps"], saved["lr_scale"]
-        self.history = History()
-        self.history.records.extend(saved["history"])
+        self.history = History(saved["history"])
         self._reset_runtime(saved["callbacks"])
+        self._is_resumed, self._stopping = True, bool(saved.get("stopped"))
+        self._batches = tuple(saved.get("batches", (0, 0)))
+        done = saved.get("epoch_steps", 0)
+        self.epoch_first = self.steps - done if done else None
 
     def __getstate__(self) -> dict[str, Any]:
         engine = self._engine
@@ -284,14 +304,123 @@ class Trainer:
         vars(self).update(kept)
         self._reset_runtime(self._callback_states)
 
-    def stop(self) -> None:
+    def save(self, path: str | Path, about: dict[str, Any] | None = None) -> None:
+        """Save everything that training needs to go on to a safetensors file: a checkpoint.
+
+        The file contains what `state_dict` returns and a description of the trainer. It is written atomically, read
+        back and verified. The callback `Checkpoint` writes such files regularly.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+        about : dict, optional
+            Facts to save with it; values that JSON can represent.
+
+        Raises
+        ------
+        InputError
+            If the state of a callback cannot be saved.
+        SaveError
+            If the file cannot be written; an existing file is then unchanged.
+
+        See Also
+        --------
+        restore : Go on from the file; with an example.
+        save_model : Save only the model and its parameters.
+        """
+        write_checkpoint(path, self.checkpoint(), about or {})
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return what `save` writes: "state_dict", "config" and "environment"."""
+        place = None if self._engine is None else self._engine.place
+        return {"state_dict": self.state_dict(), "config": config_of(self), "environment": environment(place)}
+
+    @classmethod
+    def restore(
+        cls,
+        source: str | Path | SavedTraining,
+        *,
+        model: Layer | None = None,
+        loss: Loss | None = None,
+        optimizer: Optimizer | None = None,
+        metrics: Sequence[Metric] | None = None,
+        penalty: Penalty | None = None,
+        device: str | Place | None = None,
+    ) -> Trainer:
+        """Return a trainer that goes on where the one that saved the file was.
+
+        On the same machine, with the same settings, training continues with the same bits. On another library or
+        device, it continues with the same batches and dropout masks. Pass the callbacks of the saved training to `fit`,
+        in the same order: their states are restored.
+
+        Parameters
+        ----------
+        source : str, Path or SavedTraining
+            A file of `save` or of the callback `Checkpoint`, or what `read_checkpoint` has read from it.
+        model, loss, optimizer, metrics, penalty : optional
+            Parts to use in place of those that the file describes. Necessary for custom classes, which a file cannot
+            describe.
+        device : str or Place, optional
+            As for `Trainer`.
+
+        Returns
+        -------
+        Trainer
+
+        Raises
+        ------
+        DataFormatError
+            If the file is damaged, or not a checkpoint.
+        InputError
+            If a part is necessary, or does not fit the saved state.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from xpnn import EarlyStopping, Trainer, nn, optim
+        >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+        >>> trainer = Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.Adam(0.1))
+        >>> _ = trainer.fit(x, y, epochs=3, batch_size=2, callbacks=[EarlyStopping("loss", patience=5)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer.save(f"{folder}/checkpoint.safetensors")
+        ...     resumed = Trainer.restore(f"{folder}/checkpoint.safetensors")
+        >>> history = resumed.fit(x, y, epochs=3, batch_size=2, callbacks=[EarlyStopping("loss", patience=5)])
+        >>> len(history), resumed.epoch
+        (6, 6)
+        """
+        saved = source if isinstance(source, SavedTraining) else read_checkpoint(source)
+        given = {"model": model, "loss": loss, "optimizer": optimizer, "metrics": metrics, "penalty": penalty}
+        trainer = cls(**restored_arguments(saved, given), device=device)
+        trainer.load_state_dict(restored_state_dict(saved, trainer._host, trainer.optimizer))
+        return trainer
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps done in an epoch that has not ended."""
+        return 0 if self.epoch_first is None else self.steps - self.epoch_first
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` has been called during the current `fit`."""
+        return self._stopping
+
+    def stop(self, *, resumable: bool = False) -> None:
         """Make `fit` return early.
 
         From a callback, it returns when all callbacks of the epoch have been called. From `progress`, a signal handler
         or another thread, it returns after the steps in progress; the incomplete epoch is not recorded, but its steps
-        count, and the next `fit` begins the epoch again.
+        count. The next `fit` begins the epoch again; that of a trainer restored from a checkpoint does its rest.
+
+        Parameters
+        ----------
+        resumable : bool, default False
+            Whether a checkpoint that is saved afterwards continues the training. By default, the training is over if
+            the epoch has ended, and a restored trainer does not train further. An interruption by a signal is
+            resumable.
         """
-        self._stopping = True
+        self._stopping, self._resumable = True, resumable
 
     def fit(
         self,
@@ -368,35 +497,36 @@ class Trainer:
         are those of the last step or call of the runner that was finished, `history` holds the epochs before it, and
         the next `fit` begins the epoch again.
         """
-        epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
-        accumulate = as_count("accumulate", accumulate)
+        resumed = self._is_resumed
+        epochs = as_nonnegative_count("epochs", epochs) if resumed else as_count("epochs", epochs)
+        batch_size, accumulate = as_count("batch_size", batch_size), as_count("accumulate", accumulate)
         callbacks = (*([TerminateOnNaN()] if terminate_on_nan else []), *check_callbacks(callbacks))
-        if accumulate > 1 and traits.uses_batch_statistics(self.model):
-            warnings.warn(
-                f"accumulate is {accumulate} and the model uses statistics of the batch (BatchNorm1d): they are "
-                "computed from each part of a batch, so results differ from those with accumulate=1",
-                stacklevel=2,
-            )
+        warn_of_parts(self.model, accumulate)
         data = self._enter(x, y, row_weights(sample_weight, class_weight, y))
         self._check.training(data.data.x, data.data.y)
         if validation_data is not None:
             check_pair("validation_data", validation_data)
         validation = None if validation_data is None else self._enter(*validation_data, prefix="validation_")
-        batch_size = _clip_batch(batch_size, data.rows)
-        self._stopping, self._callbacks = False, callbacks
-        history = self.history = History()
+        batch_size = clip_batch(batch_size, data.rows)
+        done = self.epoch_steps if resumed else 0
+        check_same_batches(done, self._batches, (data.rows, batch_size))
+        self._batches, self._is_resumed = (data.rows, batch_size), False
+        self._stopping, self._resumable, self._callbacks = resumed and self._stopping, False, callbacks
+        history = self.history = History(self.history.records if resumed else ())
+        plan = Plan(data, validation, batch_size, shuffle, self._order, between_steps(progress, callbacks, self))
         engine = self._engine
         assert engine is not None
         with device_scope(engine.place):
             engine.accumulate(accumulate)
             engine.warm_up(data, batch_size)
             begin(callbacks, self)
-            load_states(callbacks, self._callback_states)
+            load_states(callbacks, self._callback_states, self)
             self._callback_states = []
-            for _ in range(epochs):
-                logs = self._fit_epoch(engine, data, validation, batch_size, shuffle, progress)
+            for _ in range(0 if self._stopping else epochs):
+                logs = run_epoch(self, engine, plan, done)
                 if logs is None:  # stopped within the epoch
                     break
+                done = 0
                 history.records.append(logs)
                 for callback in callbacks:
                     callback(self, logs)
@@ -450,7 +580,7 @@ class Trainer:
         """
         x = check_features("x", x, self.model)
         engine, _ = self._build("x", x)
-        there, dtype = place_of(x), self._feature_dtype(x)
+        there, dtype = place_of(x), engine.feature_dtype(x)
         x = engine.offsets.features("x", x, 2)
         rows, batch_size = x.shape[0], as_count("batch_size", batch_size)
         with device_scope(engine.place):
@@ -469,15 +599,9 @@ class Trainer:
         engine.reduce_rows(self._check.evaluation(outputs, y))
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
-        dtypes = (self._feature_dtype(x), engine.dtype if is_float else None, engine.dtype)
+        dtypes = (engine.feature_dtype(x), engine.dtype if is_float else None, engine.dtype)
         x, y = engine.offsets.features(f"{prefix}x", x, 3), engine.offsets.targets(f"{prefix}y", y, 3)
         return data_source(Data(x, y, weight), dtypes, engine.place, prefix)
-
-    def _feature_dtype(self, x: Array) -> str | None:
-        """Return the dtype for x on the device: None for integers (such as bytes) that the model reads as they are."""
-        assert self._engine is not None
-        centred = self._engine.offsets.offset is not None
-        return None if stays_integer(x, self.model) and not centred else self._engine.dtype
 
     def _build(self, name: str, x: Array) -> tuple[Engine, np.ndarray]:
         """Return the engine, made once on `device` or the device of `x`, and the outputs for one row on the host."""
@@ -492,49 +616,3 @@ class Trainer:
                 step = TrainingStep(*parts, carries=carries, penalty=self.penalty)
                 self._engine = Engine(place, dtype, step, self._host, self.precision)
         return self._engine, outputs
-
-    def _fit_epoch(
-        self,
-        engine: Engine,
-        data: DataSource,
-        validation: DataSource | None,
-        batch_size: int,
-        shuffle: Shuffle,
-        progress: Progress | None,
-    ) -> Logs | None:
-        """Make one pass over the data and return its record; None if it was stopped before its end."""
-        watch, done = Stopwatch(), 0
-        order = self._order.of(self.epoch, data.rows, shuffle)
-        engine.begin_epoch(self.epoch, len(order), batch_size, as_float("lr_scale", self.lr_scale))
-
-        def after_call(steps: int, rows: int) -> bool:
-            """Count what the runner has just done; True stops the epoch."""
-            nonlocal done
-            self.steps += steps
-            done += rows
-            watch.seconds()
-            if progress is not None:
-                progress(done, len(order))
-            return self._stopping
-
-        try:
-            if not engine.train(data, order, batch_size, after_call):
-                return None
-        except BaseException:
-            with contextlib.suppress(Exception):  # the first error says more
-                self.steps = engine.steps_done()
-            raise
-        if shuffle is True and engine.place.is_gpu:
-            self._order.draw_ahead(self.epoch + 1, data.rows)  # while the device computes
-        totals = engine.totals()  # waits for the device
-        self.epoch += 1
-        logs: Logs = {"epoch": self.epoch, **epoch_logs(totals, self.metrics)}
-        if validation is not None:
-            logs |= {f"val_{name}": value for name, value in engine.evaluate(validation).items()}
-        return logs | {"lr": shortest(totals.lr), "seconds": watch.seconds()}
-
-
-def _clip_batch(batch_size: int, rows: int) -> int:
-    if batch_size > rows:
-        warnings.warn(f"batch_size {batch_size} is larger than the data; using {rows}, all rows", stacklevel=3)
-    return min(batch_size, rows)

@@ -28,7 +28,8 @@ class EpochDisplay:
         """Begin to show the training of this experiment."""
         self._epochs, self._rows = experiment.epochs, len(experiment.train_rows)
         self._every = -(-self._epochs // 100)  # at most a hundred plain lines
-        self._drawn_at, self._epoch, self._watch = 0.0, 0, Stopwatch()
+        self._first = self._epoch = experiment.trainer.epoch  # above 0 if the run is continued
+        self._drawn_at, self._watch = 0.0, Stopwatch()
         console = self._console
         if console.is_terminal and not console.is_dumb_terminal and not self._quiet:
             self._bar = Progress(
@@ -40,8 +41,10 @@ class EpochDisplay:
                 console=console,
                 get_time=self._watch.seconds,
             )
-            total = self._epochs * self._rows
-            self._task = self._bar.add_task("", total=total, epoch=f"1/{self._epochs}", numbers="", speed="")
+            total, done = self._epochs * self._rows, self._epoch * self._rows
+            self._task = self._bar.add_task(
+                "", total=total, completed=done, epoch=f"{self._epoch + 1}/{self._epochs}", numbers="", speed=""
+            )
             self._bar.start()
 
     def stop(self) -> None:
@@ -62,7 +65,7 @@ class EpochDisplay:
         if self._bar and now - self._drawn_at > 0.1:
             self._drawn_at = now
             total = self._epoch * rows + done
-            self._bar.update(self._task, completed=total, speed=f"{total / now:,.0f} samples/s")
+            self._bar.update(self._task, completed=total, speed=f"{(total - self._first * rows) / now:,.0f} samples/s")
 
     def __call__(self, trainer: Trainer, logs: Logs) -> None:
         """Called after each epoch."""
@@ -81,6 +84,6 @@ class EpochDisplay:
                 epoch=f"{min(self._epoch + 1, self._epochs)}/{self._epochs}",
             )
         elif not self._quiet and (self._epoch % self._every == 0 or self._epoch == self._epochs):
-            left = passed / self._epoch * (self._epochs - self._epoch)
+            left = passed / (self._epoch - self._first) * (self._epochs - self._epoch)
             numbers = readable_numbers(logs)
             print_line(self._console, f"epoch {self._epoch}/{self._epochs}  {numbers}  {speed}  {left:.0f} s left")

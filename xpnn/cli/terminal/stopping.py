@@ -58,7 +58,7 @@ class Stopping:
             print_stderr("stopped before the training began")
             raise SystemExit(128 + number)
         if self.signal is not None:
-            print_stderr("stopped at once by a second signal; the model is not saved")
+            print_stderr("stopped at once by a second signal; the model is not saved, complete checkpoints remain")
             raise SystemExit(128 + number)
         self.signal = number
-        self._trainer.stop()
+        self._trainer.stop(resumable=True)

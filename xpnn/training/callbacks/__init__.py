@@ -1,7 +1,7 @@
 """Callbacks, which are called after each epoch.
 
 A custom callback is a function ``callback(trainer, logs)``, or an object with a method ``__call__(trainer, logs)`` that
-may also define `on_train_begin`, `on_train_end`, and both `state_dict` and `load_state_dict`; see
+may also define `on_train_begin`, `on_train_batch_end`, `on_train_end`, and both `state_dict` and `load_state_dict`; see
 `xpnn.training.callbacks.base`.
 
 Examples
@@ -19,7 +19,8 @@ Examples
 """
 
 from xpnn import deprecated
-from xpnn.training.callbacks.base import AtEnd, AtStart
+from xpnn.training.callbacks.base import AfterSteps, AtEnd, AtStart
+from xpnn.training.callbacks.checkpoint import Checkpoint, newest_checkpoint
 from xpnn.training.callbacks.early_stopping import EarlyStopping
 from xpnn.training.callbacks.loggers import CSVLogger, JSONLLogger, LearningRateLogger
 from xpnn.training.callbacks.model_checkpoint import ModelCheckpoint
@@ -27,15 +28,18 @@ from xpnn.training.callbacks.reduce_lr import ReduceLROnPlateau
 from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
 
 __all__ = [
+    "AfterSteps",
     "AtEnd",
     "AtStart",
     "CSVLogger",
+    "Checkpoint",
     "EarlyStopping",
     "JSONLLogger",
     "LearningRateLogger",
     "ModelCheckpoint",
     "ReduceLROnPlateau",
     "TerminateOnNaN",
+    "newest_checkpoint",
 ]
 
 deprecated.attach(__name__)

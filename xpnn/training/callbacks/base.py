@@ -1,10 +1,14 @@
 """The protocols of callbacks, and how a trainer calls them.
 
 A callback is called as ``callback(trainer, logs)`` after each epoch. A function is enough; an object may also define
-`on_train_begin`, `on_train_end`, and both `state_dict` and `load_state_dict`. The order of a fit is::
+`on_train_begin`, `on_train_batch_end`, `on_train_end`, and both `state_dict` and `load_state_dict`. The order of a fit
+is::
 
     on_train_begin(trainer)         of every callback that defines it, in order
-    load_state_dict(state)          only in the first fit after Trainer.load_state_dict
+    load_state_dict(state)          only in the first fit after Trainer.load_state_dict or restore; then
+    on_train_resume(trainer)        of every callback that defines it
+    after one or more steps:
+        on_train_batch_end(trainer) of every callback that defines it, in order
     after each epoch:
         callback(trainer, logs)     of every callback, in order
     on_train_end(trainer)           of every callback that defines it, in order; not after an exception
@@ -15,12 +19,13 @@ it. In a callback, `trainer` offers what `TrainerLike` lists, above all `stop`, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
 from xpnn.training.state import State
+from xpnn.validation import has_type
 
 
 class TrainerLike(Protocol):
@@ -30,8 +35,12 @@ class TrainerLike(Protocol):
     ----------
     model : Layer
         The model.
-    steps : int
-        Steps so far, over all calls of `fit`.
+    epoch, steps : int
+        Complete epochs and steps so far, over all calls of `fit`.
+    epoch_steps : int
+        Steps done in an epoch that has not ended.
+    is_stopping : bool
+        Whether `stop` has been called during the current `fit`.
     lr_scale : float
         Factor of the learning rate from the next epoch on; a callback may change it.
     state : State
@@ -40,12 +49,18 @@ class TrainerLike(Protocol):
 
     model: Layer
     steps: int
+    epoch: int
     lr_scale: float
 
     @property
+    def epoch_steps(self) -> int: ...
+    @property
+    def is_stopping(self) -> bool: ...
+    def checkpoint(self) -> dict[str, Any]: ...
+    @property
     def state(self) -> State: ...
     def snapshot(self) -> Params: ...
-    def load(self, params: Params) -> None: ...
+    def load(self, params: Params, ema: Params | None = None) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -72,6 +87,33 @@ class AtStart(Protocol):
 
     def on_train_begin(self, trainer: Any) -> None:
         """Prepare for a fit; called before its first epoch."""
+
+
+@runtime_checkable
+class AfterSteps(Protocol):
+    """A callback that is also called within an epoch, between steps.
+
+    A runner may execute several steps at a time; see `Runner.steps_per_call`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import Trainer, nn, optim
+    >>> class Budget:
+    ...     def __call__(self, trainer, logs): ...
+    ...
+    ...     def on_train_batch_end(self, trainer):
+    ...         if trainer.steps >= 5:
+    ...             trainer.stop()
+    >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> trainer = Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.SGD(0.1))
+    >>> _ = trainer.fit(x, y, epochs=9, batch_size=2, callbacks=[Budget()])
+    >>> trainer.steps, trainer.epoch
+    (5, 2)
+    """
+
+    def on_train_batch_end(self, trainer: Any) -> None:
+        """Called after one or more steps."""
 
 
 @runtime_checkable
@@ -141,6 +183,14 @@ class Stateful(Protocol):
         """Restore the state that `state_dict` returned; called after `on_train_begin`."""
 
 
+@runtime_checkable
+class AtResume(Protocol):
+    """A callback that is also called before a restored training goes on, when its state has been restored."""
+
+    def on_train_resume(self, trainer: Any) -> None:
+        """Prepare to go on."""
+
+
 def states_of(callbacks: Sequence[Any]) -> list[tuple[str, Any]]:
     """Return (name of the class, state) of each callback; the state is None for a callback without one."""
     return [
@@ -149,21 +199,38 @@ def states_of(callbacks: Sequence[Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def load_states(callbacks: Sequence[Any], states: Sequence[tuple[str, Any]]) -> None:
-    """Restore the states that `states_of` returned; do nothing if there are none.
+def load_states(callbacks: Sequence[Any], states: Sequence[tuple[str, Any]], trainer: TrainerLike) -> None:
+    """Restore the states that `states_of` returned, and call `on_train_resume`; do nothing if there are no states.
 
-    Raises InputError unless the callbacks are of the same classes, in the same order.
+    Raises InputError unless the callbacks that have a state are of the same classes, in the same order.
     """
     if not states:
         return
-    given, saved = [type(callback).__name__ for callback in callbacks], [name for name, _ in states]
+    stateful = [callback for callback in callbacks if isinstance(callback, Stateful)]
+    given, saved = (
+        [type(callback).__name__ for callback in stateful],
+        [name for name, state in states if state is not None],
+    )
     if given != saved:
         raise InputError(
-            f"callbacks: {', '.join(given)}; the saved run had {', '.join(saved)}: give the same, in order"
+            f"callbacks: {', '.join(given) or 'none'} with a state; the saved run had {', '.join(saved) or 'none'}: "
+            "give the same, in order"
         )
-    for callback, (_, state) in zip(callbacks, states, strict=True):
-        if isinstance(callback, Stateful):
+    for callback, state in zip(stateful, [state for _, state in states if state is not None], strict=True):
+        try:
             callback.load_state_dict(state)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            name = type(callback).__name__
+            raise InputError(f"{name}: the saved state does not fit ({error!s:.200})") from error
+        if isinstance(callback, AtResume):
+            callback.on_train_resume(trainer)
+
+
+def check_state(callback: Any, state: Any, **hints: Any) -> None:
+    """Raise InputError unless the saved state of a callback has these values, of these types."""
+    for name, hint in hints.items():
+        if not isinstance(state, dict) or name not in state or not has_type(state[name], hint):
+            raise InputError(f"{type(callback).__name__}: the saved state has no usable {name}; is the file damaged?")
 
 
 def check_callbacks(callbacks: Sequence[Any]) -> tuple[Any, ...]:
@@ -177,6 +244,21 @@ def check_callbacks(callbacks: Sequence[Any]) -> tuple[Any, ...]:
                 "EarlyStopping()"
             )
     return tuple(callbacks)
+
+
+def between_steps(
+    progress: Callable[[int, int], None] | None, callbacks: Sequence[Any], trainer: TrainerLike
+) -> Callable[[int, int], None]:
+    """Return the function to call between steps: it calls `progress`, then the callbacks."""
+    after = [callback.on_train_batch_end for callback in callbacks if isinstance(callback, AfterSteps)]
+
+    def call(done: int, rows: int) -> None:
+        if progress is not None:
+            progress(done, rows)
+        for on_train_batch_end in after:
+            on_train_batch_end(trainer)
+
+    return call
 
 
 def begin(callbacks: Sequence[Any], trainer: TrainerLike) -> None:

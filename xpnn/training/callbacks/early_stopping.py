@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn.nn.protocols import Params
-from xpnn.training.callbacks.base import TrainerLike
+from xpnn.training.callbacks.base import TrainerLike, check_state
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
+from xpnn.training.state import on_host
 from xpnn.validation import Problems, as_nonnegative_count
 
 
@@ -78,6 +79,7 @@ class EarlyStopping:
         problems.raise_found()
         self.restore_best_weights = restore_best_weights
         self.best_weights: Params | None = None
+        self._last_weights: tuple[Params, Any] | None = None  # parameters and moving averages
         self._reset()
 
     @property
@@ -101,9 +103,17 @@ class EarlyStopping:
             trainer.stop()
 
     def on_train_end(self, trainer: TrainerLike) -> None:
-        """Load the best weights, if they are to be restored."""
+        """Load the best weights, if they are to be restored. The last ones are kept, for a training that goes on."""
         if self.best_weights is not None:
+            self._last_weights = on_host((trainer.state.params, trainer.state.ema))
             trainer.load(self.best_weights)
+
+    def on_train_resume(self, trainer: TrainerLike) -> None:
+        """Load the last weights again."""
+        if self._last_weights is not None:
+            params, ema = self._last_weights
+            trainer.load(params, ema or None)
+            self._last_weights = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: plain values and NumPy arrays."""
@@ -113,15 +123,18 @@ class EarlyStopping:
             "best_epoch": self.best_epoch,
             "stopped_epoch": self.stopped_epoch,
             "best_weights": self.best_weights,
+            "last_weights": self._last_weights,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
+        check_state(self, state, best=float, waited=int, best_epoch=int, stopped_epoch=int, best_weights=Any)
+        check_state(self, {"last_weights": None, **state}, last_weights=tuple[Any, Any] | None)
         self._monitor.best, self._waited = state["best"], state["waited"]
         self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
-        self.best_weights = state["best_weights"]
+        self.best_weights, self._last_weights = state["best_weights"], state.get("last_weights")
 
     def _reset(self) -> None:
         self._monitor.reset()
         self._waited = self.best_epoch = self.stopped_epoch = 0
-        self.best_weights = None
+        self.best_weights = self._last_weights = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.errors import InputError
+from xpnn.training.callbacks.base import check_state
 from xpnn.training.history import Logs, to_json
 
 
@@ -166,4 +167,5 @@ class LearningRateLogger:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
+        check_state(self, {"rates": tuple(state["rates"])}, rates=tuple[float, ...])
         self.rates = list(state["rates"])

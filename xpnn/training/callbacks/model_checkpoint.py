@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.errors import InputError
-from xpnn.training.callbacks.base import TrainerLike
+from xpnn.training.callbacks.base import TrainerLike, check_state
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs, to_json
 from xpnn.training.saving.model_file import save_model
@@ -76,5 +76,6 @@ class ModelCheckpoint:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
+        check_state(self, state, best=float | None)
         if self._monitor is not None and state["best"] is not None:
             self._monitor.best = state["best"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn.errors import InputError
-from xpnn.training.callbacks.base import TrainerLike
+from xpnn.training.callbacks.base import TrainerLike, check_state
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
 from xpnn.validation import Problems, as_float, as_nonnegative_count
@@ -105,4 +105,5 @@ class ReduceLROnPlateau:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
+        check_state(self, state, best=float, waited=int, cooling=int)
         self._monitor.best, self._waited, self._cooling = state["best"], state["waited"], state["cooling"]

@@ -41,8 +41,8 @@ class TerminateOnNaN:
         self._before = 0  # steps before the current epoch
 
     def on_train_begin(self, trainer: TrainerLike) -> None:
-        """Remember how many steps came before."""
-        self._before = trainer.steps
+        """Remember how many steps came before the epoch."""
+        self._before = trainer.steps - trainer.epoch_steps
 
     def __call__(self, trainer: TrainerLike, logs: Logs) -> None:
         if not math.isfinite(logs["loss"]):  # a sum with a value that is not finite is not finite

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from xpnn.arrays.matmul import PRECISIONS
 from xpnn.errors import InputError
-from xpnn.nn.traits import reduction
+from xpnn.nn.traits import reduction, uses_batch_statistics
 from xpnn.validation import Problems, as_float, one_of
 
 
@@ -43,3 +44,29 @@ def check_numbers(dtype: str | None, precision: str, ema: float | None) -> None:
         if ema is not None and not 0 <= as_float("ema", ema) < 1:
             raise InputError(f"ema: {ema!r} is not a decay; expected 0 <= ema < 1, or None")
     problems.raise_found()
+
+
+def clip_batch(batch_size: int, rows: int) -> int:
+    """Return the batch size, at most all rows, with a warning if it is larger."""
+    if batch_size > rows:
+        warnings.warn(f"batch_size {batch_size} is larger than the data; using {rows}, all rows", stacklevel=3)
+    return min(batch_size, rows)
+
+
+def check_same_batches(done: int, before: tuple[int, int], now: tuple[int, int]) -> None:
+    """Raise InputError if so many steps of an epoch were done with other (rows, batch size) before."""
+    if done and before != now:
+        raise InputError(
+            f"the saved training stopped within an epoch of {before[0]} rows in batches of {before[1]}, but fit has "
+            f"{now[0]} rows in batches of {now[1]}; give the same"
+        )
+
+
+def warn_of_parts(model: Any, accumulate: int) -> None:
+    """Warn if batches are computed in parts, and the model uses statistics of the batch."""
+    if accumulate > 1 and uses_batch_statistics(model):
+        warnings.warn(
+            f"accumulate is {accumulate} and the model uses statistics of the batch (BatchNorm1d): they are computed "
+            "from each part of a batch, so results differ from those with accumulate=1",
+            stacklevel=3,
+        )

@@ -1,31 +1,28 @@
 """A model in one safetensors file: the parameters as tensors, and in the metadata the layers.
 
-    metadata  format, format_version, xpnn_version, config (the layers, JSON), about (facts of the caller, JSON), digest
+    metadata  config (the layers, JSON), about (facts of the caller, JSON), and what every file of xpnn has
     tensors   named by their path: layers.0.weight, layers.0.bias, …; weights are (in_features, out_features)
 
-The digest is a SHA-256 of everything else, because safetensors has no checksum: a flipped bit would load silently.
+`xpnn.training.saving.tensor_file` describes what every file has.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as parse
-from safetensors.numpy import save as serialize
 
 from xpnn.arrays import random, tree
 from xpnn.errors import DataFormatError
 from xpnn.nn.protocols import Layer, Params
 from xpnn.nn.registry import from_config, to_config
-from xpnn.training.saving.atomic_write import write_whole
-from xpnn.version import __version__
+from xpnn.training.saving.tensor_file import digest, read_tensors, write_tensors
 
-FORMAT_VERSION = 1
+_KIND = "xpnn"
+_SMALL = 2**16  # a size that may be allocated without a comparison
+_digest = digest  # the name under which tools that craft files have known it
 
 
 def save_model(path: str | Path, model: Layer, params: Params, about: dict[str, Any] | None = None) -> None:
@@ -68,22 +65,10 @@ def save_model(path: str | Path, model: Layer, params: Params, about: dict[str, 
     >>> loaded == model, params[0].weight.shape, about
     (True, (2, 3), {'accuracy': 0.9})
     """
-    # Always C order: safetensors 0.8.0 silently writes other arrays wrongly (safetensors/safetensors#825).
-    tensors = {
-        name: np.array(leaf, dtype=np.asarray(leaf).dtype.newbyteorder("="), order="C")
-        for name, leaf in tree.named(params, "layers")
-    }
-    metadata = {
-        "format": "xpnn",
-        "format_version": str(FORMAT_VERSION),
-        "xpnn_version": __version__,
-        "config": json.dumps(to_config(model)),
-        "about": json.dumps(about or {}),
-    }
-    metadata["digest"] = _digest(metadata, tensors)
-    content = serialize(tensors, metadata=metadata)
-    _read(str(path), content)  # raises if it cannot be read back; an existing file is then unchanged
-    write_whole(path, content)
+    config = to_config(model)
+    tensors = {name: np.asarray(leaf) for name, leaf in tree.named(params, "layers")}
+    fit_in(str(path), config, tensors)
+    write_tensors(path, _KIND, {"config": json.dumps(config), "about": json.dumps(about or {})}, tensors)
 
 
 def load_model(path: str | Path) -> tuple[Layer, Params, dict[str, Any]]:
@@ -114,57 +99,66 @@ def load_model(path: str | Path) -> tuple[Layer, Params, dict[str, Any]]:
     --------
     save_model : Write the file; with an example.
     """
-    return _read(str(path), Path(path).read_bytes())
-
-
-def _read(path: str, raw: bytes) -> tuple[Layer, Params, dict[str, Any]]:
+    texts, tensors = read_tensors(path, _KIND)
     try:
-        tensors = parse(raw)
-        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-        metadata = header.get("__metadata__", {})
-    except (SafetensorError, ValueError) as error:
-        raise DataFormatError(f"{path} is not a complete safetensors file: {error}") from error
-    if metadata.get("format") != "xpnn":
-        raise DataFormatError(f"{path} does not contain an xpnn model (its metadata has no format 'xpnn')")
-    if metadata.get("format_version") != str(FORMAT_VERSION):
-        raise DataFormatError(
-            f"{path} has format {metadata.get('format_version')}; this xpnn reads format {FORMAT_VERSION}: "
-            f"use xpnn {metadata.get('xpnn_version')} or newer"
-        )
-    digest = metadata.pop("digest", None)
-    if digest != _digest(metadata, tensors):
-        raise DataFormatError(f"{path} is damaged: its digest does not match its content; restore it or train again")
-    try:
-        config, about = json.loads(metadata["config"]), json.loads(metadata["about"])
+        config, about = json.loads(texts["config"]), json.loads(texts["about"])
     except (KeyError, ValueError, RecursionError) as error:
         raise DataFormatError(f"{path}: its metadata is not what xpnn writes: {error}") from error
-    model = from_config(config)
-    return model, _fit_in(path, model, tensors), about
-
-
-def _fit_in(path: str, model: Layer, tensors: dict[str, np.ndarray]) -> Params:
-    """The tensors in the structure of the model's parameters."""
+    if not isinstance(about, dict):
+        raise DataFormatError(f"{path}: its metadata is not what xpnn writes: `about` is no object")
     try:
-        template = model.init(random.key(0, "init"))
-    except MemoryError as error:  # the config states sizes that the tensors do not have
-        raise DataFormatError(f"{path}: its layers would not fit into memory ({error})") from error
+        return from_config(config), fit_in(str(path), config, tensors), about
+    except DataFormatError as error:
+        raise error if str(path) in str(error) else DataFormatError(f"{path}: {error}") from error
+
+
+def fit_in(path: str, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> Params:
+    """Return the tensors in the structure of the parameters of the model that `config` describes.
+
+    Raises DataFormatError, which names `path`, unless names, shapes and dtypes match. The sizes that the configuration
+    states are not allocated before they are compared.
+    """
+    template = _template(path, config, sum(tensor.size for tensor in tensors.values()))
     expected = dict(tree.named(template, "layers"))
     if set(expected) != set(tensors):
         odd = ", ".join(sorted(set(expected) ^ set(tensors)))
-        raise DataFormatError(f"{path}: the tensors do not match the layers; only in one of the two: {odd}")
+        raise DataFormatError(f"{path}: the tensors do not match the layers; only in one of the two: {odd:.500}")
     for name, leaf in expected.items():
-        if tensors[name].shape != leaf.shape or tensors[name].dtype.kind != "f":
+        tensor = tensors[name]
+        if tensor.shape != leaf.shape or tensor.dtype.kind != "f":
             raise DataFormatError(
-                f"{path}: {name} is {tensors[name].dtype} {tensors[name].shape}; expected floats of shape {leaf.shape}"
+                f"{path}: {name} is {tensor.dtype} {tensor.shape}; expected floats of shape {leaf.shape}"
             )
+        if not np.isfinite(tensor).all():
+            raise DataFormatError(f"{path}: {name} contains a value that is not finite")
     return tree.rebuild(template, [tensors[name] for name in expected])
 
 
-def _digest(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
-    sha = hashlib.sha256()
-    for name, text in sorted(metadata.items()):
-        sha.update(f"{name}={text}\n".encode())
-    for name, array in sorted(tensors.items()):
-        sha.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
-        sha.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
-    return sha.hexdigest()
+def _template(path: str, config: dict[str, Any], elements: int) -> Params:
+    """The parameters of the model, all 0 or 1: their structure and shapes."""
+    largest = _largest_size(config)
+    if largest > max(elements, _SMALL):
+        size = min(largest, 2**63)
+        raise DataFormatError(f"{path}: its layers have a size of {size}, but its tensors have {elements} elements")
+    try:
+        return from_config(_undrawn(config)).init(random.key(0, "init"))
+    except DataFormatError:
+        raise
+    except Exception as error:  # whatever layers do with odd values
+        raise DataFormatError(f"{path}: its layers cannot be built: {type(error).__name__}: {error!s:.200}") from error
+
+
+def _largest_size(config: Any) -> int:
+    """The largest integer in a configuration: each size of a layer is an axis of a tensor."""
+    if isinstance(config, (list, dict)):
+        return max(map(_largest_size, config.values() if isinstance(config, dict) else config), default=0)
+    return config if type(config) is int else 0
+
+
+def _undrawn(config: Any) -> Any:
+    """The configuration with initial weights of 0, which take no memory until they are written."""
+    if isinstance(config, list):
+        return [_undrawn(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    return {name: "zeros" if name.endswith("_init") else _undrawn(item) for name, item in config.items()}
