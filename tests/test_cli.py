@@ -287,11 +287,11 @@ WRONG = [
     (("train", "--lr", "0"), "--lr: 0.0 is not a number above 0"),
     (("train", "--lr", "nan"), "--lr: nan"),
     (("train", "--hidden", "a,b"), "--hidden: 'a,b' is not a list of whole numbers"),
-    (("train", "--hidden", "16,0"), "contains a width that is not in 1"),
-    (("train", "--dropout", "1.0"), "p is 1.0"),
-    (("train", "--dropout", "0.1,0.2,0.3"), "3 dropout rates for 2 hidden layers"),
+    (("train", "--hidden", "16,0"), "--hidden: 0 is not a whole number from 1 to 1,000,000"),
+    (("train", "--dropout", "1.0"), "--dropout: 1.0 is not a number of at least 0 and below 1"),
+    (("train", "--dropout", "0.1,0.2,0.3"), "--dropout: 3 probabilities for 2 hidden layers"),
     (("train", "--momentum", "0.9"), "--momentum belongs to --optimizer sgd"),
-    (("train", "--optimizer", "sgd", "--momentum", "1"), "momentum = 1"),
+    (("train", "--optimizer", "sgd", "--momentum", "1"), "--momentum: 1.0 is not a number of at least 0 and below 1"),
     (("train", "--validation-fraction", "1"), "--validation-fraction: 1.0"),
     (("train", "--seed", "-1"), "--seed: -1"),
     (("train", "--target", "y"), "target"),
@@ -332,10 +332,21 @@ def test_missing_named_library_is_status_3(run: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_nonfinite_loss_is_status_1_and_is_recorded(run: Any, tmp_path: Path) -> None:
-    options = ("--optimizer", "sgd", "--lr", "1e30", "--schedule", "constant", "--output", tmp_path / "run")
+    options = (
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "1e6",
+        "--scale",
+        "1e30",
+        "--schedule",
+        "constant",
+        "--output",
+        tmp_path / "run",
+    )
     status, out, err = run("train", *FAST, *options, "--quiet")
     assert status == 1 and out == "" and len(err.splitlines()) == 1
-    assert "the loss is not finite at step 2 (epoch 1, batch 2), learning rate 1e+30" in err
+    assert "the loss is not finite at step 2 (epoch 1, batch 2), learning rate 1e+06" in err
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["status"] == "failed" and "step 2" in facts["error"]
 

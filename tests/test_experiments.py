@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -102,7 +103,7 @@ def test_interrupted_run_is_recorded(tmp_path: Path) -> None:
 
 
 def test_failed_run_records_its_reason_and_failed_start_leaves_nothing(tmp_path: Path) -> None:
-    wild = Settings(hidden="16", optimizer="sgd", lr=1e30, epochs=2)
+    wild = Settings(hidden="16", optimizer="sgd", lr=1e6, scale=1e30, epochs=2)
     with pytest.raises(NonFiniteError), np.errstate(all="ignore"):
         run(wild, device=CPU, output=tmp_path / "a")
     facts = json.loads((tmp_path / "a" / "run.json").read_text())
@@ -187,14 +188,17 @@ def test_messages_name_settings_or_options(run_command: Any) -> None:
 
 @pytest.mark.parametrize("name", [name for name, described in options_of(Settings).items() if described.choices])
 def test_invalid_choice_raises(name: str) -> None:
-    with pytest.raises(InputError, match=rf"^`{name}`: 'nonsense' is not one of "):
+    with pytest.raises(InputError, match=rf"`{name}`: 'nonsense' is not one of "):
         Settings(**{name: "nonsense"})
 
 
 @pytest.mark.parametrize("name", [name for name, described in options_of(Settings).items() if described.range])
 def test_out_of_range_number_raises(name: str) -> None:
-    with pytest.raises(InputError, match=rf"^`{name}`: -1 is not "):
-        Settings(**{name: -1})
+    described = options_of(Settings)[name]
+    value = -1 if described.numbers is None else "-1"
+    number = -1.0 if described.numbers is float else -1
+    with pytest.raises(InputError, match=rf"`{name}`: {number} is not {re.escape(described.range.text)}"):
+        Settings(**{name: value})
 
 
 def test_settings_from_a_recipe() -> None:

@@ -227,7 +227,7 @@ def test_json_is_one_object(run: Any) -> None:
         ("--hidden a", "--hidden: 'a' is not a list of whole numbers"),
         ("--activation rely", "--activation: 'rely' is not one of"),
         ("--norm x", "--norm: 'x' is not one of none, batch, layer, rms"),
-        ("--dropout 2", "p is 2.0"),
+        ("--dropout 2", "--dropout: 2.0 is not a number of at least 0 and below 1"),
         ("--seed=-1", "--seed: -1 is not an integer"),
     ],
 )

@@ -17,7 +17,7 @@ import pytest
 from samples import idx
 
 from xpnn import data
-from xpnn.data import mnist
+from xpnn.data import download, mnist
 from xpnn.errors import DataFormatError, InputError
 
 
@@ -28,8 +28,9 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
     for n, name in enumerate(mnist.FILES, start=2):
         values = np.arange(n * 4) if "images" in name else np.arange(n)
         content[name] = idx(values.reshape((n, 2, 2) if "images" in name else (n,)))
-    hashes = {name: hashlib.sha256(raw).hexdigest() for name, raw in content.items()}
-    monkeypatch.setattr(mnist, "FILES", hashes)
+    files = {name: mnist.Unpacked(hashlib.sha256(raw).hexdigest(), len(raw)) for name, raw in content.items()}
+    monkeypatch.setattr(mnist, "FILES", files)
+    monkeypatch.setattr(download, "PAUSES", (0.0,))
     monkeypatch.setattr(mnist, "MIRRORS", ())
     monkeypatch.setattr(mnist, "cache", lambda: tmp_path / "cache" / "mnist")
     monkeypatch.delenv("XPNN_DATA_DIR", raising=False)
@@ -184,7 +185,7 @@ def test_unwritable_cache(small: dict[str, bytes], monkeypatch: pytest.MonkeyPat
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(mnist, "cache", lambda: tmp_path / "file" / "mnist")
     monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/",))
-    with pytest.raises(mnist.DownloadError, match=r"cannot be written \(Not a directory\).*--data-dir"):
+    with pytest.raises(mnist.DownloadError, match=r"(?s)cannot be written \(Not a directory\).*--data-dir"):
         data.load("mnist")
 
 
@@ -201,7 +202,7 @@ def test_damaged_cached_file_is_replaced_only_by_a_good_one(
     served[f"/{damaged.name}"] = gzip.compress(small["train-labels-idx1-ubyte"])
     data.load("mnist")
     assert gzip.decompress(damaged.read_bytes()) == small["train-labels-idx1-ubyte"]
-    assert asked == [f"/{damaged.name}"] * 2  # the good ones are not downloaded again
+    assert set(asked) == {f"/{damaged.name}"}  # the good ones are not downloaded again
 
 
 def test_download_reports_progress(small: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,15 +213,9 @@ def test_download_reports_progress(small: dict[str, bytes], server: Server, monk
     data.load("mnist", progress=lambda *args: told.append(args))
     for name in small:
         size = len(served[f"/{name}.gz"])
-        assert (name, size, size) in told and all(done <= total for _, done, total in told)
-    (mnist.cache() / "t10k-labels-idx1-ubyte.gz").unlink()
-    monkeypatch.setattr(mnist, "LARGEST", 10)
-    with pytest.raises(mnist.DownloadError, match="sends more than 10 bytes"):
-        data.load("mnist")
+        assert (f"{name}.gz", size, size) in told and all(done <= total for _, done, total in told)
 
 
 def test_no_network_module_is_imported() -> None:
-    code = (
-        "import sys, xpnn.data; xpnn.data.load('digits'); sys.exit('pooch' in sys.modules or 'requests' in sys.modules)"
-    )
+    code = "import sys, xpnn.data; xpnn.data.load('digits'); sys.exit('requests' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -81,9 +81,10 @@ def test_zero_variance_is_finite() -> None:
         (lambda: nn.LayerNorm(4).forward(nn.LayerNorm(4).init(KEY), X), r"LayerNorm\(4\): x has shape \(40, 6\)"),
         (lambda: nn.BatchNorm1d(6).forward(nn.BatchNorm1d(6).init(KEY), X[None]), r"BatchNorm1d\(6\): x has shape"),
         (
-            lambda: nn.Residual(nn.Linear(6, 3)).forward(nn.Linear(6, 3).init(KEY), X),
-            r"\(40, 6\), block\(x\) \(40, 3\); expected the same",
+            lambda: nn.Residual(nn.Flatten()).forward((), X[None]),
+            r"\(1, 40, 6\), block\(x\) \(1, 240\); expected the same",
         ),
+        (lambda: nn.Residual(nn.Linear(6, 3)), r"the block Linear\(6, 3\) takes 6 features and gives 3"),
     ],
 )
 def test_invalid_arguments_raise(make, message: str) -> None:

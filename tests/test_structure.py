@@ -88,13 +88,13 @@ def run(code: str) -> str:
 
 
 def test_importing_xpnn_imports_nothing_heavy() -> None:
-    heavy = {*LIBRARIES, "numpy", "rich", "typer", "pooch", "safetensors", "requests"}
+    heavy = {*LIBRARIES, "numpy", "rich", "typer", "safetensors", "requests"}
     loaded = run(f"import xpnn, sys; print(*({heavy!r} & set(sys.modules)))")
     assert loaded.split() == []
 
 
 def test_training_on_numpy_imports_no_other_library() -> None:
-    heavy = {*LIBRARIES, "rich", "typer", "pooch", "requests"}
+    heavy = {*LIBRARIES, "rich", "typer", "requests"}
     code = f"""
 import sys, numpy as np
 from xpnn import Trainer, nn, optim

@@ -7,6 +7,8 @@ have been loaded stay loaded. `xpnn doctor` lists them all.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from xpnn.errors import InputError
@@ -63,6 +65,12 @@ VARIABLES = {
         ),
         Variable("XPNN_BLAS_CORE", "off lets OpenBLAS choose its kernels itself", "auto", ("auto", "off")),
         Variable("XPNN_DATA_DIR", "folder that is searched for the MNIST files before they are downloaded", ""),
+        Variable(
+            "XPNN_OFFLINE",
+            "1 downloads nothing: a file that is missing is an error that says where to put it",
+            "0",
+            ("0", "1"),
+        ),
     )
 }
 
@@ -140,3 +148,33 @@ def check() -> None:
     """
     for name in VARIABLES:
         get(name)
+
+
+@contextmanager
+def override(name: str, value: str) -> Iterator[None]:
+    """Set a variable of xpnn inside a ``with`` block, as an option of the command does.
+
+    Parameters
+    ----------
+    name : str
+        A name in `VARIABLES`.
+    value : str
+        The value inside the block.
+
+    Examples
+    --------
+    >>> with override("XPNN_OFFLINE", "1"):
+    ...     get("XPNN_OFFLINE")
+    '1'
+    >>> get("XPNN_OFFLINE")
+    '0'
+    """
+    before = os.environ.get(VARIABLES[name].name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,17 +1,82 @@
-"""Checks of single arguments. Each returns the valid value or raises `InputError`."""
+"""Checks of single arguments. Each returns the valid value or raises `InputError`.
+
+`Problems` collects the errors of several checks, so that a user learns of all of them at once.
+"""
 
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
 import types
 import typing
 from collections.abc import Iterable
+from types import TracebackType
 from typing import Any
 
 from xpnn.errors import InputError
 
 _LISTED = 60  # names that an error lists: more would hide its hint
+
+
+class Problems:
+    """Collect the errors of several checks, and raise one error with all of them.
+
+    It is a context for one check: an `InputError` inside is kept, and the checks after it still run.
+
+    Examples
+    --------
+    >>> problems = Problems()
+    >>> with problems:
+    ...     lr = as_float("lr", "fast")
+    >>> with problems:
+    ...     k = as_count("k", 0)
+    >>> problems.raise_found()
+    Traceback (most recent call last):
+    xpnn.errors.InputError: 2 problems: (1) lr: 'fast' is not a number; (2) k: 0 is not a whole number of at least 1
+    """
+
+    def __init__(self) -> None:
+        self._found: list[InputError] = []
+
+    def __bool__(self) -> bool:
+        """Return whether a problem was found."""
+        return bool(self._found)
+
+    def __enter__(self) -> Problems:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> bool:
+        if not isinstance(error, InputError):
+            return False
+        if isinstance(error.__cause__, _Several):  # another collector raised it
+            self._found += error.__cause__.errors
+        else:
+            self._found.append(error)
+        return True
+
+    def raise_found(self) -> None:
+        """Raise what was found, if anything: the error itself, or one error with the messages of all.
+
+        Raises
+        ------
+        InputError
+            With several problems, its cause is a group of them. Problems with the same message count once.
+        """
+        found = list({str(error): error for error in self._found}.values())
+        if len(found) == 1:
+            raise found[0]
+        if found:
+            listed = "; ".join(f"({i}) {error}" for i, error in enumerate(found, 1))
+            raise InputError(f"{len(found)} problems: {listed}") from _Several("all problems", found)
+
+
+class _Several(ExceptionGroup[InputError]):
+    """The problems of one error that `Problems` raised."""
+
+    @property
+    def errors(self) -> list[InputError]:
+        return [error for error in self.exceptions if isinstance(error, InputError)]
 
 
 def one_of(what: str, value: str, known: Iterable[str]) -> str:
@@ -81,7 +146,40 @@ def as_float(what: str, value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputError(f"{what}: {value!r} is not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{what}: the number is too large; the largest is 1.8e308") from None
+
+
+def as_finite(what: str, value: object) -> float:
+    """Return a finite real number as a Python float.
+
+    Parameters
+    ----------
+    what
+        Name of the argument, for the error message.
+    value
+        Value to check.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        If `value` is not a real number, or NaN or infinite.
+
+    Examples
+    --------
+    >>> as_finite("threshold", 0.5)
+    0.5
+    """
+    number = as_float(what, value)
+    if not math.isfinite(number):
+        raise InputError(f"{what}: {number!r} is not a finite number")
+    return number
 
 
 def as_count(what: str, value: object) -> int:
@@ -110,7 +208,7 @@ def as_count(what: str, value: object) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise InputError(f"{what}: {value!r} is not a whole number of at least 1")
-    return int(value)
+    return _indexable(what, int(value))
 
 
 def as_nonnegative_count(what: str, value: object) -> int:
@@ -139,7 +237,13 @@ def as_nonnegative_count(what: str, value: object) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
         raise InputError(f"{what}: {value!r} is not a whole number of at least 0")
-    return int(value)
+    return _indexable(what, int(value))
+
+
+def _indexable(what: str, count: int) -> int:
+    if count >= 2**63:
+        raise InputError(f"{what}: the number is too large; the largest is 2**63 - 1")
+    return count
 
 
 def has_type(value: Any, hint: Any) -> bool:

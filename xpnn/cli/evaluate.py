@@ -10,7 +10,7 @@ from rich.table import Table
 
 from xpnn.cli.terminal.console import escaped, make_console, make_table, print_line, readable_numbers
 from xpnn.cli.terminal.downloads import DownloadDisplay
-from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, Run, choose_place
+from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, Offline, Run, choose_place
 from xpnn.experiments import SavedRun
 from xpnn.experiments.run_folder import SCHEMA_VERSION
 from xpnn.training.history import to_json
@@ -28,6 +28,7 @@ def evaluate(
     device: Device = "auto",
     backend: Backend = "auto",
     no_fallback: NoFallback = False,
+    offline: Offline = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

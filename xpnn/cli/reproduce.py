@@ -10,7 +10,7 @@ import typer
 
 from xpnn.cli.terminal.console import make_console, make_table, marks, pluralize, print_line, print_stderr
 from xpnn.cli.terminal.downloads import DownloadDisplay
-from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, choose_place
+from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, Offline, choose_place
 from xpnn.cli.terminal.progress import EpochDisplay
 from xpnn.cli.terminal.stopping import Stopping
 from xpnn.devices.place import Place
@@ -40,6 +40,7 @@ def reproduce(
     device: Device = "auto",
     backend: Backend = "auto",
     no_fallback: NoFallback = False,
+    offline: Offline = False,
     data_dir: DataDir = None,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only the results.")] = False,

@@ -15,7 +15,7 @@ from xpnn import nn
 from xpnn.cli.plot import check_pictures, draw_pictures
 from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line, print_stderr, readable_numbers
 from xpnn.cli.terminal.downloads import DownloadDisplay
-from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, choose_place, takes_settings
+from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Offline, choose_place, takes_settings
 from xpnn.cli.terminal.progress import EpochDisplay
 from xpnn.cli.terminal.stopping import Stopping
 from xpnn.data.tables.column import Column
@@ -41,6 +41,7 @@ def train(
     device: Device = "auto",
     backend: Backend = "auto",
     no_fallback: NoFallback = False,
+    offline: Offline = False,
     output: Annotated[Path | None, typer.Option(help="New folder for the model and its history.")] = None,
     resume: Annotated[
         str | None,

@@ -13,6 +13,7 @@ import numpy as np
 
 from xpnn.arrays import random
 from xpnn.data import mnist
+from xpnn.data.download import Progress
 from xpnn.data.file_sets import is_file_set, read_file_set
 from xpnn.data.files import describe, fault, read_head, read_idx, read_npy, refuse_pickle
 from xpnn.data.readers import is_frame, read_frame
@@ -78,7 +79,7 @@ def load(
     test_fraction: float | None = None,
     validation_fraction: float = 0.0,
     seed: int = 0,
-    progress: mnist.Progress | None = None,
+    progress: Progress | None = None,
     table: TableOptions | None = None,
 ) -> Dataset:
     """Load a data set by name, or from a table.
@@ -88,7 +89,8 @@ def load(
     name
         ``"digits"``, ``"mnist"``, ``"xor"``, or the path of a table: .csv, .tsv, .parquet, …
     data_dir
-        Folder that already holds the MNIST files. By default they are downloaded once and cached.
+        Folder that already holds the MNIST files. By default they are downloaded once and cached;
+        with the environment variable XPNN_OFFLINE=1, never.
     test_fraction
         Fraction of the rows of a table in the test set; 0.2 by default.
     validation_fraction
@@ -158,7 +160,7 @@ def is_file(name: str) -> bool:
     return name not in _BUILT_IN and (is_table(name) or is_file_set(name))
 
 
-def _digits(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset:
+def _digits(_data_dir: Path | None, _progress: Progress | None) -> Dataset:
     with resources.files(__package__).joinpath("digits.npz").open("rb") as file:
         stored = np.load(file, allow_pickle=False)
         images, labels, test = stored["images"], stored["labels"].astype(np.int32), stored["test_rows"]
@@ -168,13 +170,13 @@ def _digits(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset
     return Dataset("digits", *parts, digits, 1 / 16, "digits", *_all_of(train))
 
 
-def _mnist(data_dir: Path | None, progress: mnist.Progress | None) -> Dataset:
+def _mnist(data_dir: Path | None, progress: Progress | None) -> Dataset:
     (x_train, y_train, x_test, y_test), folder = mnist.read(data_dir, progress)
     parts = x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32)
     return Dataset("mnist", *parts, tuple("0123456789"), 1 / 255, f"mnist ({folder})", *_all_of(y_train))
 
 
-def _xor(_data_dir: Path | None, _progress: mnist.Progress | None) -> Dataset:
+def _xor(_data_dir: Path | None, _progress: Progress | None) -> Dataset:
     """The four rows of the exclusive or, which are both the training set and the test set."""
     x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.uint8), np.array([0, 1, 1, 0], dtype=np.int32)
     schema = Schema((Column("a", "number"), Column("b", "number")))
@@ -187,7 +189,7 @@ def _all_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 #: Data sets with a name, whose split into training and test set is fixed.
-_BUILT_IN: dict[str, Callable[[Path | None, mnist.Progress | None], Dataset]] = {
+_BUILT_IN: dict[str, Callable[[Path | None, Progress | None], Dataset]] = {
     "digits": _digits,
     "mnist": _mnist,
     "xor": _xor,

@@ -135,7 +135,7 @@ def read_head(path: Path | str, size: int = 512) -> bytes:
         return file.read(size)
 
 
-def read_idx(path: Path | str, sha256: str | None = None) -> np.ndarray:
+def read_idx(path: Path | str, sha256: str | None = None, limit: int = LIMIT) -> np.ndarray:
     """Read the array in an idx file, plain or gzip.
 
     Parameters
@@ -144,6 +144,8 @@ def read_idx(path: Path | str, sha256: str | None = None) -> np.ndarray:
         File to read.
     sha256
         Expected SHA-256 of the unpacked bytes, if given.
+    limit
+        Largest number of unpacked bytes to accept.
 
     Returns
     -------
@@ -174,8 +176,8 @@ def read_idx(path: Path | str, sha256: str | None = None) -> np.ndarray:
     shape = struct.unpack(f">{rank}I", head[4:begin])
     dtype = np.dtype(_IDX_TYPES[head[2]])
     total = begin + math.prod(shape) * dtype.itemsize
-    if total > LIMIT:
-        raise fault(path, f"declares shape {shape}, {total} bytes", f"expected at most {LIMIT}; {_AGAIN}")
+    if total > limit:
+        raise fault(path, f"declares shape {shape}, {total} bytes", f"expected at most {limit}; {_AGAIN}")
     data = read_bytes(path, total)
     if len(data) < total:
         raise fault(path, f"truncated at byte {len(data)} of {total}", _AGAIN)

@@ -6,34 +6,37 @@ a file may be damaged on disk after the download.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
 from xpnn import config
+from xpnn.data.download import Progress, fetch
 from xpnn.data.files import read_idx
 from xpnn.errors import DataFormatError, DownloadError, InputError
-
-Progress: TypeAlias = Callable[[str, int, int], None]  # file name, bytes received, total bytes (0: unknown)
 
 #: Mirrors, tried in this order for each file.
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-#: File name: SHA-256 of the unpacked bytes. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database".
+
+
+class Unpacked(NamedTuple):
+    """What the unpacked bytes of a file are."""
+
+    sha256: str
+    size: int
+
+
+#: File name: its unpacked bytes. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database".
 FILES = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    "train-images-idx3-ubyte": Unpacked("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47_040_016),
+    "train-labels-idx1-ubyte": Unpacked("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 60_008),
+    "t10k-images-idx3-ubyte": Unpacked("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 7_840_016),
+    "t10k-labels-idx1-ubyte": Unpacked("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10_008),
 }
-TIMEOUT = (10, 60)  # seconds to connect, and seconds between two chunks
-LARGEST = 64 * 2**20  # limit of a download in bytes, so that a faulty server cannot fill the disk
 
 
 def read(data_dir: Path | None, progress: Progress | None = None) -> tuple[list[np.ndarray], Path]:
@@ -70,11 +73,11 @@ def read(data_dir: Path | None, progress: Progress | None = None) -> tuple[list[
                 f"data_dir: {str(data_dir)!r} lacks {', '.join(missing)}; put them there (with or without .gz), "
                 "or omit data_dir to download them"
             )
-        return [read_idx(found[name], sha256) for name, sha256 in FILES.items()], folder
+        return [read_idx(found[name], *FILES[name]) for name in FILES], folder
     if named := config.get("XPNN_DATA_DIR"):
         folder, found = locate(Path(named))
         if len(found) == len(FILES):
-            return [read_idx(found[name], sha256) for name, sha256 in FILES.items()], folder
+            return [read_idx(found[name], *FILES[name]) for name in FILES], folder
     folder = cache()
     found = {name: path for name in FILES if (path := _spelled(folder, name))}
     return [_cached(found.get(name), folder, name, progress) for name in FILES], folder
@@ -90,9 +93,9 @@ def locate(root: Path) -> tuple[Path, dict[str, Path]]:
 
 def cache() -> Path:
     """Return the user's cache folder for MNIST, which may not exist yet."""
-    import pooch
+    from platformdirs import user_cache_path
 
-    return Path(pooch.os_cache("xpnn")) / "mnist"
+    return user_cache_path("xpnn") / "mnist"
 
 
 def _spelled(folder: Path, name: str) -> Path | None:
@@ -106,77 +109,37 @@ def _cached(path: Path | None, folder: Path, name: str, progress: Progress | Non
     """Return the array from the cache, or from the first mirror that serves an intact file."""
     if path is not None:
         try:
-            return read_idx(path, FILES[name])
+            return read_idx(path, *FILES[name])
         except DataFormatError:
             pass  # keep the damaged file until an intact one replaces it
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    addresses = [f"{mirror}{name}.gz" for mirror in MIRRORS]
+    if config.get("XPNN_OFFLINE") == "1":
+        found = "is missing" if path is None else "is damaged"
         raise DownloadError(
-            f"{str(folder)!r} cannot be written ({error.strerror}), so {name}.gz cannot be downloaded; "
-            "set --data-dir (data_dir=) or XPNN_DATA_DIR to a folder that holds the files"
-        ) from error
-    reasons = []
-    for mirror in MIRRORS:
-        url = f"{mirror}{name}.gz"
-        try:
-            return _download(url, folder, name, progress)
-        except (OSError, ValueError) as error:  # whatever the error, try the next mirror
-            reasons.append(f"  {url}: {_reason(error)}")
-    named = config.get("XPNN_DATA_DIR")
-    raise DownloadError(
-        f"{name}.gz could not be downloaded:\n"
-        + "\n".join(reasons)
-        + "\n"
-        + (f"XPNN_DATA_DIR, {named!r}, does not hold it. " if named else "")
-        + f"Put the four files ({', '.join(f'{name}.gz' for name in FILES)}) into {str(folder)!r}, "
+            f"{str(folder / f'{name}.gz')!r} {found}, and nothing is downloaded with --offline (XPNN_OFFLINE=1). "
+            f"{_by_hand(folder)}; the mirrors are {' and '.join(MIRRORS)}"
+        )
+    try:
+        return fetch(
+            addresses,
+            folder / f"{name}.gz",
+            lambda part: read_idx(part, *FILES[name]),
+            largest=_largest(FILES[name].size),
+            progress=progress,
+        )
+    except DownloadError as error:
+        named = config.get("XPNN_DATA_DIR")
+        lacks = f"XPNN_DATA_DIR, {named!r}, does not hold it. " if named else ""
+        raise DownloadError(f"{error}\n{lacks}{_by_hand(folder)}") from error
+
+
+def _by_hand(folder: Path) -> str:
+    return (
+        f"Put the four files ({', '.join(f'{name}.gz' for name in FILES)}) into {str(folder)!r}, "
         "or into another folder and set --data-dir (data_dir=) or XPNN_DATA_DIR to it"
     )
 
 
-def _reason(error: BaseException) -> str:
-    """Return the message of the innermost error: requests and urllib3 wrap it three times."""
-    while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), Exception):
-        error = inner
-    text = str(error)[:200] or type(error).__name__
-    # a server's text must not reach the terminal as control codes
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _download(url: str, folder: Path, name: str, progress: Progress | None) -> np.ndarray:
-    """Download to a temporary file, verify it and rename it, so that the final file is always complete.
-
-    Several processes may do this at the same time: each writes its own temporary file, and the rename is atomic.
-    """
-    import pooch
-
-    handle, part = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
-    os.close(handle)
-    try:
-        pooch.HTTPDownloader(progressbar=_Bar(name, progress), chunk_size=2**16, timeout=TIMEOUT)(url, part, None)
-        images = read_idx(part, FILES[name])
-        os.replace(part, folder / f"{name}.gz")
-    finally:
-        Path(part).unlink(missing_ok=True)
-    return images
-
-
-class _Bar:
-    """The progress bar that pooch expects: calls `progress`, and stops a download that is too large."""
-
-    def __init__(self, name: str, progress: Progress | None) -> None:
-        self.name, self.progress, self.done, self.total = name, progress, 0, 0
-
-    def update(self, size: int) -> None:
-        # pooch counts whole chunks, so the last one may be counted as larger than it is
-        self.done = min(self.done + size, self.total or self.done + size)
-        if max(self.done, self.total) > LARGEST:
-            raise DataFormatError(f"sends more than {LARGEST} bytes")
-        if self.progress is not None:
-            self.progress(self.name, self.done, self.total)
-
-    def reset(self) -> None:
-        """Do nothing: pooch resets the bar at the end to fill it, but `update` has already filled it."""
-
-    def close(self) -> None:
-        """Do nothing."""
+def _largest(size: int) -> int:
+    """Return the largest length of the gzip file of `size` bytes."""
+    return size + size // 1000 + 1024  # deflate adds 5 bytes to each block that it cannot compress

@@ -21,7 +21,15 @@ from xpnn.data.tables.tabular import TableOptions
 from xpnn.data.tables.target import TASKS
 from xpnn.errors import InputError
 from xpnn.experiments import options, recipes
-from xpnn.experiments.options import check_options, option, parameters_section, parse_names, parse_numbers, parse_size
+from xpnn.experiments.options import (
+    ONLY_REGRESSION,
+    REGRESSION_LOSSES,
+    check_settings,
+    option,
+    parameters_section,
+    parse_names,
+    parse_size,
+)
 from xpnn.nn.initializers import INITIALIZERS
 from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.containers import NORMS
@@ -44,8 +52,6 @@ OPTIMIZERS_BY_NAME: dict[str, Any] = {
     "rmsprop": optim.RMSprop,
     "adagrad": optim.Adagrad,
 }
-REGRESSION_LOSSES = ("mse", "l1", "huber", "quantile", "poisson")
-ONLY_REGRESSION = REGRESSION_LOSSES[1:]  # mse also trains classes, as one-hot rows
 #: Defaults by the number of training rows, chosen on half of the tables of `bench.tables` and shown on the others.
 #: Fewer rows need more regularization; more rows allow larger batches and need fewer epochs.
 _BY_ROWS = (  # rows below, batch size, dropout, weight decay of adamw, epochs at least
@@ -85,7 +91,9 @@ class Settings:
         "digits", "digits, mnist, xor; a table (.csv, .parquet, …), .npz, or a folder of images.", is_argument=True
     )
     recipe: str | None = option(None, "Start from a recipe (see xpnn recipes).")
-    hidden: str = option("256,128", "Widths of the hidden layers, as 256,128; '' for none.")
+    hidden: str = option(
+        "256,128", "Widths of the hidden layers, as 256,128; '' for none.", range=options.WIDTH, numbers=int
+    )
     activation: str = option("relu", "Activation of the hidden layers.", choices=ACTIVATIONS)
     output_activation: str = option(
         "none",
@@ -103,11 +111,13 @@ class Settings:
         None,
         "Probability of dropping; one for all hidden layers, or one for each. [default: by rows, 0.3 to 0.1]",
         metavar="P,…",
+        range=options.BELOW_1,
+        numbers=float,
     )
     scale: float | None = option(
         None,
         "Factor for the features. [default: images to 0…1; tables are standardized]",
-        range=options.POSITIVE,
+        range=options.SCALE,
     )
     augment: str = option("", "Distort training images: degrees=10,translate=0.05,alpha=8,…", metavar="NAME=X,…")
     loss: str | None = option(
@@ -116,32 +126,41 @@ class Settings:
     quantile: float | None = option(None, "The quantile of loss quantile. [default: 0.5]", range=options.INSIDE_0_1)
     reduction: str = option("mean", "Reduction of the loss over a batch.", choices=("mean", "sum"))
     label_smoothing: float | None = option(
-        None, "Share of each label that is spread over all classes. [default: 0.05 for cross-entropy]"
+        None,
+        "Share of each label that is spread over all classes. [default: 0.05 for cross-entropy]",
+        range=options.SHARE,
     )
     calibrate: bool = option(True, "Scale the outputs so that the probabilities fit the validation rows.")
     class_weight: str | None = option(
         None, "Weights of the classes in the loss: balanced, or as yes=2,no=1.", metavar="balanced|NAME=X,…"
     )
     optimizer: str = option("adamw", "The optimizer.", choices=OPTIMIZERS_BY_NAME)
-    lr: float | None = option(None, "Learning rate. [default: the optimizer's own]", range=options.POSITIVE)
-    momentum: float | None = option(None, "Momentum of sgd, rmsprop and muon. [default: 0.9 for sgd]")
+    lr: float | None = option(None, "Learning rate. [default: the optimizer's own]", range=options.LEARNING_RATE)
+    momentum: float | None = option(
+        None, "Momentum of sgd, rmsprop and muon. [default: 0.9 for sgd]", range=options.BELOW_1
+    )
     betas: str | None = option(
-        None, "Decay rates of adam, adamw, nadam and lion, as 0.9,0.999. [default: the optimizer's own]"
+        None,
+        "Decay rates of adam, adamw, nadam and lion, as 0.9,0.999. [default: the optimizer's own]",
+        range=options.BELOW_1,
+        numbers=float,
     )
     weight_decay: float | None = option(
-        None, "Weight decay. [default: of adamw by rows, 1 or 0.3; of others their own]"
+        None, "Weight decay. [default: of adamw by rows, 1 or 0.3; of others their own]", range=options.NOT_NEGATIVE
     )
     clip_norm: float | None = option(None, "Largest norm of the gradient.", range=options.POSITIVE)
     schedule: str = option("cosine", "Schedule of the learning rate, over all epochs.", choices=_SCHEDULES)
     decay: float | None = option(
-        None, "Parameter of the schedule step (factor), exponential, inverse-time (per epoch) or polynomial (power)."
+        None,
+        "Parameter of the schedule step (factor), exponential, inverse-time (per epoch) or polynomial (power).",
+        range=options.NOT_NEGATIVE,
     )
     warmup: float = option(
         0.0, "Epochs in which the learning rate rises. [one-cycle: 30% of all]", range=options.NOT_NEGATIVE
     )
     ema: float | None = option(None, "Decay of a moving average of the weights, as 0.999.", range=options.DECAY)
     epochs: int | None = option(
-        None, "Passes over the data. [default: by rows, at least 20 to 40, and 2,500 steps]", range=options.COUNT
+        None, "Passes over the data. [default: by rows, at least 20 to 40, and 2,500 steps]", range=options.EPOCHS
     )
     batch_size: int | None = option(
         None, "Rows in a step; 0 for all. [default: by rows, 32 to 256]", range=options.ROWS
@@ -196,28 +215,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        check_options(self)
-        if self.loss in (None, "cross-entropy") and self.output_activation != "none":
-            raise InputError(
-                f"`output_activation` {self.output_activation}: cross-entropy includes its own softmax; "
-                "leave it out, or use `loss` mse"
-            )
-        if self.loss not in (None, "cross-entropy"):
-            for name in ("label_smoothing", "class_weight"):
-                if getattr(self, name):
-                    raise InputError(f"`{name}` belongs to `loss` cross-entropy")
-        if self.quantile is not None and self.loss != "quantile":
-            raise InputError("`quantile` belongs to `loss` quantile")
-        if self.task == "classification" and self.loss in ONLY_REGRESSION:
-            raise InputError(f"`loss` {self.loss} belongs to `task` regression")
-        if self.task == "regression" and self.loss == "cross-entropy":
-            raise InputError(
-                f"`loss` cross-entropy belongs to `task` classification; use {', '.join(REGRESSION_LOSSES)}"
-            )
-        if not all(1 <= width <= 1_000_000 for width in parse_numbers("hidden", self.hidden, int)):
-            raise InputError(f"`hidden`: {self.hidden!r} contains a width that is not in 1 … 1,000,000")
-        if self.patience is not None and not self.validation_fraction:
-            raise InputError("`patience` watches the validation loss; leave `validation_fraction` above 0")
+        check_settings(self)
 
     @classmethod
     def from_recipe(cls, name: str, **changes: Any) -> Settings:

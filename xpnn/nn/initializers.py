@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnn.arrays import random
 from xpnn.errors import InputError
-from xpnn.validation import as_float, one_of
+from xpnn.validation import Problems, as_float, one_of
 
 Fan = Literal["fan_in", "fan_out", "fan_avg"]
 _FANS = ("fan_in", "fan_out", "fan_avg")
@@ -96,11 +96,16 @@ class VarianceScaling:
     distribution: Literal["normal", "uniform"]
 
     def __post_init__(self) -> None:
-        one_of("VarianceScaling: mode", self.mode, _FANS)
-        one_of("VarianceScaling: distribution", self.distribution, ("normal", "uniform"))
-        object.__setattr__(self, "scale", as_float("VarianceScaling: scale", self.scale))
-        if not 0 <= self.scale < math.inf:
-            raise InputError(f"VarianceScaling: scale is {self.scale!r}; expected a number of at least 0")
+        problems = Problems()
+        with problems:
+            one_of("VarianceScaling: mode", self.mode, _FANS)
+        with problems:
+            one_of("VarianceScaling: distribution", self.distribution, ("normal", "uniform"))
+        with problems:
+            object.__setattr__(self, "scale", as_float("VarianceScaling: scale", self.scale))
+            if not 0 <= self.scale < math.inf:
+                raise InputError(f"VarianceScaling: scale is {self.scale!r}; expected a number of at least 0")
+        problems.raise_found()
 
     def __call__(self, key: random.Key, shape: tuple[int, int]) -> np.ndarray:
         """Return float64 values of `shape`, (fan_in, fan_out)."""
@@ -146,13 +151,17 @@ class TruncatedNormal:
     mode: Fan | None = None
 
     def __post_init__(self) -> None:
+        problems = Problems()
         for name in ("std", "cut"):
-            value = as_float(f"TruncatedNormal: {name}", getattr(self, name))
-            if not 0 < value < math.inf:
-                raise InputError(f"TruncatedNormal: {name} is {value!r}; expected a number above 0")
-            object.__setattr__(self, name, value)
+            with problems:
+                value = as_float(f"TruncatedNormal: {name}", getattr(self, name))
+                if not 0 < value < math.inf:
+                    raise InputError(f"TruncatedNormal: {name} is {value!r}; expected a number above 0")
+                object.__setattr__(self, name, value)
         if self.mode is not None:
-            one_of("TruncatedNormal: mode", self.mode, _FANS)
+            with problems:
+                one_of("TruncatedNormal: mode", self.mode, _FANS)
+        problems.raise_found()
 
     def __call__(self, key: random.Key, shape: tuple[int, int]) -> np.ndarray:
         """Return float64 values of `shape`, (fan_in, fan_out)."""

@@ -18,7 +18,7 @@ from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Params
-from xpnn.validation import as_float
+from xpnn.validation import Problems, as_float
 
 
 class Penalty(Protocol):
@@ -107,12 +107,16 @@ class L2:
     only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "alpha", as_float("L2: alpha", self.alpha))
-        if not 0 <= self.alpha < math.inf:
-            raise InputError(f"L2: alpha is {self.alpha!r}; expected a finite number of at least 0")
-        if isinstance(self.only, str) or not isinstance(self.only, Iterable):
-            raise InputError(f"L2: only is {self.only!r}; expected a list of names of parameters")
-        object.__setattr__(self, "only", tuple(self.only))
+        problems = Problems()
+        with problems:
+            object.__setattr__(self, "alpha", as_float("L2: alpha", self.alpha))
+            if not 0 <= self.alpha < math.inf:
+                raise InputError(f"L2: alpha is {self.alpha!r}; expected a finite number of at least 0")
+        with problems:
+            if isinstance(self.only, str) or not isinstance(self.only, Iterable):
+                raise InputError(f"L2: only is {self.only!r}; expected a list of names of parameters")
+            object.__setattr__(self, "only", tuple(self.only))
+        problems.raise_found()
 
     def add(
         self, loss: Array, grads: Params, params: Params, count: int | Array, *, donate: bool = False

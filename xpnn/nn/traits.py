@@ -24,6 +24,12 @@ Traits of a layer
     uses_batch_statistics
                       bool, default False. True: in training, a row of y depends on the other rows of the batch. A
                       container of layers states it if any of them does
+    features_in       int or None, default None. The number of features that a row of x must have; None: any. Sequential
+                      compares it with what the layer before gives. Subclasses do not inherit it
+    features_out      int, "same" or None, default None. The number of features of a row of y; "same": that of x; None:
+                      not known in advance. Subclasses do not inherit it
+    weight_count      int, default 0. How many numbers `init` draws. Sequential compares their size with the free memory
+                      before it draws them
 
 Traits of a loss
     reduction         "mean" or "sum" over the rows ("none" is not for training). Without it, `Trainer` measures it
@@ -155,6 +161,27 @@ def cancels_bias(layer: Any) -> bool:
 def uses_batch_statistics(layer: Any) -> bool:
     """Return whether, in training, a row of y depends on the other rows of the batch; False by default."""
     return bool(getattr(layer, "uses_batch_statistics", False))
+
+
+def features_in(layer: Any) -> int | None:
+    """Return the number of features that a row of x must have, or None (the default) for any.
+
+    The class itself must define it: a subclass, which may compute something else, does not inherit it.
+    """
+    return layer.features_in if "features_in" in vars(type(layer)) else None
+
+
+def features_out(layer: Any) -> int | str | None:
+    """Return the number of features of a row of y, "same" for that of x, or None (the default) if it is not known.
+
+    The class itself must define it: a subclass, which may compute something else, does not inherit it.
+    """
+    return layer.features_out if "features_out" in vars(type(layer)) else None
+
+
+def weight_count(layer: Any) -> int:
+    """Return how many numbers `init` of the layer draws; 0 by default."""
+    return int(getattr(layer, "weight_count", 0))
 
 
 def centred(layer: Any) -> tuple[Any, Any] | None:

@@ -10,7 +10,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
-from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
+from xpnn.optim.protocol import Schedule, scalar, settle, zeros
 
 
 class AdamState(NamedTuple):
@@ -212,8 +212,7 @@ def one_minus_power(beta: float, count: Array) -> Array:
 
 
 def _settle(optimizer: Any) -> None:
-    settle(optimizer, lr=math.inf, eps=math.inf, weight_decay=math.inf)
-    settle_betas(optimizer)
+    settle(optimizer, "betas", lr=math.inf, eps=math.inf, weight_decay=math.inf)
 
 
 def _first(params: Tree, amsgrad: bool) -> AdamState:

@@ -13,7 +13,7 @@ from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError
 from xpnn.optim.protocol import Optimizer, Schedule
-from xpnn.validation import as_float
+from xpnn.validation import Problems, as_float
 
 
 @dataclass(frozen=True)
@@ -160,13 +160,16 @@ def l2_norm(leaves: list[Array]) -> Array:
 
 
 def _settle(clip: Any, field: str) -> None:
-    name = type(clip).__name__
-    value = as_float(f"{name}: {field}", getattr(clip, field))
-    object.__setattr__(clip, field, value)
-    if not 0 < value < float("inf"):
-        raise InputError(f"{name}: {field} = {value!r}; expected 0 < {field} < inf")
-    if isinstance(clip.optimizer, (str, type, int, float)):
-        raise InputError(f"{name}: {clip.optimizer!r} is not an optimizer; pass an instance, such as optim.Adam()")
+    problems, name = Problems(), type(clip).__name__
+    with problems:
+        value = as_float(f"{name}: {field}", getattr(clip, field))
+        object.__setattr__(clip, field, value)
+        if not 0 < value < float("inf"):
+            raise InputError(f"{name}: {field} = {value!r}; expected 0 < {field} < inf")
+    with problems:
+        if isinstance(clip.optimizer, (str, type, int, float)):
+            raise InputError(f"{name}: {clip.optimizer!r} is not an optimizer; pass an instance, such as optim.Adam()")
+    problems.raise_found()
 
 
 deprecated.attach(__name__)

@@ -11,7 +11,7 @@ from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.special import sign
 from xpnn.arrays.tree import Tree
-from xpnn.optim.protocol import Schedule, settle, settle_betas, zeros
+from xpnn.optim.protocol import Schedule, settle, zeros
 
 
 class LionState(NamedTuple):
@@ -73,8 +73,7 @@ class Lion:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        settle(self, lr=math.inf, weight_decay=math.inf)
-        settle_betas(self)
+        settle(self, "betas", lr=math.inf, weight_decay=math.inf)
 
     def init(self, params: Tree) -> LionState:
         """Return the initial state; see `Optimizer.init`."""

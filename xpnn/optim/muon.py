@@ -14,8 +14,8 @@ from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError
 from xpnn.optim.adam import AdamSettings, adam_step
 from xpnn.optim.clipping import l2_norm
-from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
-from xpnn.validation import as_count, as_float, one_of
+from xpnn.optim.protocol import Schedule, scalar, settle, zeros
+from xpnn.validation import Problems, as_count, as_finite, one_of
 
 
 class MuonState(NamedTuple):
@@ -118,16 +118,20 @@ class Muon:
     adamw_weight_decay: float = 1e-2
 
     def __post_init__(self) -> None:
-        inf = math.inf
-        settle(self, lr=inf, weight_decay=inf, momentum=1, eps=inf)
-        settle(self, adamw_lr_ratio=inf, adamw_eps=inf, adamw_weight_decay=inf)
-        settle_betas(self, "adamw_betas")
-        one_of("Muon: adjust_lr_fn", self.adjust_lr_fn, ("original", "match_rms_adamw"))
-        if not isinstance(self.ns_coefficients, (tuple, list)) or len(self.ns_coefficients) != 3:
-            raise InputError(f"Muon: ns_coefficients is {self.ns_coefficients!r}; expected three numbers")
-        coefficients = tuple(as_float("Muon: ns_coefficients", x) for x in self.ns_coefficients)
-        object.__setattr__(self, "ns_coefficients", coefficients)
-        object.__setattr__(self, "ns_steps", as_count("Muon: ns_steps", self.ns_steps))
+        problems, inf = Problems(), math.inf
+        with problems:
+            rates = {"adamw_lr_ratio": inf, "adamw_eps": inf, "adamw_weight_decay": inf}
+            settle(self, "adamw_betas", lr=inf, weight_decay=inf, momentum=1, eps=inf, **rates)
+        with problems:
+            one_of("Muon: adjust_lr_fn", self.adjust_lr_fn, ("original", "match_rms_adamw"))
+        with problems:
+            if not isinstance(self.ns_coefficients, (tuple, list)) or len(self.ns_coefficients) != 3:
+                raise InputError(f"Muon: ns_coefficients is {self.ns_coefficients!r}; expected three numbers")
+            coefficients = tuple(as_finite("Muon: ns_coefficients", x) for x in self.ns_coefficients)
+            object.__setattr__(self, "ns_coefficients", coefficients)
+        with problems:
+            object.__setattr__(self, "ns_steps", as_count("Muon: ns_steps", self.ns_steps))
+        problems.raise_found()
 
     def init(self, params: Tree) -> MuonState:
         """Return the initial state; see `Optimizer.init`."""

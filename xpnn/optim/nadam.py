@@ -11,7 +11,7 @@ from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
 from xpnn.optim.adam import AdamSettings, one_minus_power
-from xpnn.optim.protocol import Schedule, scalar, settle, settle_betas, zeros
+from xpnn.optim.protocol import Schedule, scalar, settle, zeros
 
 
 class NAdamState(NamedTuple):
@@ -94,8 +94,7 @@ class NAdam:
     decoupled_weight_decay: bool = False
 
     def __post_init__(self) -> None:
-        settle(self, lr=math.inf, eps=math.inf, weight_decay=math.inf, momentum_decay=math.inf)
-        settle_betas(self)
+        settle(self, "betas", lr=math.inf, eps=math.inf, weight_decay=math.inf, momentum_decay=math.inf)
 
     def init(self, params: Tree) -> NAdamState:
         """Return the initial state; see `Optimizer.init`."""

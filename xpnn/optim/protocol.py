@@ -1,7 +1,7 @@
 """The interfaces `Optimizer` and `Schedule`, and helpers that the optimizers share.
 
 `Optimizer` states all rules for custom optimizers, with an example. `zeros` and `scalar` make their initial states;
-`settle` and `settle_betas` check and convert the fields of the built-in optimizers.
+`settle` checks and converts the fields of the built-in optimizers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError
-from xpnn.validation import as_float
+from xpnn.validation import Problems, as_float
 
 
 class Schedule(Protocol):
@@ -146,30 +146,37 @@ def learning_rate(lr: float | Schedule, step: Array, steps_per_epoch: Array) -> 
     return lr(step, steps_per_epoch) if callable(lr) else lr
 
 
-def settle(optimizer: Any, **limits: float) -> None:
+def settle(optimizer: Any, betas: str | None = None, /, **limits: float) -> None:
     """Convert the named fields to Python floats, and raise InputError unless each is in [0, its limit).
 
-    A field `lr` that holds a schedule is left as it is.
+    A field `lr` that holds a schedule is left as it is. The field whose name is `betas` has two numbers in
+    [0, 1).
     """
-    name = type(optimizer).__name__
-    wrong = {}
+    name, problems, wrong = type(optimizer).__name__, Problems(), {}
     for field, limit in limits.items():
-        if field == "lr" and callable(optimizer.lr):
-            if isinstance(optimizer.lr, type):
-                raise InputError(f"{name}: lr: {optimizer.lr.__name__} is a class; write {optimizer.lr.__name__}(…)")
-            continue
-        value = as_float(f"{name}: {field}", getattr(optimizer, field))
-        object.__setattr__(optimizer, field, value)
-        if not 0 <= value < limit:
-            wrong[field] = value
-    if wrong:
-        came = ", ".join(f"{field} = {value!r}" for field, value in wrong.items())
-        wanted = ", ".join(f"0 <= {field} < {limits[field]:g}" for field in wrong)
-        raise InputError(f"{name}: {came}; expected {wanted}")
+        with problems:
+            if field == "lr" and callable(optimizer.lr):
+                _check_schedule(name, optimizer.lr)
+                continue
+            value = as_float(f"{name}: {field}", getattr(optimizer, field))
+            object.__setattr__(optimizer, field, value)
+            if not 0 <= value < limit:
+                wrong[f"{field} = {value!r}"] = f"0 <= {field} < {limit:g}"
+    with problems:
+        if wrong:
+            raise InputError(f"{name}: {', '.join(wrong)}; expected {', '.join(wrong.values())}")
+    with problems:
+        if betas is not None:
+            _settle_betas(optimizer, betas)
+    problems.raise_found()
 
 
-def settle_betas(optimizer: Any, field: str = "betas") -> None:
-    """Convert the named field to two Python floats, and raise InputError unless both are in [0, 1)."""
+def _check_schedule(name: str, schedule: Any) -> None:
+    if isinstance(schedule, type):
+        raise InputError(f"{name}: lr: {schedule.__name__} is a class; write {schedule.__name__}(…)")
+
+
+def _settle_betas(optimizer: Any, field: str) -> None:
     name, betas = type(optimizer).__name__, getattr(optimizer, field)
     if not isinstance(betas, (tuple, list)):
         raise InputError(f"{name}: {field} is {betas!r}; expected two numbers, 0 <= beta < 1")

@@ -12,6 +12,7 @@ from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.errors import InputError
 from xpnn.optim.protocol import Schedule, settle, zeros
+from xpnn.validation import Problems
 
 
 class SGDState(NamedTuple):
@@ -91,9 +92,13 @@ class SGD:
     lr_in_velocity: bool = False
 
     def __post_init__(self) -> None:
-        settle(self, lr=math.inf, momentum=math.nextafter(1, 2) if self.lr_in_velocity else 1, weight_decay=math.inf)
-        if self.nesterov and not self.momentum:
-            raise InputError("SGD: nesterov needs a momentum above 0")
+        problems, limit = Problems(), math.nextafter(1, 2) if self.lr_in_velocity else 1
+        with problems:
+            settle(self, lr=math.inf, momentum=limit, weight_decay=math.inf)
+        with problems:
+            if self.nesterov and not self.momentum:
+                raise InputError("SGD: nesterov needs a momentum above 0")
+        problems.raise_found()
 
     def init(self, params: Tree) -> SGDState:
         """Return the initial state; see `Optimizer.init`."""

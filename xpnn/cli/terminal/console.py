@@ -12,6 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from xpnn.errors import printable
+
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console for text without markup and highlighting."""
@@ -33,7 +35,7 @@ def marks(console: Console) -> tuple[str, str]:
 def print_line(console: Console, text: str) -> None:
     """Print a line. If that fails, print nothing from then on, and let the work continue."""
     try:
-        console.print(text)
+        console.print(printable(text))  # wherever in it a name or the content of a file is
     except (OSError, SystemExit) as error:  # rich turns a broken pipe into SystemExit
         console.quiet = True
         if isinstance(error, OSError) and not console.stderr:

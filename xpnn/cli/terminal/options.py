@@ -12,6 +12,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from xpnn import config
 from xpnn.cli.terminal.console import print_stderr
 from xpnn.devices.libraries import LIBRARIES
 from xpnn.devices.place import Place, find_place
@@ -26,6 +27,15 @@ Backend = Annotated[
 ]
 NoFallback = Annotated[bool, typer.Option("--no-fallback", help="Fail if the requested GPU cannot be used.")]
 DataDir = Annotated[str | None, typer.Option(help=options_of(Settings)["data_dir"].help)]
+
+
+def _go_offline(context: typer.Context, offline: bool) -> bool:
+    if offline:  # until the command ends
+        context.with_resource(config.override("XPNN_OFFLINE", "1"))
+    return offline
+
+
+Offline = Annotated[bool, typer.Option("--offline", callback=_go_offline, help="Download nothing; as XPNN_OFFLINE=1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 

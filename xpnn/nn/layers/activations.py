@@ -14,7 +14,7 @@ from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.arrays.special import erfc
 from xpnn.errors import InputError
-from xpnn.validation import as_float, one_of
+from xpnn.validation import as_finite, as_float, one_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class ReLU:
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
+    features_out: ClassVar[str] = "same"
 
     def init(self, key: Key) -> tuple[()]:
         return ()
@@ -76,6 +77,7 @@ class Sigmoid:
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
+    features_out: ClassVar[str] = "same"
     preferred_init: ClassVar[str] = "glorot_uniform"
 
     def init(self, key: Key) -> tuple[()]:
@@ -104,6 +106,7 @@ class Tanh:
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
+    features_out: ClassVar[str] = "same"
     preferred_init: ClassVar[str] = "glorot_uniform"
 
     def init(self, key: Key) -> tuple[()]:
@@ -136,6 +139,7 @@ class Identity:
 
     accepts_integers: ClassVar[bool | None] = None
     fused_role: ClassVar[str] = "activation"
+    features_out: ClassVar[str] = "same"
 
     def init(self, key: Key) -> tuple[()]:
         return ()
@@ -173,11 +177,12 @@ class LeakyReLU:
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
+    features_out: ClassVar[str] = "same"
 
     negative_slope: float = 0.01
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negative_slope", as_float("LeakyReLU: negative_slope", self.negative_slope))
+        object.__setattr__(self, "negative_slope", as_finite("LeakyReLU: negative_slope", self.negative_slope))
 
     def init(self, key: Key) -> tuple[()]:
         return ()
@@ -216,11 +221,12 @@ class ELU:
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
+    features_out: ClassVar[str] = "same"
 
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "alpha", as_float("ELU: alpha", self.alpha))
+        object.__setattr__(self, "alpha", as_finite("ELU: alpha", self.alpha))
 
     def init(self, key: Key) -> tuple[()]:
         return ()
@@ -255,6 +261,7 @@ class SiLU:
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
+    features_out: ClassVar[str] = "same"
 
     def init(self, key: Key) -> tuple[()]:
         return ()
@@ -305,12 +312,13 @@ class Softplus:
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
+    features_out: ClassVar[str] = "same"
 
     beta: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "beta", as_float("Softplus: beta", self.beta))
-        if not self.beta > 0:
+        if not 0 < self.beta < math.inf:
             raise InputError(f"Softplus: beta is {self.beta!r}; expected a number above 0")
 
     def init(self, key: Key) -> tuple[()]:
@@ -354,6 +362,7 @@ class GELU:
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "activation"
+    features_out: ClassVar[str] = "same"
 
     approximate: str = "none"
 

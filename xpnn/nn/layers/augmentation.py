@@ -11,7 +11,7 @@ from xpnn.arrays.matmul import matmul
 from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
 from xpnn.arrays.random import Key
 from xpnn.errors import InputError
-from xpnn.validation import as_float
+from xpnn.validation import Problems, as_float
 
 
 class Sources(NamedTuple):
@@ -91,11 +91,15 @@ class RandomDistortion:
     sigma: float = 4.0
 
     def __post_init__(self) -> None:
+        problems = Problems()
         for name in ("degrees", "translate", "shear", "alpha", "sigma"):
-            object.__setattr__(self, name, as_float(f"RandomDistortion: {name}", getattr(self, name)))
-        if not isinstance(self.scale, (tuple, list)) or len(self.scale) != 2:
-            raise InputError(f"RandomDistortion: scale is {self.scale!r}; expected a pair (low, high)")
-        object.__setattr__(self, "scale", tuple(as_float("RandomDistortion: scale", side) for side in self.scale))
+            with problems:
+                object.__setattr__(self, name, as_float(f"RandomDistortion: {name}", getattr(self, name)))
+        with problems:
+            if not isinstance(self.scale, (tuple, list)) or len(self.scale) != 2:
+                raise InputError(f"RandomDistortion: scale is {self.scale!r}; expected a pair (low, high)")
+            object.__setattr__(self, "scale", tuple(as_float("RandomDistortion: scale", side) for side in self.scale))
+        problems.raise_found()
         for name, wanted, fits in (
             ("degrees", "0 <= degrees <= 180", 0 <= self.degrees <= 180),
             ("translate", "0 <= translate <= 1, a share of the image", 0 <= self.translate <= 1),
@@ -104,8 +108,10 @@ class RandomDistortion:
             ("alpha", "a number of pixels, at least 0", 0 <= self.alpha < math.inf),
             ("sigma", "a number of pixels above 0", 0 < self.sigma < math.inf),
         ):
-            if not fits:
-                raise InputError(f"RandomDistortion: {name} is {getattr(self, name)!r}; expected {wanted}")
+            with problems:
+                if not fits:
+                    raise InputError(f"RandomDistortion: {name} is {getattr(self, name)!r}; expected {wanted}")
+        problems.raise_found()
 
     def init(self, key: Key) -> tuple[()]:
         return ()

@@ -11,7 +11,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.random import Key
 from xpnn.errors import InputError
-from xpnn.nn import traits
+from xpnn.nn import initializers, traits
 from xpnn.nn.fused import dense, dense_length, joined
 from xpnn.nn.initializers import Initializer
 from xpnn.nn.layers.activations import ACTIVATIONS
@@ -19,7 +19,8 @@ from xpnn.nn.layers.dropout import Dropout
 from xpnn.nn.layers.linear import Linear
 from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
 from xpnn.nn.protocols import Layer, Params, Residuals
-from xpnn.validation import one_of
+from xpnn.nn.sizes import described, ensure_weights_fit, features_through
+from xpnn.validation import Problems, as_count, one_of
 
 
 @dataclass(frozen=True, init=False)
@@ -40,7 +41,8 @@ class Sequential:
     Raises
     ------
     InputError
-        If an argument is not a layer.
+        If an argument is not a layer, or a layer takes another number of features than the layer before it gives, as
+        far as they state it (`xpnn.nn.traits`).
 
     Notes
     -----
@@ -67,13 +69,17 @@ class Sequential:
     blocks: tuple[tuple[int, int, bool], ...] = field(repr=False, compare=False)  # see `_blocks`
 
     def __init__(self, *layers: Layer) -> None:
+        problems = Problems()
         for layer in layers:
-            if isinstance(layer, (list, tuple, int, float, str, dict)) or layer is None:
-                raise InputError(f"Sequential: {layer!r} is not a layer; write Sequential(layer, layer, …)")
-            if isinstance(layer, type):
-                raise InputError(f"Sequential: {layer.__name__} is a class; write {layer.__name__}(…)")
+            with problems:
+                if isinstance(layer, (list, tuple, int, float, str, dict)) or layer is None:
+                    raise InputError(f"Sequential: {layer!r} is not a layer; write Sequential(layer, layer, …)")
+                if isinstance(layer, type):
+                    raise InputError(f"Sequential: {layer.__name__} is a class; write {layer.__name__}(…)")
+        problems.raise_found()
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "blocks", _blocks(layers))
+        features_through(layers)
 
     @property
     def accepts_integers(self) -> bool | None:
@@ -95,6 +101,21 @@ class Sequential:
         """Whether any of the layers does."""
         return any(map(traits.uses_batch_statistics, self.layers))
 
+    @property
+    def features_in(self) -> int | None:
+        """What the first layer that states it takes."""
+        return features_through(self.layers)[0]
+
+    @property
+    def features_out(self) -> int | str | None:
+        """What the last layer gives."""
+        return features_through(self.layers)[1]
+
+    @property
+    def weight_count(self) -> int:
+        """How many weights all layers have."""
+        return sum(map(traits.weight_count, self.layers))
+
     def check_input(self, name: str, x: Array) -> None:
         """Raise InputError if the first layer that reads the values of `x` does not accept them."""
         if self._reader is not None:
@@ -106,6 +127,7 @@ class Sequential:
         return next((layer for layer in self.layers if traits.accepts_integers(layer) is not None), None)
 
     def init(self, key: Key) -> tuple[Params, ...]:
+        ensure_weights_fit(self)
         return tuple(layer.init(key.child(i)) for i, layer in enumerate(self.layers))
 
     def forward(
@@ -174,7 +196,7 @@ class Residual:
     Raises
     ------
     InputError
-        By `forward`, if the shapes of x and block(x) differ.
+        If the shapes of x and block(x) differ: at once if the block states its numbers of features, or by `forward`.
 
     References
     ----------
@@ -189,8 +211,24 @@ class Residual:
     """
 
     accepts_integers: ClassVar[bool] = False
+    features_out: ClassVar[str] = "same"
 
     block: Layer
+
+    def __post_init__(self) -> None:
+        takes, gives = traits.features_in(self.block), traits.features_out(self.block)
+        if isinstance(takes, int) and isinstance(gives, int) and takes != gives:
+            raise InputError(f"Residual: the block {described(self.block)} takes {takes} features and gives {gives}")
+
+    @property
+    def features_in(self) -> int | None:
+        """What the block takes."""
+        return traits.features_in(self.block)
+
+    @property
+    def weight_count(self) -> int:
+        """How many weights the block has."""
+        return traits.weight_count(self.block)
 
     @property
     def uses_batch_statistics(self) -> bool:
@@ -278,12 +316,36 @@ def MLP(
     """
     if isinstance(hidden_sizes, numbers.Integral):
         raise InputError(f"MLP: hidden_sizes is {hidden_sizes!r}; expected a list of widths: [{hidden_sizes}]")
-    if isinstance(activation, str):
-        one_of("activation", activation, ACTIVATIONS)  # even if there is no hidden layer
-    if norm is not None:
-        one_of("norm", norm, NORMS)
-    rates = _one_each("dropout rates", dropout, hidden_sizes)
-    activations = [_activation(each) for each in _one_each("activations", activation, hidden_sizes)]
+    problems, rates, activations = Problems(), [], []
+    sizes = {"in_features": in_features, "out_features": out_features}
+    sizes |= {f"hidden_sizes[{i}]": width for i, width in enumerate(hidden_sizes)}
+    for name, size in sizes.items():
+        with problems:
+            as_count(f"MLP: {name}", size)
+    with problems:
+        if isinstance(activation, str):
+            one_of("activation", activation, ACTIVATIONS)  # even if there is no hidden layer
+        activations = _one_each("activations", activation, hidden_sizes)
+    for i, each in enumerate(activations):
+        with problems:
+            activations[i] = _activation(each)
+    with problems:
+        if output_activation is not None:
+            _activation(output_activation)
+    with problems:
+        if norm is not None:
+            one_of("norm", norm, NORMS)
+    with problems:
+        rates = _one_each("dropout rates", dropout, hidden_sizes)
+    for rate in rates or [dropout]:
+        with problems:
+            if not isinstance(rate, Sequence):
+                Dropout(rate)
+    for init in (weight_init, bias_init):
+        with problems:
+            if init is not None:
+                initializers.get(init)
+    problems.raise_found()
     layers: list[Layer] = []
     size = in_features
     for width, follows, rate in zip(hidden_sizes, activations, rates, strict=True):

@@ -55,6 +55,7 @@ class Dropout:
 
     accepts_integers: ClassVar[bool] = False
     fused_role: ClassVar[str] = "dropout"
+    features_out: ClassVar[str] = "same"
 
     p: float = 0.5
 

@@ -18,7 +18,8 @@ from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
 from xpnn.nn import initializers
 from xpnn.nn.initializers import Initializer
-from xpnn.validation import as_count, as_float
+from xpnn.nn.sizes import ensure_weights_fit
+from xpnn.validation import Problems, as_count, as_finite
 
 
 class EmbeddingParams(NamedTuple):
@@ -81,14 +82,25 @@ class Embedding:
     weight_init: str | Initializer | None = None
 
     def __post_init__(self) -> None:
+        problems = Problems()
         for name in ("num_embeddings", "embedding_dim"):
-            object.__setattr__(self, name, as_count(f"Embedding: {name}", getattr(self, name)))
-        if self.padding_idx is not None:
-            object.__setattr__(self, "padding_idx", self._row(self.padding_idx))
+            with problems:
+                object.__setattr__(self, name, as_count(f"Embedding: {name}", getattr(self, name)))
+        if self.padding_idx is not None and not problems:  # its range is that of the first
+            with problems:
+                object.__setattr__(self, "padding_idx", self._row(self.padding_idx))
         if self.weight_init is not None:
-            initializers.get(self.weight_init)
+            with problems:
+                initializers.get(self.weight_init)
+        problems.raise_found()
+
+    @property
+    def weight_count(self) -> int:
+        """How many weights the table has."""
+        return self.num_embeddings * self.embedding_dim
 
     def init(self, key: Key) -> EmbeddingParams:
+        ensure_weights_fit(self)
         drawn, shape = key.child("weight"), (self.num_embeddings, self.embedding_dim)
         if self.weight_init is None:
             weight = random.normal(drawn, shape)
@@ -201,7 +213,7 @@ class EmbedColumns:
     embeddings: tuple[Embedding, ...]
 
     def __post_init__(self) -> None:
-        columns = tuple(int(as_float("EmbedColumns: columns", column)) for column in self.columns)
+        columns = tuple(int(as_finite("EmbedColumns: columns", column)) for column in self.columns)
         if not columns or len(columns) != len(self.embeddings):
             raise InputError(
                 f"EmbedColumns: {len(columns)} columns, but {len(self.embeddings)} embeddings; expected at least one "
@@ -209,6 +221,11 @@ class EmbedColumns:
             )
         if columns != self.columns or columns != tuple(sorted({*columns})) or columns[0] < 0:
             raise InputError(f"EmbedColumns: columns is {self.columns!r}; expected ascending numbers from 0 on")
+
+    @property
+    def weight_count(self) -> int:
+        """How many weights all tables have."""
+        return sum(table.weight_count for table in self.embeddings)
 
     def init(self, key: Key) -> tuple[EmbeddingParams, ...]:
         return tuple(table.init(key.child(i)) for i, table in enumerate(self.embeddings))

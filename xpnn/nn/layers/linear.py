@@ -13,7 +13,8 @@ from xpnn.arrays.random import Key
 from xpnn.errors import InputError
 from xpnn.nn import initializers
 from xpnn.nn.initializers import Initializer
-from xpnn.validation import as_count
+from xpnn.nn.sizes import ensure_weights_fit
+from xpnn.validation import Problems, as_count
 
 
 class LinearParams(NamedTuple):
@@ -80,12 +81,32 @@ class Linear:
     bias_init: str | Initializer = "zeros"
 
     def __post_init__(self) -> None:
+        problems = Problems()
         for name in ("in_features", "out_features"):
-            object.__setattr__(self, name, as_count(f"Linear: {name}", getattr(self, name)))
-        initializers.get(self.weight_init)
-        initializers.get(self.bias_init)
+            with problems:
+                object.__setattr__(self, name, as_count(f"Linear: {name}", getattr(self, name)))
+        for init in (self.weight_init, self.bias_init):
+            with problems:
+                initializers.get(init)
+        problems.raise_found()
+
+    @property
+    def features_in(self) -> int:
+        """The number of features of x."""
+        return self.in_features
+
+    @property
+    def features_out(self) -> int:
+        """The number of features of y."""
+        return self.out_features
+
+    @property
+    def weight_count(self) -> int:
+        """How many weights there are, without the bias."""
+        return self.in_features * self.out_features
 
     def init(self, key: Key) -> LinearParams:
+        ensure_weights_fit(self)
         shape = (self.in_features, self.out_features)
         weight = initializers.first_values(self.weight_init, key.child("weight"), shape)
         if not self.bias:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -12,7 +13,7 @@ from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Carried
 from xpnn.errors import InputError
-from xpnn.validation import as_count, as_float
+from xpnn.validation import Problems, as_count, as_float
 
 
 class NormParams(NamedTuple):
@@ -78,12 +79,18 @@ class LayerNorm:
     """
 
     accepts_integers: ClassVar[bool] = False
+    features_out: ClassVar[str] = "same"
 
     features: int
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
         _check_fields(self)
+
+    @property
+    def features_in(self) -> int:
+        """The number of features of x."""
+        return self.features
 
     def init(self, key: Key) -> NormParams:
         return NormParams(np.ones(self.features), np.zeros(self.features))
@@ -165,12 +172,18 @@ class RMSNorm:
     """
 
     accepts_integers: ClassVar[bool] = False
+    features_out: ClassVar[str] = "same"
 
     features: int
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
         _check_fields(self)
+
+    @property
+    def features_in(self) -> int:
+        """The number of features of x."""
+        return self.features
 
     def init(self, key: Key) -> NormParams:
         return NormParams(np.ones(self.features), None)
@@ -289,6 +302,7 @@ class BatchNorm1d:
     """
 
     accepts_integers: ClassVar[bool] = False
+    features_out: ClassVar[str] = "same"
     cancels_bias: ClassVar[bool] = True
     uses_batch_statistics: ClassVar[bool] = True
 
@@ -298,10 +312,19 @@ class BatchNorm1d:
     affine: bool = True
 
     def __post_init__(self) -> None:
-        _check_fields(self)
-        object.__setattr__(self, "momentum", as_float("BatchNorm1d: momentum", self.momentum))
-        if not 0 <= self.momentum <= 1:
-            raise InputError(f"BatchNorm1d: momentum is {self.momentum!r}; expected 0 <= momentum <= 1")
+        problems = Problems()
+        with problems:
+            _check_fields(self)
+        with problems:
+            object.__setattr__(self, "momentum", as_float("BatchNorm1d: momentum", self.momentum))
+            if not 0 <= self.momentum <= 1:
+                raise InputError(f"BatchNorm1d: momentum is {self.momentum!r}; expected 0 <= momentum <= 1")
+        problems.raise_found()
+
+    @property
+    def features_in(self) -> int:
+        """The number of features of x."""
+        return self.features
 
     def init(self, key: Key) -> BatchNormParams:
         ones, zeros = np.ones(self.features), np.zeros(self.features)
@@ -385,10 +408,14 @@ def next_statistics(
 def _check_fields(layer: LayerNorm | RMSNorm | BatchNorm1d) -> None:
     """Check and convert the fields that all three layers have."""
     name = type(layer).__name__
-    object.__setattr__(layer, "features", as_count(f"{name}: features", layer.features))
-    object.__setattr__(layer, "eps", as_float(f"{name}: eps", layer.eps))
-    if not layer.eps > 0:
-        raise InputError(f"{name}: eps is {layer.eps!r}; expected a number above 0")
+    problems = Problems()
+    with problems:
+        object.__setattr__(layer, "features", as_count(f"{name}: features", layer.features))
+    with problems:
+        object.__setattr__(layer, "eps", as_float(f"{name}: eps", layer.eps))
+        if not 0 < layer.eps < math.inf:
+            raise InputError(f"{name}: eps is {layer.eps!r}; expected a number above 0")
+    problems.raise_found()
 
 
 def _check_shape(layer: LayerNorm | RMSNorm | BatchNorm1d, x: Array) -> None:

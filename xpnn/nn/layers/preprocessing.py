@@ -16,7 +16,7 @@ from xpnn.arrays.tree import Carried
 from xpnn.devices.libraries.conversion import as_numbers
 from xpnn.devices.place import place_of, to_numpy
 from xpnn.errors import InputError
-from xpnn.validation import as_float
+from xpnn.validation import Problems, as_finite, as_float
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,13 @@ class Scale:
     """
 
     accepts_integers: ClassVar[bool] = True
+    features_out: ClassVar[str] = "same"
     gathers_rows: ClassVar[bool] = True
 
     factor: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "factor", as_float("Scale: factor", self.factor))
+        object.__setattr__(self, "factor", as_finite("Scale: factor", self.factor))
 
     def init(self, key: Key) -> ScaleParams:
         return ScaleParams(Carried(np.asarray(self.factor)))
@@ -187,6 +188,7 @@ class Standardize:
     """
 
     accepts_integers: ClassVar[bool] = True
+    features_out: ClassVar[str] = "same"
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -224,6 +226,11 @@ class Standardize:
 
     def __post_init__(self) -> None:
         _check_lengths(self)
+
+    @property
+    def features_in(self) -> int:
+        """The number of columns."""
+        return len(self.mean)
 
     def init(self, key: Key) -> StandardizeParams:
         deviation = np.asarray(self.deviation)
@@ -324,12 +331,18 @@ class Unstandardize:
     """
 
     accepts_integers: ClassVar[bool] = False
+    features_out: ClassVar[str] = "same"
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
     def __post_init__(self) -> None:
         _check_lengths(self)
+
+    @property
+    def features_in(self) -> int:
+        """The number of columns."""
+        return len(self.mean)
 
     def init(self, key: Key) -> StandardizeParams:
         deviation = np.asarray(self.deviation)
@@ -384,6 +397,7 @@ class SmoothClip:
     """
 
     accepts_integers: ClassVar[bool] = False
+    features_out: ClassVar[str] = "same"
 
     limit: float = 3.0
 
@@ -410,11 +424,17 @@ class SmoothClip:
 
 
 def _check_lengths(layer: Standardize | Unstandardize) -> None:
-    if len(layer.mean) != len(layer.deviation):
-        raise InputError(
-            f"{type(layer).__name__}: {len(layer.mean)} means, but {len(layer.deviation)} deviations; "
-            "expected one per column"
-        )
+    problems, name = Problems(), type(layer).__name__
+    with problems:
+        if len(layer.mean) != len(layer.deviation):
+            raise InputError(
+                f"{name}: {len(layer.mean)} means, but {len(layer.deviation)} deviations; expected one per column"
+            )
+    for field in ("mean", "deviation"):
+        with problems:
+            for i, value in enumerate(getattr(layer, field)):
+                as_finite(f"{name}: {field}[{i}]", value)
+    problems.raise_found()
 
 
 def _check_columns(layer: Standardize | Unstandardize, x: Array) -> None:

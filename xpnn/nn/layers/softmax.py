@@ -28,6 +28,7 @@ class Softmax:
     """
 
     accepts_integers: ClassVar[bool] = False
+    features_out: ClassVar[str] = "same"
 
     def init(self, key: Key) -> tuple[()]:
         return ()
@@ -62,6 +63,7 @@ class LogSoftmax:
     """
 
     accepts_integers: ClassVar[bool] = False
+    features_out: ClassVar[str] = "same"
 
     def init(self, key: Key) -> tuple[()]:
         return ()

@@ -27,7 +27,7 @@ from xpnn.errors import InputError
 from xpnn.nn.losses.reduction import REDUCTIONS, Reduction, factor_of, reduced
 from xpnn.nn.losses.targets import check_classes
 from xpnn.nn.traits import Counts
-from xpnn.validation import as_float, one_of
+from xpnn.validation import Problems, as_float, one_of
 
 
 class ClassWeights(NamedTuple):
@@ -106,10 +106,14 @@ class CrossEntropyLoss:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        _check_fields(self)
-        object.__setattr__(self, "label_smoothing", as_float("CrossEntropyLoss: label_smoothing", self.label_smoothing))
-        if not 0 <= self.label_smoothing <= 1:
-            raise InputError(f"CrossEntropyLoss: label_smoothing is {self.label_smoothing!r}; expected 0 … 1")
+        problems, smoothing = Problems(), self.label_smoothing
+        with problems:
+            _check_fields(self)
+        with problems:
+            object.__setattr__(self, "label_smoothing", as_float("CrossEntropyLoss: label_smoothing", smoothing))
+            if not 0 <= self.label_smoothing <= 1:
+                raise InputError(f"CrossEntropyLoss: label_smoothing is {smoothing!r}; expected 0 … 1")
+        problems.raise_found()
 
     def init(self) -> ClassWeights:
         return _constants(self)
@@ -219,16 +223,28 @@ class NLLLoss:
 
 def _check_fields(loss: Any) -> None:
     """Check and convert the fields that both losses have."""
-    name = type(loss).__name__
-    one_of("reduction", loss.reduction, REDUCTIONS)
-    ignore = loss.ignore_index
+    problems = Problems()
+    with problems:
+        one_of("reduction", loss.reduction, REDUCTIONS)
+    with problems:
+        _check_ignored(loss)
+    with problems:
+        _check_weights(loss)
+    problems.raise_found()
+
+
+def _check_ignored(loss: Any) -> None:
+    name, ignore = type(loss).__name__, loss.ignore_index
     if ignore is not None and (isinstance(ignore, bool) or not isinstance(ignore, (int, np.integer))):
         raise InputError(f"{name}: ignore_index is {ignore!r}; expected an integer or None")
     if ignore is not None:
         if not -(2**31) <= ignore < 2**31:
             raise InputError(f"{name}: ignore_index is {ignore!r}; expected an int32: labels are stored as int32")
         object.__setattr__(loss, "ignore_index", int(ignore))
-    weights = loss.class_weight
+
+
+def _check_weights(loss: Any) -> None:
+    name, weights = type(loss).__name__, loss.class_weight
     if weights is None:
         return
     if isinstance(weights, dict):

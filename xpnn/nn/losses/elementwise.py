@@ -25,7 +25,7 @@ from xpnn.errors import InputError
 from xpnn.nn.layers.activations import sigmoid
 from xpnn.nn.losses.reduction import REDUCTIONS, Reduction, factor_of, reduced
 from xpnn.nn.losses.targets import check_binary, check_range, check_values
-from xpnn.validation import as_float, one_of
+from xpnn.validation import Problems, as_float, one_of
 
 
 class ElementwiseResiduals(NamedTuple):
@@ -182,10 +182,14 @@ class HuberLoss:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "delta", as_float("HuberLoss: delta", self.delta))
-        if not self.delta > 0:
-            raise InputError(f"HuberLoss: delta is {self.delta!r}; expected a number above 0")
-        one_of("reduction", self.reduction, REDUCTIONS)
+        problems = Problems()
+        with problems:
+            object.__setattr__(self, "delta", as_float("HuberLoss: delta", self.delta))
+            if not 0 < self.delta < math.inf:
+                raise InputError(f"HuberLoss: delta is {self.delta!r}; expected a number above 0")
+        with problems:
+            one_of("reduction", self.reduction, REDUCTIONS)
+        problems.raise_found()
 
     def init(self) -> tuple[()]:
         return ()
@@ -306,10 +310,14 @@ class PoissonNLLLoss:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        one_of("reduction", self.reduction, REDUCTIONS)
-        object.__setattr__(self, "eps", as_float("PoissonNLLLoss: eps", self.eps))
-        if not self.eps > 0:
-            raise InputError(f"PoissonNLLLoss: eps is {self.eps!r}; expected a number above 0")
+        problems = Problems()
+        with problems:
+            one_of("reduction", self.reduction, REDUCTIONS)
+        with problems:
+            object.__setattr__(self, "eps", as_float("PoissonNLLLoss: eps", self.eps))
+            if not 0 < self.eps < math.inf:
+                raise InputError(f"PoissonNLLLoss: eps is {self.eps!r}; expected a number above 0")
+        problems.raise_found()
 
     def init(self) -> tuple[()]:
         return ()
@@ -370,10 +378,14 @@ class QuantileLoss:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "q", as_float("QuantileLoss: q", self.q))
-        if not 0 < self.q < 1:
-            raise InputError(f"QuantileLoss: q is {self.q!r}; expected 0 < q < 1")
-        one_of("reduction", self.reduction, REDUCTIONS)
+        problems = Problems()
+        with problems:
+            object.__setattr__(self, "q", as_float("QuantileLoss: q", self.q))
+            if not 0 < self.q < 1:
+                raise InputError(f"QuantileLoss: q is {self.q!r}; expected 0 < q < 1")
+        with problems:
+            one_of("reduction", self.reduction, REDUCTIONS)
+        problems.raise_found()
 
     def init(self) -> tuple[()]:
         return ()

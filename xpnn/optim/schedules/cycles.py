@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.optim.protocol import Schedule, learning_rate
 from xpnn.optim.schedules.base import fraction, interpolate, settle_fields, settle_range
+from xpnn.validation import Problems
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,12 @@ class LinearWarmup:
 
     def __post_init__(self) -> None:
         scheduled = callable(self.lr) and not isinstance(self.lr, type)
-        settle_fields(self, rates=() if scheduled else ("lr",), lengths=("epochs",))
-        settle_range(self, ("start_factor",), "0 <= {} <= 1", lambda value: 0 <= value <= 1)
+        problems = Problems()
+        with problems:
+            settle_fields(self, rates=() if scheduled else ("lr",), lengths=("epochs",))
+        with problems:
+            settle_range(self, ("start_factor",), "0 <= {} <= 1", lambda value: 0 <= value <= 1)
+        problems.raise_found()
 
     def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
         """Return the learning rate of a step; see `Schedule`."""
@@ -224,8 +229,12 @@ class OneCycleLR:
     final_div_factor: float = 1e4
 
     def __post_init__(self) -> None:
-        settle_fields(self, rates=("max_lr",), lengths=("total_epochs", "div_factor", "final_div_factor"))
-        settle_range(self, ("pct_start",), "0 <= {} < 1", lambda value: 0 <= value < 1)
+        problems = Problems()
+        with problems:
+            settle_fields(self, rates=("max_lr",), lengths=("total_epochs", "div_factor", "final_div_factor"))
+        with problems:
+            settle_range(self, ("pct_start",), "0 <= {} < 1", lambda value: 0 <= value < 1)
+        problems.raise_found()
 
     def __call__(self, step: Array, steps_per_epoch: Array, /) -> Array:
         """Return the learning rate of a step; see `Schedule`."""

@@ -9,7 +9,7 @@ from xpnn.training.callbacks.base import TrainerLike, check_state
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
 from xpnn.training.state import on_host
-from xpnn.validation import as_nonnegative_count
+from xpnn.validation import Problems, as_nonnegative_count
 
 
 class EarlyStopping:
@@ -71,9 +71,13 @@ class EarlyStopping:
         mode: str = "auto",
         restore_best_weights: bool = True,
     ) -> None:
-        self.patience = as_nonnegative_count("EarlyStopping: patience", patience)
+        problems = Problems()
+        with problems:
+            self.patience = as_nonnegative_count("EarlyStopping: patience", patience)
+        with problems:
+            self._monitor = Monitor("EarlyStopping", monitor, mode, min_delta)
+        problems.raise_found()
         self.restore_best_weights = restore_best_weights
-        self._monitor = Monitor("EarlyStopping", monitor, mode, min_delta)
         self.best_weights: Params | None = None
         self._last_weights: tuple[Params, Any] | None = None  # parameters and moving averages
         self._reset()

@@ -8,7 +8,7 @@ import re
 
 from xpnn.errors import InputError
 from xpnn.training.history import Logs
-from xpnn.validation import as_float, one_of
+from xpnn.validation import Problems, as_float, one_of
 
 MODES = ("auto", "min", "max")
 DOWN = re.compile(r"(loss|error|mae|mse|rmse)$")
@@ -43,16 +43,20 @@ class Monitor:
 
     def __init__(self, who: str, name: str, mode: str, min_delta: float = 0.0) -> None:
         self.who, self.name = who, name
-        self.min_delta = as_float(f"{who}: min_delta", min_delta)
-        if not self.min_delta >= 0:
-            raise InputError(f"{who}: min_delta is {min_delta!r}; expected a number of at least 0")
-        if one_of(f"{who}: mode", mode, MODES) == "auto":
-            if not DOWN.search(name) and not UP.search(name):
-                raise InputError(
-                    f"{who}: the name {name!r} does not show whether lower or higher is better; give mode='min' or "
-                    "mode='max'"
-                )
-            mode = "min" if DOWN.search(name) else "max"
+        problems = Problems()
+        with problems:
+            self.min_delta = as_float(f"{who}: min_delta", min_delta)
+            if not self.min_delta >= 0:
+                raise InputError(f"{who}: min_delta is {min_delta!r}; expected a number of at least 0")
+        with problems:
+            if one_of(f"{who}: mode", mode, MODES) == "auto":
+                if not DOWN.search(name) and not UP.search(name):
+                    raise InputError(
+                        f"{who}: the name {name!r} does not show whether lower or higher is better; give mode='min' "
+                        "or mode='max'"
+                    )
+                mode = "min" if DOWN.search(name) else "max"
+        problems.raise_found()
         self._sign = 1 if mode == "max" else -1
         self.reset()
 

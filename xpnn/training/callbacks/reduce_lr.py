@@ -8,7 +8,7 @@ from xpnn.errors import InputError
 from xpnn.training.callbacks.base import TrainerLike, check_state
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
-from xpnn.validation import as_float, as_nonnegative_count
+from xpnn.validation import Problems, as_float, as_nonnegative_count
 
 
 class ReduceLROnPlateau:
@@ -64,14 +64,22 @@ class ReduceLROnPlateau:
         min_lr: float = 0.0,
         mode: str = "auto",
     ) -> None:
-        self.factor, self.min_lr = as_float("factor", factor), as_float("min_lr", min_lr)
-        if not 0 < self.factor < 1:
-            raise InputError(f"ReduceLROnPlateau: factor is {factor!r}; expected 0 < factor < 1")
-        if not self.min_lr >= 0:
-            raise InputError(f"ReduceLROnPlateau: min_lr is {min_lr!r}; expected a number of at least 0")
-        self.patience = as_nonnegative_count("ReduceLROnPlateau: patience", patience)
-        self.cooldown = as_nonnegative_count("ReduceLROnPlateau: cooldown", cooldown)
-        self._monitor = Monitor("ReduceLROnPlateau", monitor, mode, min_delta)
+        problems = Problems()
+        with problems:
+            self.factor = as_float("ReduceLROnPlateau: factor", factor)
+            if not 0 < self.factor < 1:
+                raise InputError(f"ReduceLROnPlateau: factor is {factor!r}; expected 0 < factor < 1")
+        with problems:
+            self.min_lr = as_float("ReduceLROnPlateau: min_lr", min_lr)
+            if not self.min_lr >= 0:
+                raise InputError(f"ReduceLROnPlateau: min_lr is {min_lr!r}; expected a number of at least 0")
+        with problems:
+            self.patience = as_nonnegative_count("ReduceLROnPlateau: patience", patience)
+        with problems:
+            self.cooldown = as_nonnegative_count("ReduceLROnPlateau: cooldown", cooldown)
+        with problems:
+            self._monitor = Monitor("ReduceLROnPlateau", monitor, mode, min_delta)
+        problems.raise_found()
         self._waited = self._cooling = 0
 
     def on_train_begin(self, trainer: TrainerLike) -> None:

@@ -8,32 +8,42 @@ from typing import Any
 from xpnn.arrays.matmul import PRECISIONS
 from xpnn.errors import InputError
 from xpnn.nn.traits import reduction, uses_batch_statistics
-from xpnn.validation import as_float, one_of
+from xpnn.validation import Problems, as_float, one_of
 
 
 def check_parts(model: Any, loss: Any, optimizer: Any, penalty: Any = None) -> None:
     """Raise InputError if a part is a class or a name instead of an instance, or if the loss is not a scalar."""
+    problems = Problems()
     for name, part, hint in (
         ("model", model, "nn.Sequential(…)"),
         ("loss", loss, "nn.CrossEntropyLoss()"),
         ("optimizer", optimizer, "optim.Adam()"),
     ):
-        if isinstance(part, (str, type, int, float, list, tuple)):
-            article = "an" if name == "optimizer" else "a"
-            raise InputError(f"{name}: {part!r} is not {article} {name}; give an instance, for example {hint}")
-    if penalty is not None and (isinstance(penalty, type) or not callable(getattr(penalty, "add", None))):
-        raise InputError(f"penalty: {penalty!r} is not a penalty; give an instance, for example nn.L2(1e-4)")
-    if reduction(loss) == "none":
-        raise InputError('loss: reduction "none" does not give a scalar to minimize; use "mean" or "sum"')
+        with problems:
+            if isinstance(part, (str, type, int, float, list, tuple)):
+                article = "an" if name == "optimizer" else "a"
+                raise InputError(f"{name}: {part!r} is not {article} {name}; give an instance, for example {hint}")
+    with problems:
+        if penalty is not None and (isinstance(penalty, type) or not callable(getattr(penalty, "add", None))):
+            raise InputError(f"penalty: {penalty!r} is not a penalty; give an instance, for example nn.L2(1e-4)")
+    with problems:
+        if not isinstance(loss, (str, type)) and reduction(loss) == "none":
+            raise InputError('loss: reduction "none" does not give a scalar to minimize; use "mean" or "sum"')
+    problems.raise_found()
 
 
 def check_numbers(dtype: str | None, precision: str, ema: float | None) -> None:
     """Raise InputError if dtype or precision is unknown, or the decay out of range."""
-    if dtype not in (None, "float32", "float64"):
-        raise InputError(f"dtype: {dtype!r} is not one of float32, float64, None")
-    one_of("precision", precision, PRECISIONS)
-    if ema is not None and not 0 <= as_float("ema", ema) < 1:
-        raise InputError(f"ema: {ema!r} is not a decay; expected 0 <= ema < 1, or None")
+    problems = Problems()
+    with problems:
+        if dtype not in (None, "float32", "float64"):
+            raise InputError(f"dtype: {dtype!r} is not one of float32, float64, None")
+    with problems:
+        one_of("precision", precision, PRECISIONS)
+    with problems:
+        if ema is not None and not 0 <= as_float("ema", ema) < 1:
+            raise InputError(f"ema: {ema!r} is not a decay; expected 0 <= ema < 1, or None")
+    problems.raise_found()
 
 
 def clip_batch(batch_size: int, rows: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.errors import InputError
-from xpnn.validation import as_count, as_float
+from xpnn.validation import as_count, as_finite
 
 
 class AccuracySums(NamedTuple):
@@ -70,7 +70,7 @@ class Accuracy:
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "threshold", as_float("Accuracy: threshold", self.threshold))
+        object.__setattr__(self, "threshold", as_finite("Accuracy: threshold", self.threshold))
 
     def init(self) -> AccuracySums:
         return AccuracySums(np.zeros(()), np.zeros(()))
@@ -115,7 +115,7 @@ class ErrorRate:
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "threshold", as_float("ErrorRate: threshold", self.threshold))
+        object.__setattr__(self, "threshold", as_finite("ErrorRate: threshold", self.threshold))
 
     def init(self) -> AccuracySums:
         return AccuracySums(np.zeros(()), np.zeros(()))

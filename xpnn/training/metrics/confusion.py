@@ -15,7 +15,7 @@ from xpnn.arrays.matmul import matmul
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.errors import InputError
 from xpnn.training.metrics.accuracy import classes_of
-from xpnn.validation import as_count, as_float, one_of
+from xpnn.validation import Problems, as_count, as_finite, one_of
 
 Average = Literal["macro", "micro", "weighted"]
 AVERAGES = ("macro", "micro", "weighted")
@@ -174,8 +174,12 @@ class Precision:
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self)
-        one_of("average", self.average, AVERAGES)
+        problems = Problems()
+        with problems:
+            _check(self)
+        with problems:
+            one_of("average", self.average, AVERAGES)
+        problems.raise_found()
 
     def init(self) -> Confusion:
         return Confusion(np.zeros((self.classes, self.classes)))
@@ -222,8 +226,12 @@ class Recall:
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self)
-        one_of("average", self.average, AVERAGES)
+        problems = Problems()
+        with problems:
+            _check(self)
+        with problems:
+            one_of("average", self.average, AVERAGES)
+        problems.raise_found()
 
     def init(self) -> Confusion:
         return Confusion(np.zeros((self.classes, self.classes)))
@@ -271,8 +279,12 @@ class F1Score:
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self)
-        one_of("average", self.average, AVERAGES)
+        problems = Problems()
+        with problems:
+            _check(self)
+        with problems:
+            one_of("average", self.average, AVERAGES)
+        problems.raise_found()
 
     def init(self) -> Confusion:
         return Confusion(np.zeros((self.classes, self.classes)))
@@ -286,11 +298,14 @@ class F1Score:
 
 def _check(metric: Any) -> None:
     """Raise InputError unless `classes` is at least 2 and `threshold` a number; store both as int and float."""
-    object.__setattr__(metric, "threshold", as_float(f"{type(metric).__name__}: threshold", metric.threshold))
-    what = f"{type(metric).__name__}: classes"
-    object.__setattr__(metric, "classes", as_count(what, metric.classes))
-    if metric.classes < 2:
-        raise InputError(f"{what} is 1; expected at least 2; a model with one output has 2 classes")
+    problems, name = Problems(), type(metric).__name__
+    with problems:
+        object.__setattr__(metric, "threshold", as_finite(f"{name}: threshold", metric.threshold))
+    with problems:
+        object.__setattr__(metric, "classes", as_count(f"{name}: classes", metric.classes))
+        if metric.classes < 2:
+            raise InputError(f"{name}: classes is 1; expected at least 2; a model with one output has 2 classes")
+    problems.raise_found()
 
 
 def _count(metric: Any, sums: Confusion, prediction: Array, target: Array, weight: Array | None) -> Confusion:

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
 from xpnn.errors import InputError
-from xpnn.validation import as_count
+from xpnn.validation import as_count, as_finite
 
 
 class ErrorSums(NamedTuple):
@@ -62,6 +62,9 @@ class MeanAbsoluteError:
     name: str = "mean_absolute_error"
     scale: float | tuple[float, ...] = 1.0
 
+    def __post_init__(self) -> None:
+        _check_scale(self)
+
     def init(self) -> ErrorSums:
         return ErrorSums(np.zeros(()), np.zeros(()))
 
@@ -105,6 +108,9 @@ class RootMeanSquaredError:
 
     name: str = "root_mean_squared_error"
     scale: float | tuple[float, ...] = 1.0
+
+    def __post_init__(self) -> None:
+        _check_scale(self)
 
     def init(self) -> ErrorSums:
         return ErrorSums(np.zeros(()), np.zeros(()))
@@ -228,6 +234,13 @@ class R2Score:
             total = np.maximum(second - first * first / seen, 0.0)
             explained = 1 - residual / np.where(total > 0, total, 1.0)
         return float(np.mean(np.where(total == 0, residual == 0, explained)))
+
+
+def _check_scale(metric: MeanAbsoluteError | RootMeanSquaredError) -> None:
+    """Raise InputError unless the scale is one finite number, or several; store it as Python floats."""
+    what, scale = f"{type(metric).__name__}: scale", metric.scale
+    found = tuple(as_finite(what, s) for s in scale) if isinstance(scale, (tuple, list)) else as_finite(what, scale)
+    object.__setattr__(metric, "scale", found)
 
 
 def _scaled(metric: MeanAbsoluteError | RootMeanSquaredError, xp: Namespace, error: Array) -> Array:
