@@ -30,6 +30,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
         content[name] = idx(values.reshape((n, 2, 2) if "images" in name else (n,)))
     hashes = {name: hashlib.sha256(raw).hexdigest() for name, raw in content.items()}
     monkeypatch.setattr(mnist, "FILES", hashes)
+    monkeypatch.setattr(mnist, "SIZES", {name: len(raw) for name, raw in content.items()})
     monkeypatch.setattr(mnist, "MIRRORS", ())
     monkeypatch.setattr(mnist, "cache", lambda: tmp_path / "cache" / "mnist")
     monkeypatch.delenv("XPNN_DATA_DIR", raising=False)

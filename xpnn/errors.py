@@ -13,7 +13,11 @@ class InputError(XpnnError, ValueError):
     """An argument, an array or an option is invalid. The message states what was given and what is expected."""
 
 
-class DataFormatError(InputError):
+class DataError(InputError):
+    """The content of a file cannot be used. The message states the file, where in it, what is expected, and a hint."""
+
+
+class DataFormatError(DataError):
     """The content of a file does not match its name, its header or its checksum."""
 
 

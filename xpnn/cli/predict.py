@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +14,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from xpnn.cli.terminal.console import escaped
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Run, check_output, choose_place
 from xpnn.data.datasets import is_table
 from xpnn.data.readers import extra
-from xpnn.data.text import listed
+from xpnn.data.text import listed, number_of
 from xpnn.errors import InputError
 from xpnn.experiments import Predictions, SavedRun
 from xpnn.experiments.options import parse_names
@@ -24,6 +26,7 @@ from xpnn.experiments.run_folder import SCHEMA_VERSION
 from xpnn.training.saving.atomic_write import write_whole
 from xpnn.validation import one_of
 
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")  # with these, a formula begins in Excel, LibreOffice and others
 PROBABILITIES = ("top", "all", "none")
 
 
@@ -49,7 +52,8 @@ def predict(
 ) -> None:
     """Predict the rows of a file with a saved network.
 
-    Prints the class of each row, and its probability; in regression the number.
+    Prints the class of each row, and its probability; in regression the number. In CSV, a text that a spreadsheet would
+    compute as a formula, such as =A1, gets an apostrophe in front.
     """
     one_of("--probabilities", probabilities, PROBABILITIES)
     saved = SavedRun.open(run)
@@ -79,11 +83,12 @@ def predict(
     elif output is not None and output.suffix.lower() == ".parquet":
         data = _parquet(table)
     else:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([list(table), *zip(*table.values(), strict=True)])
-        data = text.getvalue().encode()
+        text, is_shown = io.StringIO(), output is None and sys.stdout.isatty()
+        rows = ([_cell(value, is_shown) for value in row] for row in zip(*table.values(), strict=True))
+        csv.writer(text, lineterminator="\n").writerows([[_cell(name, is_shown) for name in table], *rows])
+        data = text.getvalue().encode(errors="surrogateescape")
     if output is None:
-        print(data.decode(), end="")
+        print(data.decode(errors="surrogateescape"), end="")
     else:
         write_whole(output, data)
 
@@ -98,6 +103,15 @@ def _read(saved: SavedRun, file: Path) -> tuple[np.ndarray, dict[str, Any]]:
     if absent:
         raise InputError(f"{str(file)!r}: the id {listed(absent)} is missing; its columns are {listed(frame.columns)}")
     return saved.schema.encode(frame), {name: _plain(frame.columns[name]) for name in names}
+
+
+def _cell(value: Any, is_shown: bool) -> Any:
+    """A value as CSV: text that a spreadsheet would compute as a formula gets an apostrophe; a terminal no controls."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith(_FORMULAS) and number_of(value) is None:
+        value = f"'{value}"
+    return escaped(value) if is_shown else value
 
 
 def _plain(values: np.ndarray) -> list[Any]:

@@ -14,7 +14,8 @@ import numpy as np
 from xpnn.arrays import random
 from xpnn.data import mnist
 from xpnn.data.file_sets import is_file_set, read_file_set
-from xpnn.data.files import describe, fault, read_head, read_idx, read_npy, refuse_pickle
+from xpnn.data.files import describe, fault, read_head, read_idx, refuse_pickle
+from xpnn.data.npy import read_npy
 from xpnn.data.readers import is_frame, read_frame
 from xpnn.data.splits import stratified_split
 from xpnn.data.tables.column import Column

@@ -16,7 +16,7 @@ import numpy as np
 
 from xpnn import config
 from xpnn.data.files import read_idx
-from xpnn.errors import DataFormatError, DownloadError, InputError
+from xpnn.errors import DataError, DataFormatError, DownloadError, InputError
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # file name, bytes received, total bytes (0: unknown)
 
@@ -32,6 +32,8 @@ FILES = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+#: The size of the unpacked bytes of each file, so that no other is unpacked.
+SIZES = dict(zip(FILES, (47_040_016, 60_008, 7_840_016, 10_008), strict=True))
 TIMEOUT = (10, 60)  # seconds to connect, and seconds between two chunks
 LARGEST = 64 * 2**20  # limit of a download in bytes, so that a faulty server cannot fill the disk
 
@@ -70,11 +72,11 @@ def read(data_dir: Path | None, progress: Progress | None = None) -> tuple[list[
                 f"data_dir: {str(data_dir)!r} lacks {', '.join(missing)}; put them there (with or without .gz), "
                 "or omit data_dir to download them"
             )
-        return [read_idx(found[name], sha256) for name, sha256 in FILES.items()], folder
+        return [_verified(found[name], name) for name in FILES], folder
     if named := config.get("XPNN_DATA_DIR"):
         folder, found = locate(Path(named))
         if len(found) == len(FILES):
-            return [read_idx(found[name], sha256) for name, sha256 in FILES.items()], folder
+            return [_verified(found[name], name) for name in FILES], folder
     folder = cache()
     found = {name: path for name in FILES if (path := _spelled(folder, name))}
     return [_cached(found.get(name), folder, name, progress) for name in FILES], folder
@@ -102,12 +104,16 @@ def _spelled(folder: Path, name: str) -> Path | None:
     return next((folder / spelled for spelled in names if (folder / spelled).is_file()), None)
 
 
+def _verified(path: Path | str, name: str) -> np.ndarray:
+    return read_idx(path, FILES[name], SIZES[name])
+
+
 def _cached(path: Path | None, folder: Path, name: str, progress: Progress | None) -> np.ndarray:
     """Return the array from the cache, or from the first mirror that serves an intact file."""
     if path is not None:
         try:
-            return read_idx(path, FILES[name])
-        except DataFormatError:
+            return _verified(path, name)
+        except DataError:
             pass  # keep the damaged file until an intact one replaces it
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +160,7 @@ def _download(url: str, folder: Path, name: str, progress: Progress | None) -> n
     os.close(handle)
     try:
         pooch.HTTPDownloader(progressbar=_Bar(name, progress), chunk_size=2**16, timeout=TIMEOUT)(url, part, None)
-        images = read_idx(part, FILES[name])
+        images = _verified(part, name)
         os.replace(part, folder / f"{name}.gz")
     finally:
         Path(part).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import re
+from pathlib import Path
 
 from xpnn.devices.place import Place
 
@@ -76,6 +77,50 @@ def free_bytes(place: Place) -> int | None:
         None if the library does not know, and on the CPU, whose memory the system overcommits.
     """
     return place.lib.free_bytes(place.device) if place.is_gpu else None
+
+
+def free_host_bytes() -> int | None:
+    """Return how many bytes this process can still allocate on the host.
+
+    Returns
+    -------
+    int or None
+        The least that the machine, the container (cgroup) and the limits of the process (``ulimit -v``, ``-d``) allow;
+        None if the system does not say.
+    """
+    found = [_number_in("/proc/meminfo", "MemAvailable")]
+    for limit, used, cached in _CGROUPS:
+        most, now = _number_in(limit), _number_in(used)
+        if most is not None and now is not None:
+            found.append(most - now + (_number_in(f"{_PARENT}{cached}", "inactive_file", 1) or 0))
+    for name, field in (("RLIMIT_AS", "VmSize"), ("RLIMIT_DATA", "VmData")):
+        with contextlib.suppress(ImportError, OSError, ValueError):
+            import resource
+
+            most = resource.getrlimit(getattr(resource, name))[0]
+            now = _number_in("/proc/self/status", field)
+            if most != resource.RLIM_INFINITY and now is not None:
+                found.append(most - now)
+    known = [count for count in found if count is not None]
+    return max(min(known), 0) if known else None
+
+
+#: The files of a container's limit, as cgroup version 2 and 1 name them: limit, use, statistics.
+_PARENT = "/sys/fs/cgroup/"
+_CGROUPS = (
+    (f"{_PARENT}memory.max", f"{_PARENT}memory.current", "memory.stat"),
+    (f"{_PARENT}memory/memory.limit_in_bytes", f"{_PARENT}memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+
+
+def _number_in(path: str, name: str = "", unit: int = 1024) -> int | None:
+    """Return the number that follows a name in a file of the system, in bytes; without a name, the whole file."""
+    try:
+        text = Path(path).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(rf"^{name}:?\s*(\d+)", text, re.MULTILINE)
+    return None if found is None else int(found[1]) * (unit if name else 1)
 
 
 def give_back(place: Place) -> None:

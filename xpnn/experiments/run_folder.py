@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.errors import DataFormatError, InputError, XpnnError
-from xpnn.training.history import Logs, to_json
+from xpnn.training.history import Logs, parse_record, to_json
 from xpnn.training.saving.atomic_write import write_whole
 
 SCHEMA_VERSION = 1  # of run.json and of what --json prints
@@ -105,9 +105,7 @@ def read_history(folder: str | Path) -> list[Logs]:
 
 def _record(path: Path, number: int, line: bytes) -> Logs:
     try:
-        record = json.loads(line)
+        return parse_record(line)
     except ValueError as error:
-        raise DataFormatError(f"{str(path)!r}, line {number}: {error}; each line is a record in JSON") from error
-    if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
-        raise DataFormatError(f"{str(path)!r}, line {number} is not the record of an epoch")
-    return record
+        reason = str(error)[:200]
+        raise DataFormatError(f"{str(path)!r}, line {number}: {reason}; each line is a record in JSON") from error

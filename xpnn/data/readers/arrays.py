@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import NamedTuple
 
 import numpy as np
 
-from xpnn.data.files import NO_PICKLE, fault, read_idx
-from xpnn.data.readers.sources import LIMIT, read_source
+from xpnn.data.files import fault, read_idx
+from xpnn.data.limits import ensure_memory, most_unpacked, too_much
+from xpnn.data.npy import HEAD, parse_npy, read_npy_header
+from xpnn.data.readers.sources import read_source
 from xpnn.data.text import listed
-from xpnn.errors import InputError
+from xpnn.errors import InputError, XpnnError
 
 _AGAIN = "download or copy it again"
+_PARTS = "save it as x.npy and y.npy, which are read in parts"
 #: Names of the four arrays: x and y to train, x and y to test. The first that occur are taken.
 _NAMES = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -108,12 +108,10 @@ def read_arrays(path: str | Path, names: Sequence[str] = ()) -> ArraySet:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             chosen = _chosen(source, tuple(members), names)
-            arrays = [_parsed(f"{source}: {name}", _member(source, archive, members[name])) for name in chosen]
-    except InputError:
+            arrays = [_member(source, archive, members[name], len(data)) for name in chosen]
+    except XpnnError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise fault(source, f"damaged .npz archive ({_short(error)})", _AGAIN) from None
-    except Exception as error:  # lzma's, and struct's
+    except Exception as error:  # of zipfile, zlib, struct and others
         raise fault(source, f"damaged .npz archive ({_short(error)})", _AGAIN) from None
     return _checked(source, chosen, arrays)
 
@@ -128,46 +126,24 @@ def read_array(path: str | Path) -> np.ndarray:
     DataFormatError
         If the file is damaged, or holds Python objects.
     """
-    return _parsed(str(path), read_source(path))
+    return parse_npy(path, read_source(path))
 
 
-def _member(source: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Unpack in chunks: what the archive says about the size may be wrong."""
-    data = io.BytesIO()
+def _member(source: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> np.ndarray:
+    """Unpack an array, after its header has been compared with what the archive of this size says of it."""
+    name, most = f"{source}: {info.filename}", most_unpacked(size)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise fault(name, "is packed in a way that NumPy does not write", "write it with numpy.savez_compressed")
     with archive.open(info) as file:
-        while chunk := file.read(2**20):
-            data.write(chunk)
-            if data.tell() > LIMIT:
-                raise fault(source, f"{info.filename} holds more than {LIMIT} bytes", "divide it")
-    return data.getvalue()
-
-
-def _parsed(name: str, data: bytes) -> np.ndarray:
-    """Return the array in the bytes of a .npy file."""
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except (ValueError, TypeError, EOFError, OverflowError, SyntaxError, TokenError, RecursionError) as error:
-        raise fault(name, f"not a .npy file, or a damaged one ({_short(error)})", _AGAIN) from None
-    if dtype.hasobject:
-        raise fault(name, "holds Python objects, which are pickled", NO_PICKLE)
-    if dtype.kind not in "biufU":
-        raise fault(name, f"holds values of dtype {dtype}, expected real numbers", "convert them first")
-    total, begin = math.prod(shape) * dtype.itemsize, file.tell()
-    if min(shape, default=0) < 0 or len(data) - begin != total:
-        raise fault(name, f"holds {len(data) - begin} bytes of values, but shape {shape} needs {total}", _AGAIN)
-    x: np.ndarray = np.frombuffer(data, dtype, offset=begin) if total else np.empty(0, dtype)
-    x = x.reshape(shape, order="F" if fortran else "C")
-    if dtype.kind == "U" and total:
-        _check_text(name, x)
-    return x.astype(dtype.newbyteorder("="), order="C")  # copied: the bytes cannot be written to
-
-
-def _check_text(name: str, x: np.ndarray) -> None:
-    if int(np.frombuffer(x.tobytes(), np.dtype(np.uint32).newbyteorder(x.dtype.byteorder)).max(initial=0)) > 0x10FFFF:
-        raise fault(name, "holds text with characters that do not exist", _AGAIN)
+        head = file.read(HEAD)
+        header = read_npy_header(name, head, info.file_size)
+        if header.begin + header.total > most:
+            raise too_much(name, most)
+        ensure_memory(name, 2 * header.total, _PARTS)
+        data = bytearray(head)
+        while len(data) <= info.file_size and (chunk := file.read(2**20)):
+            data += chunk
+    return parse_npy(name, data)
 
 
 def _chosen(source: str, there: Sequence[str], names: Sequence[str]) -> list[str]:
