@@ -5,8 +5,33 @@ from __future__ import annotations
 from xpnn import deprecated
 
 
+def printable(text: str) -> str:
+    """Return text in which control characters are visible.
+
+    Parameters
+    ----------
+    text : str
+        A message or a name, which may come from a file.
+
+    Returns
+    -------
+    str
+        The text; what could change the state of a terminal, or the order of its letters, is an escape sequence. Line
+        breaks stay.
+
+    Examples
+    --------
+    >>> printable("rye\\x1b[31m")
+    'rye\\\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 class XpnnError(Exception):
-    """Base class of all errors that xpnn raises."""
+    """Base class of all errors that xpnn raises. Their messages contain no control characters but line breaks."""
+
+    def __str__(self) -> str:
+        return printable(BaseException.__str__(self))
 
 
 class InputError(XpnnError, ValueError):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from xpnn.arrays import random
+from xpnn.arrays.mapped import MappedRows, take_rows
 from xpnn.data import mnist
 from xpnn.data.file_sets import is_file_set, read_file_set
 from xpnn.data.files import describe, fault, read_head, read_idx, refuse_pickle
@@ -36,7 +37,8 @@ class Dataset:
         Name of the data set.
     x_train, x_test : ndarray
         Images, uint8 of shape (n, height, width), or rows of a table, of shape (n, n_features). A table is uint8 if
-        every value in the file is an integer from 0 to 255, otherwise float64.
+        every value in the file is an integer from 0 to 255, otherwise float64. Arrays of 256 MiB and more stay in
+        their files (`xpnn.arrays.mapped.MappedRows`); numpy.asarray reads them.
     y_train, y_test : ndarray
         Class indices, int32 of shape (n,); in regression numbers, float64 of shape (n, targets).
     classes : tuple of str
@@ -54,9 +56,9 @@ class Dataset:
     """
 
     name: str
-    x_train: np.ndarray
+    x_train: np.ndarray | MappedRows
     y_train: np.ndarray
-    x_test: np.ndarray
+    x_test: np.ndarray | MappedRows
     y_test: np.ndarray
     classes: tuple[str, ...]
     scale: float | None
@@ -219,7 +221,7 @@ def _file_set(
         parts = x, y, found.x_test, target.encode(found.y_test)
     else:
         rest, test = _split(path, y, target, 0.2 if test_fraction is None else test_fraction, seed, "test split")
-        parts = x[rest], y[rest], x[test], y[test]
+        parts = take_rows(x, rest), y[rest], take_rows(x, test), y[test]
     if round(validation_fraction * len(parts[1])) == 0:
         validation_fraction = 0.0
     rows = _split(path, parts[1], target, validation_fraction, seed, "validation split")

@@ -11,6 +11,7 @@ from xpnn.errors import DataError, DeviceMemoryError, XpnnError
 
 FLOOR = 2**26  # bytes that a file of any size may unpack to
 RATIO = 100  # more is unusual for data; gzip reaches 1,030, which only a file that is made for it, or is empty, does
+MAPPED_FROM = 2**28  # bytes of an array from which it stays in its file
 _ASKED_FROM = 2**24  # the free memory is asked for from here on: that takes some tenths of a millisecond
 
 

@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xpnn.arrays.mapped import MappedRows
+from xpnn.data import limits
 from xpnn.data.files import NO_PICKLE, describe, fault, read_head
 from xpnn.data.limits import ensure_memory, memory_scope
-from xpnn.errors import DataFormatError
+from xpnn.errors import DataFormatError, InputError
 
 HEAD = 2**16  # bytes that hold each header that is read; NumPy itself reads at most 10,000
 _AGAIN = "download or copy it again"
@@ -89,6 +91,45 @@ def read_npy_header(name: Path | str, head: bytes, size: int) -> NpyHeader:
 
 def _wrong_size(name: Path | str, found: int, shape: tuple[int, ...], total: int) -> DataFormatError:
     return fault(name, f"holds {found} bytes of values, but shape {shape} needs {total}", _AGAIN)
+
+
+def map_array(path: Path | str, dtype: np.dtype, begin: int, shape: tuple[int, ...]) -> MappedRows:
+    """Return the array that begins at this byte of a file, in C order: its rows are read when they are used.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be mapped.
+    """
+    try:
+        return MappedRows(np.memmap(path, dtype, "r", begin, shape))
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{str(path)!r} cannot be mapped into memory: {reason}; check the limits of memory") from None
+
+
+def map_npy(path: Path | str) -> MappedRows | None:
+    """Return a large .npy file of numbers as rows that stay in it; None for any other file, which is read.
+
+    Raises
+    ------
+    DataFormatError
+        As `read_npy_header`.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < limits.MAPPED_FROM or file.read(6) != b"\x93NUMPY":
+                return None
+            file.seek(0)
+            header = read_npy_header(path, file.read(HEAD), size)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        return None  # `read_source` says why
+    if header.fortran or header.dtype.kind == "U" or not header.shape or not header.total:
+        return None
+    return map_array(path, header.dtype, header.begin, header.shape)
 
 
 def parse_npy(name: Path | str, data: bytes | bytearray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from xpnn.arrays import random
+from xpnn.arrays.mapped import MappedRows
 from xpnn.arrays.namespace import Array, is_array
 from xpnn.devices.memory import free_bytes, give_back, is_out_of_memory
 from xpnn.devices.place import Place, place_of, to_numpy, to_place
@@ -121,7 +122,7 @@ class DataSource(Protocol):
 
 
 def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> DataSource:
-    """Return the data set on the device, or streamed if it would take most of the free memory.
+    """Return the data set on the device, or streamed if it would take most of the free memory, or stays in a file.
 
     Parameters
     ----------
@@ -143,6 +144,8 @@ def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix
     InputError
         If a value is too large for its dtype.
     """
+    if isinstance(data.x, MappedRows):
+        return Streamed(data, dtypes, place, prefix)
     sizes = [0 if part is None else _bytes(part, dtype, place) for part, dtype in zip(data, dtypes, strict=True)]
     free = free_bytes(place)
     if free is None or sum(sizes) <= _SHARE * free:
@@ -200,7 +203,9 @@ class Streamed:
     """
 
     def __init__(self, data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> None:
-        parts: list[Any] = [None if part is None else to_numpy(part) for part in data]
+        parts: list[Any] = [
+            part if part is None or isinstance(part, MappedRows) else to_numpy(part) for part in data
+        ]
         self.data = Data(*parts)
         self.rows, self._place = data.x.shape[0], place
         self._parts = [part for part in parts if part is not None]

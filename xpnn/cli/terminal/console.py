@@ -12,6 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from xpnn.errors import printable
+
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console for text without markup and highlighting."""
@@ -33,7 +35,7 @@ def marks(console: Console) -> tuple[str, str]:
 def print_line(console: Console, text: str) -> None:
     """Print a line. If that fails, print nothing from then on, and let the work continue."""
     try:
-        console.print(_without_controls(text))
+        console.print(printable(text))  # wherever in it a name or the content of a file is
     except (OSError, SystemExit) as error:  # rich turns a broken pipe into SystemExit
         console.quiet = True
         if isinstance(error, OSError) and not console.stderr:
@@ -43,11 +45,6 @@ def print_line(console: Console, text: str) -> None:
 def print_stderr(text: str) -> None:
     """Print a line on standard error, with the name of the command in front."""
     print_line(make_console(stderr=True), f"xpnn: {text}")
-
-
-def _without_controls(text: str) -> str:
-    """Return text whose control characters cannot reach the terminal, wherever in it a name or a file's content is."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def escaped(text: str) -> str:

@@ -7,14 +7,16 @@ import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnn.data.files import fault, read_idx
-from xpnn.data.limits import ensure_memory, most_unpacked, too_much
-from xpnn.data.npy import HEAD, parse_npy, read_npy_header
-from xpnn.data.readers.sources import read_source
+from xpnn.arrays.mapped import MappedRows, first_not_finite
+from xpnn.data import limits
+from xpnn.data.files import fault, read_head, read_idx, read_idx_header
+from xpnn.data.limits import ensure_memory, memory_scope, most_unpacked, too_much
+from xpnn.data.npy import HEAD, map_array, map_npy, parse_npy, read_npy_header
+from xpnn.data.readers.sources import is_pipe, read_source
 from xpnn.data.text import listed
 from xpnn.errors import InputError, XpnnError
 
@@ -46,15 +48,16 @@ class ArraySet(NamedTuple):
     source : str
         Name of the file or folder, for messages.
     x_train, y_train : ndarray
-        Samples of shape (n, …), real numbers, and their targets: real numbers or text.
+        Samples of shape (n, …), real numbers, and their targets: real numbers or text. Samples of 256 MiB and more stay
+        in a file that is not packed, as `MappedRows`.
     x_test, y_test : ndarray or None
         The same to test with; None if the file has none.
     """
 
     source: str
-    x_train: np.ndarray
+    x_train: np.ndarray | MappedRows
     y_train: np.ndarray
-    x_test: np.ndarray | None
+    x_test: np.ndarray | MappedRows | None
     y_test: np.ndarray | None
 
 
@@ -97,18 +100,25 @@ def read_arrays(path: str | Path, names: Sequence[str] = ()) -> ArraySet:
     if len(parts) > 1 and all(part.strip().lower().endswith(".npy") for part in parts):
         if len(parts) not in (2, 4):
             raise InputError(f"{source!r}: names {len(parts)} files; expected x and y, or x, y, x_test and y_test")
-        arrays = [read_array(part.strip()) for part in parts]
-        return _checked(source, [part.strip() for part in parts], arrays)
+        return _checked(source, [part.strip() for part in parts], _read_pairs([part.strip() for part in parts]))
     if Path(path).is_dir() or (not Path(path).exists() and _idx_files(Path(path).parent, Path(path).name)):
         return _folder(Path(path))
-    data = read_source(path)
-    if not data.startswith(b"PK"):
+    plain = not is_pipe(path) and read_head(path, 2) == b"PK"
+    file = path if plain else io.BytesIO(read_source(path))
+    if isinstance(file, io.BytesIO) and not file.getvalue().startswith(b"PK"):
         raise fault(source, "is not an .npz archive", "write it with numpy.savez(file, x=x, y=y)")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with memory_scope(source), zipfile.ZipFile(file) as archive:
+            size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else Path(path).stat().st_size
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             chosen = _chosen(source, tuple(members), names)
-            arrays = [_member(source, archive, members[name], len(data)) for name in chosen]
+            arrays: list[Any] = [
+                _mapped_member(source, archive, members[name]) if plain and i % 2 == 0 else None
+                for i, name in enumerate(chosen)
+            ]
+            for i, name in enumerate(chosen):
+                if arrays[i] is None:
+                    arrays[i] = _member(source, archive, members[name], size)
     except XpnnError:
         raise
     except Exception as error:  # of zipfile, zlib, struct and others
@@ -127,6 +137,36 @@ def read_array(path: str | Path) -> np.ndarray:
         If the file is damaged, or holds Python objects.
     """
     return parse_npy(path, read_source(path))
+
+
+def _read_pairs(paths: Sequence[str | Path]) -> list[np.ndarray | MappedRows]:
+    """Read .npy files, samples and targets in turn; large samples stay in their files."""
+    return [(map_npy(path) if i % 2 == 0 else None) or read_array(path) for i, path in enumerate(paths)]
+
+
+def _idx(path: Path, is_samples: bool) -> np.ndarray | MappedRows:
+    if not is_samples or path.suffix == ".gz" or path.stat().st_size < limits.MAPPED_FROM:
+        return read_idx(path)
+    header = read_idx_header(path)
+    packed = header.total != path.stat().st_size
+    return read_idx(path) if packed else map_array(path, header.dtype, header.begin, header.shape)
+
+
+def _mapped_member(source: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> MappedRows | None:
+    """Return a large array of an archive that is not packed as rows that stay in it; None for any other."""
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size < limits.MAPPED_FROM:
+        return None
+    with archive.open(info) as member:
+        header = read_npy_header(f"{source}: {info.filename}", member.read(HEAD), info.file_size)
+        if header.fortran or header.dtype.kind == "U" or not header.shape or not header.total:
+            return None
+        while member.read(2**20):  # at its end, the checksum is compared
+            pass
+    with open(source, "rb") as file:
+        file.seek(info.header_offset + 26)
+        lengths = file.read(4)
+        begin = file.tell() + sum(int.from_bytes(part, "little") for part in (lengths[:2], lengths[2:]))
+    return map_array(source, header.dtype, begin + header.begin, header.shape)
 
 
 def _member(source: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> np.ndarray:
@@ -186,7 +226,7 @@ def _idx_files(folder: Path, prefix: str = "") -> dict[str, dict[tuple[str, str]
 def _folder(path: Path) -> ArraySet:
     if pair := _npy_names(path):
         chosen = _chosen(str(path), tuple(pair), ())
-        return _checked(str(path), chosen, [read_array(pair[name]) for name in chosen])
+        return _checked(str(path), chosen, _read_pairs([pair[name] for name in chosen]))
     sets = _idx_files(path) or _idx_files(path / "raw") or _idx_files(path.parent, path.name)
     if not path.is_dir() and path.name in sets:  # emnist-mnist, beside emnist-mnist-more
         sets = {path.name: sets[path.name]}
@@ -205,10 +245,10 @@ def _folder(path: Path) -> ArraySet:
             f"{str(path)!r}: lacks the {' and the '.join(missing)} of {prefix or 'MNIST'!r}; put them there"
         )
     paths = [files[key] for key in wanted]
-    return _checked(str(path), [one.name for one in paths], [read_idx(one) for one in paths])
+    return _checked(str(path), [one.name for one in paths], [_idx(one, i % 2 == 0) for i, one in enumerate(paths)])
 
 
-def _checked(source: str, names: Sequence[str], arrays: list[np.ndarray]) -> ArraySet:
+def _checked(source: str, names: Sequence[str], arrays: list[Any]) -> ArraySet:
     """Check the arrays and flatten targets of shape (n, 1)."""
     for i, (name, x) in enumerate(zip(names, arrays, strict=True)):
         if x.ndim == 0 or x.size == 0:
@@ -218,9 +258,9 @@ def _checked(source: str, names: Sequence[str], arrays: list[np.ndarray]) -> Arr
         if i % 2 and len(x) != len(arrays[i - 1]):
             other = f"{names[i - 1]} has {len(arrays[i - 1])} samples"
             raise InputError(f"{source!r}: {other}, but {name} has {len(x)}; each sample needs one target")
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            index = tuple(int(k) for k in np.argwhere(~np.isfinite(x))[0])
-            raise fault(source, f"{name}{list(index)} is {x[index]}", "replace it with a finite number")
+        if found := first_not_finite(x):
+            index, value = found
+            raise fault(source, f"{name}{list(index)} is {value}", "replace it with a finite number")
         if i % 2 and x.ndim == 2 and x.shape[1] == 1:
             arrays[i] = x[:, 0]
     if len(arrays) == 4 and arrays[0].shape[1:] != arrays[2].shape[1:]:
