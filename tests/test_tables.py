@@ -208,9 +208,17 @@ FEATURE_FAULTS: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     "complex": ("x.npy", lambda t: npy(np.ones(2, complex), t), "type complex128, expected real"),
     "text": ("x.npy", lambda t: npy(np.array(["a"]), t), "type <U1, expected real"),
     "dates": ("x.npy", lambda t: npy(np.zeros(2, "M8[s]"), t), "type datetime64"),
-    "half a body": ("x.npy", lambda t: npy(np.ones((9, 2)), t)[:-1], "holds 143 bytes of values, but shape .* needs 144"),
+    "half a body": (
+        "x.npy",
+        lambda t: npy(np.ones((9, 2)), t)[:-1],
+        "holds 143 bytes of values, but shape .* needs 144",
+    ),
     "half a header": ("x.npy", lambda t: npy(np.ones((9, 2)), t)[:40], "not a .npy file, or a damaged one"),
-    "an open header": ("x.npy", lambda t: b"\x93NUMPY\x01\x00\x0b\x00{'descr': (\n", "not a .npy file, or a damaged one"),
+    "an open header": (
+        "x.npy",
+        lambda t: b"\x93NUMPY\x01\x00\x0b\x00{'descr': (\n",
+        "not a .npy file, or a damaged one",
+    ),
     "no header": ("x.npy", lambda t: b"\x93NUMPY", "not a .npy file, or a damaged one"),
     "a huge shape": (
         "x.npy",

@@ -16,6 +16,7 @@ from xpnn.arrays.mapped import MappedRows, take_rows
 from xpnn.data import mnist
 from xpnn.data.file_sets import is_file_set, read_file_set
 from xpnn.data.files import describe, fault, read_head, read_idx, refuse_pickle
+from xpnn.data.limits import memory_scope
 from xpnn.data.npy import read_npy
 from xpnn.data.readers import is_frame, read_frame
 from xpnn.data.splits import stratified_split
@@ -112,8 +113,10 @@ def load(
     ------
     InputError
         If the name is unknown, or an argument does not apply to this data set.
-    DataFormatError
-        If a file is damaged.
+    DataError
+        If a file is damaged (`DataFormatError`), or unpacks to much more than its size.
+    DeviceMemoryError
+        If reading a file takes more memory than is free.
     DownloadError
         If a file can be downloaded from none of the mirrors.
 
@@ -128,9 +131,11 @@ def load(
         raise InputError(f"data_dir: got {str(data_dir)!r}, but {name!r} is not read from a folder; omit data_dir")
     if is_table(name):
         fraction = 0.2 if test_fraction is None else test_fraction
-        return _table(name, table or TableOptions(), fraction, validation_fraction, seed)
+        with memory_scope(name):
+            return _table(name, table or TableOptions(), fraction, validation_fraction, seed)
     if name not in _BUILT_IN and is_file_set(name):
-        return _file_set(name, table or TableOptions(), test_fraction, validation_fraction, seed)
+        with memory_scope(name):
+            return _file_set(name, table or TableOptions(), test_fraction, validation_fraction, seed)
     if name not in _BUILT_IN and Path(name).exists():
         raise InputError(f"data: {name!r} is not one of these: {KINDS}")
     one_of("data", name, (*_BUILT_IN, "FILE.csv"))
@@ -138,7 +143,8 @@ def load(
     for option, value in given.items():
         if value is not None:
             raise InputError(f"`{option}`: got {value!r}, but {name} is no table; omit `{option}`")
-    loaded = _BUILT_IN[name](None if data_dir is None else Path(data_dir), progress)
+    with memory_scope(name):
+        loaded = _BUILT_IN[name](None if data_dir is None else Path(data_dir), progress)
     if round(validation_fraction * len(loaded.y_train)) == 0:
         return loaded
     train, held = stratified_split(loaded.y_train, validation_fraction, random.key(seed, "validation split"))

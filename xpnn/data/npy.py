@@ -187,7 +187,6 @@ def read_npy(path: Path | str) -> np.ndarray:
             return parse_npy(path, file.read()).astype(dtype, copy=False)
 
 
-
 def _check_text(name: Path | str, x: np.ndarray) -> None:
     if int(np.frombuffer(x.tobytes(), np.dtype(np.uint32).newbyteorder(x.dtype.byteorder)).max(initial=0)) > 0x10FFFF:
         raise fault(name, "holds text with characters that do not exist", _AGAIN)

@@ -203,9 +203,7 @@ class Streamed:
     """
 
     def __init__(self, data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> None:
-        parts: list[Any] = [
-            part if part is None or isinstance(part, MappedRows) else to_numpy(part) for part in data
-        ]
+        parts: list[Any] = [part if part is None or isinstance(part, MappedRows) else to_numpy(part) for part in data]
         self.data = Data(*parts)
         self.rows, self._place = data.x.shape[0], place
         self._parts = [part for part in parts if part is not None]

@@ -95,6 +95,11 @@ def read_arrays(path: str | Path, names: Sequence[str] = ()) -> ArraySet:
     DataFormatError
         If a file is damaged, or holds Python objects or values that are not finite. Nothing is unpickled.
     """
+    with memory_scope(str(path)):
+        return _read(path, names)
+
+
+def _read(path: str | Path, names: Sequence[str]) -> ArraySet:
     source = str(path)
     parts = source.split(",")
     if len(parts) > 1 and all(part.strip().lower().endswith(".npy") for part in parts):
@@ -108,7 +113,7 @@ def read_arrays(path: str | Path, names: Sequence[str] = ()) -> ArraySet:
     if isinstance(file, io.BytesIO) and not file.getvalue().startswith(b"PK"):
         raise fault(source, "is not an .npz archive", "write it with numpy.savez(file, x=x, y=y)")
     try:
-        with memory_scope(source), zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(file) as archive:
             size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else Path(path).stat().st_size
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             chosen = _chosen(source, tuple(members), names)
@@ -119,7 +124,7 @@ def read_arrays(path: str | Path, names: Sequence[str] = ()) -> ArraySet:
             for i, name in enumerate(chosen):
                 if arrays[i] is None:
                     arrays[i] = _member(source, archive, members[name], size)
-    except XpnnError:
+    except (XpnnError, MemoryError):
         raise
     except Exception as error:  # of zipfile, zlib, struct and others
         raise fault(source, f"damaged .npz archive ({_short(error)})", _AGAIN) from None
