@@ -1,9 +1,9 @@
 """Training on a file that is larger than the memory of the process: python -m bench.larger_than_memory
 
 The same network is trained on the same file twice: on arrays in memory, and on arrays that stay in the file, in a
-process whose own memory is limited (RLIMIT_DATA, which counts what it allocates, not the files that it maps). The weights
-and the history must have the same bits. The third line is the process in memory under the same limit, which must fail
-with one sentence. The page cache of the system holds the file in all of them, unless `--cold` drops it before each run.
+process whose own memory is limited (RLIMIT_DATA, which counts what it allocates, not the files that it maps). The bits
+of weights and history must be the same. The third line is the process in memory under the same limit, which must fail with one
+sentence. The page cache of the system holds the file in all of them, unless `--cold` drops it before each run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from bench.conductor import environment
 from bench.report import write
 
 KINDS = ("npy float32", "npy float64", "npz float32", "idx bytes")
@@ -88,7 +87,7 @@ def train(path: str, in_memory: bool, allowance: int, epochs: int) -> dict[str, 
     tested = experiment.evaluate_test()
     end = time.perf_counter()
     records = [{name: value for name, value in record.items() if name != "seconds"} for record in history]
-    weights = b"".join(leaf.tobytes() for leaf in tree.leaves(experiment.trainer.snapshot()))
+    weights = b"".join(np.asarray(leaf).tobytes() for leaf in tree.leaves(experiment.trainer.snapshot()))
     digest = hashlib.sha256(weights + json.dumps([records, tested], default=str).encode()).hexdigest()
     seconds = [record["seconds"] for record in history]
     return {
@@ -144,11 +143,12 @@ def main() -> int:
         path, in_memory, allowance, epochs = given.child
         print(json.dumps(train(path, in_memory == "1", int(allowance), int(epochs))))
         return 0
-    lines = [
+    table = [
         "| file | MiB | | read and check | epoch | test | all | own memory |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    results, right = {}, True
+    results: dict[str, Any] = {}
+    right = True
     for kind in given.kinds:
         with tempfile.TemporaryDirectory() as folder:
             path, limit = make(Path(folder), kind, given.megabytes), given.allowance * 2**20
@@ -161,14 +161,23 @@ def main() -> int:
         right = right and len(digests) == 1 and "DeviceMemoryError" in refused.get("error", "")
         results[kind] = {**runs, "in memory, limited": refused}
         for name, found in runs.items():
-            best = {key: min(run[key] for run in found) for key in ("prepare", "epoch", "test", "total", "own MiB")} if all("error" not in run for run in found) else None  # fmt: skip
-            cells = [str(found[0]["error"])] if best is None else [f"{best[key]:.2f} s" for key in ("prepare", "epoch", "test", "total")] + [f"{best['own MiB']:.0f} MiB"]  # fmt: skip
-            lines.append(" | ".join(["", kind, str(given.megabytes), name, *cells, ""]).strip())
-        lines.append(f"| {kind} | {given.megabytes} | in memory, limited | {refused.get('error', 'trained')} | | | | |")
-        print("\n".join(lines[-3:]), flush=True)
-    text = "\n".join(lines) + f"\n\nThe bits are {'the same' if right else 'NOT the same'}.\n"
-    write("larger_than_memory", text, {"environment": environment(), "results": results, "options": vars(given)})
+            table.append(f"| {kind} | {given.megabytes} | {name} | {' | '.join(_cells(found))} |")
+        outcome = "refused in one sentence" if "DeviceMemoryError" in refused.get("error", "") else "NOT refused"
+        table.append(f"| {kind} | {given.megabytes} | in memory, limited | {outcome} | | | | |")
+        print("\n".join(table[-3:]), flush=True)
+    limit_text = f"The limit is {given.allowance} MiB beyond what the process has after its first training; "
+    cold = "the files are dropped from the page cache before each run" if given.cold else "the page cache is warm"
+    table += ["", f"{limit_text}{cold}. The weights and histories have {'the same' if right else 'OTHER'} bits."]
+    write("larger_than_memory", table, results)
     return 0 if right else 1
+
+
+def _cells(runs: list[dict[str, Any]]) -> list[str]:
+    """The least of each figure."""
+    if wrong := [run["error"] for run in runs if "error" in run]:
+        return [wrong[0], "", "", "", ""]
+    least = {key: min(run[key] for run in runs) for key in ("prepare", "epoch", "test", "total", "own MiB")}
+    return [*(f"{least[key]:.2f} s" for key in ("prepare", "epoch", "test", "total")), f"{least['own MiB']:.0f} MiB"]
 
 
 if __name__ == "__main__":

@@ -41,9 +41,10 @@ _HISTORY = (
     b'{"epoch": 2, "loss": 0.8, "accuracy": 0.6, "val_loss": 0.8, "confusion": [[1, 2], [3, 4]], "lr": 0.001}\n'
 )
 _TOKENS = (
-    b"0", b"1", b"9", b"-", b"+", b".", b",", b";", b"\t", b"|", b'"', b"'", b"\n", b"\r", b"\0", b" ", b"[", b"{", b"(",
-    b"}", b"\xff", b"\xc3\xa9", b"\xe2\x80\xae", b"nan", b"inf", b"NA", b"true", b"1e999", b"1e-999", b"-1e308", b"007",
-    b"0001-01-01", b"9999-12-31", b"=cmd|' /C calc'!A0", b"\x1b[31m", b"label", b"label,label", b"\xef\xbb\xbf", b"null",
+    b"0", b"1", b"9", b"-", b"+", b".", b",", b";", b"\t", b"|", b'"', b"'", b"\n", b"\r", b"\0", b" ", b"[", b"{",
+    b"(", b"}", b"\xff", b"\xc3\xa9", b"\xe2\x80\xae", b"nan", b"inf", b"NA", b"true", b"1e999", b"1e-999", b"-1e308",
+    b"0001-01-01", b"9999-12-31", b"=cmd|' /C calc'!A0", b"\x1b[31m", b"label", b"label,label", b"\xef\xbb\xbf",
+    b"null", b"007",
 )  # fmt: skip
 _NUMBERS = tuple(
     struct.pack(kind, value)

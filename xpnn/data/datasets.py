@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from xpnn.arrays import random
-from xpnn.arrays.mapped import MappedRows, take_rows
+from xpnn.arrays.mapped import take_rows
 from xpnn.data import mnist
 from xpnn.data.file_sets import is_file_set, read_file_set
 from xpnn.data.files import describe, fault, read_head, read_idx, refuse_pickle
@@ -57,9 +57,9 @@ class Dataset:
     """
 
     name: str
-    x_train: np.ndarray | MappedRows
+    x_train: np.ndarray
     y_train: np.ndarray
-    x_test: np.ndarray | MappedRows
+    x_test: np.ndarray
     y_test: np.ndarray
     classes: tuple[str, ...]
     scale: float | None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpnn.arrays.mapped import MappedRows, parts_of
+from xpnn.arrays.mapped import parts_of
 from xpnn.data.frame import Frame
 from xpnn.data.readers import is_arrays, is_image_folder, read_arrays, read_image_folder
 from xpnn.data.tables.tabular import TableOptions
@@ -25,9 +25,9 @@ class FileSet(NamedTuple):
     classes:           of a folder of images; else empty
     """
 
-    x_train: np.ndarray | MappedRows
+    x_train: np.ndarray
     y_train: Frame
-    x_test: np.ndarray | MappedRows | None
+    x_test: np.ndarray | None
     y_test: Frame | None
     classes: tuple[str, ...]
 

@@ -55,9 +55,9 @@ class ArraySet(NamedTuple):
     """
 
     source: str
-    x_train: np.ndarray | MappedRows
+    x_train: np.ndarray
     y_train: np.ndarray
-    x_test: np.ndarray | MappedRows | None
+    x_test: np.ndarray | None
     y_test: np.ndarray | None
 
 
@@ -144,12 +144,12 @@ def read_array(path: str | Path) -> np.ndarray:
     return parse_npy(path, read_source(path))
 
 
-def _read_pairs(paths: Sequence[str | Path]) -> list[np.ndarray | MappedRows]:
+def _read_pairs(paths: Sequence[str | Path]) -> list[Any]:
     """Read .npy files, samples and targets in turn; large samples stay in their files."""
     return [(map_npy(path) if i % 2 == 0 else None) or read_array(path) for i, path in enumerate(paths)]
 
 
-def _idx(path: Path, is_samples: bool) -> np.ndarray | MappedRows:
+def _idx(path: Path, is_samples: bool) -> Any:
     if not is_samples or path.suffix == ".gz" or path.stat().st_size < limits.MAPPED_FROM:
         return read_idx(path)
     header = read_idx_header(path)

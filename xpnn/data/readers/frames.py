@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.data.columnar import check_arrow, check_parquet
 from xpnn.data.files import NO_PICKLE, describe, fault
 from xpnn.data.frame import Frame
 from xpnn.data.limits import FLOOR, LARGE, RATIO, ensure_memory, memory_scope
@@ -97,10 +98,13 @@ def read_frame(path: str | Path, *, separator: str | None = None, decimal: str =
 def _read(source: str, data: bytes, separator: str | None, decimal: str, encoding: str) -> Frame:
     head = data[:512]
     if head.startswith(b"PAR1"):
-        return _columnar(source, "a Parquet file", lambda pl: _parquet(pl, source, data))
+        check_parquet(source, data)
+        return _columnar(source, "a Parquet file", lambda pl: pl.read_parquet(io.BytesIO(data)))
     if head.startswith(b"ARROW1"):
+        check_arrow(source, data)
         return _columnar(source, "an Arrow file", lambda pl: pl.read_ipc(io.BytesIO(data)))
     if head.startswith(b"\xff\xff\xff\xff"):
+        check_arrow(source, data)
         return _columnar(source, "an Arrow stream", lambda pl: pl.read_ipc_stream(io.BytesIO(data)))
     if head.startswith(b"FEA1"):
         raise fault(source, "found version 1 of Feather, which is outdated", "write it again with a newer library")
@@ -194,14 +198,6 @@ def _table(pl: Any, header: Header, records: Records, decimal: str) -> Any:
         with contextlib.suppress(pl.exceptions.ComputeError):  # not all are numbers
             return read(kinds, attempt)
     return read([pl.String] * records.cells, None)
-
-
-def _parquet(pl: Any, source: str, data: bytes) -> Any:
-    """Read a Parquet file, after its number of rows has been compared with its size: each may be one repeated value."""
-    lazy = pl.scan_parquet(io.BytesIO(data))
-    columns, rows = len(lazy.collect_schema()), lazy.select(pl.len()).collect().item()
-    _check_size(source, rows, columns, len(data))
-    return pl.read_parquet(io.BytesIO(data))
 
 
 def _check_size(source: str, rows: int, columns: int, size: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnn.arrays.frames import frame_values, is_frame
 from xpnn.arrays.mapped import MappedRows
-from xpnn.arrays.namespace import Array, array_namespace, is_array
+from xpnn.arrays.namespace import array_namespace, is_array
 from xpnn.devices.driver import one_line
 from xpnn.devices.libraries import library_of_array
 from xpnn.errors import InputError
@@ -18,7 +18,7 @@ from xpnn.errors import InputError
 _KINDS = ("bool", "integral", "real floating")
 
 
-def as_numbers(name: str, x: Any) -> Array:
+def as_numbers(name: str, x: Any) -> Any:
     """Return `x` as an array of real numbers.
 
     Parameters

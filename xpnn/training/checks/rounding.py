@@ -50,7 +50,8 @@ class Offsets:
             self._warn(name, x, 'put nn.Standardize.fit(x) first in the model, or use dtype="float64"', stacklevel)
             return x
         if isinstance(x, MappedRows):
-            return x.minus(self.offset)
+            centred_rows: Any = x.minus(self.offset)
+            return centred_rows
         host = to_numpy(x)
         centred = np.empty(host.shape, np.float32)
         with np.errstate(over="ignore"):
