@@ -2,8 +2,8 @@
 
 The same network is trained on the same file twice: on arrays in memory, and on arrays that stay in the file, in a
 process whose own memory is limited (RLIMIT_DATA, which counts what it allocates, not the files that it maps). The bits
-of weights and history must be the same. The third line is the process in memory under the same limit, which must fail with one
-sentence. The page cache of the system holds the file in all of them, unless `--cold` drops it before each run.
+of weights and history must be the same. The third line is the process in memory under the same limit, which must fail
+with one sentence. The page cache of the system holds the file in all of them, unless `--cold` drops it before each run.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import traceback
 import warnings
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -217,16 +218,17 @@ def parsers() -> dict[str, Parser]:
     found = {
         "csv": Parser("t.csv", _CSV, _table),
         "csv.gz": Parser("t.csv.gz", _CSV, _table, compress),
-        "csv.zst": Parser("t.csv.zst", _CSV, _table, _zstd),
         "npy": Parser("x.npy", arrays, _arrays),
         "npz": Parser("t.npz", arrays, _arrays, npz),
         "idx": Parser("t.idx", (images,), _idx),
         "idx.gz": Parser("t.idx.gz", (images,), _idx, compress),
         "history": Parser("history.jsonl", (_HISTORY,), _history),
     }
-    for kind in ("parquet", "arrow", "stream"):
+    if find_spec("zstandard"):
+        found["csv.zst"] = Parser("t.csv.zst", _CSV, _table, _zstd)
+    for kind in ("parquet", "arrow", "stream") if find_spec("polars") else ():
         found[kind] = Parser("t.parquet" if kind == "parquet" else "t.arrow", _columnar(kind), _table)
-    for kind in ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm"):
+    for kind in ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm") if find_spec("PIL") else ():
         found[kind] = Parser(f"1.{kind}", _pictures(kind), _image)
     return found
 
@@ -277,8 +279,9 @@ def main() -> int:
     options.add_argument("--slow", type=float, help="a case that takes more seconds is a failure")
     options.add_argument("parsers", nargs="*")
     given, failures, seen = options.parse_args(), 0, set()
-    for parser in parsers().values():  # imports what they need before the memory is limited
-        failure_of(next(name for name, other in parsers().items() if other is parser), Path(tempfile.mkdtemp()), b"")
+    for name in given.parsers or parsers():  # imports what they need before the memory is limited
+        for data in parsers()[name].seeds:
+            failure_of(name, Path(tempfile.mkdtemp()), data)
     limit_memory()
     for name in given.parsers or parsers():
         folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))

@@ -138,8 +138,8 @@ def _draw(panel: Axes, label: str, runs: dict[str, list[Logs]], measure: Any) ->
                 look = {"color": colour, "linewidth": 1.8, "zorder": 3, "clip_on": False}  # not clipped at 0
                 panel.plot(epochs, heights, **look, **style, **_dots(heights))
                 values += [height for height in heights if math.isfinite(height)]
-    first = min(_epochs(records)[0] for records in runs.values())
-    last = max(_epochs(records)[-1] for records in runs.values())
+    first = min(min(_epochs(records)) for records in runs.values())
+    last = max(max(_epochs(records)) for records in runs.values())
     margin = max(0.5, 0.02 * (last - first))
     panel.set_xlim(first - margin, last + margin)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))

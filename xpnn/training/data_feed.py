@@ -20,9 +20,11 @@ from xpnn.training.runners.base import batches_of
 from xpnn.training.state import Data
 
 _SHARE = 0.7  # of the free memory that a data set may take; the rest is for the steps
-_CHECKED = 2**16  # rows that are checked at a time
+_CHECKED = 2**24  # bytes that are checked at a time
 _TOO_LARGE = "{name} holds values too large for {dtype}; scale them first, or train in float64"
 _CHUNK = 64 * 2**20  # bytes of a chunk, some milliseconds of transfer; two chunks are on the device
+_CHUNK_ON_CPU = 2**24  # where nothing is transferred
+_GATHERED = 2**22  # bytes of rows that are gathered at a time, on their way to a buffer
 _CHUNK_SHARE = 8  # a chunk takes at most the free memory divided by this
 
 
@@ -214,11 +216,13 @@ class Streamed:
         self._stages: dict[int, StagingBuffers] = {}  # by their number of rows
         self._orders: dict[tuple[int, int], Array] = {}  # a copy to the device would wait for the steps in progress
         free = free_bytes(place) or 0
-        self._chunk_bytes = min(_CHUNK, free // _CHUNK_SHARE) if free > 0 else _CHUNK
+        most = _CHUNK if place.is_gpu else min(_CHUNK, _CHUNK_ON_CPU)
+        self._chunk_bytes = min(most, free // _CHUNK_SHARE) if free > 0 else most
         for name, part, (_, dtype) in zip(Data._fields, self._parts, self._kinds, strict=False):
-            for first in range(0, len(part), _CHECKED):
+            step = max(1, _CHECKED // max(1, math.prod(part.shape[1:]) * part.dtype.itemsize))
+            for first in range(0, len(part), step):
                 with np.errstate(over="ignore"):
-                    if not all_finite(part[first : first + _CHECKED].astype(dtype, copy=False)):
+                    if not all_finite(part[first : first + step].astype(dtype, copy=False)):
                         raise InputError(_TOO_LARGE.format(name=f"{prefix}{name}", dtype=dtype))
 
     def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
@@ -246,8 +250,11 @@ class Streamed:
 
         def fill(buffers: list[np.ndarray]) -> None:
             for part, buffer in zip(self._parts, buffers, strict=True):
-                with np.errstate(over="ignore"):
-                    np.copyto(buffer[: len(rows)], part[rows], casting="unsafe")
+                step = max(1, _GATHERED // max(1, math.prod(part.shape[1:]) * part.dtype.itemsize))
+                for first in range(0, len(rows), step):
+                    some = rows[first : first + step]
+                    with np.errstate(over="ignore"):
+                        np.copyto(buffer[first : first + len(some)], part[some], casting="unsafe")
 
         x, y, *weight = self._stages[size].put(fill)
         return Data(x, y, weight[0] if weight else None)
