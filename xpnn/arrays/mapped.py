@@ -11,6 +11,7 @@ import numpy as np
 from xpnn.arrays.namespace import Namespace, namespace
 
 _CHUNK = 2**24  # bytes that are read at a time, in order
+_GATHERED = 2**22  # bytes that are read at a time, in another order, on their way to a buffer
 
 
 class MappedRows:
@@ -93,6 +94,15 @@ class MappedRows:
         inner: np.ndarray = found[(slice(None), *others)]
         return inner
 
+    def read_into(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Write these rows into `out`, in its dtype; a value that is too large becomes infinite."""
+        if self._offset is None and self._values.dtype == out.dtype:
+            chosen = rows if self._rows is None else self._rows[rows]
+            np.take(self._values, chosen, axis=0, out=out, mode="clip")  # "raise" would copy once more
+        else:
+            with np.errstate(over="ignore"):
+                np.copyto(out, self[rows], casting="unsafe")
+
     def parts(self) -> Iterator[np.ndarray]:
         """Yield all rows in order, some at a time."""
         row_bytes = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
@@ -139,6 +149,15 @@ def first_not_finite(x: Any) -> tuple[tuple[int, ...], float] | None:
             return (begin + index[0], *index[1:]), float(part[index])
         begin += len(part)
     return None
+
+
+def gather(x: Any, rows: np.ndarray, out: np.ndarray) -> None:
+    """Write rows of a NumPy array or of `MappedRows` into `out`, in its dtype, some at a time."""
+    source = x if isinstance(x, MappedRows) else MappedRows(x)
+    step = max(1, _GATHERED // max(1, math.prod(x.shape[1:]) * x.dtype.itemsize))
+    for first in range(0, len(rows), step):
+        some = rows[first : first + step]
+        source.read_into(some, out[first : first + len(some)])
 
 
 def take_rows(x: Any, rows: np.ndarray) -> Any:

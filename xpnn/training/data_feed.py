@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from xpnn.arrays import random
-from xpnn.arrays.mapped import MappedRows
+from xpnn.arrays.mapped import MappedRows, gather
 from xpnn.arrays.namespace import Array, is_array
 from xpnn.devices.memory import free_bytes, give_back, is_out_of_memory
 from xpnn.devices.place import Place, place_of, to_numpy, to_place
@@ -23,8 +23,7 @@ _SHARE = 0.7  # of the free memory that a data set may take; the rest is for the
 _CHECKED = 2**24  # bytes that are checked at a time
 _TOO_LARGE = "{name} holds values too large for {dtype}; scale them first, or train in float64"
 _CHUNK = 64 * 2**20  # bytes of a chunk, some milliseconds of transfer; two chunks are on the device
-_CHUNK_ON_CPU = 2**24  # where nothing is transferred
-_GATHERED = 2**22  # bytes of rows that are gathered at a time, on their way to a buffer
+_CHUNK_ON_CPU = 2**22  # where nothing is transferred, and the steps find it in the cache
 _CHUNK_SHARE = 8  # a chunk takes at most the free memory divided by this
 
 
@@ -250,11 +249,7 @@ class Streamed:
 
         def fill(buffers: list[np.ndarray]) -> None:
             for part, buffer in zip(self._parts, buffers, strict=True):
-                step = max(1, _GATHERED // max(1, math.prod(part.shape[1:]) * part.dtype.itemsize))
-                for first in range(0, len(rows), step):
-                    some = rows[first : first + step]
-                    with np.errstate(over="ignore"):
-                        np.copyto(buffer[first : first + len(some)], part[some], casting="unsafe")
+                gather(part, rows, buffer[: len(rows)])
 
         x, y, *weight = self._stages[size].put(fill)
         return Data(x, y, weight[0] if weight else None)
