@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.arrays.namespace import Namespace, namespace
+from xpnn.arrays.namespace import Namespace, array_namespace
 
 _CHUNK = 2**24  # bytes that are read at a time, in order
 _GATHERED = 2**22  # bytes that are read at a time, in another order, on their way to a buffer
@@ -129,7 +129,7 @@ class MappedRows:
         return np.asarray(self[:], dtype=dtype)
 
     def __array_namespace__(self, api_version: str | None = None) -> Namespace:
-        return namespace("numpy")
+        return array_namespace(self._values)
 
 
 def parts_of(x: Any) -> Iterator[np.ndarray]:
