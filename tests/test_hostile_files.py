@@ -25,6 +25,7 @@ import pytest
 
 from xpnn import DataError, data
 from xpnn.cli import main
+from xpnn.cli.terminal.console import print_stderr
 from xpnn.data import limits
 from xpnn.data.columnar import check_arrow, check_parquet
 from xpnn.data.readers import read_arrays, read_frame, read_image_folder
@@ -336,6 +337,8 @@ def test_warnings_of_the_command_have_none(tmp_path: Path, capsys: Any) -> None:
     assert main(["train", str(path), "--epochs", "1", "--hidden", "2"]) == 0
     said = capsys.readouterr()
     assert "numbers the rows" in said.err and "\x1b" not in said.err + said.out
+    print_stderr("a\x1b[31m")
+    assert capsys.readouterr().err == "xpnn: a\\x1b[31m\n"
 
 
 def test_predictions_hold_no_formulas(tmp_path: Path, capsys: Any) -> None:
