@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,18 @@ def test_damaged_files_are_found_before_training(tmp_path: Path, whole: Any, fau
         with pytest.raises(DataFormatError, match="CRC" if kind == "npz" else "needs|truncated|more than"):
             read_arrays(path)
         file.unlink()
+
+
+def test_rows_that_are_not_aligned_are_read_alone() -> None:
+    """As in some .npz files, where `numpy.take` would copy the whole array."""
+    x = np.frombuffer(b"-" + X["float32"].tobytes() * 200, np.float32, offset=1).reshape(-1, 7)
+    assert not x.flags.aligned
+    out = np.empty((2, 7), np.float32)
+    tracemalloc.start()
+    mapped.gather(MappedRows(x), np.array([5, 3]), out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(out, X["float32"][[5, 3]]) and peak < x.nbytes / 10
 
 
 def test_what_is_not_mapped(tmp_path: Path, whole: Any) -> None:

@@ -96,7 +96,8 @@ class MappedRows:
 
     def read_into(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Write these rows into `out`, in its dtype; a value that is too large becomes infinite."""
-        if self._offset is None and self._values.dtype == out.dtype:
+        is_aligned = self._values.flags.aligned  # in .npz it may not be, and then `take` copies the whole
+        if self._offset is None and self._values.dtype == out.dtype and is_aligned:
             chosen = rows if self._rows is None else self._rows[rows]
             np.take(self._values, chosen, axis=0, out=out, mode="clip")  # "raise" would copy once more
         else:

@@ -98,14 +98,20 @@ def read_frame(path: str | Path, *, separator: str | None = None, decimal: str =
 def _read(source: str, data: bytes, separator: str | None, decimal: str, encoding: str) -> Frame:
     head = data[:512]
     if head.startswith(b"PAR1"):
-        check_parquet(source, data)
-        return _columnar(source, "a Parquet file", lambda pl: pl.read_parquet(io.BytesIO(data)))
+        return _columnar(
+            source, "a Parquet file", lambda: check_parquet(source, data), lambda pl: pl.read_parquet(io.BytesIO(data))
+        )
     if head.startswith(b"ARROW1"):
-        check_arrow(source, data)
-        return _columnar(source, "an Arrow file", lambda pl: pl.read_ipc(io.BytesIO(data)))
+        return _columnar(
+            source, "an Arrow file", lambda: check_arrow(source, data), lambda pl: pl.read_ipc(io.BytesIO(data))
+        )
     if head.startswith(b"\xff\xff\xff\xff"):
-        check_arrow(source, data)
-        return _columnar(source, "an Arrow stream", lambda pl: pl.read_ipc_stream(io.BytesIO(data)))
+        return _columnar(
+            source,
+            "an Arrow stream",
+            lambda: check_arrow(source, data),
+            lambda pl: pl.read_ipc_stream(io.BytesIO(data)),
+        )
     if head.startswith(b"FEA1"):
         raise fault(source, "found version 1 of Feather, which is outdated", "write it again with a newer library")
     if describe(head) == "a Python pickle":
@@ -208,8 +214,9 @@ def _check_size(source: str, rows: int, columns: int, size: int) -> None:
     ensure_memory(source, _CELL * rows * columns, LARGE)
 
 
-def _columnar(source: str, kind: str, read: Callable[[Any], Any]) -> Frame:
+def _columnar(source: str, kind: str, check: Callable[[], None], read: Callable[[Any], Any]) -> Frame:
     pl = extra.need("polars", source, f"is {kind}")
+    check()
     columns = {}
     try:
         with _quiet():
