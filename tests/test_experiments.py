@@ -155,7 +155,7 @@ def test_read_history(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text('{"epoch": 1, "loss": 2.5}\n{"epoch": 2, "lo')
     assert read_history(tmp_path) == [{"epoch": 1, "loss": 2.5}]
     (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n[]\n')
-    with pytest.raises(DataFormatError, match="line 2 is not the record of an epoch"):
+    with pytest.raises(DataFormatError, match="line 2: it is not the record of an epoch"):
         read_history(tmp_path)
 
 

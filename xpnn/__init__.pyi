@@ -5,6 +5,7 @@ from .devices.place import Place as Place
 from .devices.place import find_place as find_place
 from .devices.place import to_numpy as to_numpy
 from .errors import CheckFailedError as CheckFailedError
+from .errors import DataError as DataError
 from .errors import DataFormatError as DataFormatError
 from .errors import DeviceUnavailableError as DeviceUnavailableError
 from .errors import DownloadError as DownloadError

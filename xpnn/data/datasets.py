@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from xpnn.arrays import random
+from xpnn.arrays.mapped import take_rows
 from xpnn.data import mnist
 from xpnn.data.download import Progress
 from xpnn.data.file_sets import is_file_set, read_file_set
-from xpnn.data.files import describe, fault, read_head, read_idx, read_npy, refuse_pickle
+from xpnn.data.files import describe, fault, read_head, read_idx, refuse_pickle
+from xpnn.data.limits import memory_scope
+from xpnn.data.npy import read_npy
 from xpnn.data.readers import is_frame, read_frame
 from xpnn.data.splits import stratified_split
 from xpnn.data.tables.column import Column
@@ -36,7 +39,8 @@ class Dataset:
         Name of the data set.
     x_train, x_test : ndarray
         Images, uint8 of shape (n, height, width), or rows of a table, of shape (n, n_features). A table is uint8 if
-        every value in the file is an integer from 0 to 255, otherwise float64.
+        every value in the file is an integer from 0 to 255, otherwise float64. Arrays of 256 MiB and more stay in
+        their files (`xpnn.arrays.mapped.MappedRows`); numpy.asarray reads them.
     y_train, y_test : ndarray
         Class indices, int32 of shape (n,); in regression numbers, float64 of shape (n, targets).
     classes : tuple of str
@@ -111,8 +115,10 @@ def load(
     ------
     InputError
         If the name is unknown, or an argument does not apply to this data set.
-    DataFormatError
-        If a file is damaged.
+    DataError
+        If a file is damaged (`DataFormatError`), or unpacks to much more than its size.
+    DeviceMemoryError
+        If reading a file takes more memory than is free.
     DownloadError
         If a file can be downloaded from none of the mirrors.
 
@@ -127,9 +133,11 @@ def load(
         raise InputError(f"data_dir: got {str(data_dir)!r}, but {name!r} is not read from a folder; omit data_dir")
     if is_table(name):
         fraction = 0.2 if test_fraction is None else test_fraction
-        return _table(name, table or TableOptions(), fraction, validation_fraction, seed)
+        with memory_scope(name):
+            return _table(name, table or TableOptions(), fraction, validation_fraction, seed)
     if name not in _BUILT_IN and is_file_set(name):
-        return _file_set(name, table or TableOptions(), test_fraction, validation_fraction, seed)
+        with memory_scope(name):
+            return _file_set(name, table or TableOptions(), test_fraction, validation_fraction, seed)
     if name not in _BUILT_IN and Path(name).exists():
         raise InputError(f"data: {name!r} is not one of these: {KINDS}")
     one_of("data", name, (*_BUILT_IN, "FILE.csv"))
@@ -137,7 +145,8 @@ def load(
     for option, value in given.items():
         if value is not None:
             raise InputError(f"`{option}`: got {value!r}, but {name} is no table; omit `{option}`")
-    loaded = _BUILT_IN[name](None if data_dir is None else Path(data_dir), progress)
+    with memory_scope(name):
+        loaded = _BUILT_IN[name](None if data_dir is None else Path(data_dir), progress)
     if round(validation_fraction * len(loaded.y_train)) == 0:
         return loaded
     train, held = stratified_split(loaded.y_train, validation_fraction, random.key(seed, "validation split"))
@@ -220,7 +229,7 @@ def _file_set(
         parts = x, y, found.x_test, target.encode(found.y_test)
     else:
         rest, test = _split(path, y, target, 0.2 if test_fraction is None else test_fraction, seed, "test split")
-        parts = x[rest], y[rest], x[test], y[test]
+        parts = take_rows(x, rest), y[rest], take_rows(x, test), y[test]
     if round(validation_fraction * len(parts[1])) == 0:
         validation_fraction = 0.0
     rows = _split(path, parts[1], target, validation_fraction, seed, "validation split")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from xpnn.errors import DataFormatError, DownloadError
+from xpnn.errors import DataError, DataFormatError, DownloadError
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # file name, bytes received, total bytes (0: unknown)
 T = TypeVar("T")
@@ -123,8 +123,8 @@ def _attempt(
             file.close()
         try:
             found = check(part)
-        except DataFormatError as error:
-            raise DataFormatError(str(error).removeprefix(f"{name!r}: ")) from None
+        except DataError as error:
+            raise type(error)(str(error).removeprefix(f"{name!r}: ")) from None
         with _writing(target):
             part.replace(target)
     finally:

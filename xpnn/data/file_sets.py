@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xpnn.arrays.mapped import parts_of
 from xpnn.data.frame import Frame
 from xpnn.data.readers import is_arrays, is_image_folder, read_arrays, read_image_folder
 from xpnn.data.tables.tabular import TableOptions
@@ -35,7 +36,8 @@ class FileSet(NamedTuple):
         """The factor that maps images to 0 … 1; None if a sample is a row of numbers."""
         if self.x_train.ndim == 2:
             return None
-        largest = 255.0 if self.x_train.dtype == np.uint8 else float(np.abs(self.x_train).max())
+        is_bytes = self.x_train.dtype == np.uint8
+        largest = 255.0 if is_bytes else max(float(np.abs(part).max()) for part in parts_of(self.x_train))
         return 1 / largest if largest > 1 else 1.0
 
     def target(self, task: str) -> Target:

@@ -1,4 +1,4 @@
-"""Readers for idx and .npy files from untrusted sources.
+"""Readers for idx files from untrusted sources, and what the readers of other files share.
 
 The type of a file is detected from its content, never from its name. Memory is allocated only for bytes that the file
 really holds, whatever its header declares. Nothing is unpickled. Every fault raises one `DataFormatError`, which names
@@ -10,19 +10,20 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
+import os
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tokenize import TokenError
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
+from xpnn.data.limits import ensure_memory, memory_scope, most_unpacked, too_much
 from xpnn.errors import DataFormatError, InputError
 
-LIMIT = 2**31  # limit of the unpacked size in bytes: 40 times MNIST, and small enough for any machine that trains
+LIMIT = 2**31  # limit of the unpacked size in bytes, if no other is given
 _CHUNK = 2**20
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _AGAIN = "download or copy it again"
@@ -80,7 +81,7 @@ def opened(path: Path | str, stream: BinaryIO | None = None) -> Iterator[BinaryI
         If the gzip stream is damaged.
     """
     try:
-        with open(path, "rb") if stream is None else stream as raw:
+        with _open(path) if stream is None else stream as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             if not packed:
@@ -90,13 +91,18 @@ def opened(path: Path | str, stream: BinaryIO | None = None) -> Iterator[BinaryI
                 yield cast(BinaryIO, unpacked)
     except EOFError:
         raise fault(path, "truncated: the gzip stream ends too early", _AGAIN) from None
-    except gzip.BadGzipFile as error:  # a wrong CRC or length, or trailing bytes
-        raise fault(path, f"damaged gzip file ({error})", _AGAIN) from None
-    except zlib.error as error:
+    except (gzip.BadGzipFile, zlib.error) as error:  # a wrong CRC or length, or trailing bytes
         raise fault(path, f"damaged gzip file ({error})", _AGAIN) from None
     except OSError as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
         raise InputError(f"{str(path)!r} {reason}; check the path") from None
+
+
+def _open(path: Path | str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except ValueError as error:  # a null character
+        raise InputError(f"{str(path)!r} cannot be read: {error}; check the path") from None
 
 
 def read_bytes(path: Path | str, limit: int = LIMIT) -> bytearray:
@@ -119,14 +125,25 @@ def read_bytes(path: Path | str, limit: int = LIMIT) -> bytearray:
         If the file cannot be read.
     DataFormatError
         If the file is damaged, or holds more than `limit` bytes.
+    DataError
+        If it unpacks to more than 64 MiB and than 100 times its size.
     """
-    data = bytearray()
-    with opened(path) as file:  # in chunks: read(limit) would allocate `limit` bytes for a file of ten bytes
-        while len(data) <= limit and (chunk := file.read(min(_CHUNK, limit + 1 - len(data)))):
+    data, most = bytearray(), _most(path)
+    with memory_scope(path), opened(path) as file:  # in chunks: read(limit) would allocate it for a file of ten bytes
+        while len(data) <= min(limit, most) and (chunk := file.read(min(_CHUNK, limit + 1 - len(data)))):
             data += chunk
     if len(data) > limit:
         raise fault(path, f"holds more than {limit} bytes", f"it has trailing bytes: {_AGAIN}")
+    if len(data) > most:
+        raise too_much(str(path), most)
     return data
+
+
+def _most(path: Path | str) -> int:
+    """Return the most bytes that a file may hold, unpacked."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        return most_unpacked(size) if isinstance(file, gzip.GzipFile) else size
 
 
 def read_head(path: Path | str, size: int = 512) -> bytes:
@@ -135,34 +152,24 @@ def read_head(path: Path | str, size: int = 512) -> bytes:
         return file.read(size)
 
 
-def read_idx(path: Path | str, sha256: str | None = None, limit: int = LIMIT) -> np.ndarray:
-    """Read the array in an idx file, plain or gzip.
+class IdxHeader(NamedTuple):
+    """What an idx file holds: shape and dtype in the order of the file, where the values begin, all bytes, unpacked."""
 
-    Parameters
-    ----------
-    path
-        File to read.
-    sha256
-        Expected SHA-256 of the unpacked bytes, if given.
-    limit
-        Largest number of unpacked bytes to accept.
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    begin: int
+    total: int
 
-    Returns
-    -------
-    ndarray
-        The array, in the machine's byte order.
+
+def read_idx_header(path: Path | str) -> IdxHeader:
+    """Read the header of an idx file, plain or gzip, and compare it with the size of the file.
 
     Raises
     ------
     InputError
         If the file cannot be read.
     DataFormatError
-        If the file is not an idx file, has another hash, or has not exactly the length that its header declares.
-
-    Notes
-    -----
-    The format is that of Y. LeCun's MNIST page: the bytes 00 00, the type, the rank, one big-endian uint32 per
-    dimension, then the values.
+        If the file is not an idx file, or a plain one has not exactly the length that its header declares.
     """
     head = read_head(path, 20)
     kind = describe(head) if head[:2] != b"\0\0" else ""
@@ -175,60 +182,67 @@ def read_idx(path: Path | str, sha256: str | None = None, limit: int = LIMIT) ->
         raise fault(path, f"truncated: the header ends at byte {len(head)} of {begin}", _AGAIN)
     shape = struct.unpack(f">{rank}I", head[4:begin])
     dtype = np.dtype(_IDX_TYPES[head[2]])
-    total = begin + math.prod(shape) * dtype.itemsize
-    if total > limit:
-        raise fault(path, f"declares shape {shape}, {total} bytes", f"expected at most {limit}; {_AGAIN}")
-    data = read_bytes(path, total)
-    if len(data) < total:
-        raise fault(path, f"truncated at byte {len(data)} of {total}", _AGAIN)
-    if sha256 is not None and (digest := hashlib.sha256(data).hexdigest()) != sha256:
-        raise fault(path, f"its unpacked bytes have SHA-256 {digest}, expected {sha256}", _AGAIN)
-    return np.frombuffer(data, dtype, offset=begin).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    total, most = begin + math.prod(shape) * dtype.itemsize, _most(path)
+    if total > max(most, LIMIT):
+        raise fault(path, f"declares shape {shape}, {total} bytes", f"expected at most {max(most, LIMIT)}; {_AGAIN}")
+    with opened(path) as file:
+        packed = isinstance(file, gzip.GzipFile)
+    if packed and total > most:
+        raise too_much(str(path), most)
+    if not packed and total != most:
+        raise _wrong_length(path, most, total)
+    return IdxHeader(shape, dtype, begin, total)
 
 
-def read_npy(path: Path | str) -> np.ndarray:
-    """Read the array in a .npy file.
+def _wrong_length(path: Path | str, found: int, total: int) -> DataFormatError:
+    if found < total:
+        return fault(path, f"truncated at byte {found} of {total}", _AGAIN)
+    return fault(path, f"holds more than {total} bytes", f"it has trailing bytes: {_AGAIN}")
+
+
+def read_idx(path: Path | str, sha256: str | None = None, size: int | None = None) -> np.ndarray:
+    """Read the array in an idx file, plain or gzip.
 
     Parameters
     ----------
     path
-        File to read, not compressed.
+        File to read.
+    sha256
+        Expected SHA-256 of the unpacked bytes, if given.
+    size
+        Expected number of unpacked bytes, if given: checked before they are read.
 
     Returns
     -------
     ndarray
-        The array, as uint8 if the file holds uint8 or booleans, otherwise as float64.
+        The array, in the machine's byte order.
 
     Raises
     ------
     InputError
         If the file cannot be read.
     DataFormatError
-        If the file is damaged, or its values are not real numbers. Python objects would need unpickling.
+        If the file is not an idx file, has another size or hash, or not exactly the length that its header declares.
+
+    Notes
+    -----
+    The format is that of Y. LeCun's MNIST page: the bytes 00 00, the type, the rank, one big-endian uint32 per
+    dimension, then the values.
     """
-    head = read_head(path)
-    if describe(head) != "a NumPy .npy file":
-        raise fault(path, f"found {describe(head) or 'text'}, not a .npy file", "write it with numpy.save")
-    with open(path, "rb") as file:
-        if file.read(1) != b"\x93":
-            raise fault(path, "is compressed with gzip", "decompress it first (gunzip)")
-    try:  # memory-mapped: a header that declares more than the file holds fails before memory is allocated
-        x = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, TypeError, EOFError, OverflowError, OSError, SyntaxError, TokenError) as error:
-        if "Python objects" in str(error):
-            raise fault(path, "holds Python objects, which are pickled", NO_PICKLE) from None
-        raise fault(path, f"damaged .npy file ({_short(error)})", _AGAIN) from None
-    if x.dtype.kind not in "biuf":
-        raise fault(path, f"holds values of dtype {x.dtype}, expected real numbers", "convert them first")
-    return np.array(x, dtype=np.uint8 if x.dtype in (np.bool_, np.uint8) else np.float64)
+    header = read_idx_header(path)
+    if size is not None and header.total != size:
+        raise fault(path, f"declares shape {header.shape}, {header.total} bytes", f"expected {size}; {_AGAIN}")
+    ensure_memory(path, header.total, "use fewer rows, or unpack it: a file that is not packed is read in parts")
+    data = read_bytes(path, header.total)
+    if len(data) < header.total:
+        raise _wrong_length(path, len(data), header.total)
+    if sha256 is not None and (digest := hashlib.sha256(data).hexdigest()) != sha256:
+        raise fault(path, f"its unpacked bytes have SHA-256 {digest}, expected {sha256}", _AGAIN)
+    values: np.ndarray = np.frombuffer(data, header.dtype, offset=header.begin).reshape(header.shape)
+    return values.astype(header.dtype.newbyteorder("="), copy=False)
 
 
 def refuse_pickle(path: Path | str) -> None:
     """Raise DataFormatError if the file is a pickle, by its name or its content."""
     if Path(path).suffix.lower() in _PICKLES or describe(read_head(path)) == "a Python pickle":
         raise fault(path, "is a Python pickle", NO_PICKLE)
-
-
-def _short(error: Exception) -> str:
-    """Return the first line of a message, without advice to unpickle."""
-    return str(error).partition("\n")[0][:120] or type(error).__name__

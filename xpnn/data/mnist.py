@@ -14,7 +14,7 @@ import numpy as np
 from xpnn import config
 from xpnn.data.download import Progress, fetch
 from xpnn.data.files import read_idx
-from xpnn.errors import DataFormatError, DownloadError, InputError
+from xpnn.errors import DataError, DownloadError, InputError
 
 #: Mirrors, tried in this order for each file.
 MIRRORS = (
@@ -110,7 +110,7 @@ def _cached(path: Path | None, folder: Path, name: str, progress: Progress | Non
     if path is not None:
         try:
             return read_idx(path, *FILES[name])
-        except DataFormatError:
+        except DataError:
             pass  # keep the damaged file until an intact one replaces it
     addresses = [f"{mirror}{name}.gz" for mirror in MIRRORS]
     if config.get("XPNN_OFFLINE") == "1":

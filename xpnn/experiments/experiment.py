@@ -13,6 +13,7 @@ import numpy as np
 
 from xpnn import nn
 from xpnn.arrays import tree
+from xpnn.arrays.mapped import take_rows
 from xpnn.data.datasets import Dataset, is_file, load
 from xpnn.devices.place import Place, find_place
 from xpnn.devices.precision import check_precision
@@ -120,7 +121,7 @@ class Experiment:
         data, settings = self.data, self.settings
         batch_size = settings.batch_size or len(self.train_rows)
         kept = self.validation_rows
-        validation = self._with_targets(data.x_train[kept], data.y_train[kept]) if len(kept) else None
+        validation = self._with_targets(take_rows(data.x_train, kept), data.y_train[kept]) if len(kept) else None
         stopping = [] if settings.patience is None else [EarlyStopping(settings.monitor, settings.patience)]
         watch = Stopwatch()
 
@@ -131,7 +132,7 @@ class Experiment:
 
         with one_thread_if_small(self.place, batch_size, self.n_parameters):
             history = self.trainer.fit(
-                *self._with_targets(data.x_train[self.train_rows], data.y_train[self.train_rows]),
+                *self._with_targets(take_rows(data.x_train, self.train_rows), data.y_train[self.train_rows]),
                 epochs=max(self.epochs - self.trainer.epoch, 0) if self.is_resumed else self.epochs,
                 batch_size=batch_size,
                 validation_data=validation,
@@ -153,7 +154,7 @@ class Experiment:
         kept, settings, last = self.validation_rows, self.settings, self.model.layers[-1]
         if not (settings.calibrate and settings.loss == "cross-entropy" and len(kept) and isinstance(last, nn.Linear)):
             return 1.0
-        logits = np.asarray(self.trainer.predict(self.data.x_train[kept]))
+        logits = np.asarray(self.trainer.predict(take_rows(self.data.x_train, kept)))
         if not np.isfinite(logits).all():
             return 1.0
         factor = calibration_factor(logits, self.data.y_train[kept])
@@ -168,7 +169,7 @@ class Experiment:
 
     def evaluate_train(self) -> dict[str, Any]:
         """Loss and metrics on the training rows, without dropout and distortion."""
-        x, labels = self.data.x_train[self.train_rows], self.data.y_train[self.train_rows]
+        x, labels = take_rows(self.data.x_train, self.train_rows), self.data.y_train[self.train_rows]
         return self.trainer.evaluate(*self._with_targets(x, labels))
 
     def data_fingerprint(self) -> str:
@@ -177,7 +178,7 @@ class Experiment:
         for part in (self.data.x_train, self.data.y_train, self.train_rows, self.data.x_test):
             sha.update(f"{part.dtype} {part.shape}".encode())
             rows = np.unique(np.linspace(0, max(len(part) - 1, 0), min(len(part), 1024)).astype(np.int64))
-            sha.update(np.ascontiguousarray(part[rows]).tobytes())
+            sha.update(np.ascontiguousarray(take_rows(part, rows)).tobytes())
         return sha.hexdigest()
 
     def _with_targets(self, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -237,7 +238,7 @@ def prepare(
     settings = settings.complete(len(data.train_rows), task, is_table=data.scale is None)
     if settings.patience is not None and not len(data.validation_rows):
         raise InputError("`patience` watches the validation loss, but there are too few rows to validate on")
-    x, y = data.x_train[data.train_rows], data.y_train[data.train_rows]
+    x, y = take_rows(data.x_train, data.train_rows), data.y_train[data.train_rows]
     _warn_of_absent_classes(data, y)
     goal = Goal.of(settings, data, y)
     front = factory.front(settings, data, x)

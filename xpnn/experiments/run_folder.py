@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from xpnn.errors import DataFormatError, InputError, XpnnError
 from xpnn.training.callbacks import Checkpoint, newest_checkpoint
-from xpnn.training.history import Logs, to_json
+from xpnn.training.history import Logs, parse_record, to_json
 from xpnn.training.saving.atomic_write import remove_temporary_files, write_whole
 from xpnn.training.saving.checkpoint import SavedTraining
 
@@ -240,9 +240,7 @@ def read_history(folder: str | Path) -> list[Logs]:
 
 def _record(path: Path, number: int, line: bytes) -> Logs:
     try:
-        record = json.loads(line)
+        return parse_record(line)
     except ValueError as error:
-        raise DataFormatError(f"{str(path)!r}, line {number}: {error}; each line is a record in JSON") from error
-    if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
-        raise DataFormatError(f"{str(path)!r}, line {number} is not the record of an epoch")
-    return record
+        reason = str(error)[:200]
+        raise DataFormatError(f"{str(path)!r}, line {number}: {reason}; each line is a record in JSON") from error

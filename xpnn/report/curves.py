@@ -26,6 +26,7 @@ LINES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 DOT = {"marker": "o", "markersize": 6}
 WIDTH, HEIGHT = 12.0, 5.0  # inches; 1200 by 500 pixels if the legend has one line
+_LARGEST = 1e150  # matplotlib multiplies what it draws
 DECADES = 2.0  # a wider range of values is drawn on a logarithmic scale
 
 
@@ -107,7 +108,17 @@ def _error(record: Logs, prefix: str) -> float:
 
 def _number(value: Any) -> float:
     """Return `value`, or NaN if it cannot be drawn because it is missing or infinite."""
-    return float(value) if isinstance(value, numbers.Real) and math.isfinite(value) else math.nan
+    try:
+        number = float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:  # an integer of hundreds of digits
+        return math.nan
+    return number if abs(number) < _LARGEST else math.nan
+
+
+def _epochs(records: list[Logs]) -> list[float]:
+    """Return the epochs of the records; of a record without one that can be drawn, its number."""
+    found = [_number(record.get("epoch")) for record in records]
+    return [i if math.isnan(epoch) else epoch for i, epoch in enumerate(found, 1)]
 
 
 def _known(records: list[Logs], measure: Any, prefix: str) -> bool:
@@ -120,15 +131,15 @@ def _draw(panel: Axes, label: str, runs: dict[str, list[Logs]], measure: Any) ->
 
     values: list[float] = []
     for (_, records), colour in zip(runs.items(), _colours(len(runs)), strict=True):
-        epochs = [record.get("epoch", i) for i, record in enumerate(records, 1)]
+        epochs = _epochs(records)
         for prefix, (_, style) in LINES.items():
             if _known(records, measure, prefix):
                 heights = [measure(record, prefix) for record in records]
                 look = {"color": colour, "linewidth": 1.8, "zorder": 3, "clip_on": False}  # not clipped at 0
                 panel.plot(epochs, heights, **look, **style, **_dots(heights))
                 values += [height for height in heights if math.isfinite(height)]
-    first = min(records[0].get("epoch", 1) for records in runs.values())
-    last = max(records[-1].get("epoch", len(records)) for records in runs.values())
+    first = min(min(_epochs(records)) for records in runs.values())
+    last = max(max(_epochs(records)) for records in runs.values())
     margin = max(0.5, 0.02 * (last - first))
     panel.set_xlim(first - margin, last + margin)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))

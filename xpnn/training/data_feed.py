@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from xpnn.arrays import random
+from xpnn.arrays.mapped import MappedRows, gather
 from xpnn.arrays.namespace import Array, is_array
 from xpnn.devices.memory import free_bytes, give_back, is_out_of_memory
 from xpnn.devices.place import Place, place_of, to_numpy, to_place
@@ -19,9 +20,10 @@ from xpnn.training.runners.base import batches_of
 from xpnn.training.state import Data
 
 _SHARE = 0.7  # of the free memory that a data set may take; the rest is for the steps
-_CHECKED = 2**16  # rows that are checked at a time
+_CHECKED = 2**24  # bytes that are checked at a time
 _TOO_LARGE = "{name} holds values too large for {dtype}; scale them first, or train in float64"
 _CHUNK = 64 * 2**20  # bytes of a chunk, some milliseconds of transfer; two chunks are on the device
+_CHUNK_ON_CPU = 2**22  # where nothing is transferred, and the steps find it in the cache
 _CHUNK_SHARE = 8  # a chunk takes at most the free memory divided by this
 
 
@@ -121,7 +123,7 @@ class DataSource(Protocol):
 
 
 def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> DataSource:
-    """Return the data set on the device, or streamed if it would take most of the free memory.
+    """Return the data set on the device, or streamed if it would take most of the free memory, or stays in a file.
 
     Parameters
     ----------
@@ -143,6 +145,8 @@ def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix
     InputError
         If a value is too large for its dtype.
     """
+    if isinstance(data.x, MappedRows):
+        return Streamed(data, dtypes, place, prefix)
     sizes = [0 if part is None else _bytes(part, dtype, place) for part, dtype in zip(data, dtypes, strict=True)]
     free = free_bytes(place)
     if free is None or sum(sizes) <= _SHARE * free:
@@ -200,7 +204,7 @@ class Streamed:
     """
 
     def __init__(self, data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> None:
-        parts: list[Any] = [None if part is None else to_numpy(part) for part in data]
+        parts: list[Any] = [part if part is None or isinstance(part, MappedRows) else to_numpy(part) for part in data]
         self.data = Data(*parts)
         self.rows, self._place = data.x.shape[0], place
         self._parts = [part for part in parts if part is not None]
@@ -211,11 +215,13 @@ class Streamed:
         self._stages: dict[int, StagingBuffers] = {}  # by their number of rows
         self._orders: dict[tuple[int, int], Array] = {}  # a copy to the device would wait for the steps in progress
         free = free_bytes(place) or 0
-        self._chunk_bytes = min(_CHUNK, free // _CHUNK_SHARE) if free > 0 else _CHUNK
+        most = _CHUNK if place.is_gpu else min(_CHUNK, _CHUNK_ON_CPU)
+        self._chunk_bytes = min(most, free // _CHUNK_SHARE) if free > 0 else most
         for name, part, (_, dtype) in zip(Data._fields, self._parts, self._kinds, strict=False):
-            for first in range(0, len(part), _CHECKED):
+            step = max(1, _CHECKED // max(1, math.prod(part.shape[1:]) * part.dtype.itemsize))
+            for first in range(0, len(part), step):
                 with np.errstate(over="ignore"):
-                    if not all_finite(part[first : first + _CHECKED].astype(dtype, copy=False)):
+                    if not all_finite(part[first : first + step].astype(dtype, copy=False)):
                         raise InputError(_TOO_LARGE.format(name=f"{prefix}{name}", dtype=dtype))
 
     def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
@@ -243,8 +249,7 @@ class Streamed:
 
         def fill(buffers: list[np.ndarray]) -> None:
             for part, buffer in zip(self._parts, buffers, strict=True):
-                with np.errstate(over="ignore"):
-                    np.copyto(buffer[: len(rows)], part[rows], casting="unsafe")
+                gather(part, rows, buffer[: len(rows)])
 
         x, y, *weight = self._stages[size].put(fill)
         return Data(x, y, weight[0] if weight else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
@@ -57,6 +58,46 @@ class History:
 
     def __repr__(self) -> str:
         return f"History({len(self)} epochs, last: {self.records[-1] if self.records else None})"
+
+
+def parse_record(line: bytes | str) -> Logs:
+    """Return the record in a line of history.jsonl.
+
+    Parameters
+    ----------
+    line : bytes or str
+        The line, in JSON.
+
+    Returns
+    -------
+    dict
+        As in `History.records`. What JSON cannot represent is None.
+
+    Raises
+    ------
+    ValueError
+        If it is none, with the reason.
+
+    Examples
+    --------
+    >>> parse_record('{"epoch": 1, "loss": 2.5}')
+    {'epoch': 1, 'loss': 2.5}
+    """
+    try:
+        record = json.loads(line)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    epoch = record.get("epoch") if isinstance(record, dict) else None
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch < 2**53:
+        raise ValueError("it is not the record of an epoch")
+    values = list(record.items())
+    while values:  # without recursion, which lists in lists could exhaust
+        name, value = values.pop()
+        if isinstance(value, (list, dict)):
+            values += [(name, item) for item in (value.values() if isinstance(value, dict) else value)]
+        elif isinstance(value, int) and abs(value) >= 2**1023:
+            raise ValueError(f"{name[:40]!r} is an integer of {value.bit_length()} bits, which no float holds")
+    return record
 
 
 def to_json(value: Any) -> Any:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from tokenize import TokenError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnn.data.files import NO_PICKLE, fault, read_idx
-from xpnn.data.readers.sources import LIMIT, read_source
+from xpnn.arrays.mapped import MappedRows, first_not_finite
+from xpnn.data import limits
+from xpnn.data.files import fault, read_head, read_idx, read_idx_header
+from xpnn.data.limits import ensure_memory, memory_scope, most_unpacked, too_much
+from xpnn.data.npy import HEAD, map_array, map_npy, parse_npy, read_npy_header
+from xpnn.data.readers.sources import is_pipe, read_source
 from xpnn.data.text import listed
-from xpnn.errors import InputError
+from xpnn.errors import InputError, XpnnError
 
 _AGAIN = "download or copy it again"
+_PARTS = "save it as x.npy and y.npy, which are read in parts"
 #: Names of the four arrays: x and y to train, x and y to test. The first that occur are taken.
 _NAMES = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -46,7 +48,8 @@ class ArraySet(NamedTuple):
     source : str
         Name of the file or folder, for messages.
     x_train, y_train : ndarray
-        Samples of shape (n, …), real numbers, and their targets: real numbers or text.
+        Samples of shape (n, …), real numbers, and their targets: real numbers or text. Samples of 256 MiB and more stay
+        in a file that is not packed, as `MappedRows`.
     x_test, y_test : ndarray or None
         The same to test with; None if the file has none.
     """
@@ -92,28 +95,38 @@ def read_arrays(path: str | Path, names: Sequence[str] = ()) -> ArraySet:
     DataFormatError
         If a file is damaged, or holds Python objects or values that are not finite. Nothing is unpickled.
     """
+    with memory_scope(str(path)):
+        return _read(path, names)
+
+
+def _read(path: str | Path, names: Sequence[str]) -> ArraySet:
     source = str(path)
     parts = source.split(",")
     if len(parts) > 1 and all(part.strip().lower().endswith(".npy") for part in parts):
         if len(parts) not in (2, 4):
             raise InputError(f"{source!r}: names {len(parts)} files; expected x and y, or x, y, x_test and y_test")
-        arrays = [read_array(part.strip()) for part in parts]
-        return _checked(source, [part.strip() for part in parts], arrays)
+        return _checked(source, [part.strip() for part in parts], _read_pairs([part.strip() for part in parts]))
     if Path(path).is_dir() or (not Path(path).exists() and _idx_files(Path(path).parent, Path(path).name)):
         return _folder(Path(path))
-    data = read_source(path)
-    if not data.startswith(b"PK"):
+    plain = not is_pipe(path) and read_head(path, 2) == b"PK"
+    file = path if plain else io.BytesIO(read_source(path))
+    if isinstance(file, io.BytesIO) and not file.getvalue().startswith(b"PK"):
         raise fault(source, "is not an .npz archive", "write it with numpy.savez(file, x=x, y=y)")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
+            size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else Path(path).stat().st_size
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             chosen = _chosen(source, tuple(members), names)
-            arrays = [_parsed(f"{source}: {name}", _member(source, archive, members[name])) for name in chosen]
-    except InputError:
+            arrays: list[Any] = [
+                _mapped_member(source, archive, members[name]) if plain and i % 2 == 0 else None
+                for i, name in enumerate(chosen)
+            ]
+            for i, name in enumerate(chosen):
+                if arrays[i] is None:
+                    arrays[i] = _member(source, archive, members[name], size)
+    except (XpnnError, MemoryError):
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise fault(source, f"damaged .npz archive ({_short(error)})", _AGAIN) from None
-    except Exception as error:  # lzma's, and struct's
+    except Exception as error:  # of zipfile, zlib, struct and others
         raise fault(source, f"damaged .npz archive ({_short(error)})", _AGAIN) from None
     return _checked(source, chosen, arrays)
 
@@ -128,46 +141,54 @@ def read_array(path: str | Path) -> np.ndarray:
     DataFormatError
         If the file is damaged, or holds Python objects.
     """
-    return _parsed(str(path), read_source(path))
+    return parse_npy(path, read_source(path))
 
 
-def _member(source: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Unpack in chunks: what the archive says about the size may be wrong."""
-    data = io.BytesIO()
+def _read_pairs(paths: Sequence[str | Path]) -> list[Any]:
+    """Read .npy files, samples and targets in turn; large samples stay in their files."""
+    return [(map_npy(path) if i % 2 == 0 else None) or read_array(path) for i, path in enumerate(paths)]
+
+
+def _idx(path: Path, is_samples: bool) -> Any:
+    if not is_samples or path.suffix == ".gz" or path.stat().st_size < limits.MAPPED_FROM:
+        return read_idx(path)
+    header = read_idx_header(path)
+    packed = header.total != path.stat().st_size
+    return read_idx(path) if packed else map_array(path, header.dtype, header.begin, header.shape)
+
+
+def _mapped_member(source: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> MappedRows | None:
+    """Return a large array of an archive that is not packed as rows that stay in it; None for any other."""
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size < limits.MAPPED_FROM:
+        return None
+    with archive.open(info) as member:
+        header = read_npy_header(f"{source}: {info.filename}", member.read(HEAD), info.file_size)
+        if header.fortran or header.dtype.kind == "U" or not header.shape or not header.total:
+            return None
+        while member.read(2**20):  # at its end, the checksum is compared
+            pass
+    with open(source, "rb") as file:
+        file.seek(info.header_offset + 26)
+        lengths = file.read(4)
+        begin = file.tell() + sum(int.from_bytes(part, "little") for part in (lengths[:2], lengths[2:]))
+    return map_array(source, header.dtype, begin + header.begin, header.shape)
+
+
+def _member(source: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> np.ndarray:
+    """Unpack an array, after its header has been compared with what the archive of this size says of it."""
+    name, most = f"{source}: {info.filename}", most_unpacked(size)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise fault(name, "is packed in a way that NumPy does not write", "write it with numpy.savez_compressed")
     with archive.open(info) as file:
-        while chunk := file.read(2**20):
-            data.write(chunk)
-            if data.tell() > LIMIT:
-                raise fault(source, f"{info.filename} holds more than {LIMIT} bytes", "divide it")
-    return data.getvalue()
-
-
-def _parsed(name: str, data: bytes) -> np.ndarray:
-    """Return the array in the bytes of a .npy file."""
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except (ValueError, TypeError, EOFError, OverflowError, SyntaxError, TokenError, RecursionError) as error:
-        raise fault(name, f"not a .npy file, or a damaged one ({_short(error)})", _AGAIN) from None
-    if dtype.hasobject:
-        raise fault(name, "holds Python objects, which are pickled", NO_PICKLE)
-    if dtype.kind not in "biufU":
-        raise fault(name, f"holds values of dtype {dtype}, expected real numbers", "convert them first")
-    total, begin = math.prod(shape) * dtype.itemsize, file.tell()
-    if min(shape, default=0) < 0 or len(data) - begin != total:
-        raise fault(name, f"holds {len(data) - begin} bytes of values, but shape {shape} needs {total}", _AGAIN)
-    x: np.ndarray = np.frombuffer(data, dtype, offset=begin) if total else np.empty(0, dtype)
-    x = x.reshape(shape, order="F" if fortran else "C")
-    if dtype.kind == "U" and total:
-        _check_text(name, x)
-    return x.astype(dtype.newbyteorder("="), order="C")  # copied: the bytes cannot be written to
-
-
-def _check_text(name: str, x: np.ndarray) -> None:
-    if int(np.frombuffer(x.tobytes(), np.dtype(np.uint32).newbyteorder(x.dtype.byteorder)).max(initial=0)) > 0x10FFFF:
-        raise fault(name, "holds text with characters that do not exist", _AGAIN)
+        head = file.read(HEAD)
+        header = read_npy_header(name, head, info.file_size)
+        if header.begin + header.total > most:
+            raise too_much(name, most)
+        ensure_memory(name, 2 * header.total, _PARTS)
+        data = bytearray(head)
+        while len(data) <= info.file_size and (chunk := file.read(2**20)):
+            data += chunk
+    return parse_npy(name, data)
 
 
 def _chosen(source: str, there: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -210,7 +231,7 @@ def _idx_files(folder: Path, prefix: str = "") -> dict[str, dict[tuple[str, str]
 def _folder(path: Path) -> ArraySet:
     if pair := _npy_names(path):
         chosen = _chosen(str(path), tuple(pair), ())
-        return _checked(str(path), chosen, [read_array(pair[name]) for name in chosen])
+        return _checked(str(path), chosen, _read_pairs([pair[name] for name in chosen]))
     sets = _idx_files(path) or _idx_files(path / "raw") or _idx_files(path.parent, path.name)
     if not path.is_dir() and path.name in sets:  # emnist-mnist, beside emnist-mnist-more
         sets = {path.name: sets[path.name]}
@@ -229,10 +250,10 @@ def _folder(path: Path) -> ArraySet:
             f"{str(path)!r}: lacks the {' and the '.join(missing)} of {prefix or 'MNIST'!r}; put them there"
         )
     paths = [files[key] for key in wanted]
-    return _checked(str(path), [one.name for one in paths], [read_idx(one) for one in paths])
+    return _checked(str(path), [one.name for one in paths], [_idx(one, i % 2 == 0) for i, one in enumerate(paths)])
 
 
-def _checked(source: str, names: Sequence[str], arrays: list[np.ndarray]) -> ArraySet:
+def _checked(source: str, names: Sequence[str], arrays: list[Any]) -> ArraySet:
     """Check the arrays and flatten targets of shape (n, 1)."""
     for i, (name, x) in enumerate(zip(names, arrays, strict=True)):
         if x.ndim == 0 or x.size == 0:
@@ -242,9 +263,9 @@ def _checked(source: str, names: Sequence[str], arrays: list[np.ndarray]) -> Arr
         if i % 2 and len(x) != len(arrays[i - 1]):
             other = f"{names[i - 1]} has {len(arrays[i - 1])} samples"
             raise InputError(f"{source!r}: {other}, but {name} has {len(x)}; each sample needs one target")
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            index = tuple(int(k) for k in np.argwhere(~np.isfinite(x))[0])
-            raise fault(source, f"{name}{list(index)} is {x[index]}", "replace it with a finite number")
+        if found := first_not_finite(x):
+            index, value = found
+            raise fault(source, f"{name}{list(index)} is {value}", "replace it with a finite number")
         if i % 2 and x.ndim == 2 and x.shape[1] == 1:
             arrays[i] = x[:, 0]
     if len(arrays) == 4 and arrays[0].shape[1:] != arrays[2].shape[1:]:

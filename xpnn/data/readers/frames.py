@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.data.columnar import check_arrow, check_parquet
 from xpnn.data.files import NO_PICKLE, describe, fault
 from xpnn.data.frame import Frame
+from xpnn.data.limits import FLOOR, LARGE, RATIO, ensure_memory, memory_scope
 from xpnn.data.readers import extra
 from xpnn.data.readers.header import Header, read_header
 from xpnn.data.readers.plain import MISSING, leading_zeros, read_plain
@@ -23,10 +25,12 @@ from xpnn.data.readers.tally import tally
 from xpnn.data.readers.typed import from_column, from_text
 from xpnn.data.text import listed, number_of
 from xpnn.devices.cpu_blas import usable_cores
+from xpnn.errors import DataError, XpnnError
 
 _TEXTS = (".csv", ".tsv", ".txt")
 _PACKED = ("", ".gz", ".zst")
 _COLUMNAR = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
+_CELL = 32  # bytes that reading, encoding and splitting a cell take
 _SAVE = "save it again, or download it again"
 _PARQUET = "save it again as Parquet, or download it again"
 _PANDAS_INDEX = "__index_level_"  # pandas writes the row numbers of a filtered table to Parquet under this name
@@ -87,14 +91,27 @@ def read_frame(path: str | Path, *, separator: str | None = None, decimal: str =
     Numbers with at most one column of text are read by NumPy alone. Everything else is parsed by polars.
     """
     source = name_of(path)
-    data = read_source(path)
+    with memory_scope(source):
+        return _read(source, read_source(path), separator, decimal, encoding)
+
+
+def _read(source: str, data: bytes, separator: str | None, decimal: str, encoding: str) -> Frame:
     head = data[:512]
     if head.startswith(b"PAR1"):
-        return _columnar(source, "a Parquet file", lambda pl: pl.read_parquet(io.BytesIO(data)))
+        return _columnar(
+            source, "a Parquet file", lambda: check_parquet(source, data), lambda pl: pl.read_parquet(io.BytesIO(data))
+        )
     if head.startswith(b"ARROW1"):
-        return _columnar(source, "an Arrow file", lambda pl: pl.read_ipc(io.BytesIO(data)))
+        return _columnar(
+            source, "an Arrow file", lambda: check_arrow(source, data), lambda pl: pl.read_ipc(io.BytesIO(data))
+        )
     if head.startswith(b"\xff\xff\xff\xff"):
-        return _columnar(source, "an Arrow stream", lambda pl: pl.read_ipc_stream(io.BytesIO(data)))
+        return _columnar(
+            source,
+            "an Arrow stream",
+            lambda: check_arrow(source, data),
+            lambda pl: pl.read_ipc_stream(io.BytesIO(data)),
+        )
     if head.startswith(b"FEA1"):
         raise fault(source, "found version 1 of Feather, which is outdated", "write it again with a newer library")
     if describe(head) == "a Python pickle":
@@ -105,6 +122,7 @@ def read_frame(path: str | Path, *, separator: str | None = None, decimal: str =
         raise fault(source, f"found {describe(head) or 'text'}, not a Parquet or Arrow file", _SAVE)
     text = to_text(source, data, encoding)
     header = read_header(source, text, separator, decimal)
+    ensure_memory(source, len(text) + _CELL * (text.count(header.separator.encode()) + text.count(b"\n")), LARGE)
     pl = extra.find("polars")
     if pl is None:
         records = scan(source, text, header.start, header.line, header.separator, len(header.names))
@@ -188,15 +206,27 @@ def _table(pl: Any, header: Header, records: Records, decimal: str) -> Any:
     return read([pl.String] * records.cells, None)
 
 
-def _columnar(source: str, kind: str, read: Callable[[Any], Any]) -> Frame:
+def _check_size(source: str, rows: int, columns: int, size: int) -> None:
+    most = max(4 * FLOOR, 10 * RATIO * size)
+    if 8 * rows * columns > most:
+        found = f"has {rows} rows and {columns} columns in {size} bytes, {8 * rows * columns} bytes as numbers"
+        raise DataError(f"{source!r}: {found}, expected at most {most}; save it as CSV if it is right")
+    ensure_memory(source, _CELL * rows * columns, LARGE)
+
+
+def _columnar(source: str, kind: str, check: Callable[[], None], read: Callable[[Any], Any]) -> Frame:
     pl = extra.need("polars", source, f"is {kind}")
+    check()
     columns = {}
     try:
         with _quiet():
             table = read(pl)
+        _check_size(source, len(table), len(table.columns), table.estimated_size() or 1)
         for series in table.iter_columns():
             if not series.name.startswith(_PANDAS_INDEX):
                 columns[series.name] = (from_column(pl, series), series.dtype)
+    except XpnnError:
+        raise
     except (Exception, pl.exceptions.PanicException) as error:
         raise _damaged(source, kind, error, _PARQUET) from None
     if not columns or not len(table):

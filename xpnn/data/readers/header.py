@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 from xpnn.data.files import fault
 from xpnn.data.text import listed, number_of
-from xpnn.errors import InputError
+from xpnn.errors import DataError, InputError
 
 SEPARATORS = ",;\t|"
 _SPELLED = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";"}
 _SAMPLE = 20  # rows
 _EXCEL = re.compile(rb'"?sep=([^"\r\n])"?\r?\n', re.IGNORECASE)
+_LONGEST = 2**24  # bytes of the header: a million columns
+_NO_LINES = "check that the file has lines"
 _ROW = "the first row looks like data"
 
 
@@ -86,6 +88,8 @@ def read_header(name: str, text: bytes, separator: str | None, decimal: str) -> 
         if len(separator) != 1 or not separator.isascii():
             raise fault(name, f"line 1: the separator {separator!r} is not one ASCII character", "remove the line")
     end = _end(name, text, start, first)
+    if end - start > _LONGEST:
+        raise DataError(f"{name!r}: line {first} holds {end - start} bytes, expected at most {_LONGEST}; {_NO_LINES}")
     head = text[start:end].decode()
     if not head.strip():
         raise fault(name, "the first line is empty" if text else "found an empty file", "write the column names there")
@@ -95,7 +99,8 @@ def read_header(name: str, text: bytes, separator: str | None, decimal: str) -> 
     try:
         cells = next(csv.reader(io.StringIO(head, newline=""), delimiter=separator, strict=True))
     except (csv.Error, StopIteration) as error:
-        raise fault(name, f"line {first}: {error}", "close each quotation mark of the header") from None
+        hint = "close each quotation mark of the header, and shorten long names"
+        raise fault(name, f"line {first}: {error}", hint) from None
     names, line = [cell.strip() for cell in cells], first + head.count("\n")
     sample = _sample(text, end, separator, len(head))
     if len(names) > 1 and not names[-1] and all(len(row) < len(names) or not row[-1].strip() for row in sample):
@@ -146,7 +151,7 @@ def _check(name: str, names: list[str], sample: list[list[str]]) -> None:
         seen: set[str] = set()
         twice = next(text for text in names if text in seen or seen.add(text))  # type: ignore[func-returns-value]
         hint = "give each column a different name, and check that the first row is a header"
-        raise fault(name, f"two columns are called {twice!r}", hint)
+        raise fault(name, f"two columns are called {twice[:40]!r}", hint)
 
 
 def _axis(names: list[str], numbers: Sequence[float | None], sample: list[list[str]]) -> bool:

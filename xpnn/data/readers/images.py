@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnn.data.files import fault
+from xpnn.data.limits import RATIO, ensure_memory
 from xpnn.data.readers import extra
 from xpnn.data.text import listed
-from xpnn.errors import DataFormatError, InputError
+from xpnn.errors import DataError, DataFormatError, InputError
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+#: What Pillow may open these files as: others, such as EPS, start programs.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_PIXELS = 2**24  # an image of a file of any size may have so many
 _TEST = ("test", "val", "valid", "validation")
 _GRAY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I", "F")
 _AGAIN = "replace or remove it, or leave out broken images by `skip_broken`"
@@ -179,6 +184,9 @@ class _Opener:
     def read(self, files: list[Path], labels: list[int], gray: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         """Return the images as one array, their labels and names."""
         height, width = self.size or (0, 0)
+        if files:
+            total = len(files) * height * width * (1 if gray else 3)
+            ensure_memory(files[0].parent.parent, total, "give a smaller size to which all are resized by `image_size`")
         # reserved, but not filled before an image is read
         x = np.empty((len(files), height, width) if gray else (len(files), height, width, 3), dtype=np.uint8)
         kept: list[int] = []
@@ -199,13 +207,28 @@ class _Opener:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(file) as image:
+                with Image.open(file, formats=_formats()) as image:
+                    _check_size(file, image.size)
                     return use(image)
         except Exception as error:  # each format raises others
             if not self.skip_broken:
                 raise _broken(file, error) from None
             self.skipped.append(str(file))
             return None
+
+
+def _formats() -> list[str]:
+    from PIL import Image
+
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]  # Pillow may be built without some
+
+
+def _check_size(file: Path, size: tuple[int, int]) -> None:
+    """Raise DataError if the image is much larger than its file: a small one can declare gigabytes of one colour."""
+    pixels, held = math.prod(size), file.stat().st_size
+    if pixels > max(_PIXELS, RATIO * held):
+        raise DataError(f"{size[1]} x {size[0]} pixels in {held} bytes, at most {max(_PIXELS, RATIO * held)} expected")
 
 
 def _is_gray(palette: list[int]) -> bool:

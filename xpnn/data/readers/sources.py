@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import stat
 import sys
 from pathlib import Path
 from typing import BinaryIO
 
 from xpnn.data.files import describe, fault, opened
+from xpnn.data.limits import LARGE, ensure_memory, memory_scope, most_unpacked, too_much
 from xpnn.data.readers import extra
 from xpnn.errors import DataFormatError, InputError
 
@@ -17,6 +19,8 @@ LIMIT = 2**35  # limit of the unpacked size in bytes: a file of some megabytes c
 STDIN = "-"
 _CHUNK = 2**20
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_GZIP = b"\x1f\x8b"
+_WINDOW = 2**27  # the largest that zstd itself unpacks unasked
 _AGAIN = "download or copy it again"
 _NAME_IT = "name its encoding by `encoding`, for example"
 
@@ -57,51 +61,72 @@ def read_source(path: str | Path, limit: int = LIMIT) -> bytes:
         If the file cannot be read, or is packed with Zstandard and no library for it is installed.
     DataFormatError
         If the packed data is damaged, or the file holds more than `limit` bytes.
+    DataError
+        If it unpacks to more than 64 MiB and than 100 times its size.
     """
-    name, stream = name_of(path), None
-    if is_pipe(path):
-        try:
-            if str(path) == STDIN:
-                stream = io.BytesIO(_all(name, sys.stdin.buffer, limit))
-            else:
-                with open(path, "rb") as pipe:
-                    stream = io.BytesIO(_all(name, pipe, limit))
-        except (OSError, AttributeError) as error:  # AttributeError: without standard input, sys.stdin is None
-            raise InputError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or 'it is closed'}") from None
+    name, data = name_of(path), b""
+    with memory_scope(name):
+        if is_pipe(path):
+            try:
+                if str(path) == STDIN:
+                    data = _all(name, sys.stdin.buffer, limit)
+                else:
+                    with open(path, "rb") as pipe:
+                        data = _all(name, pipe, limit)
+            except (OSError, AttributeError) as error:  # AttributeError: without standard input, sys.stdin is None
+                reason = getattr(error, "strerror", None) or "it is closed"
+                raise InputError(f"{name!r} cannot be read: {reason}") from None
+        else:
+            data = _content(path, limit)
+        if data.startswith(_GZIP):
+            with opened(name, io.BytesIO(data)) as unpacked:
+                return _all(name, unpacked, limit, most_unpacked(len(data)))
+        return _unzstd(name, data, limit) if data.startswith(_ZSTD) else data
+
+
+def _content(path: str | Path, limit: int) -> bytes:
+    """Read a file that has a size, as it is."""
     try:
-        with opened(name if stream else path, stream) as file:
-            plain = isinstance(file, io.BufferedReader)  # a file has a size, so that it needs no buffer that grows
-            data = file.read() if plain else _all(name, file, limit)
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise fault(path, f"holds {size} bytes", f"expected at most {limit}; divide it into smaller files")
+            ensure_memory(path, size, LARGE)
+            return file.read()
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise InputError(f"{str(path)!r} {reason}; check the path") from None
     except ValueError as error:  # a path with a null character
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{name!r} cannot be read: {error}; check the path") from None
-    return _unzstd(name, data, limit) if data.startswith(_ZSTD) else data
+        raise InputError(f"{str(path)!r} cannot be read: {error}; check the path") from None
 
 
-def _all(name: str, file: BinaryIO, limit: int) -> bytes:
-    """Read in chunks, so that packed data which unpacks to too much is refused early."""
+def _all(name: str, file: BinaryIO, limit: int, most: int | None = None) -> bytes:
+    """Read in chunks, so that packed data which unpacks to too much (more than `most`) is refused early."""
     data = io.BytesIO()
     while chunk := file.read(_CHUNK):
         data.write(chunk)
         if data.tell() > limit:
             raise fault(name, f"holds more than {limit} bytes", "divide it into smaller files")
+        if most is not None and data.tell() > most:
+            raise too_much(name, most)
     return data.getvalue()
 
 
 def _unzstd(name: str, packed: bytes, limit: int) -> bytes:
     zstandard = extra.need("zstandard", name, "is packed with Zstandard")
-    data, rest = io.BytesIO(), io.BytesIO(packed)
-    unpacker = zstandard.ZstdDecompressor().decompressobj()
+    data, rest, most = io.BytesIO(), io.BytesIO(packed), min(limit, most_unpacked(len(packed)))
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
     chunk = b""
     try:
-        while chunk := chunk or rest.read(4096):  # small: each may unpack to 100 MB
+        while chunk := chunk or rest.read(512):  # small: each may unpack to 16 MB
             if unpacker.eof:
-                unpacker = zstandard.ZstdDecompressor().decompressobj()
+                unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
             data.write(unpacker.decompress(chunk))
             chunk = unpacker.unused_data if unpacker.eof else b""
-            if data.tell() > limit:
-                raise fault(name, f"holds more than {limit} bytes", "divide it into smaller files")
+            if data.tell() > most:
+                raise too_much(name, most)
     except zstandard.ZstdError as error:
         raise fault(name, f"damaged Zstandard file ({error})", _AGAIN) from None
     if not unpacker.eof:

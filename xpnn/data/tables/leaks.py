@@ -11,6 +11,7 @@ import numpy as np
 from xpnn.data.frame import Frame
 from xpnn.data.tables.column import has_missing
 from xpnn.data.tables.target import Target
+from xpnn.errors import printable
 
 _ROWS = 10  # of fewer, nothing is said
 _UNNAMED = re.compile(r"Unnamed: \d+|level_\d+|__index_level_\d+__|column_\d+")  # as pandas and others name an index
@@ -80,4 +81,4 @@ def _codes(values: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def _warn(frame: Frame, text: str) -> None:
-    warnings.warn(f"{frame.source!r}: {text}", stacklevel=3)
+    warnings.warn(printable(f"{frame.source!r}: {text}"), stacklevel=3)

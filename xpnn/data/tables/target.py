@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
 from xpnn.data.files import fault
 from xpnn.data.frame import Frame
 from xpnn.data.tables.column import has_missing
-from xpnn.data.text import listed, number_of
+from xpnn.data.text import listed, number_of, shortest_integer
 from xpnn.errors import InputError
 
 #: Names of a target column, in order of preference: in a table of x, y and label, y is a feature.
@@ -161,12 +162,12 @@ def _classes(frame: Frame, name: str) -> tuple[str, ...]:
     if None in numbers:
         return tuple(sorted(texts))
     for i, number in enumerate(numbers):
-        if number is not None and not number.is_integer():
+        if number is not None and not number.is_integer() and not _is_whole(texts[i]):
             raise InputError(
-                f"{frame.source!r}: {frame.place(int(np.argmax(codes == i)))}: the target is {texts[i]!r}, a fraction; "
-                "classes are text or integers; use `task` regression, or name their column by `target`"
+                f"{frame.source!r}: {frame.place(int(np.argmax(codes == i)))}: the target is {texts[i][:40]!r}, a "
+                "fraction; classes are text or integers; use `task` regression, or name their column by `target`"
             )
-    return tuple(sorted(set(texts), key=int))
+    return tuple(sorted(set(texts), key=Decimal))  # int() refuses more than 4,300 digits
 
 
 def _numbers(frame: Frame, name: str) -> np.ndarray:
@@ -183,6 +184,11 @@ def _numbers(frame: Frame, name: str) -> np.ndarray:
 def _integer(text: str) -> str:
     """Return an integer in its shortest form ("1.0" and "01" become "1"), and any other text unchanged."""
     number = number_of(text)
-    if number is None or not number.is_integer():
-        return text
-    return str(int(text)) if text.lstrip("+-").isdigit() else str(int(number))
+    if number is not None and _is_whole(text):
+        return shortest_integer(text)
+    return text if number is None or not number.is_integer() else str(int(number))
+
+
+def _is_whole(number: str) -> bool:
+    """Return whether a number is written as an integer; one of 400 digits is infinite as float."""
+    return number.lstrip("+-").isdigit()

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from xpnn.arrays.frames import frame_values, is_frame
-from xpnn.arrays.namespace import Array, array_namespace, is_array
+from xpnn.arrays.mapped import MappedRows
+from xpnn.arrays.namespace import array_namespace, is_array
 from xpnn.devices.driver import one_line
 from xpnn.devices.libraries import library_of_array
 from xpnn.errors import InputError
@@ -17,7 +18,7 @@ from xpnn.errors import InputError
 _KINDS = ("bool", "integral", "real floating")
 
 
-def as_numbers(name: str, x: Any) -> Array:
+def as_numbers(name: str, x: Any) -> Any:
     """Return `x` as an array of real numbers.
 
     Parameters
@@ -44,6 +45,10 @@ def as_numbers(name: str, x: Any) -> Array:
     >>> as_numbers("x", np.array([1, 2.5], dtype=object))
     array([1. , 2.5])
     """
+    if isinstance(x, MappedRows):
+        if x.dtype.kind not in "biuf":
+            raise InputError(f"{name} has dtype {x.dtype}; expected real numbers")
+        return x
     if isinstance(x, np.ndarray) or not is_array(x):
         return _host_numbers(name, x if isinstance(x, np.ndarray) else _converted(name, x))
     try:

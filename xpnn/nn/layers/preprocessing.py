@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from xpnn.arrays.dispatch import dispatched
+from xpnn.arrays.mapped import MappedRows
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Carried
@@ -211,17 +212,22 @@ class Standardize:
         InputError
             If `x` is empty or has another number of axes, or a column holds values that are not finite or too large.
         """
-        table = np.asarray(to_numpy(as_numbers("Standardize.fit: x", x)), dtype=np.float64)
-        if table.ndim != 2 or table.size == 0:
-            raise InputError(f"Standardize.fit: x has shape {table.shape}; expected (rows, features), not empty")
+        x = as_numbers("Standardize.fit: x", x)
+        if x.ndim != 2 or 0 in x.shape:
+            raise InputError(f"Standardize.fit: x has shape {tuple(x.shape)}; expected (rows, features), not empty")
         with np.errstate(over="ignore", invalid="ignore"):
-            mean, deviation = table.mean(axis=0), table.std(axis=0)
+            if isinstance(x, MappedRows):
+                mean, deviation, is_constant = x.moments()
+            else:
+                table = np.asarray(to_numpy(x), dtype=np.float64)
+                mean, deviation = table.mean(axis=0), table.std(axis=0)
+                is_constant = table.max(axis=0) == table.min(axis=0)
         bad = np.flatnonzero(~np.isfinite(mean) | ~np.isfinite(deviation))
         if bad.size:
             raise InputError(
                 f"Standardize.fit: column {bad[0]} holds values that are not finite or too large; remove or clip them"
             )
-        deviation[table.max(axis=0) == table.min(axis=0)] = 0  # instead of a rounding error such as 1e-17
+        deviation[is_constant] = 0  # instead of a rounding error such as 1e-17
         return cls(tuple(mean.tolist()), tuple(deviation.tolist()))
 
     def __post_init__(self) -> None:

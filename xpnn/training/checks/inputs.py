@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.arrays.dispatch import dispatched
+from xpnn.arrays.mapped import MappedRows, first_not_finite, parts_of
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.devices.libraries.conversion import as_numbers
 from xpnn.devices.place import current, place_of, to_numpy
@@ -34,7 +35,8 @@ def check_features(name: str, x: Any, model: Layer) -> Array:
     if 0 in x.shape:
         raise InputError(f"{name} has shape {tuple(x.shape)}: it is empty; expected at least one row and one feature")
     _check_finite(name, x)
-    check_input(model, name, x)
+    for part in parts_of(x):
+        check_input(model, name, part)
     return x
 
 
@@ -112,7 +114,7 @@ def all_finite(x: Array) -> bool:
     Only the maximum and the minimum are checked (NaN propagates to both). That needs no memory, and takes 2 ms instead
     of the 94 ms of torch's isfinite (48 MB on an AMD EPYC, 2026-11-21).
     """
-    return all_leaves_finite([x])
+    return all(all_leaves_finite([part]) for part in parts_of(x))
 
 
 @dispatched
@@ -135,6 +137,9 @@ def extremes_are_finite(floats: list[Array]) -> Array:
 def _check_finite(name: str, x: Array) -> None:
     if all_finite(x):
         return
+    if isinstance(x, MappedRows) and (found := first_not_finite(x)):
+        index, value = found
+        raise InputError(f"{name}[{', '.join(map(str, index))}] is {value}; drop such rows or fill them in")
     bad = ~np.isfinite(to_numpy(x))
     first = tuple(int(i) for i in np.argwhere(bad)[0])
     place = ", ".join(map(str, first))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.arrays.mapped import MappedRows, parts_of
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.devices.place import current, place_of, to_numpy
 from xpnn.errors import InputError
@@ -48,6 +49,9 @@ class Offsets:
         if self.offset is None:
             self._warn(name, x, 'put nn.Standardize.fit(x) first in the model, or use dtype="float64"', stacklevel)
             return x
+        if isinstance(x, MappedRows):
+            centred_rows: Any = x.minus(self.offset)
+            return centred_rows
         host = to_numpy(x)
         centred = np.empty(host.shape, np.float32)
         with np.errstate(over="ignore"):
@@ -89,14 +93,17 @@ def warn_of_rounding(name: str, x: Any, hint: str, stacklevel: int) -> bool:
     """
     if not _may_round(x):
         return False
-    host = to_numpy(x)
-    host = host.reshape(len(host), -1)
-    low, high = host.min(axis=0).astype(np.float64), host.max(axis=0).astype(np.float64)
+    host = x if isinstance(x, MappedRows) else to_numpy(x)
+    host = host.reshape(len(host), -1) if host.ndim != 2 else host
+    if 0 in host.shape:
+        return False
+    ranges = [(part.min(axis=0).astype(np.float64), part.max(axis=0).astype(np.float64)) for part in parts_of(host)]
+    low, high = np.min([r[0] for r in ranges], axis=0), np.max([r[1] for r in ranges], axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         spacing = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32)).astype(np.float64)
         least = (high - low) / np.sqrt(2.0 * len(host))  # of the standard deviation, for this range
     for i in np.flatnonzero((high > low) & (spacing > _SHARE * least) & np.isfinite(spacing)):
-        column = host[:, i].astype(np.float64)
+        column = np.concatenate([part[:, i] for part in parts_of(host)]).astype(np.float64)
         lost = np.abs(column - column.astype(np.float32)).max()
         if lost > _SHARE * column.std():
             where = f"column {i} of {name}" if host.shape[1] > 1 else name
@@ -117,4 +124,4 @@ def _may_round(x: Array) -> bool:
     if xp.isdtype(x.dtype, "real floating"):
         return True
     with current(place_of(x)):
-        return max(-int(xp.min(x)), int(xp.max(x))) > 2**24
+        return any(max(-int(xp.min(part)), int(xp.max(part))) > 2**24 for part in parts_of(x))

@@ -1,0 +1,247 @@
+"""Data that stay in their files: the same bits as in memory, and never as a whole in memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from samples import idx
+
+from xpnn import Trainer, data, nn, optim, to_numpy
+from xpnn.arrays import mapped, tree
+from xpnn.arrays.mapped import MappedRows, first_not_finite, take_rows
+from xpnn.data import limits
+from xpnn.data.readers import read_arrays
+from xpnn.devices.place import Place
+from xpnn.errors import DataFormatError, InputError
+from xpnn.experiments import SavedRun, Settings, prepare, run
+from xpnn.training import data_feed
+
+N = 300
+RNG = np.random.default_rng(0)
+Y = RNG.integers(0, 3, N)
+X: dict[str, np.ndarray] = {
+    "float32": RNG.normal(size=(N, 7)).astype(np.float32),
+    "float64, far from 0": RNG.normal(size=(N, 7)) * 3 + 1e4,
+    "one column": RNG.normal(size=(N, 1)) + 1e3,
+    "big-endian": RNG.normal(size=(N, 7)).astype(">f4"),
+    "halves": RNG.normal(size=(N, 7)).astype(np.float16),
+    "integers": RNG.integers(0, 10**9, (N, 2)),
+    "bytes": RNG.integers(0, 256, (N, 7)).astype(np.uint8),
+    "images": RNG.integers(0, 256, (N, 5, 4)).astype(np.uint8),
+    "images of floats": RNG.random((N, 5, 4)) * 3,
+}
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read a few rows at a time."""
+    monkeypatch.setattr(mapped, "_CHUNK", 1000)
+    monkeypatch.setattr(data_feed, "_CHECKED", 1000)
+    monkeypatch.setattr(data_feed, "_CHUNK", 10_000)
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Switch from files of any size to arrays in memory."""
+    monkeypatch.setattr(limits, "MAPPED_FROM", 1)
+    return lambda: monkeypatch.setattr(limits, "MAPPED_FROM", 2**62)
+
+
+def trained(path: Path, **settings: Any) -> tuple[Any, ...]:
+    experiment = prepare(Settings(dataset=str(path), hidden="8", epochs=2, batch_size=32, **settings))
+    history, _ = experiment.fit()
+    records = [{name: value for name, value in record.items() if name != "seconds"} for record in history]
+    weights = [np.asarray(leaf).tobytes() for leaf in tree.leaves(experiment.trainer.snapshot())]
+    scores = experiment.evaluate_test(), experiment.evaluate_train()
+    return type(experiment.data.x_train), (records, weights, scores)
+
+
+def write(folder: Path, kind: str, x: np.ndarray, y: np.ndarray) -> Path:
+    if kind == "npz":
+        np.savez(folder / "t.npz", y=y, x=x)
+        return folder / "t.npz"
+    if kind == "idx":
+        (folder / "train-images-idx3-ubyte").write_bytes(idx(x))
+        (folder / "train-labels-idx1-ubyte").write_bytes(idx(y))
+        return folder
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", y)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"), [*(("npy", name) for name in X), ("npz", "float32"), ("npz", "images"), ("idx", "images")]
+)
+def test_training_has_the_same_bits(tmp_path: Path, whole: Callable[[], None], kind: str, values: str) -> None:
+    path = write(tmp_path, kind, X[values], Y)
+    kind_of_x, results = trained(path)
+    assert kind_of_x is MappedRows
+    whole()
+    kind_of_x, others = trained(path)
+    assert kind_of_x is np.ndarray and results == others
+
+
+def test_regression_and_four_arrays_have_the_same_bits(tmp_path: Path, whole: Callable[[], None]) -> None:
+    x, y = X["float64, far from 0"], RNG.normal(size=(N, 2))
+    np.savez(tmp_path / "t.npz", x_train=x, y_train=y, x_test=x[:50], y_test=y[:50])
+    kind_of_x, results = trained(tmp_path / "t.npz", precision="fp64")
+    assert kind_of_x is MappedRows
+    whole()
+    assert trained(tmp_path / "t.npz", precision="fp64")[1] == results
+
+
+def test_a_trainer_reads_rows_of_a_file_on_every_library(backend: Any) -> None:
+    x, place = X["float64, far from 0"], backend.place
+
+    def results(given: Any) -> list[Any]:
+        layers = nn.Standardize.fit(given), nn.Linear(7, 4), nn.ReLU(), nn.Linear(4, 3)
+        trainer = Trainer(
+            nn.Sequential(*layers), nn.CrossEntropyLoss(), optim.Adam(0.01), device=place, dtype="float32"
+        )
+        history = trainer.fit(
+            given, Y, epochs=2, batch_size=32, validation_data=(take_rows(given, np.arange(9, 50)), Y[9:50])
+        )
+        losses = [record["loss"] for record in history]
+        return [
+            losses,
+            trainer.evaluate(given, Y),
+            to_numpy(trainer.predict(given)).tobytes(),
+            trainer.predict(given).shape,
+        ]
+
+    if isinstance(place, Place):
+        assert results(MappedRows(x)) == results(x)
+
+
+def test_saved_runs_evaluate_and_predict_files(tmp_path: Path, whole: Callable[[], None]) -> None:
+    path = write(tmp_path, "npz", X["images"], Y)
+    run(Settings(dataset=str(path), hidden="4", epochs=1), output=tmp_path / "run")
+    saved = SavedRun.open(tmp_path / "run")
+    samples = saved.samples()
+    assert isinstance(samples.x, MappedRows)
+    found = saved.predict(samples.x)
+    other = write(tmp_path, "npy", X["images"], Y)
+    labelled = saved.samples(str(other))
+    assert isinstance(labelled.x, MappedRows) and labelled.x.shape == (N, 5, 4)
+    whole()
+    assert np.array_equal(found.scores, saved.predict(saved.samples().x).scores)
+
+
+def test_rows() -> None:
+    x = np.arange(60.0, dtype=">f8").reshape(20, 3)
+    rows = MappedRows(x)
+    assert (rows.shape, rows.ndim, rows.size, len(rows), rows.dtype) == ((20, 3), 2, 60, 20, np.dtype(np.float64))
+    chosen = rows.take(np.array([7, 3, 3])).take(np.array([2, 0]))
+    assert chosen[:].tolist() == x[[3, 7]].tolist() and np.asarray(chosen, np.float32).dtype == np.float32
+    assert chosen[:1, ...].shape == (1, 3) and chosen[np.array([1]), 0].tolist() == [21.0] and chosen[1].shape == (3,)
+    assert rows[2:4].dtype.isnative and rows[2:4].flags.writeable
+    assert rows.minus(np.ones(3)).take(np.array([1]))[:].tolist() == [[2.0, 3.0, 4.0]]
+    assert rows.reshape(-1, 1, 3)[np.array([4])].shape == (1, 1, 3) and repr(rows).startswith(
+        "MappedRows(shape=(20, 3)"
+    )
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 7, 64, 300])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "uint8"])
+def test_moments_have_the_bits_of_numpy(columns: int, dtype: str) -> None:
+    x = (np.random.default_rng(columns).normal(size=(500, columns)) * 50 + 100).astype(dtype)
+    x[:, -1] = 7
+    mean, deviation, is_constant = MappedRows(x).moments()
+    table = x.astype(np.float64)
+    assert np.array_equal(mean, table.mean(axis=0)) and np.array_equal(deviation, table.std(axis=0))
+    assert is_constant.tolist() == [False] * (columns - 1) + [True]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_found_in_the_file(tmp_path: Path, value: float, whole: Any) -> None:
+    x = X["float32"].copy()
+    x[200, 3] = value
+    assert first_not_finite(MappedRows(x)) == first_not_finite(x) or np.isnan(value)
+    with pytest.raises(DataFormatError, match=rf"x.npy\[200, 3\] is {value}; replace it"):
+        data.load(f"{write(tmp_path, 'npy', x, Y)}/x.npy,{tmp_path}/y.npy")
+    with pytest.raises(InputError, match=rf"x\[200, 3\] is {value}; drop such rows"):
+        Trainer(nn.Linear(7, 3), nn.CrossEntropyLoss(), optim.SGD(0.1)).fit(MappedRows(x), Y)
+
+
+def test_warnings_of_rounding_are_the_same() -> None:
+    x = X["float64, far from 0"] * 1e-3 + 1e6
+    for given in (x, MappedRows(x)):
+        with pytest.warns(UserWarning, match="column 0 of x has values of 1000.* put nn.Standardize"):
+            Trainer(nn.Linear(7, 3), nn.CrossEntropyLoss(), optim.SGD(1e-9), dtype="float32").fit(given, Y)
+
+
+@pytest.mark.parametrize("fault", ["cut", "longer", "a flipped byte"])
+def test_damaged_files_are_found_before_training(tmp_path: Path, whole: Any, fault: str) -> None:
+    kinds = ("npz",) if fault == "a flipped byte" else ("npy", "idx")
+    for kind in kinds:
+        path = write(tmp_path, kind, X["images"], Y)
+        file = {"npy": tmp_path / "x.npy", "idx": tmp_path / "train-images-idx3-ubyte", "npz": path}[kind]
+        content = file.read_bytes()
+        flipped = content.replace(X["images"].tobytes()[500:540], bytes(40))
+        file.write_bytes({"cut": content[:-1], "longer": content + b"\0", "a flipped byte": flipped}[fault])
+        with pytest.raises(DataFormatError, match="CRC" if kind == "npz" else "needs|truncated|more than"):
+            read_arrays(path)
+        file.unlink()
+
+
+def test_rows_that_are_not_aligned_are_read_alone() -> None:
+    """As in some .npz files, where `numpy.take` would copy the whole array."""
+    x = np.frombuffer(b"-" + X["float32"].tobytes() * 200, np.float32, offset=1).reshape(-1, 7)
+    assert not x.flags.aligned
+    out = np.empty((2, 7), np.float32)
+    tracemalloc.start()
+    mapped.gather(MappedRows(x), np.array([5, 3]), out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(out, X["float32"][[5, 3]]) and peak < x.nbytes / 10
+
+
+def test_what_is_not_mapped(tmp_path: Path, whole: Any) -> None:
+    fortran = write(tmp_path, "npy", np.asfortranarray(X["float32"]), Y)
+    assert isinstance(read_arrays(fortran).x_train, np.ndarray)
+    np.savez_compressed(tmp_path / "t.npz", x=X["float32"], y=Y)
+    assert isinstance(read_arrays(tmp_path / "t.npz").x_train, np.ndarray)
+    with zipfile.ZipFile(tmp_path / "u.npz", "w") as archive:
+        for name in "xy":
+            archive.write(tmp_path / f"{name}.npy", f"{name}.npy")
+    assert isinstance(read_arrays(tmp_path / "u.npz").x_train, np.ndarray)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+def test_a_file_larger_than_the_memory_of_the_process(tmp_path: Path) -> None:
+    """320 MB of float64 in a process that may allocate 200 MB more; in memory they are refused in one sentence."""
+    pytest.importorskip("resource")
+    with (tmp_path / "x.npy").open("wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (40_000, 1000)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for _ in range(40):
+            file.write(np.random.default_rng(0).normal(size=(1000, 1000)).tobytes())
+    np.save(tmp_path / "y.npy", np.arange(40_000) % 2)
+    environment = {**os.environ, "PYTHONPATH": str(Path(data.__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
+    for first in (2**28, 2**62):
+        code = f"""
+import resource
+from xpnn.data import limits
+from xpnn.experiments import Settings, prepare
+prepare(Settings(dataset="digits", epochs=1)).fit()
+size = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (size + 200 * 2**20, resource.RLIM_INFINITY))
+limits.MAPPED_FROM = {first}
+experiment = prepare(Settings(dataset={str(tmp_path)!r}, hidden="4", epochs=1, batch_size=1000))
+experiment.fit()
+print(experiment.evaluate_test()["accuracy"] >= 0)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        if first == 2**28:
+            assert done.stdout == "True\n", done.stderr
+        else:
+            assert "DeviceMemoryError" in done.stderr.splitlines()[-1] and "takes about 305.2 MiB" in done.stderr
