@@ -16,7 +16,8 @@ from xpnn.sklearn.entrance import constraints, dtype_name, on_host, weights
 from xpnn.sklearn.fitted import Fitted
 from xpnn.sklearn.fitting.epochs import Epochs, Rows, split
 from xpnn.sklearn.fitting.lbfgs import minimize
-from xpnn.sklearn.fitting.solvers import SparseRun, TrainerRun, Updates
+from xpnn.sklearn.fitting.solvers import TrainerRun, Updates
+from xpnn.sklearn.fitting.sparse import SparseRun
 from xpnn.training.checks.inputs import all_leaves_finite
 from xpnn.training.runners.select import place_for
 
@@ -60,6 +61,7 @@ class Perceptron(Fitted):
         sizes = network.widths(self.hidden_layer_sizes)
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         x, target, labels = self._validated(x, y, incremental, first_pass)
+        x = x.tocsr() if scipy.sparse.issparse(x) else x
         weight = self._weighted(weights(sample_weight, x), labels, incremental)
         target = target.reshape(-1, 1) if target.ndim == 1 and target.dtype != np.int32 else target
         state = self._random_state = check_random_state(self.random_state)
@@ -159,7 +161,7 @@ class Perceptron(Fitted):
         sparse = scipy.sparse.issparse(rows.x)
         place = self._home if sparse else place_for(rows.x, self.device)
         dtype = np.result_type(dtype_name(rows.x), dtype_name(self.coefs_[0])).name
-        x = rows.x.astype(dtype) if sparse else to_place(rows.x, place, dtype=dtype, copy=False)
+        x = rows.x.astype(dtype, copy=False) if sparse else to_place(rows.x, place, dtype=dtype, copy=False)
         y, weight = (None if part is None else _floats(part, place, dtype) for part in (rows.y, rows.weight))
         after = None if context is None else self._lbfgs_task(rows, context)
         params = self._params()

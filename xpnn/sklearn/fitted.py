@@ -17,7 +17,8 @@ from xpnn.devices.libraries import default_library
 from xpnn.devices.place import Place, find_place, place_of, to_numpy, to_place
 from xpnn.sklearn import network
 from xpnn.sklearn.entrance import dtype_name, features, is_foreign
-from xpnn.sklearn.fitting.solvers import SparseLinear, TrainerRun
+from xpnn.sklearn.fitting.solvers import TrainerRun
+from xpnn.sklearn.fitting.sparse import SparseLinear
 from xpnn.sklearn.objective import predictions
 from xpnn.training.runners.select import place_for
 
