@@ -277,6 +277,31 @@ def test_weights_of_zero() -> None:
             assert both[0] == both[1]
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_weights_below_zero(solver: str) -> None:
+    """Some, all, and with the sum 0; on sparse matrices; and partial_fit with such weights and without, in turn."""
+    signed = WEIGHTS - 0.2
+    for weight in (signed, -WEIGHTS, np.resize([1.0, -1.0], 130)):
+        for name in ("MLPClassifier", "MLPRegressor"):
+            for options in ({}, OPTIONS["early stopping"]):
+                chosen = {**options, "solver": solver, "max_iter": 4, "batch_size": 44}
+                a, b = pair(name, **chosen)
+                one, other = (outcome(lambda e=e: e.fit(X, _Y, sample_weight=weight)) for e in (a, b))
+                if isinstance(one[0], tuple) or solver == "lbfgs" and weight is signed:  # a loss without a minimum
+                    assert type(one[0]) is not tuple or other == one
+                else:
+                    assert_alike(a, b, 1e-9 if solver == "lbfgs" else 1e-12)
+    if solver == "lbfgs":
+        return
+    a, b = pair("MLPRegressor", solver=solver)
+    sparse = pair("MLPRegressor", solver=solver)[1]
+    for weight in (None, signed, WEIGHTS, signed):
+        for estimator, x in ((a, X), (b, X), (sparse, scipy.sparse.csr_array(X))):
+            estimator.partial_fit(x, _Y, sample_weight=weight)
+    assert_alike(a, b, 1e-12)
+    assert_alike(a, sparse, 1e-12)
+
+
 def test_odd_input_after_fit() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=list("abcdefgh"))

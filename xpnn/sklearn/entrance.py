@@ -24,6 +24,7 @@ from xpnn.nn.layers.containers import NORMS
 from xpnn.sklearn.network import NAMES
 from xpnn.training.checks.inputs import all_finite
 
+SUM_IS_ZERO = "Weights sum to zero, can't be normalized"  # as in numpy.average
 _SPARSE = ["csr", "csc"]
 _FLOATS = (np.float64, np.float32)
 
@@ -123,7 +124,7 @@ def weights(sample_weight: Any, x: Any) -> np.ndarray | None:
     rows = np.broadcast_to(np.zeros((1, 1), dtype_name(x)), (x.shape[0], 1))
     weight = _check_sample_weight(on_host(sample_weight), rows)
     if not weight.any():
-        raise ZeroDivisionError("Weights sum to zero, can't be normalized")  # as in numpy.average
+        raise ZeroDivisionError(SUM_IS_ZERO)
     return weight
 
 

@@ -1,4 +1,4 @@
-"""sgd and adam: the optimizers, and the epochs on a `Trainer`; for sparse matrices see `sparse`."""
+"""sgd and adam: the optimizers, and the epochs on a `Trainer`; for other data see `steps`."""
 
 from __future__ import annotations
 
@@ -80,8 +80,6 @@ class TrainerRun:
         dtype: str,
         seed: int,
     ) -> None:
-        self.model, self.loss = model, loss
-        self.made_of: Any = None  # what the model depends on, so that predictions may use it
         self._trainer = Trainer(
             model,
             loss,
