@@ -108,6 +108,9 @@ class Fitted(CallbackSupportMixin, BaseEstimator):
 
     # -- state -------------------------------------------------------------------------------------------------------
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coefs_")
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
