@@ -26,6 +26,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
 
 import xpnn.sklearn as ours  # noqa: E402
+from xpnn import nn, optim  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -424,8 +425,27 @@ def test_conversions_refuse_what_cannot_be_converted() -> None:
     for function in (ours.from_sklearn, ours.to_sklearn):
         with pytest.raises(TypeError, match="model is a StandardScaler; expected an MLPClassifier"):
             function(StandardScaler())
-    model = ours.MLPRegressor(dropout=0.2, device="cpu", max_iter=2).fit(X, _SCORES[:, 0])
-    np.testing.assert_allclose(ours.to_sklearn(model).predict(X), model.predict(X), rtol=1e-12)
+
+
+def test_conversions_warn_of_what_matters_for_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"dropout": 0.2, "device": "cpu", "loss": "huber", "activation": [nn.Tanh()]}
+    model = ours.MLPRegressor(max_iter=2, **options).fit(X, _SCORES[:, 0])
+    with pytest.warns(UserWarning, match="scikit-learn has no device, dropout, loss as given here") as caught:
+        found = ours.to_sklearn(model)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    np.testing.assert_allclose(found.predict(X), model.predict(X), rtol=1e-12)
+    found.partial_fit(X, _SCORES[:, 0])
+    assert found.loss == "squared_error" and found.activation == "tanh"
+    model = ours.MLPClassifier(max_iter=2, class_weight={0: 1, 1: 2}, optimizer=optim.Lion(0.01)).fit(X, _Y)
+    with pytest.warns(UserWarning, match="scikit-learn has no class_weight, optimizer as"):
+        found = ours.to_sklearn(model)
+    assert np.array_equal(found.predict(X), model.predict(X))
+    later = theirs.MLPClassifier(max_iter=2).fit(X, _Y)  # of a later version, with one parameter more
+    given = {**later.get_params(), "decay": 0.1}
+    monkeypatch.setattr(theirs.MLPClassifier, "get_params", lambda self, deep=True: given if self is later else {**given, "decay": 0.0})
+    with pytest.warns(UserWarning, match="xpnn.sklearn has no decay as given here") as caught:
+        ours.from_sklearn(later)
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("name", ["sklearn_table", "sklearn_search"])
