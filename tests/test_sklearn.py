@@ -332,6 +332,17 @@ def test_odd_input_after_fit() -> None:
         assert str(both[0]).replace("sklearn.neural_network._multilayer_perceptron", "") == str(both[1])
 
 
+def test_one_label_after_several() -> None:
+    """scikit-learn trains all outputs with it, or raises an IndexError, depending on the data."""
+    labels = DATA["multilabel"][1]
+    model = pair("MLPClassifier")[1].partial_fit(X, labels, classes=[0, 1, 2, 3])
+    with pytest.raises(ValueError, match="The object was fitted with multilabel input"):
+        model.partial_fit(X, labels[:, 0])
+    model = pair("MLPClassifier")[1].partial_fit(X, labels[:, 0], classes=[0, 1])
+    with pytest.raises(ValueError, match="The object was not fitted with multilabel input"):
+        model.partial_fit(X, labels[:, :2])
+
+
 def test_parameters_are_those_of_scikit_learn() -> None:
     for name in ("MLPClassifier", "MLPRegressor"):
         a, b = getattr(theirs, name)().get_params(), getattr(ours, name)().get_params()

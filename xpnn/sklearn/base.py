@@ -146,9 +146,8 @@ class Perceptron(Fitted):
         seed = int(state.randint(2**31 - 1)) if np.any(self.dropout) else 0
         model, dtype = self._model(sparse), dtype_name(self.coefs_[0])
         place = HOST if sparse else place_for(x, self.device)
-        run = (StepRun if by_steps else TrainerRun)(
-            self, model, self._loss(), tree.map(_on_host, params), place, dtype, seed
-        )
+        make: Any = StepRun if by_steps else TrainerRun
+        run = make(self, model, self._loss(), tree.map(_on_host, params), place, dtype, seed)
         run.kind = (sparse, by_steps)
         if moments is not None:
             run.restore(moments)

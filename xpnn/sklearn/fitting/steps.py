@@ -37,7 +37,7 @@ class SparseLinear:
 
     def forward(self, params: LinearParams, x: Any, *, key: Any = None) -> tuple[Array, Any]:
         """Return y, and the rows that it was computed from, in the dtype of the weights."""
-        rows = x.whole[x.rows] if type(x) is Gathered else x
+        rows: Any = x.whole[x.rows] if type(x) is Gathered else x
         rows = rows.astype(params.weight.dtype, copy=False)
         y = rows @ params.weight
         if params.bias is not None:
