@@ -1,5 +1,7 @@
 """Time of xpnn.sklearn's estimators and of scikit-learn's own, in turn: python -m bench.sklearn [--quick]
 
+With --sparse, memory and time on a large sparse matrix instead: see bench.sklearn_sparse.
+
 `fit`, `partial_fit` and `predict` in one process for each setting of XPNN_FAST, by CPU time and by the clock; a ratio
 is the median over the rounds of scikit-learn's time divided by that of xpnn, so that above 1 xpnn is faster. A GPU is
 measured with --device cuda.
@@ -20,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench import sklearn_sparse
 from bench.report import write
 
 
@@ -110,10 +113,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mnist", help="folder with the MNIST files")
     parser.add_argument("--device", help="the parameter `device` of xpnn's estimators")
+    parser.add_argument("--sparse", action="store_true", help="peak memory and time on 100,000 x 50,000 in CSR form")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         measure(arguments)
+        return
+    if arguments.sparse:
+        sklearn_sparse.table(arguments.quick)
         return
     lines = [
         "| data | dtype | XPNN_FAST | scikit-learn, s | xpnn, s | ratio | ratio of CPU time |",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import decimal
 import fractions
+import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -286,6 +288,41 @@ def test_columns_of_frames_are_refused_by_name_and_row(library: str, values: Any
         trained(frame)
     with pytest.raises(InputError, match=message.replace("^x, column 'bad'", "^y").replace("column 'bad'", "y")):
         trained(X, frame["bad"])
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_columns_of_frames_are_those_of_the_first(library: str) -> None:
+    """In evaluate, predict, validation and another fit, and in a copy; arrays have no names."""
+    run, y = Trainer(nn.MLP(5, 2, ()), nn.CrossEntropyLoss(), optim.Adam(0.1)), np.array(MIXED["member"])
+    x = make_frame(library, MIXED)
+    renamed = make_frame(library, {"c" if name == "a" else name: values for name, values in MIXED.items()})
+    moved = make_frame(library, {name: MIXED[name] for name in ("age", "member", "height", "a", "b")})
+    fewer = make_frame(library, {name: values for name, values in MIXED.items() if name != "b"})
+    run.predict(X)
+    run.fit(x, y, batch_size=4)
+    other = (
+        "has other columns than the first data frame: without 'a', and with 'c'; expected 'age', 'height', 'member', "
+        "'a', 'b'"
+    )
+    order = "has its columns in another order than the first data frame: column 1 is 'member'; expected 'height'"
+    for trainer in (run, pickle.loads(pickle.dumps(run))):
+        for wrong, message in ((renamed, other), (moved, order), (fewer, "than the first data frame: without 'b'")):
+            with pytest.raises(InputError, match=f"^x .*{re.escape(message)}"):
+                trainer.predict(wrong)
+            with pytest.raises(InputError, match=f"^x .*{re.escape(message)}"):
+                trainer.evaluate(wrong, y)
+            with pytest.raises(InputError, match=f"^x .*{re.escape(message)}"):
+                trainer.fit(wrong, y, batch_size=4)
+            with pytest.raises(InputError, match=f"^validation_x .*{re.escape(message)}"):
+                trainer.fit(x, y, batch_size=4, validation_data=(wrong, y))
+        assert np.array_equal(trainer.predict(x), trainer.predict(np.stack([*map(np.array, MIXED.values())], axis=1)))
+    text = make_frame(library, {**MIXED, "a": [*"abcdefgh"]})
+    with pytest.raises(InputError, match="column 'a', row 0 of 0…7: holds text"):
+        run.predict(text)
+    fresh = Trainer(nn.MLP(5, 2, ()), nn.CrossEntropyLoss(), optim.Adam(0.1))
+    with pytest.raises(InputError, match="holds text"):
+        fresh.predict(text)
+    fresh.predict(renamed)  # the first that could be read
 
 
 def test_frames_without_narwhals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
 
 import xpnn.sklearn as ours  # noqa: E402
+from xpnn import nn, optim  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -277,6 +278,31 @@ def test_weights_of_zero() -> None:
             assert both[0] == both[1]
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_weights_below_zero(solver: str) -> None:
+    """Some, all, and with the sum 0; on sparse matrices; and partial_fit with such weights and without, in turn."""
+    signed = WEIGHTS - 0.2
+    for weight in (signed, -WEIGHTS, np.resize([1.0, -1.0], 130)):
+        for name in ("MLPClassifier", "MLPRegressor"):
+            for options in ({}, OPTIONS["early stopping"]):
+                chosen = {**options, "solver": solver, "max_iter": 4, "batch_size": 44}
+                a, b = pair(name, **chosen)
+                one, other = (outcome(lambda e=e, w=weight: e.fit(X, _Y, sample_weight=w)) for e in (a, b))
+                if isinstance(one[0], tuple):
+                    assert other == one
+                else:
+                    assert_alike(a, b, 1e-9 if solver == "lbfgs" else 1e-12)
+    if solver == "lbfgs":
+        return
+    a, b = pair("MLPRegressor", solver=solver)
+    sparse = pair("MLPRegressor", solver=solver)[1]
+    for weight in (None, signed, WEIGHTS, signed):
+        for estimator, x in ((a, X), (b, X), (sparse, scipy.sparse.csr_array(X))):
+            estimator.partial_fit(x, _Y, sample_weight=weight)
+    assert_alike(a, b, 1e-12)
+    assert_alike(a, sparse, 1e-12)
+
+
 def test_odd_input_after_fit() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=list("abcdefgh"))
@@ -304,6 +330,17 @@ def test_odd_input_after_fit() -> None:
         both = [outcome(lambda e=e: e.partial_fit(X, _Y, classes=[0, 1]))[0] for e in (a, b)]
         assert hasattr(a, "partial_fit") == hasattr(b, "partial_fit")
         assert str(both[0]).replace("sklearn.neural_network._multilayer_perceptron", "") == str(both[1])
+
+
+def test_one_label_after_several() -> None:
+    """scikit-learn trains all outputs with it, or raises an IndexError, depending on the data."""
+    labels = DATA["multilabel"][1]
+    model = pair("MLPClassifier")[1].partial_fit(X, labels, classes=[0, 1, 2, 3])
+    with pytest.raises(ValueError, match="The object was fitted with multilabel input"):
+        model.partial_fit(X, labels[:, 0])
+    model = pair("MLPClassifier")[1].partial_fit(X, labels[:, 0], classes=[0, 1])
+    with pytest.raises(ValueError, match="The object was not fitted with multilabel input"):
+        model.partial_fit(X, labels[:, :2])
 
 
 def test_parameters_are_those_of_scikit_learn() -> None:
@@ -399,8 +436,29 @@ def test_conversions_refuse_what_cannot_be_converted() -> None:
     for function in (ours.from_sklearn, ours.to_sklearn):
         with pytest.raises(TypeError, match="model is a StandardScaler; expected an MLPClassifier"):
             function(StandardScaler())
-    model = ours.MLPRegressor(dropout=0.2, device="cpu", max_iter=2).fit(X, _SCORES[:, 0])
-    np.testing.assert_allclose(ours.to_sklearn(model).predict(X), model.predict(X), rtol=1e-12)
+
+
+def test_conversions_warn_of_what_matters_for_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"dropout": 0.2, "device": "cpu", "loss": "huber", "activation": [nn.Tanh()]}
+    model = ours.MLPRegressor(max_iter=2, **options).fit(X, _SCORES[:, 0])
+    with pytest.warns(UserWarning, match="scikit-learn has no device, dropout, loss as given here") as caught:
+        found = ours.to_sklearn(model)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    np.testing.assert_allclose(found.predict(X), model.predict(X), rtol=1e-12)
+    found.partial_fit(X, _SCORES[:, 0])
+    assert found.loss == "squared_error" and found.activation == "tanh"
+    model = ours.MLPClassifier(max_iter=2, class_weight={0: 1, 1: 2}, optimizer=optim.Lion(0.01)).fit(X, _Y)
+    with pytest.warns(UserWarning, match="scikit-learn has no class_weight, optimizer as"):
+        found = ours.to_sklearn(model)
+    assert np.array_equal(found.predict(X), model.predict(X))
+    later = theirs.MLPClassifier(max_iter=2).fit(X, _Y)  # of a later version, with one parameter more
+    names, decays = later.get_params(), {True: 0.1, False: 0.0}
+    monkeypatch.setattr(
+        theirs.MLPClassifier, "get_params", lambda self, deep=True: {**names, "decay": decays[self is later]}
+    )
+    with pytest.warns(UserWarning, match="xpnn.sklearn has no decay as given here") as caught:
+        ours.from_sklearn(later)
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("name", ["sklearn_table", "sklearn_search"])

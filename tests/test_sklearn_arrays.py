@@ -133,6 +133,14 @@ def test_another_library_at_predict(backend: Backend) -> None:
     np.testing.assert_allclose(other.predict_proba(X), wanted, rtol=1e-7)
 
 
+def test_weights_below_zero(backend: Backend) -> None:
+    weight = np.linspace(-0.4, 1, 90)
+    plain = made(MLPRegressor).fit(X, Y, sample_weight=weight)
+    model = made(MLPRegressor).fit(backend.array(X), backend.array(Y), sample_weight=backend.array(weight))
+    assert_there(model.coefs_[0], backend)
+    np.testing.assert_allclose(to_numpy(model.coefs_[0]), plain.coefs_[0], atol=1e-9)
+
+
 def test_pickles_hold_numpy_and_go_on(backend: Backend) -> None:
     model = made(MLPRegressor, early_stopping=False).fit(backend.array(X), Y)
     twin = copy.deepcopy(model)

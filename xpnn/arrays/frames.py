@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import importlib
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,67 @@ def is_frame(x: Any) -> bool:
     False
     """
     return any(kind.__module__.partition(".")[0] in _LIBRARIES for kind in type(x).__mro__)
+
+
+def same_columns(name: str, x: Any, known: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Check that a data frame has the columns of the first one, by their names and their order.
+
+    Parameters
+    ----------
+    name : str
+        The name of `x` in messages.
+    x : object
+        Anything. What is not a data frame with text as names passes.
+    known : tuple of str or None
+        The names of the first frame; None before it.
+
+    Returns
+    -------
+    tuple of str or None
+        The names of the first frame, which may be `x`.
+
+    Raises
+    ------
+    InputError
+        If columns are missing, unexpected or in another order.
+
+    Examples
+    --------
+    >>> same_columns("x", [[1.0, 2.0]], ("age", "height"))
+    ('age', 'height')
+    """
+    names = _names(x) if is_frame(x) else None
+    if names is None or known is None or names == known:
+        return known if names is None else names
+    missing = [column for column in known if column not in names]
+    unexpected = [column for column in names if column not in known]
+    if missing or unexpected:
+        parts = [f"{what} {_listed(some)}" for what, some in (("without", missing), ("with", unexpected)) if some]
+        raise InputError(
+            f"{name} has other columns than the first data frame: {', and '.join(parts)}; expected {_listed(known)}"
+        )
+    first = next(i for i, pair in enumerate(zip(names, known, strict=True)) if pair[0] != pair[1])
+    raise InputError(
+        f"{name} has its columns in another order than the first data frame: column {first} is {names[first]!r}; "
+        f"expected {known[first]!r}: select the columns in the order {_listed(known)}"
+    )
+
+
+def _names(x: Any) -> tuple[str, ...] | None:
+    """The names of the columns of a data frame, if all are text."""
+    try:
+        nw = importlib.import_module("narwhals")
+        found = nw.from_native(x, eager_only=True, pass_through=True)
+        names = tuple(found.columns) if isinstance(found, nw.DataFrame) else ()
+    except Exception:  # of any type, as in `frame_values`
+        return None
+    return names if names and all(isinstance(column, str) for column in names) else None
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    """Names for a message; of many, the first ones."""
+    shown = ", ".join(f"{column!r:.40}" for column in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def frame_values(name: str, x: Any) -> np.ndarray | None:

@@ -12,11 +12,12 @@ from xpnn import nn
 from xpnn.arrays import tree
 from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.sklearn import network
-from xpnn.sklearn.entrance import constraints, dtype_name, on_host, weights
-from xpnn.sklearn.fitted import Fitted
+from xpnn.sklearn.entrance import SUM_IS_ZERO, constraints, dtype_name, on_host, weights
+from xpnn.sklearn.fitted import HOST, Fitted
 from xpnn.sklearn.fitting.epochs import Epochs, Rows, split
 from xpnn.sklearn.fitting.lbfgs import minimize
-from xpnn.sklearn.fitting.solvers import SparseRun, TrainerRun, Updates
+from xpnn.sklearn.fitting.solvers import TrainerRun, Updates
+from xpnn.sklearn.fitting.steps import StepRun
 from xpnn.training.checks.inputs import all_leaves_finite
 from xpnn.training.runners.select import place_for
 
@@ -60,6 +61,7 @@ class Perceptron(Fitted):
         sizes = network.widths(self.hidden_layer_sizes)
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         x, target, labels = self._validated(x, y, incremental, first_pass)
+        x = x.tocsr() if scipy.sparse.issparse(x) else x
         weight = self._weighted(weights(sample_weight, x), labels, incremental)
         target = target.reshape(-1, 1) if target.ndim == 1 and target.dtype != np.int32 else target
         state = self._random_state = check_random_state(self.random_state)
@@ -127,27 +129,26 @@ class Perceptron(Fitted):
         training = rows
         if self.early_stopping and given is None:
             training, given = split(self, rows, state, self._stratifies())
-        run = self._runs(training.x, state)
+        run = self._runs(training, given, state)
         Epochs(self, run, self._optimizer, training, given, incremental, context).go(state)
 
-    def _runs(self, x: Any, state: np.random.RandomState) -> Any:
+    def _runs(self, training: Rows, validation: Rows | None, state: np.random.RandomState) -> Any:
         """Return what runs the epochs: that of the last call with its parameters, or a new one."""
-        sparse = scipy.sparse.issparse(x)
+        x, sparse = training.x, scipy.sparse.issparse(training.x)
+        by_steps = sparse or any(map(_has_negative, (training, validation)))
         params = self._params()
         run = self.__dict__.get("_run")
-        if run is not None and sparse == isinstance(run, SparseRun):
+        if run is not None and run.kind == (sparse, by_steps):
             if not _are_same(run.params, params):
                 run.load(params)
             return run
         moments = self._optimizer.moments if run is None else run.moments
         seed = int(state.randint(2**31 - 1)) if np.any(self.dropout) else 0
         model, dtype = self._model(sparse), dtype_name(self.coefs_[0])
-        if sparse:
-            run = SparseRun(self, model, self._loss(), tree.map(_on_host, params), dtype, seed)
-        else:
-            device = place_for(x, self.device)
-            run = TrainerRun(self, model, self._loss(), tree.map(_on_host, params), device, dtype, seed)
-            run.made_of = (self._sizes(), self.activation, self.dropout, self.norm)
+        place = HOST if sparse else place_for(x, self.device)
+        make: Any = StepRun if by_steps else TrainerRun
+        run = make(self, model, self._loss(), tree.map(_on_host, params), place, dtype, seed)
+        run.kind = (sparse, by_steps)
         if moments is not None:
             run.restore(moments)
         self._run = run
@@ -159,9 +160,11 @@ class Perceptron(Fitted):
         sparse = scipy.sparse.issparse(rows.x)
         place = self._home if sparse else place_for(rows.x, self.device)
         dtype = np.result_type(dtype_name(rows.x), dtype_name(self.coefs_[0])).name
-        x = rows.x.astype(dtype) if sparse else to_place(rows.x, place, dtype=dtype, copy=False)
+        x = rows.x.astype(dtype, copy=False) if sparse else to_place(rows.x, place, dtype=dtype, copy=False)
         y, weight = (None if part is None else _floats(part, place, dtype) for part in (rows.y, rows.weight))
         after = None if context is None else self._lbfgs_task(rows, context)
+        if rows.weight is not None and rows.weight.sum() == 0:
+            raise ZeroDivisionError(SUM_IS_ZERO)
         params = self._params()
         params = minimize(self, self._model(sparse), self._loss(), params, (x, y, weight), place, dtype, after)
         self._set(params)
@@ -224,6 +227,10 @@ def _are_same(params: Any, others: Any) -> bool:
     """Return whether these are the same arrays, not only equal ones."""
     pairs = zip(tree.leaves(params), tree.leaves(others), strict=True)
     return all(isinstance(one, np.ndarray) and one is other for one, other in pairs)
+
+
+def _has_negative(rows: Rows | None) -> bool:
+    return rows is not None and rows.weight is not None and bool((rows.weight < 0).any())
 
 
 def _floats(part: np.ndarray, place: Place, dtype: str) -> Any:

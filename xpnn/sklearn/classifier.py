@@ -311,6 +311,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         if self._label_binarizer.y_type_ in ("binary", "multiclass") and y.ndim == 1:  # `transform` takes a millisecond
             indices = np.searchsorted(self._label_binarizer.classes_, y).astype(np.int32)
             return indices if self._is_multiclass() else indices[:, None] > 0
+        if y.ndim == 1 and self._label_binarizer.y_type_.startswith("multilabel"):
+            raise ValueError("The object was fitted with multilabel input.")  # one column would suit all outputs
         found: np.ndarray = self._label_binarizer.transform(y)
         return np.argmax(found, axis=1).astype(np.int32) if self._is_multiclass() else found
 

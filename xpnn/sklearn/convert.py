@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ import sklearn.neural_network as theirs
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import check_is_fitted
 
+from xpnn import nn
 from xpnn.arrays import tree
 from xpnn.devices.place import place_of, to_numpy
 from xpnn.sklearn.classifier import MLPClassifier
 from xpnn.sklearn.fitting.solvers import Updates
+from xpnn.sklearn.network import activations
+from xpnn.sklearn.objective import FURTHER
 from xpnn.sklearn.regressor import MLPRegressor
 
+_THEIRS = {"relu": nn.ReLU, "logistic": nn.Sigmoid, "tanh": nn.Tanh, "identity": nn.Identity}
 _OURS = ("_run", "_others", "_home", "_dtype_name", "_optimizer", "_best_others")
 
 
@@ -73,19 +78,20 @@ def to_sklearn(model: MLPClassifier | MLPRegressor) -> Any:
     Parameters
     ----------
     model : MLPClassifier or MLPRegressor
-        Fitted, with none of the parameters that scikit-learn does not have. It is not changed.
+        Fitted. It is not changed.
 
     Returns
     -------
     sklearn.neural_network.MLPClassifier or MLPRegressor
-        With NumPy arrays, and equal predictions.
+        With NumPy arrays, and equal predictions. A warning names parameters that scikit-learn does not have and that
+        matter for further training alone, such as `dropout`, `class_weight` and `device`.
 
     Raises
     ------
     TypeError
         If `model` is not such an estimator.
     ValueError
-        If it uses something that scikit-learn does not have.
+        If it predicts by something that scikit-learn does not have: another activation, or a normalization.
 
     Examples
     --------
@@ -100,22 +106,18 @@ def to_sklearn(model: MLPClassifier | MLPRegressor) -> Any:
     if type(model) not in kinds:
         raise TypeError(f"model is a {type(model).__name__}; expected an MLPClassifier or MLPRegressor of xpnn.sklearn")
     check_is_fitted(model)
-    kind = kinds[type(model)]
-    names = kind().get_params()
-    default = type(model)().get_params()
-    changed = [
-        name for name, value in model.get_params().items()
-        if name not in names and name not in ("class_weight", "device", "precision", "dropout", "optimizer")
-        and value != default[name] and (name != "quantile" or model.loss == "quantile")
-    ]  # fmt: skip
-    activations = model.activation if isinstance(model.activation, (list, tuple)) else [model.activation]
-    if any(name not in ("identity", "logistic", "tanh", "relu") for name in activations) or len(set(activations)) > 1:
-        changed.append("activation")
-    if changed:
-        raise ValueError(f"scikit-learn has no {', '.join(changed)} as in {model}")
-    new = kind(**{name: value for name, value in model.get_params().items() if name in names})
-    if isinstance(model.activation, (list, tuple)):
-        new.activation = activations[0] if activations else "relu"
+    kind, given = kinds[type(model)], model.get_params(deep=False)
+    activation = _their_activation(model)
+    refused = [name for name, is_so in (("norm", model.norm is not None), ("activation", activation is None)) if is_so]
+    if refused:
+        raise ValueError(f"scikit-learn has no {', '.join(refused)} as in {model}")
+    given["activation"] = activation
+    extras = _extras(given, type(model)().get_params(), kind().get_params())
+    if given.get("loss") in FURTHER:
+        given["loss"] = "squared_error"
+        extras.append("loss")
+    _warn("scikit-learn", sorted(extras))
+    new = kind(**{name: value for name, value in given.items() if name in kind().get_params()})
     state = {name: value for name, value in model.__getstate__().items() if name not in model.get_params()}
     optimizer = state.get("_optimizer")
     fitted = {
@@ -128,7 +130,33 @@ def to_sklearn(model: MLPClassifier | MLPRegressor) -> Any:
 
 
 def _own_parameters(kind: type, model: Any) -> dict[str, Any]:
-    return {name: value for name, value in model.get_params().items() if name in kind().get_params()}
+    """Return the parameters that xpnn has; warn of others, of a later scikit-learn."""
+    given, names = model.get_params(deep=False), kind().get_params()
+    _warn("xpnn.sklearn", _extras(given, type(model)().get_params(), names))
+    return {name: value for name, value in given.items() if name in names}
+
+
+def _extras(given: dict[str, Any], default: dict[str, Any], names: dict[str, Any]) -> list[str]:
+    """Return the names of given parameters that are not in `names`, and have another value than by default."""
+    differs = {name: value is not default[name] and repr(value) != repr(default[name]) for name, value in given.items()}
+    return [name for name in given if name not in names and differs[name]]
+
+
+def _warn(library: str, extras: list[str]) -> None:
+    if extras:
+        warnings.warn(
+            f"{library} has no {', '.join(extras)} as given here: the predictions are equal, but further training "
+            "would differ",
+            stacklevel=3 if library == "scikit-learn" else 4,
+        )
+
+
+def _their_activation(model: Any) -> str | None:
+    """Return scikit-learn's name of the activation of all hidden layers, or None if it has none."""
+    layers = {type(layer) for layer in activations(model.activation, len(model.coefs_) - 1)}
+    if not layers:
+        return model.activation if model.activation in _THEIRS else "relu"
+    return next((name for name, layer in _THEIRS.items() if layers == {layer}), None)
 
 
 def _moments(model: Any, optimizer: Any) -> Any:

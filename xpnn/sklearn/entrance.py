@@ -24,6 +24,7 @@ from xpnn.nn.layers.containers import NORMS
 from xpnn.sklearn.network import NAMES
 from xpnn.training.checks.inputs import all_finite
 
+SUM_IS_ZERO = "Weights sum to zero, can't be normalized"  # as in numpy.average
 _SPARSE = ["csr", "csc"]
 _FLOATS = (np.float64, np.float32)
 
@@ -110,10 +111,26 @@ def features_and_targets(estimator: Any, x: Any, y: Any, *, reset: bool, **optio
 def features(estimator: Any, x: Any, method: str) -> Any:
     """Check the data of a method after `fit`. Raises NotFittedError before it."""
     check_is_fitted(estimator)
+    if _is_plain(estimator, x):
+        return x
     check_same_namespace(x, estimator, attribute="_first_coef", method=method)
     if is_foreign(x):
         return _foreign(estimator, x, False, "numeric")
     return validate_data(estimator, x, accept_sparse=_SPARSE, reset=False)
+
+
+def _is_plain(estimator: Any, x: Any) -> bool:
+    """Return whether `x` passes the checks of `validate_data`, which take longer than the predictions for few rows."""
+    return (
+        type(x) is np.ndarray
+        and type(estimator.coefs_[0]) is np.ndarray
+        and x.dtype.type in _FLOATS
+        and x.ndim == 2
+        and x.shape[0] > 0
+        and x.shape[1] == estimator.n_features_in_
+        and not hasattr(estimator, "feature_names_in_")
+        and all_finite(x)
+    )
 
 
 def weights(sample_weight: Any, x: Any) -> np.ndarray | None:
@@ -123,7 +140,7 @@ def weights(sample_weight: Any, x: Any) -> np.ndarray | None:
     rows = np.broadcast_to(np.zeros((1, 1), dtype_name(x)), (x.shape[0], 1))
     weight = _check_sample_weight(on_host(sample_weight), rows)
     if not weight.any():
-        raise ZeroDivisionError("Weights sum to zero, can't be normalized")  # as in numpy.average
+        raise ZeroDivisionError(SUM_IS_ZERO)
     return weight
 
 

@@ -17,7 +17,7 @@ from xpnn.devices.libraries import default_library
 from xpnn.devices.place import Place, find_place, place_of, to_numpy, to_place
 from xpnn.sklearn import network
 from xpnn.sklearn.entrance import dtype_name, features, is_foreign
-from xpnn.sklearn.fitting.solvers import SparseLinear, TrainerRun
+from xpnn.sklearn.fitting.steps import SparseLinear
 from xpnn.sklearn.objective import predictions
 from xpnn.training.runners.select import place_for
 
@@ -50,12 +50,12 @@ class Fitted(CallbackSupportMixin, BaseEstimator):
         return [int(coef.shape[0]) for coef in self.coefs_] + [int(self.coefs_[-1].shape[1])]
 
     def _model(self, sparse: bool = False) -> nn.Sequential:
-        sizes = self._sizes()
-        made_of = (sizes, self.activation, self.dropout, self.norm)
-        run = self.__dict__.get("_run")
-        if not sparse and isinstance(run, TrainerRun) and run.made_of == made_of:
-            return run.model
-        return network.build(self, sizes, SparseLinear if sparse else None)
+        """Return the model for the present parameters: that of the last call, or a new one."""
+        made_of = (self._sizes(), *map(_fixed, (self.activation, self.dropout)), self.norm, sparse)
+        if self.__dict__.get("_built", (None,))[0] != made_of:
+            self._built = made_of, network.build(self, made_of[0], SparseLinear if sparse else None)
+        model: nn.Sequential = self._built[1]
+        return model
 
     def _first_others(self) -> tuple[Any, ...]:
         others = network.first_others(self._model())
@@ -108,6 +108,9 @@ class Fitted(CallbackSupportMixin, BaseEstimator):
 
     # -- state -------------------------------------------------------------------------------------------------------
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coefs_")
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -118,6 +121,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):
         """Return the state with NumPy arrays, and without what is bound to a device."""
         state = dict(super().__getstate__())
         run = state.pop("_run", None)
+        state.pop("_built", None)
         if run is not None:
             state["_optimizer"] = copy.copy(self._optimizer)
             state["_optimizer"].moments = run.moments
@@ -138,6 +142,11 @@ class Fitted(CallbackSupportMixin, BaseEstimator):
         if self.__dict__.get("_run") is not None:
             new._optimizer.moments = self._run.moments
         return new
+
+
+def _fixed(parameter: Any) -> Any:
+    """Return a list as a tuple, which cannot be changed later."""
+    return tuple(parameter) if isinstance(parameter, (list, np.ndarray)) else parameter
 
 
 def _at_home(leaf: Any, home: Place, keep: bool) -> Any:

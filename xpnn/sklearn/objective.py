@@ -59,11 +59,12 @@ class Objective:
             p /= total
             classes = xp.arange(z.shape[1], dtype=target.dtype, device=device_of(z))
             own = xp.astype(target[:, None] == classes, p.dtype)
-            each = -limited(xp, xp.log, xp.sum(own * p, axis=1, keepdims=True))
+            each = -xp.log(limited(xp, xp.sum(own * p, axis=1, keepdims=True)))
             slope = p - own
         elif self.output == "logistic":
             p = sigmoid(xp, z)
-            each = -target * limited(xp, xp.log, p) - (1 - target) * limited(xp, lambda q: xp.log(1 - q), p)
+            q = limited(xp, p)
+            each = -target * xp.log(q) - (1 - target) * xp.log(1 - q)
             slope = p - target
         elif self.output == "exp":
             p = xp.exp(z)
@@ -81,10 +82,10 @@ class Objective:
         return residuals
 
 
-def limited(xp: Any, function: Any, p: Array) -> Array:
-    """Return the function of probabilities that are limited to [eps, 1 − eps]."""
+def limited(xp: Any, p: Array) -> Array:
+    """Return probabilities that are limited to [eps, 1 − eps]."""
     eps = float(xp.finfo(p.dtype).eps)
-    return function(xp.where(p < eps, eps, xp.where(p > 1 - eps, 1 - eps, p)))
+    return xp.where(p < eps, eps, xp.where(p > 1 - eps, 1 - eps, p))
 
 
 def squared_slope(output: str, slope: Array) -> Array:

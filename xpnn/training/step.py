@@ -288,7 +288,7 @@ def added(one: tuple[Params, StepSums], other: tuple[Params, StepSums]) -> tuple
 
 def at_least_something(weight: int | Array) -> Any:
     """Return the weight of a batch as a divisor: 1 if it is 0, because then the loss and its gradients are 0."""
-    return weight if isinstance(weight, int) else array_namespace(weight).where(weight > 0, weight, 1.0)
+    return weight if isinstance(weight, int) else array_namespace(weight).where(weight != 0, weight, 1.0)
 
 
 def part_edges(batch: int, parts: int) -> list[int]:

@@ -25,7 +25,7 @@ from xpnn.training.callbacks.base import begin, between_steps, check_callbacks, 
 from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
 from xpnn.training.checks.arguments import check_numbers, check_parts, check_same_batches, clip_batch, warn_of_parts
 from xpnn.training.checks.batch_memory import device_scope
-from xpnn.training.checks.inputs import check_features, check_pair, check_rows, check_weight, row_weights
+from xpnn.training.checks.inputs import Features, check_pair, check_rows, check_weight, row_weights
 from xpnn.training.checks.recovery import recovery_for
 from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
 from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source, placed
@@ -148,7 +148,7 @@ class Trainer:
         self.model, self.loss, self.optimizer, self.precision = model, loss, optimizer, precision
         self.seed, self.device, self.dtype, self.penalty = seed, device, dtype, penalty
         self.ema = None if ema is None else float(ema)
-        self.metrics = metrics_for(loss, metrics)
+        self.metrics, self.features = metrics_for(loss, metrics), Features(model)
         self.history = History()
         self.epoch = self.steps = 0
         self.lr_scale = 1.0
@@ -446,7 +446,8 @@ class Trainer:
         Parameters
         ----------
         x : array of shape (rows, features…)
-            The features, of any supported library.
+            The features, of any supported library. A data frame must have the columns of the first one that the
+            trainer received, in the same order; arrays have no names, and are not compared.
         y : array of shape (rows, …)
             The targets, as the loss requires them, of any library.
         epochs : int, default 1
@@ -579,7 +580,7 @@ class Trainer:
         InputError
             If `x` cannot be used.
         """
-        x = check_features("x", x, self.model)
+        x = self.features("x", x)
         engine, _ = self._build("x", x)
         there, dtype = place_of(x), engine.feature_dtype(x)
         x = engine.offsets.features("x", x, 2)
@@ -593,7 +594,7 @@ class Trainer:
 
     def _enter(self, x: Any, y: Any, weight: Any = None, *, prefix: str = "") -> DataSource:
         """Check the data, build the engine if these are the first, and return them on the device or ready to stream."""
-        x = check_features(f"{prefix}x", x, self.model)
+        x = self.features(f"{prefix}x", x)
         rows = x.shape[0]
         engine, outputs = self._build(f"{prefix}x", x)
         y = traits.check_target(self.loss, f"{prefix}y", check_rows(f"{prefix}y", y, rows), outputs.shape[1])

@@ -268,8 +268,8 @@ def _flat(*groups: Leaves) -> Iterator[tuple[np.ndarray, ...]]:
     yield from zip(*[[leaf.ravel() for leaf in group] for group in groups if group], strict=True)
 
 
-def pieces(*groups: Leaves) -> Iterator[tuple[np.ndarray, ...]]:
-    """As `_flat`, at most _PIECE elements at a time."""
+def pieces(*groups: Leaves, size: int = _PIECE) -> Iterator[tuple[np.ndarray, ...]]:
+    """As `_flat`, at most `size` elements at a time."""
     for flat in _flat(*groups):
-        for start in range(0, flat[0].size, _PIECE):
-            yield tuple([part[start : start + _PIECE] for part in flat])
+        for start in range(0, flat[0].size, size):
+            yield tuple([part[start : start + size] for part in flat])

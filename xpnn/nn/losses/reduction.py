@@ -24,7 +24,7 @@ def factor_of(
     count : array, (batch,), or None for 1
         Weight of each row in the numerator; see `xpnn.nn.traits.Counts`.
     share : array, (batch,), or None for 1
-        Its share of the denominator of the mean. If all shares are 0, the denominator is 1, so that the loss is 0.
+        Its share of the denominator of the mean. If their sum is 0, the denominator is 1, so that the loss is 0.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def factor_of(
     if share is None:
         return factor / batch
     total = xp.sum(share)
-    return factor / xp.where(total > 0, total, 1.0)
+    return factor / xp.where(total != 0, total, 1.0)
 
 
 def reduced(xp: Namespace, reduction: Reduction, each: Array, factor: float | Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from xpnn.sklearn.entrance import rows_of
+from xpnn.sklearn.entrance import SUM_IS_ZERO, rows_of
 from xpnn.sklearn.fitting.solvers import Order, Updates
 
 
@@ -69,6 +69,20 @@ def shuffled(state: np.random.RandomState, rows: int) -> Order:
     return of
 
 
+def with_sums(order: Order, weight: np.ndarray, batch_size: int) -> Order:
+    """Return the order; it raises ZeroDivisionError if weights of both signs in a batch have the sum 0."""
+
+    def of(epoch: int, rows: int) -> np.ndarray:
+        indices = order(epoch, rows) if callable(order) else np.arange(rows)
+        for first in range(0, rows, batch_size):
+            part = weight[indices[first : first + batch_size]]
+            if part.sum() == 0 and part.any():
+                raise ZeroDivisionError(SUM_IS_ZERO)
+        return indices
+
+    return of
+
+
 class Epochs:
     """The epochs of one call of `fit` or `partial_fit`.
 
@@ -76,7 +90,7 @@ class Epochs:
     ----------
     estimator : MLPClassifier or MLPRegressor
         Its fitted attributes are updated.
-    run : TrainerRun or SparseRun
+    run : TrainerRun or StepRun
     updates : Updates
         The learning rate.
     training : Rows
@@ -109,6 +123,8 @@ class Epochs:
         rows = x.shape[0]
         batch_size = batch_size_of(estimator, rows)
         order = shuffled(state, rows) if estimator.shuffle else False
+        if weight is not None and (weight < 0).any():
+            order = with_sums(order, weight, batch_size)
         estimator.n_iter_ = 0
         self._begin_task()
         try:

@@ -51,8 +51,9 @@ def minimize(
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
 
     def unpacked(flat: np.ndarray, dtype: str = dtype) -> Any:
+        """Return the parameters, as views of the vector where that is possible: each may take much memory."""
         parts = [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
-        there = [to_place(part, place, dtype=dtype) for part in parts]
+        there = [to_place(part, place, dtype=dtype, copy=False) for part in parts]
         return joined(others, there[: len(coefs)], there[len(coefs) :])
 
     def packed(params: Any) -> np.ndarray:
@@ -66,14 +67,15 @@ def minimize(
 
     result = scipy.optimize.minimize(
         value_and_slope,
-        packed(params).astype(dtype),  # SciPy calls the function with this dtype
+        packed(params).astype(dtype, copy=False),  # SciPy calls the function with this dtype
         method="L-BFGS-B",
         jac=True,
-        callback=None if after is None else lambda flat: after(unpacked(flat)),
+        callback=None if after is None else lambda flat: after(unpacked(flat.copy())),
         options={
             "maxfun": estimator.max_fun,
             "maxiter": estimator.max_iter,
             "gtol": estimator.tol,
+            "maxcor": min(10, estimator.max_iter),  # of the last 10 steps; SciPy takes memory for all of them
             **_get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose else -1),
         },
     )

@@ -1,20 +1,15 @@
-"""sgd and adam: the optimizers, and what runs the epochs: a `Trainer`, or a plain loop for sparse matrices."""
+"""sgd and adam: the optimizers, and the epochs on a `Trainer`; for other data see `steps`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xpnn import nn, optim
-from xpnn.arrays import random, tree
-from xpnn.arrays.namespace import Array
-from xpnn.devices.place import Place, to_numpy
-from xpnn.nn import traits
-from xpnn.nn.layers.linear import LinearParams
-from xpnn.training import Trainer, value_and_grad
+from xpnn.devices.place import Place
+from xpnn.training import Trainer
 
 Order = Callable[[int, int], np.ndarray] | bool
 
@@ -85,8 +80,6 @@ class TrainerRun:
         dtype: str,
         seed: int,
     ) -> None:
-        self.model, self.loss = model, loss
-        self.made_of: Any = None  # what the model depends on, so that predictions may use it
         self._trainer = Trainer(
             model,
             loss,
@@ -153,90 +146,3 @@ class TrainerRun:
     def loss_of(self, x: Any, y: Any, weight: Any) -> float:
         """Return the loss of these rows, without the penalty."""
         return float(self._trainer.evaluate(x, y, sample_weight=weight)["loss"])
-
-
-@dataclass(frozen=True)
-class SparseLinear:
-    """y = x @ weight + bias for a sparse matrix x in CSR form; x is never made dense."""
-
-    in_features: int
-    out_features: int
-    bias: bool = True
-
-    def init(self, key: Any) -> LinearParams:
-        weight = np.zeros((self.in_features, self.out_features))
-        return LinearParams(weight, np.zeros(self.out_features) if self.bias else None)
-
-    def forward(self, params: LinearParams, x: Any, *, key: Any = None) -> tuple[Array, Any]:
-        y = x @ params.weight
-        if params.bias is not None:
-            y += params.bias
-        return y, x
-
-    def backward(self, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> tuple[None, LinearParams]:
-        """Return the gradients xᵀ dy and Σ dy."""
-        return None, LinearParams(residuals.T @ dy, None if params.bias is None else dy.sum(axis=0))
-
-
-class SparseRun:
-    """Epochs on a sparse matrix, on the CPU with NumPy; as `TrainerRun`."""
-
-    def __init__(self, estimator: Any, model: nn.Sequential, loss: nn.Loss, params: Any, dtype: str, seed: int) -> None:
-        penalty = penalty_for(estimator)
-        self.model, self.loss, self._optimizer = model, loss, optimizer_for(estimator)
-        self._slope, self._value = value_and_grad(model, loss, penalty), value_and_grad(model, loss)
-        self.params: Any = None
-        self._dtype = np.dtype(dtype)
-        self.load(params)
-        self._state = self._optimizer.init(tree.trained(self.params))
-        self._key, self._steps = random.key(seed, "dropout"), 0
-
-    def restore(self, moments: Any) -> None:
-        self._state = tree.map(np.array, moments)
-
-    @property
-    def moments(self) -> Any:
-        return tree.map(lambda leaf: np.array(to_numpy(leaf)), self._state)
-
-    def load(self, params: Any) -> None:
-        self.params = tree.map(lambda leaf: np.array(leaf, self._dtype), params)
-
-    def go(
-        self,
-        x: Any,
-        y: Any,
-        weight: Any,
-        epochs: int,
-        batch_size: int,
-        order: Order,
-        updates: Updates,
-        after: Callable[[float], bool],
-    ) -> None:
-        rows, by_rows = x.shape[0], traits.averages_by_rows(self.loss)
-        for epoch in range(epochs):
-            lr: Any = np.asarray(updates.learning_rate * _rate(self._optimizer), self._dtype)
-            total = counted = 0.0
-            indices = order(epoch, rows) if callable(order) else None
-            for first in range(0, rows, batch_size):
-                last = min(first + batch_size, rows)
-                batch = slice(first, last) if indices is None else indices[first:last]
-                w = None if weight is None else weight[batch]
-                key = random.Key(self._key.words, np.asarray([self._steps], np.uint32))
-                value, grads = self._slope(self.params, x[batch], y[batch], w, key=key)
-                trained = tree.trained(self.params)
-                new, self._state = self._optimizer.update(trained, tree.trained(grads), self._state, lr, donate=True)
-                self.params = tree.merge(new, grads)
-                count = last - first if w is None or by_rows else float(w.sum())
-                total, counted, self._steps = total + float(value) * count, counted + count, self._steps + 1
-            if after(total / counted):
-                break
-
-    def loss_of(self, x: Any, y: Any, weight: Any) -> float:
-        return float(self._value(self.params, x, y, weight)[0])
-
-
-def _rate(optimizer: optim.Optimizer) -> float:
-    lr: Any = optimizer.lr
-    if callable(lr):
-        raise ValueError("A schedule as the learning rate of `optimizer` needs dense data.")
-    return lr

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.arrays.dispatch import dispatched
+from xpnn.arrays.frames import same_columns
 from xpnn.arrays.mapped import MappedRows, first_not_finite, parts_of
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.devices.libraries.conversion import as_numbers
@@ -38,6 +39,27 @@ def check_features(name: str, x: Any, model: Layer) -> Array:
     for part in parts_of(x):
         check_input(model, name, part)
     return x
+
+
+class Features:
+    """`check_features` for a model; also, data frames must have the columns of the first one.
+
+    Attributes
+    ----------
+    columns : tuple of str or None
+        The names of the columns of the first data frame.
+    """
+
+    def __init__(self, model: Layer) -> None:
+        self._model = model
+        self.columns: tuple[str, ...] | None = None
+
+    def __call__(self, name: str, x: Any) -> Array:
+        """Return `x` as an array of finite numbers. Raises InputError if it is not, or has other columns."""
+        columns = same_columns(name, x, self.columns)
+        x = check_features(name, x, self._model)
+        self.columns = columns
+        return x
 
 
 def check_rows(name: str, y: Any, rows: int) -> Array:

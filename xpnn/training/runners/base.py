@@ -133,8 +133,11 @@ def _moved(x: Array, place: Place, dtype: str) -> Array:
 def _converted(x: Any, place: Place, dtype: str) -> np.ndarray:
     """A copy of x in the dtype that it has on the device."""
     x = np.asarray(x)
-    if x.dtype == dtype and place.lib is default_library():  # the fast way: an epoch begins with ten scalars
+    on_numpy = place.lib is default_library()  # the fast ways: an epoch begins with ten scalars
+    if on_numpy and x.dtype in (dtype, np.uint32):
         return np.array(x, order="C")
+    if on_numpy and x.ndim == 0 and x.dtype.kind == "f" and abs(x) < 1e30:
+        return x.astype(dtype)
     if x.dtype == np.uint32:
         return np.array(random.lanes(x, place.lib.lane_dtype), order="C")
     y = for_library(x, place.lib, dtype if x.dtype.kind == "f" else None)
