@@ -169,6 +169,19 @@ def test_checkpoint_that_cannot_be_written_ends_the_run_at_once(tmp_path: Path) 
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))  # no part of a file is left
 
 
+def test_disk_that_fills_during_the_run(whole: Path, tmp_path: Path) -> None:
+    process = start("digits", *OPTIONS, "--output", tmp_path / "run", preexec_fn=limited(10**9))
+    wait_for(lambda: lines(tmp_path / "run") >= 3, process)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4000, 10**9))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "cannot write" in err and f"continue the run in '{tmp_path}/run' with --resume" in err
+    assert not list((tmp_path / "run" / "checkpoints").glob("*.tmp"))
+    status, _, err = finish("--resume", tmp_path / "run", "--quiet")
+    assert (status, err) == (0, "")
+    assert_same_run(tmp_path / "run", whole)
+
+
 def test_history_that_cannot_be_written_does_not_end_the_training(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = start("digits", *OPTIONS, "--output", folder)

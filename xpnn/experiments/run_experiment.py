@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.devices.place import Place, find_place
-from xpnn.errors import InputError, NonFiniteError
+from xpnn.errors import InputError, NonFiniteError, SaveError
 from xpnn.experiments import factory
 from xpnn.experiments.experiment import DownloadProgress, Experiment, prepare
 from xpnn.experiments.run_folder import CHECKPOINTS_BY_DEFAULT, SCHEMA_VERSION, CheckpointPlan, RunFolder
@@ -193,6 +193,8 @@ def run(
             facts["nonfinite"] = {**bad, "rows": experiment.train_rows[error.rows].tolist()}
         if folder is not None:
             folder.record_failure(facts, error)
+            if isinstance(error, SaveError):
+                raise SaveError(f"{error}{folder.hint()}") from error
         raise
     else:
         if folder is not None:

@@ -178,6 +178,11 @@ class RunFolder:
         """Write run.json, atomically."""
         write_whole(self.path / RUN, (json.dumps(to_json(facts), indent=2) + "\n").encode())
 
+    def hint(self) -> str:
+        """How a run that failed to write a file can be continued; empty if it has no checkpoint."""
+        found = any((self.path / CHECKPOINTS).glob("epoch-*.safetensors"))
+        return f"; make room, and continue the run in {str(self.path)!r} with `resume`" if found else ""
+
     def record_failure(self, facts: dict[str, Any], error: BaseException) -> None:
         """Write run.json for a run that failed; a run that has no facts yet leaves nothing behind."""
         if not facts:

@@ -137,7 +137,7 @@ class Checkpoint:
             self._save(trainer)
             self._finish()
             size = (self.folder / self._files[-1]).stat().st_size
-            check_space(self.folder, (self.keep + 2) * 3 * size)  # with the moments of the optimizer
+            check_space(self.folder, (self.keep + 2) * 3 * size // 2)  # callbacks may keep copies of the weights
 
     def on_train_batch_end(self, trainer: TrainerLike) -> None:
         """Save within an epoch, if it is time to, or if training is being stopped."""
