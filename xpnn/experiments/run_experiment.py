@@ -19,7 +19,6 @@ from xpnn.experiments.settings import Settings, resumed_settings
 from xpnn.training import Checkpoint, Metric, SavedTraining, Trainer
 from xpnn.training.engine import Progress
 from xpnn.training.history import Logs
-from xpnn.training.saving.checkpoint import environment, environment_changes
 from xpnn.training.trainer import Callback
 from xpnn.version import __version__
 
@@ -209,13 +208,6 @@ def _resumed(experiment: Experiment, saved: SavedTraining, data: str) -> Experim
     """The experiment as the checkpoint left it. Raises InputError if the data have changed."""
     if saved.about["data"] != data:
         raise InputError(f"{experiment.data.source}: the data have changed since the run began, so it cannot continue")
-    changes = environment_changes(saved.environment, environment(experiment.place))
-    if changes:
-        warnings.warn(
-            f"the run continues with {', '.join(changes)}: the batches and dropout masks are the same, but the bits of "
-            "the results may differ from those without an interruption",
-            stacklevel=3,
-        )
     return experiment.resumed(saved)
 
 

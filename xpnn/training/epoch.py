@@ -39,6 +39,10 @@ class Position(Protocol):
     metrics: tuple[Metric, ...]
 
     @property
+    def epoch_steps(self) -> int:
+        """Steps of the current epoch that were done before an interruption."""
+
+    @property
     def is_stopping(self) -> bool:
         """Whether the epoch should end early."""
 
@@ -71,8 +75,8 @@ class Plan(NamedTuple):
     recovery: Recovery
 
 
-def run_epoch(position: Position, engine: Engine, plan: Plan, done: int) -> Logs | None:
-    """Make one pass over the data.
+def run_epoch(position: Position, engine: Engine, plan: Plan) -> Logs | None:
+    """Make one pass over the data, or the rest of one that was interrupted.
 
     Parameters
     ----------
@@ -82,15 +86,13 @@ def run_epoch(position: Position, engine: Engine, plan: Plan, done: int) -> Logs
         Executes the steps.
     plan : Plan
         Data and batches.
-    done : int
-        How many steps of this epoch were done before an interruption, and are left out.
 
     Returns
     -------
     dict or None
         The record of the epoch; None if it was stopped before its end.
     """
-    data, batch_size, shuffle = plan.data, plan.batch_size, plan.shuffle
+    data, batch_size, shuffle, done = plan.data, plan.batch_size, plan.shuffle, position.epoch_steps
     order = plan.order.of(position.epoch, data.rows, shuffle)
     watch, rows_done = Stopwatch(), done * batch_size
     position.epoch_first = position.steps - done

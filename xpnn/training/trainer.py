@@ -15,7 +15,7 @@ import numpy as np
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace
-from xpnn.devices.place import Place, parse_device, place_of, to_place
+from xpnn.devices.place import Place, place_of, to_place
 from xpnn.errors import InputError
 from xpnn.nn import traits
 from xpnn.nn.penalties import Penalty
@@ -23,7 +23,7 @@ from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.training.callbacks.base import begin, between_steps, check_callbacks, end, load_states, states_of
 from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
-from xpnn.training.checks.arguments import check_numbers, check_parts, check_same_batches, clip_batch, warn_of_parts
+from xpnn.training.checks.arguments import check_numbers, check_parts, clip_batch, warn_of_parts
 from xpnn.training.checks.batch_memory import device_scope
 from xpnn.training.checks.inputs import Features, check_pair, check_rows, check_weight, row_weights
 from xpnn.training.checks.recovery import recovery_for
@@ -37,6 +37,7 @@ from xpnn.training.metrics.base import Metric
 from xpnn.training.runners.select import place_for
 from xpnn.training.saving.checkpoint import (
     SavedTraining,
+    check_resumed,
     config_of,
     environment,
     read_checkpoint,
@@ -141,9 +142,7 @@ class Trainer:
         penalty: Penalty | None = None,
         params: Params | None = None,
     ) -> None:
-        if isinstance(device, str):
-            parse_device(device)
-        check_numbers(dtype, precision, ema)
+        check_numbers(device, dtype, precision, ema)
         check_parts(model, loss, optimizer, penalty)
         self.model, self.loss, self.optimizer, self.precision = model, loss, optimizer, precision
         self.seed, self.device, self.dtype, self.penalty = seed, device, dtype, penalty
@@ -160,7 +159,8 @@ class Trainer:
         self._check = ShapeCheck(self.model, self.loss, self.metrics, self._host)
         self._order = EpochOrder(self.seed)
         self._engine: Engine | None = None
-        self._stopping = self._resumable = self._is_resumed = False
+        self._stopping = self._resumable = False
+        self._resumed: dict[str, Any] | None = None  # from `load_state_dict` to the next fit: where it was saved
         self.epoch_first: int | None = None  # the steps before the current epoch, while one is unfinished
         self._batches = (0, 0)  # rows and batch size of the latest fit
         self._callbacks: tuple[Any, ...] = ()  # of the current or latest fit
@@ -288,7 +288,7 @@ class Trainer:
         self.epoch, self.steps, self.lr_scale = saved["epoch"], saved["steps"], saved["lr_scale"]
         self.history = History(saved["history"])
         self._reset_runtime(saved["callbacks"])
-        self._is_resumed, self._stopping = True, bool(saved.get("stopped"))
+        self._resumed, self._stopping = saved.get("environment", {}), bool(saved.get("stopped"))
         self._batches, done = tuple(saved.get("batches", (0, 0))), saved.get("epoch_steps", 0)
         self.epoch_first = self.steps - done if done else None
 
@@ -499,7 +499,7 @@ class Trainer:
         the next `fit` begins the epoch again. After a NonFiniteError, they are those before the bad step; the error
         has the attributes `epoch`, `step`, `rows` (of the batch) and `first` (what went bad first).
         """
-        resumed = self._is_resumed
+        resumed = self._resumed is not None
         epochs = as_nonnegative_count("epochs", epochs) if resumed else as_count("epochs", epochs)
         batch_size, accumulate = as_count("batch_size", batch_size), as_count("accumulate", accumulate)
         callbacks = (*([TerminateOnNaN()] if terminate_on_nan else []), *check_callbacks(callbacks))
@@ -509,15 +509,15 @@ class Trainer:
         pair = check_pair("validation_data", validation_data)
         validation = None if pair is None else self._enter(*pair, prefix="validation_")
         batch_size = clip_batch(batch_size, data.rows)
-        done = self.epoch_steps if resumed else 0
-        check_same_batches(done, self._batches, (data.rows, batch_size))
-        self._batches, self._is_resumed = (data.rows, batch_size), False
+        engine = self._engine
+        assert engine is not None
+        check_resumed(self._resumed, engine.place, self.epoch_steps, self._batches, (data.rows, batch_size))
+        self.epoch_first = self.epoch_first if resumed else None
+        self._batches, self._resumed = (data.rows, batch_size), None
         self._stopping, self._resumable, self._callbacks = resumed and self._stopping, False, callbacks
         history = self.history = History(self.history.records if resumed else ())
         recovery, after_steps = recovery_for(callbacks), between_steps(progress, callbacks, self)
         plan = Plan(data, validation, batch_size, shuffle, self._order, after_steps, recovery)
-        engine = self._engine
-        assert engine is not None
         with device_scope(engine.place), recovery.going_back(self, engine):
             engine.accumulate(accumulate)
             engine.warm_up(data, batch_size)
@@ -525,10 +525,9 @@ class Trainer:
             load_states(callbacks, self._callback_states, self)
             self._callback_states = []
             for _ in range(0 if self._stopping else epochs):
-                logs = run_epoch(self, engine, plan, done)
+                logs = run_epoch(self, engine, plan)
                 if logs is None:  # stopped within the epoch
                     break
-                done = 0
                 history.records.append(logs)
                 for callback in callbacks:
                     callback(self, logs)

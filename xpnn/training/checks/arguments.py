@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from xpnn.arrays.matmul import PRECISIONS
+from xpnn.devices.names import parse_device
 from xpnn.errors import InputError
 from xpnn.nn.traits import reduction, uses_batch_statistics
 from xpnn.validation import Problems, as_float, one_of
@@ -32,9 +33,12 @@ def check_parts(model: Any, loss: Any, optimizer: Any, penalty: Any = None) -> N
     problems.raise_found()
 
 
-def check_numbers(dtype: str | None, precision: str, ema: float | None) -> None:
-    """Raise InputError if dtype or precision is unknown, or the decay out of range."""
+def check_numbers(device: Any, dtype: str | None, precision: str, ema: float | None) -> None:
+    """Raise InputError if the device, dtype or precision is unknown, or the decay out of range."""
     problems = Problems()
+    with problems:
+        if isinstance(device, str):
+            parse_device(device)
     with problems:
         if dtype not in (None, "float32", "float64"):
             raise InputError(f"dtype: {dtype!r} is not one of float32, float64, None")
@@ -51,15 +55,6 @@ def clip_batch(batch_size: int, rows: int) -> int:
     if batch_size > rows:
         warnings.warn(f"batch_size {batch_size} is larger than the data; using {rows}, all rows", stacklevel=3)
     return min(batch_size, rows)
-
-
-def check_same_batches(done: int, before: tuple[int, int], now: tuple[int, int]) -> None:
-    """Raise InputError if so many steps of an epoch were done with other (rows, batch size) before."""
-    if done and before != now:
-        raise InputError(
-            f"the saved training stopped within an epoch of {before[0]} rows in batches of {before[1]}, but fit has "
-            f"{now[0]} rows in batches of {now[1]}; give the same"
-        )
 
 
 def warn_of_parts(model: Any, accumulate: int) -> None:

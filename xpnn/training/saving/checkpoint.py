@@ -16,6 +16,7 @@ import functools
 import json
 import platform
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -228,7 +229,8 @@ def restored_state_dict(saved: SavedTraining, template: State, optimizer: optim.
             f"{saved.path} belongs to a trainer with other arguments: it has {_listed(given, odd)}; expected "
             f"{_listed(expected, odd)}"
         )
-    return {**saved.training, "state": tree.rebuild(template, [saved.leaves[name] for name in expected])}
+    state = tree.rebuild(template, [saved.leaves[name] for name in expected])
+    return {**saved.training, "environment": saved.environment, "state": state}
 
 
 def _listed(shapes: Mapping[str, tuple[Any, ...]], names: Sequence[str]) -> str:
@@ -253,12 +255,41 @@ def _version(library: str) -> str:
     return str(getattr(sys.modules.get(library), "__version__", "unknown"))
 
 
-def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two environments, as texts for a message."""
+def check_resumed(
+    saved: Mapping[str, Any] | None, place: Place, epoch_steps: int, before: tuple[int, int], now: tuple[int, int]
+) -> None:
+    """Check whether a restored training can go on, with the same bits.
 
-    def flat(values: Mapping[str, Any]) -> dict[str, Any]:
-        versions = values.get("versions", {})
-        return {name: value for name, value in values.items() if name != "versions"} | dict(versions)
+    Parameters
+    ----------
+    saved : dict or None
+        The environment in which it was saved; None if the training is not restored.
+    place : Place
+        Where it goes on.
+    epoch_steps : int
+        Steps done in an epoch that has not ended.
+    before, now : tuple of two ints
+        The number of rows and the batch size, in the saved fit and in this one.
 
-    old, new = flat(before), flat(now)
-    return [f"{name} {old[name]} → {new[name]}" for name in old if name in new and old[name] != new[name]]
+    Raises
+    ------
+    InputError
+        If the rest of the epoch would have other batches.
+    """
+    if saved is None:
+        return
+    if epoch_steps and before != now:
+        raise InputError(
+            f"the saved training stopped within an epoch of {before[0]} rows in batches of {before[1]}, but fit has "
+            f"{now[0]} rows in batches of {now[1]}; give the same"
+        )
+    here, versions = environment(place), saved.get("versions") or {}
+    pairs = [(name, saved.get(name), here[name]) for name in here if name != "versions"]
+    pairs += [(name, versions.get(name), version) for name, version in here["versions"].items()]
+    changes = [f"{name} {old} → {new}" for name, old, new in pairs if old is not None and old != new]
+    if changes:
+        warnings.warn(
+            f"the training continues with {', '.join(changes)}: the batches and dropout masks are the same, but the "
+            "bits of the results may differ from those without an interruption",
+            stacklevel=3,
+        )
