@@ -307,7 +307,7 @@ def test_csv_logger_appends(tmp_path: Path) -> None:
         InputError, match=r"log.tsv' has the columns epoch, loss, .* but the logs are epoch, .*val_loss"
     ):
         run.fit(X, Y, batch_size=8, validation_data=(X, Y), callbacks=[CSVLogger(path, separator="\t", append=True)])
-    with pytest.raises(InputError, match="has the columns epoch\t"):
+    with pytest.raises(InputError, match=r"has the columns epoch\\t"):
         run.fit(X, Y, batch_size=8, callbacks=[CSVLogger(path, append=True)])
     assert path.read_bytes() == before
 
@@ -337,7 +337,7 @@ def test_nan_loss_reaches_no_other_callback(backend: Backend) -> None:
     run, seen = overflowing_trainer(device=backend.place), []
     with pytest.raises(NonFiniteError, match=r"at step 2 \(epoch 1, batch 2\)"):
         run.fit(X, X[:, :1], epochs=2, batch_size=8, callbacks=[lambda _, logs: seen.append(logs)])
-    assert seen == [] and not math.isfinite(run.history.records[0]["loss"])
+    assert seen == [] and len(run.history) == 0
 
 
 def test_batch_is_counted_from_the_start_of_its_epoch() -> None:

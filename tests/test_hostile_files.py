@@ -343,8 +343,8 @@ def test_warnings_of_the_command_have_none(tmp_path: Path, capsys: Any) -> None:
 
 def test_predictions_hold_no_formulas(tmp_path: Path, capsys: Any) -> None:
     classes = ["=cmd|' /C calc'!A0", "@SUM(1)", "-3", "+x", "\x1b[31mred"]
-    lines = [f"{i % 5},r{i},{classes[i % 5]}" for i in range(60)]
-    put(tmp_path / "t.csv", "\n".join(["a,=id,label", *lines, ""]).encode())
+    lines = [f"{i % 5 == 0},{i % 5 == 1},{i % 5 == 2},{i % 5 == 3},r{i},{classes[i % 5]}" for i in range(60)]
+    put(tmp_path / "t.csv", "\n".join(["a,b,c,d,=id,label", *lines, ""]).encode())
     run = tmp_path / "run"
     options = ["--hidden", "16", "--lr", "0.05", "--epochs", "200", "--batch-size", "8", "--quiet", "--id", "=id"]
     assert main(["train", str(tmp_path / "t.csv"), *options, "--output", str(run)]) == 0

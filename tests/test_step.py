@@ -302,7 +302,7 @@ def test_state_dict_restores_callbacks_and_crosses_libraries(backend: Backend) -
     assert (second.epoch, second.steps) == (1, 3) and logs(second) == logs(first)
     second.fit(x, y, epochs=8, batch_size=16, callbacks=callbacks())
     assert second.epoch == whole.epoch and second.lr_scale == whole.lr_scale
-    assert logs(second) == logs(whole)[1:] and bits(second) == bits(whole)
+    assert logs(second) == logs(whole) and bits(second) == bits(whole)
     other = trainer()
     other.load_state_dict(saved)
     other.fit(X, Y, epochs=2, batch_size=16, callbacks=callbacks())
@@ -323,7 +323,7 @@ def test_invalid_state_dict_raises() -> None:
         trainer(ema=0.9).load_state_dict(saved)
     again = trainer()
     again.load_state_dict(saved)
-    with pytest.raises(InputError, match="the saved run had TerminateOnNaN, EarlyStopping"):
+    with pytest.raises(InputError, match="the saved run had EarlyStopping"):
         again.fit(X, Y)
 
 

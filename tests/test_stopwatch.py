@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from xpnn import Trainer, nn, optim
 from xpnn.cli.terminal import progress as progress_line
 from xpnn.cli.terminal.progress import EpochDisplay
 from xpnn.experiments import Settings, experiment, prepare
-from xpnn.training import stopwatch, trainer
+from xpnn.training import epoch as epoch_module
+from xpnn.training import stopwatch
 from xpnn.training.stopwatch import Stopwatch
 
 
@@ -36,7 +38,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     made = Clock()
-    for module in (trainer, experiment, progress_line):
+    for module in (epoch_module, experiment, progress_line):
         monkeypatch.setattr(module, "Stopwatch", lambda: Stopwatch(made.read, lambda: made.worked))
     yield made
 
@@ -97,7 +99,7 @@ def test_the_progress_line_does_not_count_pauses(clock: Clock, is_terminal: bool
     """After 10 of 20 epochs, each of a second of work: 10 s are left, and the speed is that of the steps."""
     text = io.StringIO()
     display = EpochDisplay(Console(file=text, force_terminal=is_terminal, width=120), quiet=False)
-    fake: Any = type("Experiment", (), {"epochs": 20, "train_rows": range(100)})
+    fake: Any = type("Experiment", (), {"epochs": 20, "train_rows": range(100), "trainer": SimpleNamespace(epoch=0)})
     display.start(fake)
     for epoch in range(10):
         for half in (50, 100):

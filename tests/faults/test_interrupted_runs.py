@@ -19,13 +19,24 @@ from safetensors.numpy import load_file
 OPTIONS = ("--epochs", "12", "--hidden", "24", "--batch-size", "64", "--checkpoint-steps", "5", "--quiet")
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "xpnn", "train", *map(str, arguments)]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+#: Runs the command with the usual handlers of signals, and with no file larger than the first argument.
+LAUNCHER = """
+import resource, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+from xpnn.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
 
 
-def finish(*arguments: object, **options: Any) -> tuple[int, str, str]:
-    process = start(*arguments, **options)
+def start(*arguments: object, largest: int = 10**9) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", LAUNCHER, str(largest), "train", *map(str, arguments)]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finish(*arguments: object, largest: int = 10**9) -> tuple[int, str, str]:
+    process = start(*arguments, largest=largest)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
@@ -80,7 +91,7 @@ def test_first_signal_saves_and_says_how_to_continue(
     number: signal.Signals, status: int, whole: Path, tmp_path: Path
 ) -> None:
     options = ("--epochs", "4000", *OPTIONS[2:])
-    process = start("digits", *options, "--output", tmp_path / "a run", preexec_fn=default_signals)
+    process = start("digits", *options, "--output", tmp_path / "a run")
     wait_for(lambda: lines(tmp_path / "a run") >= 2, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -92,10 +103,6 @@ def test_first_signal_saves_and_says_how_to_continue(
     status, _, err = finish("--resume", tmp_path / "a run", "--epochs", epochs, "--quiet")
     assert status == 0, err
     assert len(records(tmp_path / "a run")) == epochs
-
-
-def default_signals() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_resume_auto_begins_and_continues(whole: Path, tmp_path: Path) -> None:
@@ -152,27 +159,19 @@ def test_other_settings_and_data_are_refused(whole: Path, tmp_path: Path) -> Non
     assert status == 2 and "contains no checkpoint" in err
 
 
-def limited(size: int) -> Callable[[], None]:
-    """Let no file become larger, as a quota does."""
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    return limit
-
-
 def test_checkpoint_that_cannot_be_written_ends_the_run_at_once(tmp_path: Path) -> None:
-    status, out, err = finish("digits", *OPTIONS, "--output", tmp_path / "run", preexec_fn=limited(4000))
+    status, out, err = finish("digits", *OPTIONS, "--output", tmp_path / "run", largest=4000)
     assert status == 1 and out == ""
     assert "cannot write" in err and "needed" in err and "free" in err and err.count("\n") == 1
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))  # no part of a file is left
 
 
 def test_disk_that_fills_during_the_run(whole: Path, tmp_path: Path) -> None:
-    process = start("digits", *OPTIONS, "--output", tmp_path / "run", preexec_fn=limited(10**9))
+    process = start("digits", *OPTIONS, "--output", tmp_path / "run")
     wait_for(lambda: lines(tmp_path / "run") >= 3, process)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4000, 10**9))
+    resource.prlimit(
+        process.pid, resource.RLIMIT_FSIZE, (4000, resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[1])
+    )
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "cannot write" in err and f"continue the run in '{tmp_path}/run' with --resume" in err

@@ -185,7 +185,7 @@ class HuberLoss:
         problems = Problems()
         with problems:
             object.__setattr__(self, "delta", as_float("HuberLoss: delta", self.delta))
-            if not 0 < self.delta < math.inf:
+            if not self.delta > 0:
                 raise InputError(f"HuberLoss: delta is {self.delta!r}; expected a number above 0")
         with problems:
             one_of("reduction", self.reduction, REDUCTIONS)

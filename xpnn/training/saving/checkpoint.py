@@ -241,18 +241,18 @@ def _listed(shapes: Mapping[str, tuple[Any, ...]], names: Sequence[str]) -> str:
 
 def environment(place: Place | None) -> dict[str, Any]:
     """Return what determines the bits of a training apart from its arguments."""
-    libraries = {"numpy", place.library if place is not None and place.library != "strict" else "numpy"}
+    modules = {np.__name__} if place is None else {np.__name__, place.lib.module}
     return {
         "library": None if place is None else place.library,
         "device": None if place is None else place.name,
         "cpu": cpu_model(),
         "threads": int(config.get("XPNN_THREADS") or usable_cores()),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in sorted(libraries)}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in sorted(modules)}},
     }
 
 
-def _version(library: str) -> str:
-    return str(getattr(sys.modules.get(library), "__version__", "unknown"))
+def _version(module: str) -> str:
+    return str(getattr(sys.modules.get(module), "__version__", "unknown"))
 
 
 def check_resumed(
