@@ -45,6 +45,8 @@ NUMBERS = {
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 10**400, "x"], ids=lambda bad: str(bad)[:4])
 @pytest.mark.parametrize("part", NUMBERS, ids=".".join)
 def test_no_parameter_is_nan_infinite_or_a_text(part: tuple[str, str], bad: Any) -> None:
+    if part == ("HuberLoss", "delta") and bad == math.inf:
+        pytest.skip("the loss is then that of MSELoss, divided by 2")
     instance, field = NUMBERS[part]
     with pytest.raises(InputError, match=field.rpartition("_")[2]):
         dataclasses.replace(instance, **{field: bad})

@@ -283,7 +283,8 @@ def check_resumed(
             f"the saved training stopped within an epoch of {before[0]} rows in batches of {before[1]}, but fit has "
             f"{now[0]} rows in batches of {now[1]}; give the same"
         )
-    here, versions = environment(place), saved.get("versions") or {}
+    here, versions = environment(place), saved.get("versions")
+    versions = versions if isinstance(versions, dict) else {}
     pairs = [(name, saved.get(name), here[name]) for name in here if name != "versions"]
     pairs += [(name, versions.get(name), version) for name, version in here["versions"].items()]
     changes = [f"{name} {old} → {new}" for name, old, new in pairs if old is not None and old != new]
