@@ -45,7 +45,7 @@ def killed(process: subprocess.Popen[bytes], folder: Path, rng: random.Random) -
     """Kill the process at a random moment; return what it was doing, or "finished" if it ended before."""
     checkpoints = folder / "checkpoints"
     wants_write = rng.random() < 0.5
-    deadline = time.monotonic() + rng.uniform(0.2, 4.0)
+    deadline = time.monotonic() + rng.uniform(0.2, 6.0)
     while process.poll() is None and time.monotonic() < deadline:
         if not wants_write:
             time.sleep(0.01)

@@ -319,3 +319,25 @@ def test_about_and_environment_are_saved(tmp_path: Path) -> None:
     assert saved.about == {"note": "é"}
     assert saved.environment["library"] == "numpy" and saved.environment["versions"]["numpy"] == np.__version__
     assert json.dumps(saved.config)
+
+
+def test_names_in_a_checkpoint_are_no_paths(tmp_path: Path) -> None:
+    """A forged checkpoint lists files of other folders as its own old files: they are not removed."""
+    (tmp_path / "precious.safetensors").write_bytes(b"x")
+    folder = tmp_path / "checkpoints"
+    trainer = plain()
+    trainer.fit(X, Y, epochs=2, batch_size=BATCH, callbacks=[Checkpoint(folder)])
+    state = trainer.checkpoint()
+    forged = {
+        "best": None,
+        "best_file": None,
+        "files": ("../precious.safetensors", str(tmp_path / "precious.safetensors")),
+    }
+    state["state_dict"]["callbacks"][-1] = ("Checkpoint", forged)
+    checkpoint_module.write_checkpoint(tmp_path / "forged.safetensors", state, {})
+    for file in folder.iterdir():
+        file.unlink()
+    restored = Trainer.restore(tmp_path / "forged.safetensors")
+    restored.fit(X, Y, epochs=3, batch_size=BATCH, callbacks=[Checkpoint(folder, keep=1)])
+    assert (tmp_path / "precious.safetensors").exists()
+    assert len(list(folder.iterdir())) in (1, 2)
