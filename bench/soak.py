@@ -3,8 +3,8 @@
     python -m bench.soak [--kills N] [--backend NAME] [--seed N]
 
 A run is killed (SIGKILL) at a random moment, resumed, killed again, and so on until it ends by itself. Its weights and
-its history must have the bits of the uninterrupted run. Half of the kills are aimed at moments in which a checkpoint is
-being written: as soon as its temporary file appears.
+its history must have the bits of the uninterrupted run. A tenth of the kills fall into the start of the process. Half
+are aimed at moments in which a checkpoint is being written: as soon as its temporary file appears.
 """
 
 from __future__ import annotations
@@ -44,12 +44,14 @@ def result(folder: Path) -> tuple[Any, Any]:
 def killed(process: subprocess.Popen[bytes], folder: Path, rng: random.Random) -> str:
     """Kill the process at a random moment; return what it was doing, or "finished" if it ended before."""
     checkpoints = folder / "checkpoints"
-    wants_write = rng.random() < 0.5
-    deadline = time.monotonic() + rng.uniform(0.2, 6.0)
+    before = set(checkpoints.glob("epoch-*"))
+    kind = rng.choices(("start", "write", "any"), (1, 5, 4))[0]
+    while kind != "start" and process.poll() is None and set(checkpoints.glob("epoch-*")) <= before:
+        time.sleep(0.002)
+    deadline = time.monotonic() + rng.uniform(0, 1)
     while process.poll() is None and time.monotonic() < deadline:
-        if not wants_write:
-            time.sleep(0.01)
-    while wants_write and process.poll() is None and not list(checkpoints.glob(".*.tmp")):
+        time.sleep(0.002)
+    while kind == "write" and process.poll() is None and not list(checkpoints.glob(".*.tmp")):
         pass
     if process.poll() is not None:
         return "finished"
