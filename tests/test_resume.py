@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -341,3 +344,25 @@ def test_names_in_a_checkpoint_are_no_paths(tmp_path: Path) -> None:
     restored.fit(X, Y, epochs=3, batch_size=BATCH, callbacks=[Checkpoint(folder, keep=1)])
     assert (tmp_path / "precious.safetensors").exists()
     assert len(list(folder.iterdir())) in (1, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_checkpoints_in_a_forked_process(tmp_path: Path) -> None:
+    """The thread that writes does not exist there."""
+    code = """
+import os, sys
+import numpy as np
+from xpnn import Checkpoint, Trainer, nn, optim
+x, y = np.eye(4, dtype=np.float32), np.arange(4)
+def train(folder):
+    trainer = Trainer(nn.Linear(4, 4), nn.CrossEntropyLoss(), optim.SGD(0.1))
+    trainer.fit(x, y, epochs=2, batch_size=2, callbacks=[Checkpoint(folder)])
+train(sys.argv[1] + "/parent")
+child = os.fork()
+if child == 0:
+    train(sys.argv[1] + "/child")
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], check=True, timeout=60)
+    assert saved_names(tmp_path / "child") == saved_names(tmp_path / "parent")

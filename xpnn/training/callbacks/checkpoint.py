@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import re
 import time
 import warnings
@@ -206,6 +207,10 @@ class Checkpoint:
 def _writer() -> ThreadPoolExecutor:
     """The thread that writes the files; at its end, the interpreter waits for it."""
     return ThreadPoolExecutor(1, "xpnn-checkpoint")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_writer.cache_clear)  # a forked process does not have the thread
 
 
 def _write(folder: Path, name: str, old: list[str], content: dict[str, Any], about: dict[str, Any]) -> None:
