@@ -22,7 +22,7 @@ from xpnn.data.readers import plain
 from xpnn.data.tables.column import DATE, Column
 from xpnn.errors import InputError
 from xpnn.experiments import Settings, run
-from xpnn.export import script_layers, standalone
+from xpnn.export import script_layers, standalone, walk
 from xpnn.nn.registry import LAYERS
 
 Call = Callable[..., tuple[int, str, str]]
@@ -222,7 +222,7 @@ def test_random_networks(number: int) -> None:
 
 
 def test_every_layer_has_a_line() -> None:
-    handled = {nn.Sequential, nn.Residual, nn.EmbedColumns, *script_layers.NOTHING}
+    handled = {nn.Sequential, nn.Residual, nn.EmbedColumns, *walk.NOTHING}
     assert {*script_layers.EXPRESSIONS, *handled} == set(LAYERS.values())
     assert {name for n in range(40) for name in networks.names(range(n, n + 1))} >= {
         kind.__name__ for kind in script_layers.EXPRESSIONS

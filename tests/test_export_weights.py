@@ -219,7 +219,7 @@ def test_faults_of_the_commands(runs: Path, tmp_path: Path, capsys: pytest.Captu
     assert main(["export", str(runs / "0"), str(file)]) == 0
     capsys.readouterr()
     assert "already exists; name another file" in message("export", runs / "0", file)
-    assert "'.pt'; expected one of .safetensors, .py" in message("export", runs / "0", tmp_path / "w.pt")
+    assert "'.pt'; expected one of .onnx, .safetensors, .py" in message("export", runs / "0", tmp_path / "w.pt")
     assert "is not a folder" in message("export", runs / "0", tmp_path / "no" / "w.safetensors")
     assert "does not contain a run" in message("export", tmp_path, tmp_path / "v.safetensors")
     assert "--layout" in message("export", runs / "0", tmp_path / "v.safetensors", "--layout", "caffe")

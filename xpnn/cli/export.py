@@ -11,12 +11,13 @@ from xpnn.cli.terminal.console import make_console, print_line
 from xpnn.cli.terminal.options import Debug, Run, check_output
 from xpnn.errors import InputError
 from xpnn.experiments import SavedRun
-from xpnn.export import Pipeline, from_torch, to_torch, write_script
+from xpnn.export import Pipeline, from_torch, to_torch, write_onnx, write_script
+from xpnn.export.onnx_model import OPSET
 from xpnn.training.saving.tensor_file import read_foreign, write_foreign
 from xpnn.validation import one_of
 
 LAYOUTS = ("torch",)
-_FORMS = {".safetensors": "weights", ".py": "a script that needs NumPy alone"}
+_FORMS = {".onnx": "a model of ONNX", ".safetensors": "weights", ".py": "a script that needs NumPy alone"}
 Prefix = Annotated[str, typer.Option(help="What the name of each tensor begins with, such as model.")]
 
 
@@ -30,10 +31,12 @@ def export_run(
     separate: Annotated[
         bool, typer.Option("--separate-weights", help="Of .py: write the weights into a .npz file beside it.")
     ] = False,
+    opset: Annotated[int, typer.Option(help="Of .onnx: the version of the operators.")] = OPSET,
     debug: Debug = False,
 ) -> None:
     """Write a saved network for other programs.
 
+    .onnx: a model from the columns of a table, or images, to labels and probabilities; it needs the package onnx.
     .safetensors: the names and layouts of a state_dict of torch. .py: a script that reads a table or a .npy file and
     predicts what xpnn predict does.
     """
@@ -45,7 +48,9 @@ def export_run(
     for path in (file, *([file.with_suffix(".npz")] if kind == ".py" and separate else [])):
         check_output(path, "FILE")
     written = [file]
-    if kind == ".py":
+    if kind == ".onnx":
+        write_onnx(file, Pipeline.of(saved), opset=opset)
+    elif kind == ".py":
         written = write_script(file, Pipeline.of(saved), embed=not separate)
     else:
         write_foreign(file, to_torch(*saved.whole(), prefix=prefix), {"format": "pt"})

@@ -11,11 +11,9 @@ import numpy as np
 from xpnn.arrays import tree
 from xpnn.devices.place import to_numpy
 from xpnn.export.pipeline import precise_mean
-from xpnn.export.walk import joined, unknown_layer
-from xpnn.nn.layers.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
-from xpnn.nn.layers.augmentation import RandomDistortion
+from xpnn.export.walk import NOTHING, PASSES_ON, TAKES_RAW, joined, unknown_layer
+from xpnn.nn.layers.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from xpnn.nn.layers.containers import Residual, Sequential
-from xpnn.nn.layers.dropout import Dropout
 from xpnn.nn.layers.embedding import EmbedColumns, Embedding
 from xpnn.nn.layers.linear import Linear
 from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
@@ -62,9 +60,6 @@ EXPRESSIONS: dict[type, Expression] = {
     Tanh: lambda layer, w: "np.tanh(x)",
     Unstandardize: lambda layer, w: f"x * {w('scale')} + {w('mean')}",
 }
-#: Layers that do nothing after training.
-NOTHING: tuple[type, ...] = (Dropout, Identity, RandomDistortion)
-_RAW: tuple[type, ...] = (*NOTHING, Flatten, Standardize, Embedding)  # they take x before it has the network's dtype
 
 
 class ForwardLines:
@@ -93,9 +88,9 @@ class ForwardLines:
             for i, (inside, branch) in enumerate(zip(layer.layers, params, strict=True)):
                 self.add(inside, branch, joined(name, str(i)))
             return
-        if not self._is_cast and not isinstance(layer, (*_RAW, Residual)):
+        if not self._is_cast and not isinstance(layer, TAKES_RAW):
             self.lines.append("x = x.astype(DTYPE, copy=False)")
-        self._is_cast = self._is_cast or not isinstance(layer, (*NOTHING, Flatten, Residual))
+        self._is_cast = self._is_cast or not isinstance(layer, PASSES_ON)
         kind = type(layer)
         if isinstance(layer, Residual):
             kept = f"before_{name.replace('.', '_')}"

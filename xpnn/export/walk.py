@@ -6,10 +6,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from xpnn.errors import InputError
+from xpnn.nn.layers.activations import Identity
+from xpnn.nn.layers.augmentation import RandomDistortion
 from xpnn.nn.layers.containers import Residual, Sequential
-from xpnn.nn.layers.embedding import EmbedColumns
+from xpnn.nn.layers.dropout import Dropout
+from xpnn.nn.layers.embedding import EmbedColumns, Embedding
+from xpnn.nn.layers.preprocessing import Flatten, Standardize
 from xpnn.nn.protocols import Layer, Params
 from xpnn.nn.registry import LAYERS
+
+#: Layers that do nothing after training.
+NOTHING: tuple[type, ...] = (Dropout, Identity, RandomDistortion)
+#: Layers that leave the dtype of their input as it is.
+PASSES_ON: tuple[type, ...] = (*NOTHING, Flatten)
+#: Layers that may get the data as they are, before the data have the dtype of the network.
+TAKES_RAW: tuple[type, ...] = (*PASSES_ON, Standardize, Embedding)
 
 
 def leaf_layers(model: Layer, params: Params, name: str = "") -> Iterator[tuple[str, Layer, Any]]:
