@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import networks
 import numpy as np
 import pytest
+from samples import idx
 
 from xpnn import export, nn
 from xpnn.arrays import random
@@ -41,10 +43,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Call:
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
 
-    def call(*arguments: object) -> tuple[int, str, str]:
+    def call(*arguments: object, stdin: str | None = None) -> tuple[int, str, str]:
         done = subprocess.run(
             [sys.executable, "-S", "-I", "-W", "error", "-c", start, *map(str, arguments)],
-            capture_output=True, text=True, cwd=folder,
+            capture_output=True, text=True, cwd=folder, input=stdin,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
 
@@ -121,8 +123,15 @@ def test_images(tmp_path: Path, alone: Call, capsys: Any, options: dict[str, Any
     hidden = {"norm": "batch", "activation": "silu"} if not options else {"norm": "layer", "activation": "elu"}
     run(Settings(dataset="digits", hidden="16,8", epochs=2, **options, **hidden), output=tmp_path / "run")
     file = tmp_path / "x.npy"
-    np.save(file, np.random.default_rng(0).integers(0, 17, (30, 8, 8)).astype(np.uint8))
+    x = np.random.default_rng(0).integers(0, 17, (30, 8, 8)).astype(np.uint8)
+    np.save(file, x)
     assert_same_table(*both(tmp_path / "run", file, alone, capsys, "--first-row", "1"))
+    packed, table = tmp_path / "x.idx.gz", tmp_path / "x.csv"
+    packed.write_bytes(gzip.compress(idx(x)))
+    assert_same_table(*both(tmp_path / "run", packed, alone, capsys))
+    names = ",".join(f"pixel{i}" for i in range(64))
+    table.write_text("\n".join([f"label,{names}", *(f"3,{','.join(map(str, row.ravel()))}" for row in x)]))
+    assert_same_table(*both(tmp_path / "run", table, alone, capsys))
 
 
 def test_two_classes_with_one_output(tmp_path: Path, alone: Call, capsys: Any) -> None:
@@ -184,7 +193,10 @@ def test_faults_of_the_files_are_one_line(tmp_path: Path, alone: Call, capsys: A
     assert status == 1 and "allow_pickle=False" in err
     table.rename(file)
     status, _, err = alone(tmp_path / "p.py", file, "--output", file)
-    assert status == 1 and "File exists" in err
+    assert status == 1 and "File exists" in err and err.count("\n") == 1
+    status, _, err = alone(tmp_path / "p.py", tmp_path / "none")
+    assert status == 1 and err.startswith("error: ") and "No such file" in err
+    assert alone(tmp_path / "p.py", "-", stdin=file.read_text()) == alone(tmp_path / "p.py", file)
 
 
 def test_names_from_files_are_never_code() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
+import xpnn
 from xpnn import export, nn
 from xpnn.arrays import random, tree
 from xpnn.cli import main
@@ -154,7 +155,7 @@ def test_faults_are_named() -> None:
         InputError, match=r"missing '2.weight', '2.bias'.*not of these.*'3.weight'.*expected '0.weight'"
     ):
         export.from_torch(model, renamed)
-    with pytest.raises(InputError, match=r"found 'a.0.weight'.*another prefix"):
+    with pytest.raises(InputError, match=r"found 'a.0.bias'.*another prefix"):
         export.from_torch(model, {f"a.{name}": tensor for name, tensor in good.items()})
     with pytest.raises(InputError, match=r"0.weight has shape \(2, 3\); the layers expect \(3, 2\)"):
         export.from_torch(model, {**good, "0.weight": good["0.weight"].T})
@@ -206,6 +207,30 @@ def test_constants_of_a_regression_travel(runs: Path, tmp_path: Path) -> None:
     assert SavedRun.open(tmp_path / "changed").goal.shift[0] == pytest.approx(saved.goal.shift[0] + 1)
     assert main(["import", str(file), str(tmp_path / "changed"), "--output", str(tmp_path / "back")]) == 0
     np.testing.assert_allclose(SavedRun.open(tmp_path / "back").predict(x).scores, saved.predict(x).scores, rtol=1e-6)
+
+
+def test_import_into_given_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch = pytest.importorskip("torch")
+    save = pytest.importorskip("safetensors.torch").save_file
+    t, file, new = torch.nn, tmp_path / "w.safetensors", tmp_path / "new.safetensors"
+    made = t.Sequential(t.Linear(4, 6), t.BatchNorm1d(6), t.GELU(), t.Linear(6, 3)).train()
+    made(torch.tensor(X, dtype=torch.float32))  # updates the running statistics
+    save(made.eval().state_dict(), file)
+    options = ("--sizes", "4,6,3", "--activation", "gelu", "--norm", "batch")
+    assert main(["import", str(file), "--output", str(new), *options]) == 0
+    model, params, _ = xpnn.load_model(new)
+    wanted = made(torch.tensor(X, dtype=torch.float32)).detach().numpy()
+    assert_close(model.forward(params, X.astype(np.float32))[0], wanted, ulps=512)
+    capsys.readouterr()
+    for wrong, message in (
+        (("--sizes", "4"), "--sizes: got '4'; expected at least two numbers"),
+        (("--sizes", "4,x"), "--sizes: '4,x' is not a list of whole numbers"),
+        (("--sizes", "4,5,3"), "expected '0.weight', '0.bias', '2.weight'; found '0.bias', '0.weight', '1.bias'"),
+        ((), "expected either the folder of a run, or --sizes"),
+    ):
+        assert main(["import", str(file), "--output", str(tmp_path / "other"), *wrong]) == 2
+        shown = capsys.readouterr().err
+        assert message in shown and shown.count("\n") == 1
 
 
 def test_faults_of_the_commands(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
+from xpnn import nn
 from xpnn.cli.terminal.console import make_console, print_line
 from xpnn.cli.terminal.options import Debug, Run, check_output
 from xpnn.errors import InputError
 from xpnn.experiments import SavedRun
+from xpnn.experiments.options import parse_numbers
 from xpnn.export import Pipeline, from_torch, to_torch, write_onnx, write_script
 from xpnn.export.onnx_model import OPSET
+from xpnn.nn.layers.activations import ACTIVATIONS
+from xpnn.nn.layers.containers import NORMS
+from xpnn.training import save_model
 from xpnn.training.saving.tensor_file import read_foreign, write_foreign
 from xpnn.validation import one_of
 
@@ -60,21 +68,51 @@ def export_run(
 
 def import_weights(
     file: Annotated[Path, typer.Argument(help="A .safetensors file with a state_dict of torch.")],
-    run: Annotated[Path, typer.Argument(help="A folder that train --output wrote: the network, and what it predicts.")],
-    output: Annotated[Path, typer.Option(help="Folder to write: the run with these weights.")],
+    output: Annotated[Path, typer.Option(help="Folder to write; with --sizes a file, .safetensors.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="A folder that train --output wrote: the network, and what it predicts.")
+    ] = None,
+    sizes: Annotated[
+        str | None, typer.Option(metavar="N,N,…", help="In place of a run: inputs, hidden layers and outputs.")
+    ] = None,
+    activation: Annotated[str, typer.Option(metavar="|".join(ACTIVATIONS), help="With --sizes.")] = "relu",
+    norm: Annotated[str | None, typer.Option(metavar="|".join(NORMS), help="With --sizes.")] = None,
     prefix: Prefix = "",
     debug: Debug = False,
 ) -> None:
-    """Read weights into the network of a run, and save it as another run.
+    """Read weights into the network of a run, and save it as another run; or into a network of these sizes.
 
     The tensors have the names that xpnn export writes. Constants of the preprocessing that the file does not have are
-    those of the run.
+    those of the run. With --sizes, the file that is written is one for xpnn.load_model.
     """
-    saved = SavedRun.open(run)
+    if (run is None) == (sizes is None):
+        raise InputError("expected either the folder of a run, or --sizes, which describes the network")
     check_output(output)
+    saved = None if run is None else SavedRun.open(run)
+    tensors = read_foreign(file)
+    model = _network(sizes or "", activation, norm, prefix, tensors) if saved is None else saved.whole()[0]
     try:
-        params = from_torch(saved.whole()[0], read_foreign(file), prefix=prefix)
+        params = from_torch(model, tensors, prefix=prefix)
     except InputError as error:
         raise error if str(file) in str(error) else InputError(f"{str(file)!r}: {error}") from error
-    saved.with_params(params).save(output)
+    if saved is None:
+        save_model(output, model, params)
+    else:
+        saved.with_params(params).save(output)
     print_line(make_console(), f"wrote {output}")
+
+
+def _network(
+    sizes: str, activation: str, norm: str | None, prefix: str, tensors: Mapping[str, np.ndarray]
+) -> nn.Sequential:
+    """A perceptron whose layers have the places that they have in a Sequential of torch, and a bias if the file has."""
+    numbers = parse_numbers("sizes", sizes, int)
+    if len(numbers) < 2:
+        raise InputError(f"--sizes: got {sizes!r}; expected at least two numbers, such as 784,128,10")
+    made = nn.MLP(numbers[0], numbers[-1], numbers[1:-1], activation=activation, norm=norm)
+    return nn.Sequential(
+        *(
+            replace(layer, bias=f"{prefix}{i}.bias" in tensors) if isinstance(layer, nn.Linear) else layer
+            for i, layer in enumerate(made.layers)
+        )
+    )

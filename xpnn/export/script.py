@@ -28,12 +28,12 @@ from xpnn.version import __version__
 _WIDTH = 116  # of a line of base64
 _HEAD = '''"""{title}
 
-    python predict.py rows.csv                      # a row for each row of the file
-    python predict.py rows.csv --output out.csv
+    python predict.py {example}                      # a row for each row of the file, as CSV
+    python predict.py {example} --output out.csv
 
 {about}
 
-From Python: `labels, scores = predict("rows.csv")`. It needs NumPy alone. Written by xpnn {version}.
+From Python: `{result} = predict("{example}")`. It needs NumPy alone. Written by xpnn {version}.
 """
 '''
 _SCORES = {
@@ -43,28 +43,41 @@ _SCORES = {
     "numbers": "outputs.astype(np.float64) * SCALE + SHIFT",
 }
 _MAIN = '''
+def read(file):
+    """The input of the network for the rows of a file, and the columns that name the rows."""
+    data = read_bytes(file)
+{reading}
+
+
 def predict(file):
-    """Return the label of each row, and the scores, (rows, {columns})."""
-    return predict_rows({read}(file))
+    """Return {returned}"""
+    return predict_rows(read(file)[0])
 
 
 def predict_rows(x):
-    """The same for encoded rows, an array {shape}."""
+    """The same for rows that are encoded, an array {shape}."""
     with np.errstate(over="ignore"):
         outputs = network(x, weights())
-    scores = {scores}
-    return {labels}, scores
+{end}
 
 
 def main():
     parser = argparse.ArgumentParser(description={title!r})
     parser.add_argument("file", help={help!r})
     parser.add_argument("--output", help="file to write; by default standard output")
-    parser.add_argument("--probabilities", choices=("top", "all", "none"), default="top")
     parser.add_argument("--first-row", type=int, default=0, help="the number of the first row")
-    given = parser.parse_args()
-{body}
-    write_csv(table, given.output)
+{arguments}    given = parser.parse_args()
+    try:
+        x, table = read(given.file)
+    except (OSError, EOFError, ValueError, IndexError, csv.Error) as error:
+        fail(error)
+    if not table:
+        table["row"] = range(given.first_row, given.first_row + len(x))
+{columns}
+    try:
+        write_csv(table, given.output)
+    except OSError as error:
+        fail(error)
 
 
 @functools.cache
@@ -74,14 +87,34 @@ def weights():
 
 
 '''
-_READ_TABLE = '''
-def read(file):
-    """The input of the network for the rows of a file."""
-    if str(file).endswith(".npy"):
-        return read_numbers(file, INPUT_SHAPE)
-    return encode(COLUMNS, *read_table(file, DECIMAL), DECIMAL)
-
-'''
+_READ_TABLE = """\
+if is_array(data):
+    return read_numbers(file, data, INPUT_SHAPE), {}
+names, rows, lines = read_table(file, data, DECIMAL)
+absent = [name for name in IDS if name not in names]
+if absent:
+    fail(f"{file!r}: the columns {absent} are missing")
+ids = {name: [row[names.index(name)] for row in rows] for name in IDS}
+return encode(COLUMNS, names, rows, lines, DECIMAL), ids
+"""
+_READ_NUMBERS = """\
+return read_numbers(file, data, INPUT_SHAPE), {}
+"""
+_PROBABILITIES = """\
+parser.add_argument("--probabilities", choices=("top", "all", "none"), default="top")
+"""
+_CLASSES = """\
+table["prediction"], scores = predict_rows(x)
+if given.probabilities == "top":
+    table["{score}"] = [round(float(row.max()), 6) for row in scores]
+elif given.probabilities == "all":
+    for name, column in zip(CLASSES, scores.T, strict=True):
+        table[f"{score} {{name}}"] = [round(float(value), 6) for value in column]
+"""
+_NUMBERS = """\
+for name, column, scale in zip(TARGETS, predict_rows(x).T, SCALE, strict=True):
+    table[name] = np.round(column, 5 - math.floor(math.log10(scale))).tolist()  # six digits of a deviation
+"""
 
 
 class Script(NamedTuple):
@@ -129,8 +162,8 @@ def to_script(
 
     Notes
     -----
-    The script reads a table in text with the columns of the training, or a .npy file of samples, and writes what
-    `xpnn predict` writes. The forward pass has one line for each layer.
+    The script reads a table in text with the columns of the training, or samples in a .npy or IDX file, also from
+    standard input ("-"), and writes what `xpnn predict` writes. The forward pass has one line for each layer.
 
     Examples
     --------
@@ -139,7 +172,7 @@ def to_script(
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Dropout(0.5), nn.Linear(3, 2))
     >>> pipeline = export.Pipeline(model, model.init(random.key(0, "init")), (2,), "logits", classes=("no", "yes"))
     >>> text = export.to_script(pipeline).text
-    >>> print(text[text.index("def network") : text.index("def read_samples")].rstrip())
+    >>> print(text[text.index("def network") : text.index("def read(")].rstrip())
     def network(x, w):
         x = x.astype(DTYPE, copy=False)
         x = x @ w["0.weight"] + w["0.bias"]  # Linear(2, 3)
@@ -157,7 +190,13 @@ def to_script(
     imports = sorted({"argparse", "functools", *_modules(body + helpers)})
     title, about = _title(pipeline), "\n".join(textwrap.wrap(_about(pipeline), 100))
     parts = [
-        _HEAD.format(title=title, about=about, version=__version__),
+        _HEAD.format(
+            title=title,
+            about=about,
+            version=__version__,
+            example="rows.npy" if pipeline.schema is None else "rows.csv",
+            result="labels, scores" if pipeline.classes else "numbers",
+        ),
         "\n".join([*(f"import {name}" for name in imports), *(["from pathlib import Path"] if arrays_file else [])]),
         "\nimport numpy as np\n",
         f"{_constants(pipeline)}\n",
@@ -215,7 +254,7 @@ def _about(pipeline: Pipeline) -> str:
     if pipeline.schema is None:
         shape = ", ".join(map(str, pipeline.input_shape))
         size = math.prod(pipeline.input_shape)
-        return f"The file is a .npy file of shape (rows, {shape}), or a table of {size} numbers."
+        return f"The file is a .npy or IDX file of shape (rows, {shape}), or a table of {size} numbers in a row."
     return "The file is a table in text (CSV) with the columns of COLUMNS below; others are ignored."
 
 
@@ -223,70 +262,39 @@ def _constants(pipeline: Pipeline) -> str:
     leaves = tree.leaves(tree.trained(pipeline.params)) or tree.leaves(pipeline.params)
     is_double = any(str(leaf.dtype).endswith("float64") for leaf in leaves)
     values: dict[str, object] = {"INPUT_SHAPE": tuple(pipeline.input_shape)}
+    written = functools.partial(pprint.pformat, width=110, compact=True, sort_dicts=False)
     if pipeline.schema is not None:
-        values["COLUMNS"] = [dataclasses.asdict(column) for column in pipeline.schema.columns]
         values |= {"DECIMAL": pipeline.decimal, "IDS": list(pipeline.ids)}
     if pipeline.classes:
         values["CLASSES"] = list(pipeline.classes)
     else:
         names = ("prediction",) if len(pipeline.scale) == 1 else pipeline.targets
         values |= {"TARGETS": list(names), "SHIFT": list(pipeline.shift), "SCALE": list(pipeline.scale)}
-    written = functools.partial(pprint.pformat, width=100, compact=True, sort_dicts=False)
     shown = [f"{name} = {written(value)}" for name, value in values.items()]
+    if pipeline.schema is not None:
+        columns = (written(dataclasses.asdict(column)) for column in pipeline.schema.columns)
+        shown += ["COLUMNS = [", *(textwrap.indent(f"{column},", "    ") for column in columns), "]"]
     return "\n".join([f"DTYPE = np.float{64 if is_double else 32}", *shown, ""])
 
 
 def _main(pipeline: Pipeline, arrays_file: str | None) -> str:
-    is_table = pipeline.schema is not None
-    read_table = "names, rows, lines = read_table(given.file, DECIMAL)"
-    body = ["table = {}"]
-    if is_table and pipeline.ids:
-        body += [
-            'if not given.file.endswith(".npy"):',
-            f"    {read_table}",
-            "    absent = [name for name in IDS if name not in names]",
-            "    if absent:",
-            '        fail(f"{given.file!r}: the columns {absent} are missing")',
-            "    table = {name: [row[names.index(name)] for row in rows] for name in IDS}",
-        ]
-    read = "read" if is_table else "read_samples"
-    body += [
-        f"labels, scores = predict_rows({read}(given.file))",
-        "if not table:",
-        '    table["row"] = range(given.first_row, given.first_row + len(scores))',
-    ]
+    """The functions that a user calls."""
+    scores, indent = _SCORES[pipeline.outputs], functools.partial(textwrap.indent, prefix="    ")
     if pipeline.classes:
-        score = "probability" if pipeline.are_probabilities else "score"
-        body += [
-            'table["prediction"] = labels',
-            'if given.probabilities == "top":',
-            f'    table["{score}"] = [round(float(row.max()), 6) for row in scores]',
-            'elif given.probabilities == "all":',
-            "    for i, name in enumerate(CLASSES):",
-            f'        table[f"{score} {{name}}"] = [round(float(row[i]), 6) for row in scores]',
-        ]
+        end = f"scores = {scores}\nreturn [CLASSES[i] for i in scores.argmax(axis=1)], scores"
+        columns = _CLASSES.format(score="probability" if pipeline.are_probabilities else "score")
     else:
-        body += [
-            "for i, name in enumerate(TARGETS):",
-            "    digits = 5 - math.floor(math.log10(SCALE[i]))  # six digits of a deviation",
-            "    table[name] = np.round(scores[:, i], digits).tolist()",
-        ]
-    reading = _READ_TABLE if is_table else (
-        '\ndef read_samples(file):\n    """The input of the network for the rows of a file."""\n'
-        "    return read_numbers(file, INPUT_SHAPE)\n\n"
-    )  # fmt: skip
-    beside = f"Path(__file__).with_name({arrays_file!r})"
-    shape = ", ".join(["rows", *map(str, pipeline.input_shape)])
-    return reading + _MAIN.format(
-        columns="classes" if pipeline.classes else "targets",
-        read=read,
-        shape=f"({shape})",
-        scores=_SCORES[pipeline.outputs],
-        labels="[CLASSES[i] for i in scores.argmax(axis=1)]" if pipeline.classes else "[]",
+        end, columns = f"return {scores}", _NUMBERS
+    return _MAIN.format(
+        reading=indent(_READ_NUMBERS if pipeline.schema is None else _READ_TABLE).rstrip(),
+        returned="the label of each row, and the scores, (rows, classes)." if pipeline.classes else "(rows, targets).",
+        shape=f"({', '.join(['rows', *map(str, pipeline.input_shape)])})",
+        end=indent(end),
         title=_title(pipeline).replace("%", "%%"),
-        help="a table (CSV), or samples in a .npy file",
-        body=textwrap.indent("\n".join(body), "    "),
-        source=beside if arrays_file else "io.BytesIO(base64.b64decode(WEIGHTS))",
+        help="a table (CSV), .npy or IDX file" if pipeline.schema is None else "a table (CSV)",
+        arguments=indent(_PROBABILITIES) if pipeline.classes else "",
+        columns=indent(columns).rstrip(),
+        source=f"Path(__file__).with_name({arrays_file!r})" if arrays_file else "io.BytesIO(base64.b64decode(WEIGHTS))",
     )
 
 

@@ -104,12 +104,34 @@ def number_of(text):
     return float(text) if NUMBER.fullmatch(text) else None
 
 
-def read_table(path, decimal="."):
+def read_bytes(path):
+    """The content of a file, or of standard input if its name is "-"; it may be compressed by gzip."""
+    if path == "-":
+        data = sys.stdin.buffer.read()
+    else:
+        with open(path, "rb") as file:
+            data = file.read()
+    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+
+
+def is_array(data):
+    """Whether this is a .npy file or an IDX file, and not a table in text."""
+    return data.startswith((b"\x93NUMPY", b"\0\0"))
+
+
+def read_array(data):
+    """The array in a .npy file or an IDX file."""
+    if data.startswith(b"\x93NUMPY"):
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    dimensions = data[3]
+    if data[2] != 8:
+        raise ValueError("of IDX files, only those of bytes can be read")
+    shape = np.frombuffer(data, ">u4", dimensions, 4).astype(np.int64)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+
+def read_table(path, data, decimal="."):
     """Read a table in text; return the names of its columns, the cells of its rows, and the line of each row."""
-    with open(path, "rb") as file:
-        data = file.read()
-    if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
     text = data.decode("utf-8-sig")
     excel = re.match(r'"?sep=([^"\r\n])"?\r?\n', text, re.IGNORECASE)  # a line that Excel writes
     text, skipped = (text[excel.end() :], 1) if excel else (text, 0)
@@ -214,12 +236,12 @@ def encode_date(column, cells, missing, lines):
     return parts
 
 
-def read_numbers(path, shape, decimal="."):
-    """Read samples of a shape from a .npy file, or from a table of numbers without its target."""
-    if str(path).endswith(".npy"):
-        x = np.load(path, allow_pickle=False)
+def read_numbers(path, data, shape, decimal="."):
+    """Samples of a shape from an array, or from a table of numbers without its target."""
+    if is_array(data):
+        x = read_array(data)
     else:
-        names, rows, lines = read_table(path, decimal)
+        names, rows, lines = read_table(path, data, decimal)
         lower = [name.lower() for name in names]
         target = next((lower.index(name) for name in ("label", "target", "class", "y") if name in lower), None)
         column = {"fill": None, "kind": "number"}

@@ -128,7 +128,7 @@ def from_torch(model: Layer, state_dict: Mapping[str, Any], *, prefix: str = "")
     template = _initial(model)
     found = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     expected = list(_tensors(model, template))
-    _check_names(found, expected, prefix, list(state_dict))
+    _check_names(found, expected, prefix, sorted(state_dict))
     leaves = []
     for name, array, is_turned, _ in expected:
         if name not in found:

@@ -78,7 +78,7 @@ def with_option_names(message: str) -> str:
     """Return a message of the library with settings written as options: `batch_size` becomes --batch-size."""
 
     def replace(found: re.Match[str]) -> str:
-        known = found[1] in ("output", "resume") or found[1] in Settings.__dataclass_fields__
+        known = found[1] in ("output", "resume", "sizes") or found[1] in Settings.__dataclass_fields__
         return f"--{found[1].replace('_', '-')}" if known else found[0]
 
     return _SETTING.sub(replace, message)
