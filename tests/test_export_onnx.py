@@ -12,7 +12,7 @@ import cases
 import networks
 import numpy as np
 import pytest
-from test_export_script import MIXED, mixed_table
+from samples import MIXED, mixed_table
 
 from xpnn import export, nn
 from xpnn.arrays import random

@@ -14,7 +14,7 @@ from typing import Any
 import networks
 import numpy as np
 import pytest
-from samples import idx
+from samples import MIXED, idx, mixed_table
 
 from xpnn import export, nn
 from xpnn.arrays import random
@@ -63,29 +63,6 @@ def assert_same_table(ours: str, theirs: str, rtol: float = 1e-5) -> None:
                 assert abs(float(one) - float(two)) <= 3e-6 + rtol * abs(float(two)), name
             else:
                 assert one == two, name
-
-
-def mixed_table(count: int, seed: int) -> str:
-    """Numbers, texts, booleans, dates and gaps; a kind that follows from them."""
-    rng, lines = np.random.default_rng(seed), ['when;"size, m";colour;town;new;id;kind']
-    for i in range(count):
-        size, colour, is_new = rng.normal(3e6, 20), int(rng.integers(3)), bool(rng.integers(2))
-        cells = [
-            f"20{10 + i % 15}-0{1 + i % 9}-1{i % 10}" + (" 12:30:00" if i % 4 == 0 else ""),
-            "" if i % 11 == 5 else f"{size:.3f}".replace(".", ","),
-            "NA" if i % 13 == 7 else ("red", "dark green", '"a;b"')[colour],
-            f"town {int(rng.integers(12))}",
-            "?" if i % 17 == 3 else str(is_new).lower(),
-            f"=row {i}",
-            "yes" if (size > 3e6) == is_new or colour == 0 else "no",
-        ]
-        lines.append(";".join(cells))
-    return "\n".join(lines) + "\n"
-
-
-MIXED: dict[str, Any] = {
-    "target": "kind", "date": "when", "id": "id", "decimal": ",", "missing": "indicator", "embedding_above": 5,
-}  # fmt: skip
 
 
 def both(folder: Path, file: Path, alone: Call, capsys: Any, *options: str) -> tuple[str, str]:

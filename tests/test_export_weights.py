@@ -59,7 +59,9 @@ def test_torch_loads_what_is_exported_and_predicts_the_same() -> None:
     torch, made = pytest.importorskip("torch"), torch_twin()
     params = cases.params_of(NETWORK)
     tensors = export.to_torch(NETWORK, params)
-    assert list(tensors) == list(made.state_dict())
+    assert {name: str(array.dtype) for name, array in tensors.items()} == {
+        name: str(tensor.dtype).removeprefix("torch.") for name, tensor in made.state_dict().items()
+    }
     made.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()}, strict=True)
     assert_close(made(torch.tensor(X)).detach().numpy(), NETWORK.forward(params, X)[0])
     assert_same(export.from_torch(NETWORK, made.state_dict()), params)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -20,9 +19,10 @@ _ML = "ai.onnx.ml"
 def need_onnx() -> Any:
     """Return the package onnx. Raises InputError, with a hint, if it is not installed."""
     try:
-        return importlib.import_module("onnx")
+        import onnx
     except ImportError:
         raise InputError("ONNX needs the package onnx, which is not installed; pip install 'xpnn[onnx]'") from None
+    return onnx
 
 
 class Graph:
