@@ -111,6 +111,20 @@ def test_images(tmp_path: Path, alone: Call, capsys: Any, options: dict[str, Any
     assert_same_table(*both(tmp_path / "run", table, alone, capsys))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_categories_that_look_like_numbers(tmp_path: Path, alone: Call, capsys: Any) -> None:
+    """In a new file where all of them are numbers, 1.0 is the category 1; booleans may be 0 and 1."""
+    pytest.importorskip("polars")
+    rng, file, new = np.random.default_rng(0), tmp_path / "t.csv", tmp_path / "new.csv"
+    rows = zip(rng.integers(3, size=90), rng.integers(2, size=90), rng.normal(size=90), strict=True)
+    lines = [f"{'1xy'[a]}\t{'tf'[b] == 't'}\t{c:.3f}\t{'uv'[int(c > 0.1 * a)]}" for a, b, c in rows]
+    file.write_text("\n".join(["c\tb\tn\tlabel", *lines]) + "\n")
+    run(Settings(dataset=str(file), hidden="4", epochs=3), output=tmp_path / "run")
+    for content in ("n,c,b\n1,1.0,1\n2,7,0\n", "sep=;\nb;c;n;\nTRUE;y;1e-3;\n\nfalse;1;-2;\n", "n|c|b\n3|01|1\n"):
+        new.write_text(content)
+        assert_same_table(*both(tmp_path / "run", new, alone, capsys))
+
+
 def test_two_classes_with_one_output(tmp_path: Path, alone: Call, capsys: Any) -> None:
     rng, file = np.random.default_rng(0), tmp_path / "t.csv"
     file.write_text("a,b,label\n" + "".join(f"{a:.4f},{b:.4f},{int(a + b > 0)}\n" for a, b in rng.normal(size=(90, 2))))

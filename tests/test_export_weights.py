@@ -10,7 +10,7 @@ import cases
 import networks
 import numpy as np
 import pytest
-from conftest import assert_close
+from conftest import Backend, assert_close
 
 import xpnn
 from xpnn import export, nn
@@ -126,6 +126,28 @@ def test_round_trips_of_random_networks(number: int) -> None:
     back = export.from_keras(plan.model, export.to_keras(plan.model, plan.params))
     assert_same(tree.trained(back), tree.trained(plan.params))
     assert tree.outline(back) == tree.outline(fresh)
+
+
+@pytest.mark.parametrize("number", [1, 3])  # with EmbedColumns and with Standardize
+def test_parameters_of_every_library(backend: Backend, number: int) -> None:
+    """Arrays of any library and on any device give what NumPy's give."""
+    plan = networks.plan(number)
+    host = tree.map(lambda leaf: leaf.astype(np.float32), plan.params)
+    given = backend.tree(host, "float32")
+    wanted, found = export.to_torch(plan.model, host), export.to_torch(plan.model, given)
+    assert list(found) == list(wanted) and all((found[name] == wanted[name]).all() for name in wanted)
+    assert_same(export.from_torch(plan.model, {name: backend.array(wanted[name]) for name in wanted}), host)
+    back = export.from_keras(plan.model, [*map(backend.array, export.to_keras(plan.model, given))])
+    assert_same(tree.trained(back), tree.trained(host))
+    assert {str(leaf.dtype) for leaf in tree.leaves(back)} == {"float32"}
+    outputs = tuple(map(str, range(plan.model.forward(host, plan.x)[0].shape[1])))
+    ours, theirs = (
+        export.Pipeline(plan.model, params, plan.x.shape[1:], "scores", classes=outputs) for params in (host, given)
+    )
+    assert export.to_script(ours) == export.to_script(theirs)
+    pytest.importorskip("onnx")
+    assert export.to_onnx(plan.model, given, plan.x.shape[1:]) == export.to_onnx(plan.model, host, plan.x.shape[1:])
+    assert export.pipeline_to_onnx(ours) == export.pipeline_to_onnx(theirs)
 
 
 def test_constants_are_those_of_the_layers_if_absent() -> None:

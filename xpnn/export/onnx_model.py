@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.arrays import tree
 from xpnn.data.readers.plain import MISSING
 from xpnn.data.tables.column import Column
+from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
 from xpnn.export.onnx_graph import Graph
 from xpnn.export.onnx_layers import NetworkNodes, Nodes
@@ -82,7 +84,7 @@ def to_onnx(
     >>> [node.op_type for node in made.graph.node]  # doctest: +SKIP
     ['MatMul', 'Add', 'Relu', 'Identity']
     """
-    graph, dtype = Graph(opset), _input_dtype(model)
+    graph, dtype, params = Graph(opset), _input_dtype(model), tree.map(to_numpy, params)
     shape = _output_shape(model, params, input_shape, dtype)
     x = graph.input("input", dtype, input_shape)
     graph.output("output", NetworkNodes(graph, layers or {}, dtype).add(model, params, x), "float32", shape)

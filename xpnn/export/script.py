@@ -163,8 +163,8 @@ def to_script(
     Notes
     -----
     The script reads a table in text with the columns of the training, or samples in a .npy or IDX file, also from
-    standard input ("-"), and writes what `xpnn predict` writes. Columns that name the rows are copied as they are in the
-    file. The forward pass has one line for each layer.
+    standard input ("-"), and writes what `xpnn predict` writes. Columns that name the rows are copied as they are in
+    the file. The forward pass has one line for each layer.
 
     Examples
     --------

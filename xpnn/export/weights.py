@@ -129,10 +129,10 @@ def from_torch(model: Layer, state_dict: Mapping[str, Any], *, prefix: str = "")
     found = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     expected = list(_tensors(model, template))
     _check_names(found, expected, prefix, sorted(state_dict))
-    leaves = []
+    leaves: list[np.ndarray | None] = []
     for name, array, is_turned, _ in expected:
         if name not in found:
-            leaves.append(array)  # a constant
+            leaves.append(None)  # a constant
             continue
         tensor = _numbers(prefix + name, found[name])
         shape = array.shape[::-1] if is_turned else array.shape
@@ -141,7 +141,7 @@ def from_torch(model: Layer, state_dict: Mapping[str, Any], *, prefix: str = "")
                 f"{prefix}{name} has shape {tensor.shape}; the layers expect {shape}; check the sizes of the layers"
             )
         leaves.append(np.ascontiguousarray(tensor.T) if is_turned else tensor)
-    return tree.rebuild(template, leaves)
+    return _with_constants(template, leaves)
 
 
 def to_keras(model: Layer, params: Params) -> list[np.ndarray]:
@@ -224,8 +224,7 @@ def from_keras(model: Layer, weights: Sequence[Any]) -> Params:
             f"{_few(str(array.shape) for array in arrays)}"
         )
     supply = iter(arrays)
-    leaves = [one.array if isinstance(one.layer, _CONSTANT) else next(supply) for one in expected]
-    return tree.rebuild(template, leaves)
+    return _with_constants(template, [None if isinstance(one.layer, _CONSTANT) else next(supply) for one in expected])
 
 
 def _tensors(model: Layer, params: Params) -> Iterator[_Tensor]:
@@ -241,6 +240,14 @@ def _tensors(model: Layer, params: Params) -> Iterator[_Tensor]:
 def _initial(model: Layer) -> Params:
     """The structure of the parameters, and the values of constants."""
     return model.init(random.key(0, "init"))
+
+
+def _with_constants(template: Params, leaves: Sequence[np.ndarray | None]) -> Params:
+    """The parameters; where a leaf is None, the constant of the template, in the dtype of the others."""
+    given = [leaf for leaf in leaves if leaf is not None]
+    dtype = np.result_type(*given) if given else np.float64
+    own = tree.leaves(template)
+    return tree.rebuild(template, [np.asarray(a, dtype) if b is None else b for a, b in zip(own, leaves, strict=True)])
 
 
 def _check_names(found: Mapping[str, Any], expected: Sequence[_Tensor], prefix: str, given: Sequence[str]) -> None:
