@@ -17,7 +17,7 @@ import pytest
 from samples import MIXED, idx, mixed_table
 
 from xpnn import export, nn
-from xpnn.arrays import random
+from xpnn.arrays import random, tree
 from xpnn.cli import main
 from xpnn.data import Schema, text
 from xpnn.data.readers import plain
@@ -222,6 +222,14 @@ def test_random_networks(number: int) -> None:
     names["DTYPE"] = np.float32
     single = {name: array.astype(np.float32) for name, array in names["weights"]().items()}
     assert names["network"](plan.x, single).dtype == np.float32
+
+
+def test_residual_at_the_beginning_has_the_dtype_of_the_network() -> None:
+    model = nn.Sequential(nn.Residual(nn.Sequential(nn.Linear(2, 2))))
+    params = tree.map(lambda leaf: leaf.astype(np.float32), model.init(random.key(0, "init")))
+    names: dict[str, Any] = {"__name__": "script"}
+    exec(export.to_script(export.Pipeline(model, params, (2,), "scores", classes=("a", "b"))).text, names)
+    assert names["predict_rows"](np.ones((3, 2)))[1].dtype == np.float32
 
 
 def test_every_layer_has_a_line() -> None:
