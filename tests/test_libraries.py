@@ -34,6 +34,7 @@ from xpnn.training.runners.eager import EagerRunner
 ROOT = Path(xpnn.__file__).parent
 #: Exceptions, with reasons.
 ALLOWED = {
+    ("cli/export.py", "torch"): "a layout of weights in files",
     ("devices/cpu_blas.py", "numpy"): "whether the BLAS of the host is loaded already",
     ("training/runners/jax_jit.py", "import jax"): "a runner that the library names",
     ("training/runners/torch_via_numpy.py", "import torch"): "a runner that the library names",

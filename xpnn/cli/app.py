@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from xpnn import config
-from xpnn.cli import check, doctor, evaluate, explain, plot, predict, reproduce, train
+from xpnn.cli import check, doctor, evaluate, explain, export, plot, predict, reproduce, train
 from xpnn.cli.terminal.console import Output, close_quietly, print_stderr
 from xpnn.cli.terminal.options import with_option_names
 from xpnn.errors import DeviceMemoryError, DeviceUnavailableError, InputError, XpnnError
@@ -34,6 +34,8 @@ for command in (train.train, evaluate.evaluate, predict.predict, plot.plot, chec
 app.command("explain")(explain.explain_step)
 app.command("recipes")(reproduce.list_recipes)
 app.command()(reproduce.reproduce)
+app.command("export")(export.export_run)
+app.command("import")(export.import_weights)
 
 
 def _version(show: bool) -> None:

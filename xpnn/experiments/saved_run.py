@@ -123,10 +123,37 @@ class SavedRun:
             "input_shape": self.input_shape,
             "data_sha256": self.data_sha256,
         }
+        save_model(folder / MODEL, *self.whole(), about)
+
+    def whole(self) -> tuple[nn.Sequential, Params]:
+        """The network as it is in the file, and its parameters: in regression, its outputs have the unit of the target.
+
+        Returns
+        -------
+        tuple
+            (model, params)
+        """
         last = self.goal.last_layers()
-        model = nn.Sequential(*self.model.layers, *last)
         params = (*self.params, *(layer.init(random.key(0, "init")) for layer in last))
-        save_model(folder / MODEL, model, params, about)
+        return nn.Sequential(*self.model.layers, *last), params
+
+    def with_params(self, params: Params) -> SavedRun:
+        """The same run with other weights.
+
+        Parameters
+        ----------
+        params : Params
+            NumPy arrays, in the structure of the parameters that `whole` returns.
+
+        Returns
+        -------
+        SavedRun
+        """
+        count, goal = len(self.model.layers), self.goal
+        for back in params[count:]:
+            shift, scale = (tuple(np.asarray(one.value, np.float64).tolist()) for one in (back.mean, back.scale))
+            goal = dataclasses.replace(goal, shift=shift, scale=scale)
+        return dataclasses.replace(self, params=tuple(params[:count]), goal=goal)
 
     @classmethod
     def open(cls, folder: str | Path) -> SavedRun:

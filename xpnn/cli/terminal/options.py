@@ -78,7 +78,7 @@ def with_option_names(message: str) -> str:
     """Return a message of the library with settings written as options: `batch_size` becomes --batch-size."""
 
     def replace(found: re.Match[str]) -> str:
-        known = found[1] in ("output", "resume") or found[1] in Settings.__dataclass_fields__
+        known = found[1] in ("output", "resume", "sizes") or found[1] in Settings.__dataclass_fields__
         return f"--{found[1].replace('_', '-')}" if known else found[0]
 
     return _SETTING.sub(replace, message)
@@ -94,9 +94,9 @@ def choose_place(device: str, backend: str, fallback: bool, precision: str) -> P
     return place
 
 
-def check_output(output: Path) -> None:
-    """Raise InputError, before the work, if the file exists or cannot be written."""
+def check_output(output: Path, name: str = "--output") -> None:
+    """Raise InputError, before the work, if the file exists or cannot be written; `name` is that of the option."""
     if output.exists() or output.is_symlink():
-        raise InputError(f"--output: {str(output)!r} already exists; name another file, or delete it")
+        raise InputError(f"{name}: {str(output)!r} already exists; name another file, or delete it")
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
-        raise InputError(f"--output: {str(output.parent)!r} is not a folder that can be written")
+        raise InputError(f"{name}: {str(output.parent)!r} is not a folder that can be written")

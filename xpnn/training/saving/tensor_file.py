@@ -56,11 +56,7 @@ def write_tensors(path: str | Path, kind: str, texts: Mapping[str, str], tensors
 
 def to_bytes(path: str, kind: str, texts: Mapping[str, str], tensors: Mapping[str, Any]) -> bytes:
     """Return the content of the file, which has been read back; `path` is for messages only."""
-    # Always C order: safetensors 0.8.0 silently writes other arrays wrongly (safetensors/safetensors#825).
-    arrays = {
-        name: np.array(array, dtype=np.asarray(array).dtype.newbyteorder("="), order="C")
-        for name, array in tensors.items()
-    }
+    arrays = _in_c_order(tensors)
     metadata = {"format": kind, "format_version": str(FORMAT_VERSION), "xpnn_version": __version__, **texts}
     metadata["digests"] = json.dumps({name: _tensor_digest(name, array) for name, array in sorted(arrays.items())})
     metadata["digest"] = digest(metadata, arrays)
@@ -112,14 +108,40 @@ def from_bytes(path: str, kind: str, raw: bytes) -> tuple[dict[str, str], dict[s
             f"{path} has format {metadata.get('format_version')!s:.20}; this xpnn reads format {FORMAT_VERSION}: use "
             f"xpnn {metadata.get('xpnn_version')!s:.20} or newer"
         )
-    try:
-        tensors = parse(raw)
-    except (SafetensorError, ValueError, KeyError, OverflowError, MemoryError) as error:
-        raise DataFormatError(f"{path} is not a complete safetensors file: {error}") from error
+    tensors = _parsed(path, raw)
     expected = metadata.pop("digest", None)
     if expected != digest(metadata, tensors):
         raise DataFormatError(f"{path} is damaged: {_damage(metadata, tensors)}; restore it or train again")
     return {name: text for name, text in metadata.items() if name not in _OWN}, tensors
+
+
+def read_foreign(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the tensors of a safetensors file that another program wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    dict of arrays
+
+    Raises
+    ------
+    DataFormatError
+        If the file is damaged, or has a dtype that NumPy does not have.
+    OSError
+        If the file cannot be read.
+    """
+    raw = Path(path).read_bytes()
+    _header(str(path), raw)
+    return _parsed(str(path), raw)
+
+
+def write_foreign(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write a safetensors file for other programs, atomically: without digests. Raises SaveError."""
+    write_whole(path, serialize(_in_c_order(tensors), metadata=metadata))
 
 
 def digest(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> str:
@@ -130,6 +152,21 @@ def digest(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> st
     for name, array in sorted(tensors.items()):
         _update(sha, name, array)
     return sha.hexdigest()
+
+
+def _in_c_order(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Copies in C order: safetensors 0.8.0 silently writes other arrays wrongly (safetensors/safetensors#825)."""
+    return {
+        name: np.array(array, dtype=np.asarray(array).dtype.newbyteorder("="), order="C")
+        for name, array in tensors.items()
+    }
+
+
+def _parsed(path: str, raw: bytes) -> dict[str, np.ndarray]:
+    try:
+        return dict(parse(raw))
+    except (SafetensorError, ValueError, KeyError, OverflowError, MemoryError) as error:
+        raise DataFormatError(f"{path} is not a complete safetensors file: {error}") from error
 
 
 def _tensor_digest(name: str, array: np.ndarray) -> str:
