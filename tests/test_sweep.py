@@ -441,6 +441,8 @@ def test_settings_that_need_each_other_can_be_set(run: Any, tmp_path: Path) -> N
         (["--set", "lr=0.1", "--plot"], "--plot draws one run"),
         (["--set", "lr=" + ",".join(map(str, range(1, 10_002)))], "10,001 combinations"),
         (["--jobs", "2"], "--jobs trains several runs"),
+        (["--scheduler", "tcp://x"], "--scheduler trains several runs"),
+        (["--seeds", "2", "--jobs", "2", "--scheduler", "tcp://x"], "give one of them"),
     ],
 )
 def test_the_command_refuses(arguments: list[str], message: str, run: Any, tmp_path: Path) -> None:
@@ -459,3 +461,37 @@ def test_without_joblib_there_is_one_job(run: Any, tmp_path: Path, monkeypatch: 
     status, _, err = run("train", *FAST, "--set", "lr=0.1", "--jobs", 2, "--output", tmp_path / "r")
     assert status == 2 and "pip install 'xpnn[sweep]'" in err
     assert run("train", *FAST, "--set", "lr=0.1", "--output", tmp_path / "r")[0] == 0
+
+
+CLUSTER = """
+import sys
+from distributed import LocalCluster
+from xpnn.cli import main
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        arguments = [*sys.argv[1:], "--scheduler", cluster.scheduler_address]
+        status = main(arguments)
+    sys.exit(status)
+"""
+
+
+def test_a_dask_cluster_trains_the_runs(run: Any, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    (tmp_path / "cluster.py").write_text(CLUSTER)
+    arguments = ["train", *FAST, "--set", "lr=1e-3,1e-2", "--seeds", "2", "--output"]
+    command = [sys.executable, str(tmp_path / "cluster.py"), *arguments, str(tmp_path / "a")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert run(*arguments, tmp_path / "b")[0] == 0
+    together, alone = (read(tmp_path / name) for name in "ab")
+    values = [[[run["value"] for run in one["runs"]] for one in facts["combinations"]] for facts in (together, alone)]
+    assert values[0] == values[1] and together["best"]["test"] == alone["best"]["test"]
+
+
+def test_a_cluster_that_is_not_there_is_reported(run: Any, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    script = "import sys; from xpnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "train", *FAST, "--seeds", "2", "--output", str(tmp_path / "r")]
+    done = subprocess.run([*command, "--scheduler", "tcp://127.0.0.1:9"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--scheduler 'tcp://127.0.0.1:9' cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "r").exists()

@@ -64,6 +64,9 @@ Jobs = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="With --set or --seeds: train N runs at once. [default: 1]"),
 ]
+Scheduler = Annotated[
+    str | None, typer.Option(metavar="tcp://…", help="With --set or --seeds: train on the workers of a Dask cluster.")
+]
 Grid: TypeAlias = Mapping[str, Sequence[Any]]
 
 
@@ -74,6 +77,7 @@ class SweepOptions:
     varied: list[str] | None
     seeds: int | None
     jobs: int | None
+    scheduler: str | None
     output: Path | None
     resume: str | None
     plot: bool
@@ -83,8 +87,9 @@ class SweepOptions:
         """Whether several runs are wanted. Raises InputError for options that only a sweep has."""
         if self.varied or self.seeds is not None:
             return True
-        if self.jobs is not None:
-            raise InputError("--jobs trains several runs at once; give --set or --seeds, too")
+        for name, value in (("--jobs", self.jobs), ("--scheduler", self.scheduler)):
+            if value is not None:
+                raise InputError(f"{name} trains several runs at once; give --set or --seeds, too")
         return False
 
     def grid(self) -> dict[str, list[Any]]:
@@ -94,6 +99,8 @@ class SweepOptions:
             raise InputError(f"--resume continues one run; the same {with_what} and --output continue a sweep")
         if self.plot:
             raise InputError(f"--plot draws one run; leave it out with {with_what}, and use xpnn plot afterwards")
+        if self.jobs is not None and self.scheduler is not None:
+            raise InputError("--jobs starts workers here, and --scheduler uses those of a cluster; give one of them")
         grid = parse_grid(self.varied or ())
         if self.output is None:
             raise InputError(f"{with_what} needs --output, the folder of the runs")
@@ -137,6 +144,7 @@ def train_sweep(
                 grid,
                 seeds=options.seeds or 1,
                 jobs=options.jobs or 1,
+                scheduler=options.scheduler,
                 output=options.output,
                 device=place,
                 checkpoints=plan,

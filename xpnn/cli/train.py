@@ -15,7 +15,7 @@ from rich.console import Console
 
 from xpnn import nn
 from xpnn.cli.plot import check_pictures, draw_pictures
-from xpnn.cli.sweep import Jobs, Seeds, SweepOptions, Varied, train_sweep, widest
+from xpnn.cli.sweep import Jobs, Scheduler, Seeds, SweepOptions, Varied, train_sweep, widest
 from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line, print_stderr, test_figures
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Offline, choose_place, takes_settings
@@ -60,6 +60,7 @@ def train(
     varied: Varied = None,
     seeds: Seeds = None,
     jobs: Jobs = None,
+    scheduler: Scheduler = None,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only the result.")] = False,
     debug: Debug = False,
@@ -67,7 +68,7 @@ def train(
 ) -> None:
     """Train a network, and test it once at the end."""
     plan = CheckpointPlan(checkpoint_every, checkpoint_steps, checkpoint_minutes, keep_checkpoints)
-    wanted = SweepOptions(varied, seeds, jobs, output, resume, plot)
+    wanted = SweepOptions(varied, seeds, jobs, scheduler, output, resume, plot)
     if wanted.is_sweep:
         grid = wanted.grid()
         settings = _settings(context, values, {name: options[0] for name, options in grid.items()})

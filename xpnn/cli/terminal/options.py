@@ -72,7 +72,7 @@ def takes_settings(*names: str, **defaults: object) -> Callable[[Command], Comma
 
 
 _SETTING = re.compile(r"`([a-z_]+)`")
-_OTHERS = ("output", "resume", "set", "seeds", "jobs")  # options that messages of the library name
+_OTHERS = ("output", "resume", "set", "seeds", "jobs", "scheduler")  # options that messages of the library name
 
 
 def with_option_names(message: str) -> str:

@@ -41,8 +41,10 @@ class Task:
         Where to train.
     checkpoints : CheckpointPlan
         When to save.
+    in_worker : bool
+        Whether the run is in a worker, beside others.
     sweeper : int, optional
-        The process that started the workers: a worker ends with it. None if the run is not in a worker.
+        The process that started the workers, if it runs on the same machine: a worker ends with it.
     """
 
     settings: Settings
@@ -50,6 +52,7 @@ class Task:
     device: str
     backend: str
     checkpoints: CheckpointPlan
+    in_worker: bool = False
     sweeper: int | None = None
 
     @property
@@ -107,7 +110,7 @@ def train(task: Task) -> RunRecord:
         warnings.simplefilter("always", UserWarning)
         try:
             place = find_place(task.device, task.backend)
-            if task.sweeper is not None and task.settings.precision == "fp64":
+            if task.in_worker and task.settings.precision == "fp64":
                 place.lib.enable_float64()  # a setting of the process, which belongs to the sweep
             if folder.is_dir() and newest_checkpoint(folder / CHECKPOINTS) is None:
                 _clear(folder)
@@ -150,10 +153,11 @@ def _free(lock: Path) -> bool:
 @contextlib.contextmanager
 def _as_worker(task: Task) -> Iterator[None]:
     """In a worker: one thread, and no reaction to Ctrl-C, which the process that sweeps handles for all."""
-    if task.sweeper is None:
+    if not task.in_worker:
         yield
         return
-    _end_with(task.sweeper)
+    if task.sweeper is not None:
+        _end_with(task.sweeper)
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes on one GPU

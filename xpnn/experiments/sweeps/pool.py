@@ -15,18 +15,34 @@ from xpnn.experiments.sweeps.records import RunRecord
 _KILLED = "its process was killed; perhaps there was not enough memory"
 
 
-def check_jobs(jobs: int) -> None:
-    """Raise InputError if workers are needed, and joblib is not installed."""
-    if jobs > 1:
+def check_jobs(jobs: int, scheduler: str | None) -> None:
+    """Raise InputError if workers are needed, and joblib or Dask is not installed."""
+    if scheduler is not None:
+        try:
+            import distributed
+        except ImportError:
+            raise InputError("`scheduler` needs Dask: pip install 'xpnn[dask]'") from None
+        try:
+            distributed.Client(scheduler, timeout="10s", set_as_default=False).close()
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"`scheduler` {scheduler!r} cannot be reached: {reason}") from error
+    elif jobs > 1:
         try:
             import joblib  # noqa: F401
         except ImportError:
             raise InputError("`jobs` above 1 needs joblib: pip install 'xpnn[sweep]'") from None
 
 
-def train_all(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, RunRecord]]:
-    """Train all runs; yield each when it has ended. If the iteration is given up, all workers are stopped."""
+def train_all(tasks: Sequence[Task], jobs: int, scheduler: str | None) -> Iterator[tuple[Task, RunRecord]]:
+    """Train all runs; yield each when it has ended. If the iteration is given up, all workers are stopped.
+
+    The workers of a Dask cluster go on with their runs, and begin no others.
+    """
     left = list(tasks)
+    if scheduler is not None:
+        yield from _on_cluster(left, scheduler)
+        return
     if jobs == 1:
         yield from ((task, train(task)) for task in left)
         return
@@ -55,11 +71,28 @@ def _in_workers(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, RunRec
 
     with parallel_config("loky", inner_max_num_threads=1):
         pool = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
-        records = pool(delayed(_numbered)(i, replace(task, sweeper=os.getpid())) for i, task in enumerate(tasks))
+        records = pool(
+            delayed(_numbered)(i, replace(task, in_worker=True, sweeper=os.getpid())) for i, task in enumerate(tasks)
+        )
         with warnings.catch_warnings(), closing(records):
             warnings.filterwarnings("ignore", ".*tasks which were still being processed.*")  # stopping them is the aim
             for i, record in records:
                 yield tasks[i], record
+
+
+def _on_cluster(tasks: Sequence[Task], scheduler: str) -> Iterator[tuple[Task, RunRecord]]:
+    from distributed import Client, as_completed
+
+    with Client(scheduler, set_as_default=False) as client:
+        futures = {client.submit(train, replace(task, in_worker=True), pure=False): task for task in tasks}
+        try:
+            for future in as_completed(futures, loop=client.loop):
+                try:
+                    yield futures[future], future.result()
+                except Exception as error:  # of Dask: a run has none
+                    yield futures[future], futures[future].failure(f"{type(error).__name__}: {error}")
+        finally:
+            client.cancel(list(futures))
 
 
 def _numbered(index: int, task: Task) -> tuple[int, RunRecord]:

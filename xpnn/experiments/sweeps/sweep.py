@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -67,6 +67,7 @@ def sweep(
     *,
     seeds: int = 1,
     jobs: int = 1,
+    scheduler: str | None = None,
     output: str | Path,
     device: str | Place = "auto",
     backend: str = "auto",
@@ -93,6 +94,9 @@ def sweep(
     jobs : int, default 1
         How many runs to train at the same time, each in a process with one thread (by joblib, extra `sweep`). With 1
         they are trained in this process, one after the other.
+    scheduler : str, optional
+        The address of a Dask cluster, "tcp://…", whose workers train the runs in place of `jobs` processes (extra
+        `dask`). They need the same `output` folder and data, so a file system that all share.
     output : str or Path
         The folder: one folder for each combination, in it one for each seed, "best" and sweep.json.
     device : str or Place
@@ -128,11 +132,11 @@ def sweep(
     seeds, jobs = as_count("`seeds`", seeds), as_count("`jobs`", jobs)
     made = combinations(settings, grid)
     _check_base(settings, seeds)
-    check_jobs(jobs)
+    check_jobs(jobs, scheduler)
     place = device if isinstance(device, Place) else find_place(device, backend)
     if not isinstance(device, Place) and place.fell_back:
         warnings.warn(f"{place.reason}; using the CPU with {place.library}", stacklevel=2)
-    folder = Path(output)
+    folder = Path(output) if scheduler is None else Path(output).absolute()
     runs = _planned(made, settings, seeds, folder, place, checkpoints)
     facts: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -151,7 +155,7 @@ def sweep(
     watch, records = Stopwatch(), dict[str, RunRecord]()
     try:
         warned = _first_experiment(runs, place, hooks)
-        _train(runs, jobs, records, hooks, warned)
+        _train(runs, lambda left: train_all(left, jobs, scheduler), records, hooks, warned)
     except BaseException as error:
         facts["status"] = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
         raise
@@ -259,7 +263,11 @@ def _first_experiment(runs: Sequence[Planned], place: Place, hooks: SweepHooks) 
 
 
 def _train(
-    runs: Sequence[Planned], jobs: int, records: dict[str, RunRecord], hooks: SweepHooks, warned: set[str]
+    runs: Sequence[Planned],
+    train: Callable[[Sequence[Task]], Iterable[tuple[Task, RunRecord]]],
+    records: dict[str, RunRecord],
+    hooks: SweepHooks,
+    warned: set[str],
 ) -> None:
     """Train the runs that have not finished; fill `records`, by folder."""
     by_folder = {run.task.folder: run for run in runs}
@@ -279,7 +287,7 @@ def _train(
             left.append(run.task)
         else:
             note(found)
-    for _, record in train_all(left, jobs):
+    for _, record in train(left):
         note(record)
 
 
