@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -495,3 +497,30 @@ def test_a_cluster_that_is_not_there_is_reported(run: Any, tmp_path: Path) -> No
     done = subprocess.run([*command, "--scheduler", "tcp://127.0.0.1:9"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "--scheduler 'tcp://127.0.0.1:9' cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "r").exists()
+
+
+def test_on_a_terminal_there_is_a_live_table(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from xpnn.cli.sweep import SweepDisplay
+    from xpnn.experiments import SweepHooks
+
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=100, highlight=False)
+    display, seen = SweepDisplay(console, "val_accuracy", 1, quiet=False), []
+
+    def on_run(run: Any, record: RunRecord) -> None:
+        display.on_run(run, record)
+        plain = Console(width=100)
+        with plain.capture() as capture:
+            plain.print(display._table())
+        seen.append(capture.get())
+
+    hooks = SweepHooks(lambda experiment, runs: display.start(runs), on_run)
+    base = Settings(hidden="16,16", epochs=2, optimizer="sgd", schedule="constant", monitor="val_accuracy")
+    with display:
+        sweep(base, {"lr": [1e-3, 1e6]}, seeds=2, output=tmp_path / "runs", device="cpu", hooks=hooks)
+    assert "1 of 4 runs done" in seen[0] and " s left" in seen[0] and "lr 1e+06" in seen[0]
+    assert "0 epochs" in seen[0] and "4 of 4 runs done, 2 failed" in seen[3]
+    assert re.search(r"lr 0\.001 .*% ± .*%", seen[3]) and re.search(r"lr 1e\+06 +failed", seen[3])
+    assert "val_accuracy" in written.getvalue() and "run 1/4" not in written.getvalue()
