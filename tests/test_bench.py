@@ -258,3 +258,13 @@ def test_busy_takes_the_slower_of_two_trainings(tmp_path: Path) -> None:
     found = json.loads(file.read_text())["results"]["rows"]["784-10-10"]["xpnn-numpy"]
     assert {state: len(taken) for state, taken in found.items()} == {"alone": 1, "busy": 1, "two": 1}
     assert done.stdout.count("(× ") == 2 and "| xpnn-numpy | " in done.stdout  # noqa: RUF001 - the sign ×
+
+
+def test_many_compares_in_turns(tmp_path: Path) -> None:
+    quick = ("--libraries", "numpy", "--batches", "512", "--models", "2", "--epochs", "1", "--rounds", "2")
+    command = [sys.executable, "-m", "bench.many", *quick, "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (file,) = tmp_path.glob("many-*.json")
+    (row,) = json.loads(file.read_text())["results"]["rows"]
+    assert len(row["ratio"]) == 2 and row["ratio"][0] == row["many"][0] / row["alone"][0]
+    assert "| numpy | 512 | " in done.stdout

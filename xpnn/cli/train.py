@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,26 +15,18 @@ from rich.console import Console
 
 from xpnn import nn
 from xpnn.cli.plot import check_pictures, draw_pictures
-from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line, print_stderr, readable_numbers
+from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line, print_stderr, test_figures
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Offline, choose_place, takes_settings
 from xpnn.cli.terminal.progress import EpochDisplay
 from xpnn.cli.terminal.stopping import Stopping
+from xpnn.cli.terminal.sweep import Jobs, Scheduler, Seeds, SweepOptions, Varied, train_sweep, widest
 from xpnn.data.tables.column import Column
 from xpnn.errors import InputError
 from xpnn.experiments import CheckpointPlan, Experiment, Hooks, Settings, factory, recipes, run
 from xpnn.training.history import to_json
 
 _SHOWN = 8  # classes and columns
-RESULTS = (
-    "test_accuracy",
-    "test_balanced_accuracy",
-    "test_r2_score",
-    "test_mean_absolute_error",
-    "test_root_mean_squared_error",
-    "test_log_loss",
-    "test_loss",
-)
 
 
 @takes_settings()
@@ -63,16 +57,26 @@ def train(
         int, typer.Option(min=1, metavar="N", help="Keep the newest N checkpoints, and that of the best epoch.")
     ] = 2,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the history, and test images, into --output.")] = False,
+    varied: Varied = None,
+    seeds: Seeds = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only the result.")] = False,
     debug: Debug = False,
     **values: Any,
 ) -> None:
     """Train a network, and test it once at the end."""
+    plan = CheckpointPlan(checkpoint_every, checkpoint_steps, checkpoint_minutes, keep_checkpoints)
+    wanted = SweepOptions(varied, seeds, jobs, scheduler, output, resume, plot)
+    if wanted.is_sweep:
+        grid = wanted.grid()
+        settings = _settings(context, values, {name: options[0] for name, options in grid.items()})
+        place = choose_place(device, backend, not no_fallback, widest(settings.precision, grid))
+        raise typer.Exit(train_sweep(wanted, grid, settings, place, plan, _print_plan, as_json=as_json, quiet=quiet))
     settings = _settings(context, values)
     factory.check(settings)
     folder, resumes = _folder(output, resume)
-    plan = CheckpointPlan(checkpoint_every, checkpoint_steps, checkpoint_minutes, keep_checkpoints)
     if plot:
         check_pictures(folder)
     place = choose_place(device, backend, not no_fallback, settings.precision)
@@ -128,13 +132,15 @@ def _folder(output: Path | None, resume: str | None) -> tuple[Path | None, bool 
     return Path(resume), True
 
 
-def _settings(context: typer.Context, values: dict[str, Any]) -> Settings:
-    """The settings: those of the command line, then those of the recipe, then the defaults."""
+def _settings(
+    context: typer.Context, values: dict[str, Any], first: Mapping[str, Any] = MappingProxyType({})
+) -> Settings:
+    """The settings: `first`, then those of the command line, then those of the recipe, then the defaults."""
     name = values.pop("recipe")
     if name is None:
-        return Settings(**values)
+        return Settings(**{**values, **first})
     given = {key: value for key, value in values.items() if "COMMANDLINE" in str(context.get_parameter_source(key))}
-    return Settings.from_recipe(name, **given)
+    return Settings.from_recipe(name, **{**given, **first})
 
 
 def _print_plan(console: Console, experiment: Experiment) -> None:
@@ -187,10 +193,7 @@ def _embedded(column: Column) -> str:
 
 
 def _print_result(facts: dict[str, Any], console: Console, drawn: list[str], *, quiet: bool) -> None:
-    # The loss with label smoothing says less than the log-loss, and a calibration makes it larger.
-    shown = [name for name in RESULTS if name in facts and not (name == "test_loss" and "test_log_loss" in facts)]
-    tested = readable_numbers({name.replace("_", " "): facts[name] for name in shown})
-    print_line(console, f"result   {tested}")
+    print_line(console, f"result   {test_figures(facts)}")
     if not quiet:
         speed = f"{facts['samples_per_second']:,.0f} samples/s"
         print_line(console, f"time     {pluralize(facts['epochs'], 'epoch')} in {facts['seconds']:.1f} s, {speed}")

@@ -228,7 +228,7 @@ def prepare(
         data_dir=settings.data_dir,
         test_fraction=settings.test_fraction,
         validation_fraction=settings.validation_fraction,
-        seed=settings.seed,
+        seed=settings.rows_seed,
         progress=download_progress,
         table=settings.table if is_file(settings.dataset) or settings.table.given() else None,
     )

@@ -22,6 +22,8 @@ from xpnn.training.history import Logs
 from xpnn.training.trainer import Callback
 from xpnn.version import __version__
 
+_SHOWN = ("test_accuracy", "test_r2_score")
+
 
 def _ignore(*_: Any) -> None: ...
 
@@ -95,8 +97,8 @@ class RunResult:
         return self.facts.get("test_r2_score")
 
     def __repr__(self) -> str:
-        name = "test_accuracy" if "test_accuracy" in self.facts else "test_r2_score"
-        return f"RunResult({len(self.history)} epochs, {name}={self.facts[name]:.4f})"
+        shown = "".join(f", {name}={self.facts[name]:.4f}" for name in _SHOWN if name in self.facts)
+        return f"RunResult({len(self.history)} epochs{shown})"
 
 
 def run(
@@ -110,6 +112,7 @@ def run(
     hooks: Hooks = Hooks(),
     checkpoints: CheckpointPlan = CHECKPOINTS_BY_DEFAULT,
     resume: bool | str = False,
+    test: bool = True,
 ) -> RunResult:
     """Build an experiment from its settings, train it, save it and test it: what `xpnn train` does.
 
@@ -135,6 +138,8 @@ def run(
     resume : bool or "auto", default False
         Whether to continue the run in `output` from its newest checkpoint; "auto" continues it if there is one. On the
         same machine, the result has the same bits as that of a run without an interruption.
+    test : bool, default True
+        Whether to test at the end. Leave it out while choosing among runs; `SavedRun.evaluate` tests later.
 
     Returns
     -------
@@ -185,7 +190,7 @@ def run(
         facts |= _facts_before(experiment, saved)
         hooks.on_start(experiment)
         checkpoint = None if folder is None else checkpoints.callback(folder.path, about)
-        facts |= _train(experiment, folder, callbacks, progress, hooks, checkpoint)
+        facts |= _train(experiment, folder, callbacks, progress, hooks, checkpoint, test)
     except BaseException as error:
         if isinstance(error, NonFiniteError) and error.rows is not None:
             bad = {"epoch": error.epoch, "step": error.step, "first": error.first}
@@ -240,6 +245,7 @@ def _train(
     progress: Progress | None,
     hooks: Hooks,
     checkpoint: Checkpoint | None,
+    test: bool,
 ) -> dict[str, Any]:
     """Train, save and test; the facts of the results."""
     settings, before = experiment.settings, experiment.trainer.history.records[:]
@@ -252,7 +258,7 @@ def _train(
         SavedRun.of(experiment, digest).save(folder.path)
         folder.complete_history(history.records)
     trained = len(history) - len(before)
-    tested = experiment.evaluate_test()
+    tested = experiment.evaluate_test() if test else {}
     return {
         "status": "interrupted" if hooks.is_interrupted() else "finished",
         "epochs": len(history),

@@ -2,7 +2,7 @@
 
 model.safetensors  the network, its weights, and all that using it again requires: see `SavedRun`
 history.jsonl      one record per epoch, written as the epochs end
-run.json           the settings and the results, for users and scripts; xpnn does not read it
+run.json           the settings and the results, for users and scripts; only a sweep reads it, to find what is finished
 checkpoints/       what is needed to continue the training: see `xpnn.training.Checkpoint`
 .lock              held by the process that trains, so that no second one writes to the folder
 """

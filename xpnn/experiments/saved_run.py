@@ -325,7 +325,7 @@ class SavedRun:
             data_dir=data_dir or (settings.data_dir if dataset == settings.dataset else None),
             test_fraction=settings.test_fraction if is_file(dataset) else None,
             validation_fraction=settings.validation_fraction,
-            seed=settings.seed,
+            seed=settings.rows_seed,
             progress=download_progress,
             table=table,
         )

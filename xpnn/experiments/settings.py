@@ -188,6 +188,7 @@ class Settings:
         0.1, "Share of the training rows used for validation instead; 0 for none.", range=options.FRACTION
     )
     seed: int = option(0, "Determines the initial weights, batches, dropout and splits.", range=options.SEED)
+    split_seed: int | None = option(None, "Determines the splits instead. [default: seed]", range=options.SEED)
     data_dir: str | None = option(None, "Folder with the MNIST files.")
     task: str = option("auto", "What is predicted of a table; auto: by the target.", choices=TASKS)
     target: str | None = option(None, "Column to predict, or several with commas. [default: label, target, class or y]")
@@ -238,6 +239,11 @@ class Settings:
         '10'
         """
         return cls(**{**recipes.read(name).train, **changes, "recipe": name})
+
+    @property
+    def rows_seed(self) -> int:
+        """The seed that determines which rows are for validation and test."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     @property
     def table(self) -> TableOptions:

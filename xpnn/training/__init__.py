@@ -33,6 +33,7 @@ from xpnn.training.callbacks import (
 )
 from xpnn.training.functional import ValueAndGrad, begin_epoch, epoch_batches, initial_state, read_logs, value_and_grad
 from xpnn.training.history import History
+from xpnn.training.many import fit_many
 from xpnn.training.metrics import (
     Accuracy,
     BalancedAccuracy,
@@ -89,6 +90,7 @@ __all__ = [
     "ValueAndGrad",
     "begin_epoch",
     "epoch_batches",
+    "fit_many",
     "initial_state",
     "load_model",
     "newest_checkpoint",

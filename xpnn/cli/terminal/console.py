@@ -6,6 +6,7 @@ import codecs
 import io
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from rich import box
@@ -72,6 +73,24 @@ def readable_numbers(logs: dict[str, Any]) -> str:
         elif name.endswith("loss"):
             parts.append(f"{name} {value:.4f}" if abs(value) < 1e4 else f"{name} {value:.4g}")
     return "  ".join(parts)
+
+
+_RESULTS = (
+    "test_accuracy",
+    "test_balanced_accuracy",
+    "test_r2_score",
+    "test_mean_absolute_error",
+    "test_root_mean_squared_error",
+    "test_log_loss",
+    "test_loss",
+)
+
+
+def test_figures(facts: Mapping[str, Any]) -> str:
+    """Return the figures on the test rows as text."""
+    # The loss with label smoothing says less than the log-loss, and a calibration makes it larger.
+    shown = [name for name in _RESULTS if name in facts and not (name == "test_loss" and "test_log_loss" in facts)]
+    return readable_numbers({name.replace("_", " "): facts[name] for name in shown})
 
 
 def _short(name: str) -> str:

@@ -72,13 +72,22 @@ def takes_settings(*names: str, **defaults: object) -> Callable[[Command], Comma
 
 
 _SETTING = re.compile(r"`([a-z_]+)`")
+_OTHERS = (
+    "output",
+    "resume",
+    "sizes",
+    "set",
+    "seeds",
+    "jobs",
+    "scheduler",
+)  # options that messages of the library name
 
 
 def with_option_names(message: str) -> str:
     """Return a message of the library with settings written as options: `batch_size` becomes --batch-size."""
 
     def replace(found: re.Match[str]) -> str:
-        known = found[1] in ("output", "resume", "sizes") or found[1] in Settings.__dataclass_fields__
+        known = found[1] in _OTHERS or found[1] in Settings.__dataclass_fields__
         return f"--{found[1].replace('_', '-')}" if known else found[0]
 
     return _SETTING.sub(replace, message)
