@@ -28,6 +28,8 @@ class Position(Protocol):
         The steps before the current epoch; None between epochs.
     lr_scale : float
         Factor of the learning rate.
+    is_resumable : bool
+        Whether a checkpoint continues the training after a stop.
     metrics : tuple of Metric
         The metrics of the record.
     """
@@ -36,11 +38,15 @@ class Position(Protocol):
     steps: int
     epoch_first: int | None
     lr_scale: float
+    is_resumable: bool
     metrics: tuple[Metric, ...]
 
     @property
     def is_stopping(self) -> bool:
         """Whether the epoch should end early."""
+
+    def stop(self, *, resumable: bool = False) -> None:
+        """End the epoch early."""
 
 
 class Plan(NamedTuple):
@@ -113,7 +119,7 @@ def run_epoch(position: Position, engine: Engine, plan: Plan, done: int) -> Logs
         if plan.recovery.is_due(position.steps):
             check_loss(engine.totals(), position.epoch + 1, position.epoch_first or 0)
             keep()
-        return position.is_stopping
+        return engine.stops(position)
 
     try:
         if not engine.train(data, order, batch_size, after_call, done):
@@ -129,4 +135,4 @@ def run_epoch(position: Position, engine: Engine, plan: Plan, done: int) -> Logs
     logs: Logs = {"epoch": position.epoch, **epoch_logs(totals, position.metrics)}
     if plan.validation is not None:
         logs |= {f"val_{name}": value for name, value in engine.evaluate(plan.validation).items()}
-    return logs | {"lr": shortest(totals.lr), "seconds": watch.seconds()}
+    return engine.shared(logs | {"lr": shortest(totals.lr), "seconds": watch.seconds()})
