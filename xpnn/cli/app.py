@@ -18,6 +18,7 @@ from xpnn import config
 from xpnn.cli import check, doctor, evaluate, explain, plot, predict, reproduce, train
 from xpnn.cli.terminal.console import Output, close_quietly, print_stderr
 from xpnn.cli.terminal.options import with_option_names
+from xpnn.cli.terminal.ranks import report
 from xpnn.errors import DeviceMemoryError, DeviceUnavailableError, InputError, XpnnError
 from xpnn.version import __version__
 
@@ -71,7 +72,7 @@ def _run(arguments: Sequence[str]) -> int:
             if "--debug" in arguments and not isinstance(error, typer.TyperException):
                 with contextlib.suppress(OSError):
                     traceback.print_exc()
-            print_stderr(f"error: {_describe(error)}")
+            report(f"error: {_describe(error)}", _status(error))
             return _status(error)
 
 

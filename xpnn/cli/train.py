@@ -13,14 +13,24 @@ from rich.console import Console
 
 from xpnn import nn
 from xpnn.cli.plot import check_pictures, draw_pictures
-from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line, print_stderr, readable_numbers
+from xpnn.cli.terminal.console import (
+    Output,
+    escaped,
+    make_console,
+    pluralize,
+    print_line,
+    print_stderr,
+    readable_numbers,
+)
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Offline, choose_place, takes_settings
 from xpnn.cli.terminal.progress import EpochDisplay
+from xpnn.cli.terminal.ranks import RanksOption, RankTimeout, open_ranks
 from xpnn.cli.terminal.stopping import Stopping
 from xpnn.data.tables.column import Column
 from xpnn.errors import InputError
 from xpnn.experiments import CheckpointPlan, Experiment, Hooks, Settings, factory, recipes, run
+from xpnn.training.checks.ranks import on_rank_0
 from xpnn.training.history import to_json
 
 _SHOWN = 8  # classes and columns
@@ -63,18 +73,21 @@ def train(
         int, typer.Option(min=1, metavar="N", help="Keep the newest N checkpoints, and that of the best epoch.")
     ] = 2,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the history, and test images, into --output.")] = False,
+    ranks: RanksOption = None,
+    rank_timeout: RankTimeout = 300.0,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only the result.")] = False,
     debug: Debug = False,
     **values: Any,
 ) -> None:
     """Train a network, and test it once at the end."""
+    together = open_ranks(ranks, rank_timeout)
     settings = _settings(context, values)
     factory.check(settings)
     folder, resumes = _folder(output, resume)
     plan = CheckpointPlan(checkpoint_every, checkpoint_steps, checkpoint_minutes, keep_checkpoints)
     if plot:
-        check_pictures(folder)
+        on_rank_0(together, lambda: check_pictures(folder))
     place = choose_place(device, backend, not no_fallback, settings.precision)
     console = make_console(stderr=as_json, quiet=quiet)
     display = EpochDisplay(make_console(stderr=True), quiet=quiet)
@@ -86,7 +99,7 @@ def train(
         display.start(experiment)
 
     def on_trained(experiment: Experiment) -> None:
-        stopping.saving()
+        stopping.saving(together)
         display.stop()
 
     with Stopping() as stopping, display, DownloadDisplay(quiet=quiet) as downloads:
@@ -100,17 +113,18 @@ def train(
             hooks=hooks,
             checkpoints=plan,
             resume=resumes,
+            ranks=together,
         )
         drawn = []
-        if plot and folder is not None:
+        if plot and folder is not None and not Output.is_silent:
             drawn = draw_pictures(folder, result.history, result.experiment)
     facts = result.facts
     if stopping.is_interrupted():
         hint = "" if folder is None else f"; to continue: xpnn train --resume {shlex.quote(str(folder))}"
         print_stderr(f"stopped by a signal after {pluralize(facts['epochs'], 'whole epoch')}{escaped(hint)}")
-    if as_json:
+    if as_json and not Output.is_silent:
         print(json.dumps(to_json(facts)))
-    else:
+    elif not as_json:
         _print_result(facts, make_console(), drawn, quiet=quiet)
     raise typer.Exit(stopping.status)
 
@@ -158,6 +172,7 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
         f"{experiment.n_parameters:,} parameters",
         f"training {settings.optimizer}, lr {settings.lr:g}{schedule}, {length}",
         f"device   {place.name} with {place.library}, {settings.precision}",
+        *([] if experiment.trainer.ranks is None else [f"ranks    {experiment.trainer.ranks.size}, by MPI"]),
     ):
         print_line(console, line)
 

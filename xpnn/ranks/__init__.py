@@ -4,9 +4,9 @@ Each process is a rank, numbered from 0. All ranks run the same program with the
 ranks=mpi())`, N ranks are the experiment of one: the same weights, batches and dropout masks, and the same losses and
 metrics to rounding.
 
-base.py     the interface `Ranks`, and `Share`, the rows of a batch that a rank computes
-mpi.py      processes that mpiexec or srun has started, by mpi4py; imported when `mpi` is called
-threads.py  threads of one process, for tests
+base.py      the interface `Ranks`, and `Share`, the rows of a batch that a rank computes
+with_mpi.py  processes that mpiexec or srun has started, by mpi4py; imported when `mpi` is called
+threads.py   threads of one process, for tests
 """
 
 from xpnn.ranks.base import Ranks, Share, share_of
@@ -44,6 +44,6 @@ def mpi(timeout: float = 300.0) -> Ranks:
         trainer = Trainer(model, loss, optimizer, ranks=xpnn.ranks.mpi())
         history = trainer.fit(x, y, epochs=10, batch_size=512)
     """
-    from xpnn.ranks.mpi import open_ranks
+    from xpnn.ranks.with_mpi import open_ranks
 
     return open_ranks(timeout)

@@ -7,6 +7,7 @@ and a thread that watches the time end all ranks.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -114,6 +115,15 @@ class MpiRanks:
                 flush=True,
             )
             self.abort(1)
+
+
+def launched() -> tuple[int, int]:
+    """Return (rank, size) as mpiexec states them in the environment, without MPI; (0, 1) without mpiexec."""
+    for rank, size in (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE")):
+        found = os.environ.get(rank, ""), os.environ.get(size, "")
+        if all(value.isdecimal() for value in found):
+            return int(found[0]), int(found[1])
+    return 0, 1
 
 
 def opened() -> MpiRanks | None:
