@@ -242,21 +242,22 @@ def test_not_finite_losses_raise_once() -> None:
 
 
 @needs_mpi
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [
-        (["--lr", "-1"], 2, "lr"),
-        (["--lr", "1e6", "--optimizer", "sgd"], 1, "not finite"),
-    ],
-)
-def test_errors_of_the_command_are_printed_once(
-    arguments: list[str], status: int, message: str, tmp_path: Path
-) -> None:
-    done = run(2, "-m", "xpnn", *TRAIN, *arguments, "--ranks", "mpi", "--quiet", "--output", str(tmp_path / "run"))
-    assert done.returncode == status, done.stderr
-    assert (
-        done.stderr.count("xpnn: error:") == 1 and message in done.stderr and "rank" not in done.stderr.split("\n")[0]
-    )
+def test_a_wrong_option_is_reported_once(tmp_path: Path) -> None:
+    done = run(2, "-m", "xpnn", *TRAIN, "--lr", "-1", "--ranks", "mpi", "--output", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert done.stderr.count("xpnn: error: --lr") == 1
+
+
+@needs_mpi
+def test_a_run_that_diverges_is_reported_once_and_recorded(tmp_path: Path) -> None:
+    table, folder = tmp_path / "table.csv", tmp_path / "run"
+    table.write_text("a,b,y\n" + "".join(f"{i * 7 % 11},{i * 5 % 13},{i}.5\n" for i in range(60)))
+    options = ["--task", "regression", "--target", "y", "--optimizer", "sgd", "--lr", "1e6", "--device", "cpu"]
+    done = run(2, "-m", "xpnn", "train", str(table), *options, "--ranks", "mpi", "--quiet", "--output", str(folder))
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("xpnn: error: the loss is not finite at step") == 1
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["status"] == "failed" and facts["nonfinite"]["rows"]
 
 
 @needs_mpi

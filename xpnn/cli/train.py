@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,6 +127,9 @@ def train(
         print(json.dumps(to_json(facts)))
     elif not as_json:
         _print_result(facts, make_console(), drawn, quiet=quiet)
+    if together is not None:
+        sys.stdout.flush()
+        together.agree(None)  # the others wait until rank 0 has printed
     raise typer.Exit(stopping.status)
 
 

@@ -210,6 +210,8 @@ def run(
     finally:
         if folder is not None:
             folder.close()
+    if ranks is not None:
+        ranks.agree(None)  # the others wait until rank 0 has written: mpiexec may kill it as soon as one ends
     return RunResult(experiment, facts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -50,3 +50,10 @@ def report(text: str, status: int) -> None:
         return
     Output.is_silent = False
     ranks.fail(text, status, print_stderr)
+
+
+def end_all(status: Any) -> None:
+    """End the other processes too: they would wait for this one, which a signal has ended."""
+    ranks = opened()
+    if ranks is not None and ranks.size > 1:
+        ranks.abort(status if isinstance(status, int) else 1)
