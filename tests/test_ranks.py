@@ -350,6 +350,12 @@ def test_an_exception_of_one_thread_ends_all() -> None:
         run_threads(3, run)
 
 
+def test_a_thread_that_ends_before_the_others_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xpnn.ranks.threads._TIMEOUT", 0.2)
+    with pytest.raises(XpnnError, match=r"a rank has ended before the others, or has not answered for 0.2 s"):
+        run_threads(3, lambda ranks: None if ranks.rank == 1 else ranks.sum(np.zeros(1)))
+
+
 def test_on_rank_0_raises_on_all_ranks() -> None:
     def fail() -> None:
         raise InputError("no folder")

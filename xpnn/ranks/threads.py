@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from xpnn.errors import XpnnError
+
+_TIMEOUT = 60.0  # seconds that a thread waits for the others
 Result = TypeVar("Result")
 
 
@@ -17,7 +20,7 @@ class _Group:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.barrier = threading.Barrier(size)
+        self.barrier = threading.Barrier(size, timeout=_TIMEOUT)
         self.values: list[Any] = [None] * size
 
 
@@ -63,6 +66,8 @@ def run_threads(size: int, function: Callable[[ThreadRanks], Result]) -> list[Re
     ------
     Exception
         The first exception of a thread; the waiting threads are then ended.
+    XpnnError
+        If a thread waits in vain, because another has ended, for a minute.
 
     Examples
     --------
@@ -73,13 +78,16 @@ def run_threads(size: int, function: Callable[[ThreadRanks], Result]) -> list[Re
     group = _Group(size)
     results: list[Any] = [None] * size
     errors: list[BaseException] = []
+    left = False  # whether a thread waited in vain
 
     def run(rank: int) -> None:
         try:
             results[rank] = function(ThreadRanks(group, rank))
+        except threading.BrokenBarrierError:
+            nonlocal left
+            left = True
         except BaseException as error:
-            if not isinstance(error, threading.BrokenBarrierError):
-                errors.append(error)
+            errors.append(error)
             group.barrier.abort()
 
     threads = [threading.Thread(target=run, args=(rank,), name=f"rank {rank}") for rank in range(size)]
@@ -89,4 +97,6 @@ def run_threads(size: int, function: Callable[[ThreadRanks], Result]) -> list[Re
         thread.join()
     if errors:
         raise errors[0]
+    if left:
+        raise XpnnError(f"a rank has ended before the others, or has not answered for {_TIMEOUT:g} s")
     return results
