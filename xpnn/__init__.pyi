@@ -1,5 +1,6 @@
 from . import nn as nn
 from . import optim as optim
+from . import ranks as ranks
 from . import testing as testing
 from .devices.place import Place as Place
 from .devices.place import find_place as find_place

@@ -17,7 +17,7 @@ FLOORS = [
     {"config", "validation"},
     {"arrays"},
     {"devices"},
-    {"nn", "optim", "data"},
+    {"nn", "optim", "data", "ranks"},
     {"training"},
     {"kernels"},
     {"experiments", "export", "report", "sklearn", "testing"},

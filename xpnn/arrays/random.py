@@ -47,6 +47,9 @@ class Key(NamedTuple):
     share : tuple of two ints, optional
         (first row, rows of the whole batch) if the draws are for a part of a batch. Python integers: they do not change
         between steps. Kernels expect an even first row; the reference supports any.
+    ranks : Ranks, optional
+        The processes that compute the other parts of the batch. A layer that uses statistics of the batch adds up its
+        sums over them.
 
     Examples
     --------
@@ -62,9 +65,10 @@ class Key(NamedTuple):
     step: Array
     path: tuple[str | int, ...] = ()
     share: tuple[int, int] | None = None
+    ranks: Any = None
 
     def child(self, name: str | int) -> Key:
-        """Return the key of the part called `name`, with the same share."""
+        """Return the key of the part called `name`, with the same share and ranks."""
         return self._replace(path=(*self.path, name))
 
     def first_word(self, shape: tuple[int, ...]) -> int:

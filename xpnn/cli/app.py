@@ -18,6 +18,7 @@ from xpnn import config
 from xpnn.cli import check, doctor, evaluate, explain, export, plot, predict, reproduce, train
 from xpnn.cli.terminal.console import Output, close_quietly, print_stderr
 from xpnn.cli.terminal.options import with_option_names
+from xpnn.cli.terminal.ranks import end_all, report
 from xpnn.errors import DeviceMemoryError, DeviceUnavailableError, InputError, XpnnError
 from xpnn.version import __version__
 
@@ -66,6 +67,9 @@ def _run(arguments: Sequence[str]) -> int:
         try:
             config.check()  # before anything else reads a variable
             return int(app(arguments, standalone_mode=False) or 0)
+        except SystemExit as error:  # by a signal
+            end_all(error.code)
+            raise
         except BrokenPipeError:  # the pipe was closed, as by `| head`
             close_quietly()
             return 1  # as typer does if it finds the closed pipe
@@ -73,7 +77,7 @@ def _run(arguments: Sequence[str]) -> int:
             if "--debug" in arguments and not isinstance(error, typer.TyperException):
                 with contextlib.suppress(OSError):
                     traceback.print_exc()
-            print_stderr(f"error: {_describe(error)}")
+            report(f"error: {_describe(error)}", _status(error))
             return _status(error)
 
 

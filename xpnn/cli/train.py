@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,15 +16,17 @@ from rich.console import Console
 
 from xpnn import nn
 from xpnn.cli.plot import check_pictures, draw_pictures
-from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line, print_stderr, test_figures
+from xpnn.cli.terminal.console import Output, escaped, make_console, pluralize, print_line, print_stderr, test_figures
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Offline, choose_place, takes_settings
 from xpnn.cli.terminal.progress import EpochDisplay
+from xpnn.cli.terminal.ranks import RanksOption, RankTimeout, open_ranks
 from xpnn.cli.terminal.stopping import Stopping
 from xpnn.cli.terminal.sweep import Jobs, Scheduler, Seeds, SweepOptions, Varied, train_sweep, widest
 from xpnn.data.tables.column import Column
 from xpnn.errors import InputError
 from xpnn.experiments import CheckpointPlan, Experiment, Hooks, Settings, factory, recipes, run
+from xpnn.training.checks.ranks import on_rank_0
 from xpnn.training.history import to_json
 
 _SHOWN = 8  # classes and columns
@@ -61,6 +64,8 @@ def train(
     seeds: Seeds = None,
     jobs: Jobs = None,
     scheduler: Scheduler = None,
+    ranks: RanksOption = None,
+    rank_timeout: RankTimeout = 300.0,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only the result.")] = False,
     debug: Debug = False,
@@ -69,7 +74,10 @@ def train(
     """Train a network, and test it once at the end."""
     plan = CheckpointPlan(checkpoint_every, checkpoint_steps, checkpoint_minutes, keep_checkpoints)
     wanted = SweepOptions(varied, seeds, jobs, scheduler, output, resume, plot)
+    together = open_ranks(ranks, rank_timeout)
     if wanted.is_sweep:
+        if together is not None:
+            raise InputError("--ranks trains one run in several processes; for several runs, use --jobs in its place")
         grid = wanted.grid()
         settings = _settings(context, values, {name: options[0] for name, options in grid.items()})
         place = choose_place(device, backend, not no_fallback, widest(settings.precision, grid))
@@ -78,7 +86,7 @@ def train(
     factory.check(settings)
     folder, resumes = _folder(output, resume)
     if plot:
-        check_pictures(folder)
+        on_rank_0(together, lambda: check_pictures(folder))
     place = choose_place(device, backend, not no_fallback, settings.precision)
     console = make_console(stderr=as_json, quiet=quiet)
     display = EpochDisplay(make_console(stderr=True), quiet=quiet)
@@ -90,7 +98,7 @@ def train(
         display.start(experiment)
 
     def on_trained(experiment: Experiment) -> None:
-        stopping.saving()
+        stopping.saving(together)
         display.stop()
 
     with Stopping() as stopping, display, DownloadDisplay(quiet=quiet) as downloads:
@@ -104,18 +112,22 @@ def train(
             hooks=hooks,
             checkpoints=plan,
             resume=resumes,
+            ranks=together,
         )
         drawn = []
-        if plot and folder is not None:
+        if plot and folder is not None and not Output.is_silent:
             drawn = draw_pictures(folder, result.history, result.experiment)
     facts = result.facts
     if stopping.is_interrupted():
         hint = "" if folder is None else f"; to continue: xpnn train --resume {shlex.quote(str(folder))}"
         print_stderr(f"stopped by a signal after {pluralize(facts['epochs'], 'whole epoch')}{escaped(hint)}")
-    if as_json:
+    if as_json and not Output.is_silent:
         print(json.dumps(to_json(facts)))
-    else:
+    elif not as_json:
         _print_result(facts, make_console(), drawn, quiet=quiet)
+    if together is not None:
+        sys.stdout.flush()
+        together.agree(None)  # the others wait until rank 0 has printed
     raise typer.Exit(stopping.status)
 
 
@@ -164,6 +176,7 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
         f"{experiment.n_parameters:,} parameters",
         f"training {settings.optimizer}, lr {settings.lr:g}{schedule}, {length}",
         f"device   {place.name} with {place.library}, {settings.precision}",
+        *([] if experiment.trainer.ranks is None else [f"ranks    {experiment.trainer.ranks.size}, by MPI"]),
     ):
         print_line(console, line)
 

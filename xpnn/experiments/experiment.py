@@ -23,6 +23,7 @@ from xpnn.experiments import factory
 from xpnn.experiments.goal import Goal
 from xpnn.experiments.scores import calibration_factor, evaluate
 from xpnn.experiments.settings import NUMBER_FORMATS, Settings
+from xpnn.ranks import Ranks
 from xpnn.training import Checkpoint, EarlyStopping, History, SavedTraining, Trainer
 from xpnn.training.engine import Progress
 from xpnn.training.stopwatch import Stopwatch
@@ -91,6 +92,7 @@ class Experiment:
             optimizer=fresh.optimizer,
             metrics=fresh.metrics,
             device=self.place,
+            ranks=fresh.ranks,
         )
         return replace(self, trainer=trainer, is_resumed=True)
 
@@ -186,7 +188,11 @@ class Experiment:
 
 
 def prepare(
-    settings: Settings, place: Place | None = None, *, download_progress: DownloadProgress | None = None
+    settings: Settings,
+    place: Place | None = None,
+    *,
+    download_progress: DownloadProgress | None = None,
+    ranks: Ranks | None = None,
 ) -> Experiment:
     """Load the data and build the network and its trainer.
 
@@ -198,6 +204,8 @@ def prepare(
         Where to run; None for NumPy on the CPU.
     download_progress : callable, optional
         Called as ``download_progress(file name, bytes so far, bytes in all or 0)`` during a download.
+    ranks : Ranks, optional
+        The processes that train together: see `Trainer`.
 
     Returns
     -------
@@ -245,10 +253,10 @@ def prepare(
     model = factory.network(
         settings, data.schema.width if data.schema else math.prod(x.shape[1:]), goal.outputs(settings), front
     )
-    return Experiment(settings, place, data, goal, model, trainer_of(settings, goal, model, place))
+    return Experiment(settings, place, data, goal, model, trainer_of(settings, goal, model, place, ranks))
 
 
-def trainer_of(settings: Settings, goal: Goal, model: nn.Layer, place: Place) -> Trainer:
+def trainer_of(settings: Settings, goal: Goal, model: nn.Layer, place: Place, ranks: Ranks | None = None) -> Trainer:
     """The trainer of `model` on `place`."""
     dtype, precision = NUMBER_FORMATS[settings.precision]
     return Trainer(
@@ -261,6 +269,7 @@ def trainer_of(settings: Settings, goal: Goal, model: nn.Layer, place: Place) ->
         precision=precision,
         metrics=goal.metrics(settings),
         ema=settings.ema,
+        ranks=ranks,
     )
 
 

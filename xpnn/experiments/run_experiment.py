@@ -16,7 +16,9 @@ from xpnn.experiments.experiment import DownloadProgress, Experiment, prepare
 from xpnn.experiments.run_folder import CHECKPOINTS_BY_DEFAULT, SCHEMA_VERSION, CheckpointPlan, RunFolder
 from xpnn.experiments.saved_run import SavedRun, sha256_of
 from xpnn.experiments.settings import Settings, resumed_settings
+from xpnn.ranks import Ranks
 from xpnn.training import Checkpoint, Metric, SavedTraining, Trainer
+from xpnn.training.checks.ranks import on_rank_0
 from xpnn.training.engine import Progress
 from xpnn.training.history import Logs
 from xpnn.training.trainer import Callback
@@ -113,6 +115,7 @@ def run(
     checkpoints: CheckpointPlan = CHECKPOINTS_BY_DEFAULT,
     resume: bool | str = False,
     test: bool = True,
+    ranks: Ranks | None = None,
 ) -> RunResult:
     """Build an experiment from its settings, train it, save it and test it: what `xpnn train` does.
 
@@ -140,6 +143,9 @@ def run(
         same machine, the result has the same bits as that of a run without an interruption.
     test : bool, default True
         Whether to test at the end. Leave it out while choosing among runs; `SavedRun.evaluate` tests later.
+    ranks : Ranks, optional
+        The processes that train together, all of which call `run` with the same arguments: see `Trainer`. Only rank 0
+        writes into `output`. A run may be continued with another number of them.
 
     Returns
     -------
@@ -171,10 +177,12 @@ def run(
         raise InputError("`resume` continues the run in a folder; name it as `output`")
     if settings is not None:
         factory.check(settings)
-    folder = None if output is None else RunFolder(Path(output), resume)
+    folder = None if output is None else on_rank_0(ranks, lambda: RunFolder(Path(output), resume))
     facts: dict[str, Any] = {}
     try:
         saved = None if folder is None else folder.saved
+        if ranks is not None:
+            saved = ranks.agree(saved)
         settings = settings or Settings()
         given = settings if saved is None else Settings(**saved.about["given"])
         if saved is not None:
@@ -182,14 +190,14 @@ def run(
         place = device if isinstance(device, Place) else find_place(device, backend)
         if not isinstance(device, Place) and place.fell_back:
             warnings.warn(f"{place.reason}; using the CPU with {place.library}", stacklevel=2)
-        experiment = prepare(settings, place, download_progress=hooks.download_progress)
-        data = "" if folder is None else experiment.data_fingerprint()
+        experiment = prepare(settings, place, download_progress=hooks.download_progress, ranks=ranks)
+        data = "" if output is None else experiment.data_fingerprint()
         about = {"settings": asdict(experiment.settings.with_absolute_paths()), "given": asdict(given), "data": data}
         if saved is not None:
             experiment = _resumed(experiment, saved, data)
         facts |= _facts_before(experiment, saved)
         hooks.on_start(experiment)
-        checkpoint = None if folder is None else checkpoints.callback(folder.path, about)
+        checkpoint = None if output is None else checkpoints.callback(Path(output), about)
         facts |= _train(experiment, folder, callbacks, progress, hooks, checkpoint, test)
     except BaseException as error:
         if isinstance(error, NonFiniteError) and error.rows is not None:
@@ -206,6 +214,8 @@ def run(
     finally:
         if folder is not None:
             folder.close()
+    if ranks is not None:
+        ranks.agree(None)  # the others wait until rank 0 has written: mpiexec may kill it as soon as one ends
     return RunResult(experiment, facts)
 
 
@@ -227,6 +237,7 @@ def _facts_before(experiment: Experiment, saved: SavedTraining | None) -> dict[s
         "device": place.name,
         "device_reason": place.reason,
         "precision": settings.precision,
+        **({} if experiment.trainer.ranks is None else {"ranks": experiment.trainer.ranks.size}),
         "seed": settings.seed,
         "task": experiment.goal.task,
         "classes": list(experiment.goal.classes),

@@ -24,6 +24,9 @@ Traits of a layer
     uses_batch_statistics
                       bool, default False. True: in training, a row of y depends on the other rows of the batch. A
                       container of layers states it if any of them does
+    sums_over_ranks   bool, default True unless `uses_batch_statistics`. True: `forward` and `backward` add up what they
+                      need of the whole batch over ``key.ranks``, if it is not None (`xpnn.ranks`). A container of
+                      layers states it if all of them do
     features_in       int or None, default None. The number of features that a row of x must have; None: any. Sequential
                       compares it with what the layer before gives. Subclasses do not inherit it
     features_out      int, "same" or None, default None. The number of features of a row of y; "same": that of x; None:
@@ -161,6 +164,14 @@ def cancels_bias(layer: Any) -> bool:
 def uses_batch_statistics(layer: Any) -> bool:
     """Return whether, in training, a row of y depends on the other rows of the batch; False by default."""
     return bool(getattr(layer, "uses_batch_statistics", False))
+
+
+def sums_over_ranks(layer: Any) -> bool:
+    """Return whether the layer can compute a part of a batch while other processes compute the rest.
+
+    By default True, unless it uses statistics of the batch.
+    """
+    return bool(getattr(layer, "sums_over_ranks", not uses_batch_statistics(layer)))
 
 
 def features_in(layer: Any) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -16,20 +16,64 @@ from xpnn.arrays.namespace import Array
 from xpnn.devices.place import Place, to_numpy
 from xpnn.devices.precision import check_precision
 from xpnn.nn import traits
-from xpnn.nn.protocols import Params
-from xpnn.training.checks.batch_memory import ensure_batch_fits
+from xpnn.nn.penalties import Penalty
+from xpnn.nn.protocols import Layer, Loss, Params
+from xpnn.optim import Optimizer
+from xpnn.ranks import Ranks
+from xpnn.training.checks.batch_memory import device_scope, ensure_batch_fits
 from xpnn.training.checks.inputs import stays_integer
+from xpnn.training.checks.ranks import check_can_divide, same_logs
 from xpnn.training.checks.rounding import Offsets
 from xpnn.training.checks.shapes import computes_on_numpy
 from xpnn.training.data_feed import Chunk, DataSource
+from xpnn.training.history import Logs
+from xpnn.training.metrics.base import Metric
 from xpnn.training.runners.base import Runner, RunnerSpec, download, upload
 from xpnn.training.runners.interrupts import Interrupts
+from xpnn.training.runners.ranked import RankedEvaluation, RankedTraining
 from xpnn.training.runners.select import make_runner
 from xpnn.training.state import Clock, State, Totals, empty_totals
 from xpnn.training.step import EvaluationStep, TrainingStep
 from xpnn.training.totals import epoch_logs
 
+
+class Stoppable(Protocol):
+    """What may be stopped: a trainer."""
+
+    steps: int
+    is_resumable: bool
+
+    @property
+    def is_stopping(self) -> bool: ...
+    def stop(self, *, resumable: bool = False) -> None: ...
+
+
 Progress: TypeAlias = Callable[[int, int], None]  # called between steps with (rows done, rows of this epoch)
+
+
+class Parts(Protocol):
+    """What an engine is made of: the attributes of a trainer."""
+
+    model: Layer
+    loss: Loss
+    optimizer: Optimizer
+    metrics: tuple[Metric, ...]
+    ema: float | None
+    penalty: Penalty | None
+    dtype: str | None
+    precision: str
+    ranks: Ranks | None
+
+
+def engine_for(parts: Parts, x: Array, place: Place, host: State) -> Engine:
+    """Return the engine of a trainer for its first data x and its first state on the host."""
+    given = str(x.dtype).rpartition(".")[2]
+    dtype = parts.dtype or (given if given in ("float32", "float64") else "float32")
+    with device_scope(place):
+        carries = tree.trained(host.params) is not host.params
+        step_of = (parts.model, parts.loss, parts.optimizer, parts.metrics, parts.ema)
+        step = TrainingStep(*step_of, carries=carries, penalty=parts.penalty)
+        return Engine(place, dtype, step, host, parts.precision, parts.ranks)
 
 
 class Engine:
@@ -47,6 +91,8 @@ class Engine:
         The first state, or a saved one, on the host.
     precision : {"fp32", "tf32", "bf16"}
         The precision of matrix products.
+    ranks : Ranks, optional
+        The processes that compute each batch together.
 
     Attributes
     ----------
@@ -65,8 +111,13 @@ class Engine:
         If the device does not have this precision.
     """
 
-    def __init__(self, place: Place, dtype: str, step: TrainingStep, host: State, precision: str) -> None:
+    def __init__(
+        self, place: Place, dtype: str, step: TrainingStep, host: State, precision: str, ranks: Ranks | None = None
+    ) -> None:
         check_precision(precision, place, dtype)
+        if ranks is not None:
+            check_can_divide(step.model, place)
+        self._ranks = None if ranks is None or ranks.size == 1 else ranks  # alone, the same bits as without ranks
         self.place, self.dtype, self._precision = place, dtype, precision
         self.offsets = Offsets(step.model, dtype)
         step = dataclasses.replace(step, model=self.offsets.model)
@@ -97,7 +148,12 @@ class Engine:
             step = dataclasses.replace(self._step, accumulate=parts)
             evaluation = EvaluationStep(step.model, step.loss, step.metrics, step.reduction)
             spec = RunnerSpec(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
+            if self._ranks is not None:
+                ranked = RankedTraining(step, self._ranks), RankedEvaluation(evaluation, self._ranks)
+                spec = spec._replace(training=ranked[0], evaluation=ranked[1])
             self._runners[parts] = make_runner(spec)
+            if self._ranks is not None:  # chunks of data may differ between ranks, but all must stop after one step
+                self._runners[parts].steps_per_call = 1
         return self._runners[parts]
 
     def feature_dtype(self, x: Array) -> str | None:
@@ -190,6 +246,20 @@ class Engine:
                     if stop:
                         return False
         return True
+
+    def stops(self, position: Stoppable) -> bool:
+        """Return whether the training is to stop: with ranks, on all as soon as one of them is to."""
+        if self._ranks is None:
+            return position.is_stopping
+        asked = np.asarray([position.is_stopping, position.is_resumable], np.float64)
+        stop, resumable = self._ranks.sum(asked, f"after step {position.steps}")
+        if stop:
+            position.stop(resumable=bool(resumable))
+        return bool(stop)
+
+    def shared(self, logs: Logs) -> Logs:
+        """Return the record of an epoch: with ranks, that of rank 0, in which the time is the same for all."""
+        return logs if self._ranks is None else same_logs(self._ranks, logs, self.state.params, self.steps_done())
 
     def steps_done(self) -> int:
         """Return the number of steps of the state. Waits for the device."""

@@ -28,6 +28,8 @@ class Position(Protocol):
         The steps before the current epoch; None between epochs.
     lr_scale : float
         Factor of the learning rate.
+    is_resumable : bool
+        Whether a checkpoint continues the training after a stop.
     metrics : tuple of Metric
         The metrics of the record.
     """
@@ -36,6 +38,7 @@ class Position(Protocol):
     steps: int
     epoch_first: int | None
     lr_scale: float
+    is_resumable: bool
     metrics: tuple[Metric, ...]
 
     @property
@@ -45,6 +48,9 @@ class Position(Protocol):
     @property
     def is_stopping(self) -> bool:
         """Whether the epoch should end early."""
+
+    def stop(self, *, resumable: bool = False) -> None:
+        """End the epoch early."""
 
 
 class Plan(NamedTuple):
@@ -115,7 +121,7 @@ def run_epoch(position: Position, engine: Engine, plan: Plan) -> Logs | None:
         if plan.recovery.is_due(position.steps):
             check_loss(engine.totals(), position.epoch + 1, position.epoch_first or 0)
             keep()
-        return position.is_stopping
+        return engine.stops(position)
 
     try:
         if not engine.train(data, order, batch_size, after_call, done):
@@ -131,4 +137,4 @@ def run_epoch(position: Position, engine: Engine, plan: Plan) -> Logs | None:
     logs: Logs = {"epoch": position.epoch, **epoch_logs(totals, position.metrics)}
     if plan.validation is not None:
         logs |= {f"val_{name}": value for name, value in engine.evaluate(plan.validation).items()}
-    return logs | {"lr": shortest(totals.lr), "seconds": watch.seconds()}
+    return engine.shared(logs | {"lr": shortest(totals.lr), "seconds": watch.seconds()})

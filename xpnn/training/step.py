@@ -22,6 +22,7 @@ from xpnn.nn.fused import aside, joined
 from xpnn.nn.penalties import Penalty
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim.protocol import Optimizer, learning_rate
+from xpnn.ranks import Ranks
 from xpnn.training.metrics.base import Metric
 from xpnn.training.state import Clock, Data, State, Totals
 from xpnn.training.totals import averaged, row_counts, row_weight, take_rows, update_metrics, update_totals
@@ -139,7 +140,7 @@ class TrainingStep:
         return self.apply(state, grads, sums)
 
     def gradients(
-        self, state: State, data: Data, rows: Array, share: tuple[int, int] | None = None
+        self, state: State, data: Data, rows: Array, share: tuple[int, int] | None = None, ranks: Ranks | None = None
     ) -> tuple[Params, StepSums]:
         """Compute the first half of a step: forward and backward.
 
@@ -154,6 +155,9 @@ class TrainingStep:
         share : tuple (first, batch), optional
             If the rows are only a part of a batch: the position of their first row in it, which must be even, and the
             number of rows of the batch. A row's dropout mask depends on its position in the whole batch.
+        ranks : Ranks, optional
+            The processes that compute the other rows of the batch at the same time. The gradients and the loss are
+            then those of the sum over the rows, as after `to_sum`.
 
         Returns
         -------
@@ -163,12 +167,15 @@ class TrainingStep:
             The loss, weight and metrics of the rows.
         """
         x, y, weight = take_rows(data, rows, self._gathers)
-        key = Key(state.key, state.step) if share is None else Key(state.key, state.step, share=share)
+        key = Key(state.key, state.step) if share is None else Key(state.key, state.step, share=share, ranks=ranks)
         prediction, residuals = self.model.forward(state.params, x, key=key)
         value, loss_residuals = self.loss.forward(state.constants, prediction, y, weight)
         counts = row_counts(self._counting, state.constants, prediction, y, weight)
         sums = update_metrics(self.metrics, state.totals, prediction, y, counts)  # perhaps beside the backward pass
         dprediction = self.loss.backward(state.constants, loss_residuals)
+        if ranks is not None and not self._is_sum:  # before the layers: some add up their sums over the ranks
+            size = row_weight(y, counts)
+            value, dprediction = value * size, dprediction * size
         _, grads = self.model.backward(state.params, residuals, dprediction, need_dx=False)
         joined(value)  # gradients and metrics are complete
         return grads, StepSums(value, row_weight(y, counts), sums, y.shape[0])

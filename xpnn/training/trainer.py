@@ -21,15 +21,17 @@ from xpnn.nn import traits
 from xpnn.nn.penalties import Penalty
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
-from xpnn.training.callbacks.base import begin, between_steps, check_callbacks, end, load_states, states_of
+from xpnn.ranks import Ranks
+from xpnn.training.callbacks.base import begin, between_steps, check_callbacks, end, load_states, states_of, writes
 from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
 from xpnn.training.checks.arguments import check_numbers, check_parts, clip_batch, warn_of_parts
 from xpnn.training.checks.batch_memory import device_scope
 from xpnn.training.checks.inputs import Features, check_pair, check_rows, check_weight, row_weights
+from xpnn.training.checks.ranks import check_same
 from xpnn.training.checks.recovery import recovery_for
 from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
 from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source, placed
-from xpnn.training.engine import Engine, Progress
+from xpnn.training.engine import Engine, Progress, engine_for
 from xpnn.training.epoch import Plan, run_epoch
 from xpnn.training.history import History, Logs
 from xpnn.training.metrics import metrics_for
@@ -46,7 +48,6 @@ from xpnn.training.saving.checkpoint import (
     write_checkpoint,
 )
 from xpnn.training.state import Data, State, arranged, first_state, host_copy, matching, on_host
-from xpnn.training.step import TrainingStep
 from xpnn.validation import as_count, as_nonnegative_count
 
 Callback: TypeAlias = Callable[["Trainer", Logs], None]  # called after each epoch
@@ -93,6 +94,11 @@ class Trainer:
     params : Params, optional
         Initial parameters, as arrays of any library, in the structure that ``model.init`` returns. By default they are
         drawn from the seed.
+    ranks : Ranks, optional
+        The processes that train together, ``xpnn.ranks.mpi()``: each computes a part of every batch. All of them must
+        call `fit` and `evaluate` with the same arguments and data; then the results are those of one process, to
+        rounding. On NumPy arrays, and on torch tensors on the CPU. Callbacks are called on every rank; those of xpnn
+        write files on rank 0 only. A copy of a trainer has no ranks.
 
     Attributes
     ----------
@@ -102,6 +108,8 @@ class Trainer:
         Numbers of complete epochs and of steps so far, over all calls of `fit`.
     lr_scale : float
         Factor of the optimizer's learning rate, used from the next epoch on. A callback may change it.
+    is_resumable : bool
+        Whether the latest `stop` was called with ``resumable=True``.
     state : State
         The current state on the device; see the property.
 
@@ -141,11 +149,12 @@ class Trainer:
         precision: str = "fp32",
         penalty: Penalty | None = None,
         params: Params | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         check_numbers(device, dtype, precision, ema)
         check_parts(model, loss, optimizer, penalty)
         self.model, self.loss, self.optimizer, self.precision = model, loss, optimizer, precision
-        self.seed, self.device, self.dtype, self.penalty = seed, device, dtype, penalty
+        self.seed, self.device, self.dtype, self.penalty, self.ranks = seed, device, dtype, penalty, ranks
         self.ema = None if ema is None else float(ema)
         self.metrics, self.features = metrics_for(loss, metrics), Features(model)
         self.history = History()
@@ -159,7 +168,7 @@ class Trainer:
         self._check = ShapeCheck(self.model, self.loss, self.metrics, self._host)
         self._order = EpochOrder(self.seed)
         self._engine: Engine | None = None
-        self._stopping = self._resumable = False
+        self._stopping = self.is_resumable = False
         self._resumed: dict[str, Any] | None = None  # from `load_state_dict` to the next fit: where it was saved
         self.epoch_first: int | None = None  # the steps before the current epoch, while one is unfinished
         self._batches = (0, 0)  # rows and batch size of the latest fit
@@ -262,7 +271,7 @@ class Trainer:
             "callbacks": self._callback_states or states_of(self._callbacks),
             "epoch_steps": self.epoch_steps,
             "batches": self._batches,
-            "stopped": self._stopping and not self._resumable and not self.epoch_steps,
+            "stopped": self._stopping and not self.is_resumable and not self.epoch_steps,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -294,7 +303,7 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         engine = self._engine
-        kept = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        kept = {name: value for name, value in vars(self).items() if not name.startswith("_")} | {"ranks": None}
         kept["_host"] = self._host if engine is None else host_copy(engine.state)
         kept["dtype"] = self.dtype if engine is None else engine.dtype
         kept["_callback_states"] = self._callback_states
@@ -329,7 +338,8 @@ class Trainer:
         restore : Go on from the file; with an example.
         save_model : Save only the model and its parameters.
         """
-        write_checkpoint(path, self.checkpoint(), about or {})
+        if writes(self):
+            write_checkpoint(path, self.checkpoint(), about or {})
 
     def checkpoint(self) -> dict[str, Any]:
         """Return what `save` writes: "state_dict", "config" and "environment"."""
@@ -347,6 +357,7 @@ class Trainer:
         metrics: Sequence[Metric] | None = None,
         penalty: Penalty | None = None,
         device: str | Place | None = None,
+        ranks: Ranks | None = None,
     ) -> Trainer:
         """Return a trainer that goes on where the one that saved the file was.
 
@@ -363,6 +374,8 @@ class Trainer:
             describe.
         device : str or Place, optional
             As for `Trainer`.
+        ranks : Ranks, optional
+            As for `Trainer`; their number may differ from that of the saved training.
 
         Returns
         -------
@@ -392,7 +405,7 @@ class Trainer:
         """
         saved = source if isinstance(source, SavedTraining) else read_checkpoint(source)
         given = {"model": model, "loss": loss, "optimizer": optimizer, "metrics": metrics, "penalty": penalty}
-        trainer = cls(**restored_arguments(saved, given), device=device)
+        trainer = cls(**restored_arguments(saved, given), device=device, ranks=ranks)
         trainer.load_state_dict(restored_state_dict(saved, trainer._host, trainer.optimizer))
         return trainer
 
@@ -420,7 +433,7 @@ class Trainer:
             the epoch has ended, and a restored trainer does not train further. An interruption by a signal is
             resumable.
         """
-        self._stopping, self._resumable = True, resumable
+        self._stopping, self.is_resumable = True, resumable
 
     def fit(
         self,
@@ -514,12 +527,13 @@ class Trainer:
         check_resumed(self._resumed, engine.place, self.epoch_steps, self._batches, (data.rows, batch_size))
         self.epoch_first = self.epoch_first if resumed else None
         self._batches, self._resumed = (data.rows, batch_size), None
-        self._stopping, self._resumable, self._callbacks = resumed and self._stopping, False, callbacks
+        self._stopping, self.is_resumable, self._callbacks = resumed and self._stopping, False, callbacks
         history = self.history = History(self.history.records if resumed else ())
         recovery, after_steps = recovery_for(callbacks), between_steps(progress, callbacks, self)
         plan = Plan(data, validation, batch_size, shuffle, self._order, after_steps, recovery)
         with device_scope(engine.place), recovery.going_back(self, engine):
             engine.accumulate(accumulate)
+            check_same(self, engine, [data, validation], batch_size=batch_size, accumulate=accumulate, epochs=epochs)
             engine.warm_up(data, batch_size)
             begin(callbacks, self)
             load_states(callbacks, self._callback_states, self)
@@ -531,7 +545,7 @@ class Trainer:
                 history.records.append(logs)
                 for callback in callbacks:
                     callback(self, logs)
-                if self._stopping:
+                if engine.stops(self):
                     break
             end(callbacks, self)
         return history
@@ -609,11 +623,5 @@ class Trainer:
         outputs = self._check.outputs(name, x)
         if self._engine is None:
             place = place_for(x, self.device)
-            given = str(x.dtype).rpartition(".")[2]
-            dtype = self.dtype or (given if given in ("float32", "float64") else "float32")
-            with device_scope(place):
-                carries = tree.trained(self._host.params) is not self._host.params
-                parts = (self.model, self.loss, self.optimizer, self.metrics, self.ema)
-                step = TrainingStep(*parts, carries=carries, penalty=self.penalty)
-                self._engine = Engine(place, dtype, step, self._host, self.precision)
+            self._engine = engine_for(self, x, place, self._host)
         return self._engine, outputs

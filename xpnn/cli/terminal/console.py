@@ -18,7 +18,7 @@ from xpnn.errors import printable
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console for text without markup and highlighting."""
-    console = Console(stderr=stderr, quiet=quiet, highlight=False, markup=False)
+    console = Console(stderr=stderr, quiet=quiet or Output.is_silent, highlight=False, markup=False)
     console.soft_wrap = not console.is_terminal
     return console
 
@@ -45,6 +45,8 @@ def print_line(console: Console, text: str) -> None:
 
 def print_stderr(text: str) -> None:
     """Print a line on standard error, with the name of the command in front."""
+    if Output.is_silent:
+        return
     print_line(make_console(stderr=True), f"xpnn: {text}")
 
 
@@ -106,17 +108,20 @@ class Output:
 
     Attributes
     ----------
+    is_silent : bool
+        Whether this process prints nothing, because another rank prints.
     lost : bool
         At the end: whether something was printed and did not arrive.
     """
 
     failure: ClassVar[OSError | None] = None  # of the latest line that could not be printed
+    is_silent: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.lost = self._escaped = False
 
     def __enter__(self) -> Output:
-        Output.failure = None
+        Output.failure, Output.is_silent = None, False
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:  # the descriptor was closed, as by >&-
                 setattr(sys, name, _Nowhere())

@@ -80,7 +80,7 @@ _OTHERS = (
     "seeds",
     "jobs",
     "scheduler",
-)  # options that messages of the library name
+)  # that messages of the library name
 
 
 def with_option_names(message: str) -> str:

@@ -6,6 +6,7 @@ import signal
 from types import FrameType, TracebackType
 
 from xpnn.cli.terminal.console import print_stderr
+from xpnn.ranks import Ranks
 from xpnn.training import Trainer
 
 
@@ -35,9 +36,14 @@ class Stopping:
         """Note that the training begins."""
         self._trainer = trainer
 
-    def saving(self) -> None:
-        """Note that the training has ended; from now on signals are ignored until the model is saved."""
+    def saving(self, ranks: Ranks | None = None) -> None:
+        """Note that the training has ended; from now on signals are ignored until the model is saved.
+
+        A signal that reached only some of the ranks has stopped all: they end with the same status.
+        """
         self._saving = True
+        if ranks is not None:
+            self.signal = next((number for number in ranks.gather(self.signal) if number is not None), None)
 
     def __enter__(self) -> Stopping:
         names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP

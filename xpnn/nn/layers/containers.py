@@ -102,6 +102,11 @@ class Sequential:
         return any(map(traits.uses_batch_statistics, self.layers))
 
     @property
+    def sums_over_ranks(self) -> bool:
+        """Whether all layers do."""
+        return all(map(traits.sums_over_ranks, self.layers))
+
+    @property
     def features_in(self) -> int | None:
         """What the first layer that states it takes."""
         return features_through(self.layers)[0]
@@ -234,6 +239,11 @@ class Residual:
     def uses_batch_statistics(self) -> bool:
         """Whether the block does."""
         return traits.uses_batch_statistics(self.block)
+
+    @property
+    def sums_over_ranks(self) -> bool:
+        """Whether the block does."""
+        return traits.sums_over_ranks(self.block)
 
     def init(self, key: Key) -> Params:
         return self.block.init(key)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from xpnn.arrays.dispatch import dispatched
-from xpnn.arrays.namespace import Array, Namespace, array_namespace
+from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Carried
+from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
 from xpnn.validation import Problems, as_count, as_float
 
@@ -248,6 +249,14 @@ class BatchNormResiduals(NamedTuple):
     running_var: Carried
 
 
+class SharedBatchNormResiduals(NamedTuple):
+    """The residuals of a part of a batch, whose other parts other processes compute."""
+
+    local: BatchNormResiduals
+    rows: int  # of all parts
+    ranks: Any
+
+
 @dataclass(frozen=True)
 class BatchNorm1d:
     """Batch normalization: normalize each feature over the batch, then scale and shift it.
@@ -305,6 +314,7 @@ class BatchNorm1d:
     features_out: ClassVar[str] = "same"
     cancels_bias: ClassVar[bool] = True
     uses_batch_statistics: ClassVar[bool] = True
+    sums_over_ranks: ClassVar[bool] = True
 
     features: int
     eps: float = 1e-5
@@ -331,17 +341,21 @@ class BatchNorm1d:
         running = Carried(np.zeros(self.features)), Carried(np.ones(self.features))
         return BatchNormParams(ones if self.affine else None, zeros if self.affine else None, *running)
 
-    def forward(self, params: BatchNormParams, x: Array, *, key: Key | None = None) -> tuple[Array, BatchNormResiduals]:
+    def forward(self, params: BatchNormParams, x: Array, *, key: Key | None = None) -> tuple[Array, Any]:
         _check_shape(self, x)
+        if key is not None and key.ranks is not None:
+            return _shared_batch_norm(x, params, self.eps, self.momentum, key.ranks)
         return batch_norm(x, params, self.eps, None if key is None else self.momentum)
 
     def backward(
-        self, params: BatchNormParams, residuals: BatchNormResiduals, dy: Array | None, *, need_dx: bool = True
+        self, params: BatchNormParams, residuals: Any, dy: Array | None, *, need_dx: bool = True
     ) -> tuple[Array | None, BatchNormParams]:
         """Return dx = scale · (g − mean g − x̂ · mean(g · x̂)), g = dy · weight; dweight = Σ dy · x̂, dbias = Σ dy.
 
         Means and sums are over the batch. In inference dx is scale · g.
         """
+        if type(residuals) is SharedBatchNormResiduals:
+            return _shared_batch_norm_backward(dy, params, residuals, need_dx)
         if dy is None:  # nothing is trained, neither here nor below
             return None, params._replace(running_mean=residuals.running_mean, running_var=residuals.running_var)
         return batch_norm_backward(dy, params, residuals, need_dx)
@@ -389,6 +403,50 @@ def batch_norm_backward(
     if running[0] is params.running_mean:  # inference: the statistics are constants
         return scale * g, grads
     return scale * (g - xp.mean(g, axis=0) - xhat * xp.mean(g * xhat, axis=0)), grads
+
+
+def _shared_batch_norm(
+    x: Array, params: BatchNormParams, eps: float, momentum: float, ranks: Any
+) -> tuple[Array, SharedBatchNormResiduals]:
+    """As `batch_norm` in training, for a part of a batch: the statistics are those of all parts."""
+    xp = array_namespace(x)
+    count = xp.full((1,), float(x.shape[0]), dtype=x.dtype, device=device_of(x))
+    first = x[0, :] if ranks.rank == 0 else xp.zeros_like(x[0, :])  # rank 0 has the first row of the batch
+    first = _over_ranks(ranks, xp.concat([first, count]))
+    row, rows = first[:-1], int(first[-1])
+    shifted = x - row
+    mean = _over_ranks(ranks, xp.sum(shifted, axis=0)) / rows
+    centred = shifted - mean
+    variance = _over_ranks(ranks, xp.sum(centred * centred, axis=0)) / rows
+    running = next_statistics((params.running_mean, params.running_var), momentum, row + mean, variance, rows)
+    scale = _one_over_root(xp, variance + eps)
+    xhat = centred * scale
+    y = xhat if params.weight is None else xhat * params.weight + params.bias
+    return y, SharedBatchNormResiduals(BatchNormResiduals(xhat, scale, *running), rows, ranks)
+
+
+def _shared_batch_norm_backward(
+    dy: Array | None, params: BatchNormParams, residuals: SharedBatchNormResiduals, need_dx: bool
+) -> tuple[Array | None, BatchNormParams]:
+    """As `batch_norm_backward`, for a part of a batch: dweight and dbias are sums over its rows."""
+    (xhat, scale, *running), rows, ranks = residuals
+    dweight = dbias = None
+    if dy is None:
+        return None, BatchNormParams(params.weight, params.bias, *running)
+    xp, g = array_namespace(dy), dy
+    if params.weight is not None:
+        dweight, dbias, g = xp.sum(dy * xhat, axis=0), xp.sum(dy, axis=0), dy * params.weight
+    grads = BatchNormParams(dweight, dbias, *running)
+    if not need_dx:
+        return None, grads
+    sums = _over_ranks(ranks, xp.stack([xp.sum(g, axis=0), xp.sum(g * xhat, axis=0)])) / rows
+    return scale * (g - sums[0, :] - xhat * sums[1, :]), grads
+
+
+def _over_ranks(ranks: Any, x: Array) -> Array:
+    """Return the sum of x over all processes, in the library and on the device of x."""
+    total = ranks.sum(to_numpy(x))
+    return array_namespace(x).asarray(total, device=device_of(x))
 
 
 def next_statistics(

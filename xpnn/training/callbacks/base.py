@@ -261,6 +261,12 @@ def between_steps(
     return call
 
 
+def writes(trainer: Any) -> bool:
+    """Return whether callbacks of this trainer write files: with ranks, only those of rank 0."""
+    ranks = getattr(trainer, "ranks", None)
+    return ranks is None or ranks.rank == 0
+
+
 def begin(callbacks: Sequence[Any], trainer: TrainerLike) -> None:
     """Call `on_train_begin` of the callbacks that define it."""
     for callback in callbacks:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.errors import DataFormatError, InputError
-from xpnn.training.callbacks.base import TrainerLike, check_state
+from xpnn.training.callbacks.base import TrainerLike, check_state, writes
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
 from xpnn.training.saving.atomic_write import check_space, remove_temporary_files
@@ -113,6 +113,7 @@ class Checkpoint:
         self._files: list[str] = []  # those of this training, oldest first
         self._saved_steps, self._saved_time = -1, 0.0
         self._writing: Future[None] | None = None
+        self._writes = True  # False on the ranks after the first
 
     @property
     def latest(self) -> Path | None:
@@ -122,6 +123,9 @@ class Checkpoint:
 
     def on_train_begin(self, trainer: TrainerLike) -> None:
         """Prepare the folder, and save the state before the first step, which shows that saving works."""
+        self._writes = writes(trainer)
+        if not self._writes:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_temporary_files(self.folder)
         later = [file.name for _, steps, file in _checkpoints(self.folder) if steps > trainer.steps]
@@ -157,7 +161,9 @@ class Checkpoint:
             self._save(trainer, best=best)
 
     def on_train_end(self, trainer: TrainerLike) -> None:
-        """Wait until the last file is complete."""
+        """Wait until the last file is complete. Save a stop that another rank asked for."""
+        if trainer.is_stopping and trainer.epoch_steps and trainer.steps != self._saved_steps:
+            self._save(trainer)
         self._finish()
 
     def state_dict(self) -> dict[str, Any]:
@@ -183,6 +189,8 @@ class Checkpoint:
 
     def _save(self, trainer: TrainerLike, *, best: bool = False) -> None:
         """Copy the state to the host, and write it while training goes on."""
+        if not self._writes:
+            return
         self._finish()
         name = _NAME.format(epoch=trainer.epoch, steps=trainer.steps)
         if name not in self._files:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.errors import InputError
-from xpnn.training.callbacks.base import check_state
+from xpnn.training.callbacks.base import check_state, writes
 from xpnn.training.history import Logs, to_json
 
 
@@ -48,6 +48,8 @@ class JSONLLogger:
         self.path = Path(path)
 
     def __call__(self, trainer: Any, logs: Logs) -> None:
+        if not writes(trainer):
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(to_json(logs)) + "\n")
 
@@ -99,6 +101,8 @@ class CSVLogger:
         self._header = []
 
     def __call__(self, trainer: Any, logs: Logs) -> None:
+        if not writes(trainer):
+            return
         header = list(logs)
         if not self._header:
             self._header = self._read_header() or self._begin(header)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.errors import InputError
-from xpnn.training.callbacks.base import TrainerLike, check_state
+from xpnn.training.callbacks.base import TrainerLike, check_state, writes
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs, to_json
 from xpnn.training.saving.model_file import save_model
@@ -58,7 +58,7 @@ class ModelCheckpoint:
 
     def __call__(self, trainer: TrainerLike, logs: Logs) -> None:
         path = self._path(logs)
-        if self._monitor is None or self._monitor.improves(logs):
+        if (self._monitor is None or self._monitor.improves(logs)) and writes(trainer):
             path.parent.mkdir(parents=True, exist_ok=True)
             save_model(path, trainer.model, trainer.snapshot(), to_json(logs))
 
