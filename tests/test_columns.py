@@ -135,6 +135,26 @@ def test_categories_that_look_like_numbers_in_another_file() -> None:
     assert schema.encode(frame(code=np.array([7, 7]))).tolist() == [[1, 0, 0], [1, 0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("trained", "given", "encoded"),
+    [
+        (["true", "false", "maybe"], np.array([True, False]), [[0, 0, 1], [1, 0, 0]]),  # false, maybe, true
+        (["True", "FALSE", "?"], np.array([True, False]), [[0, 0, 1], [0, 1, 0]]),
+        (["007", "1.50", "x", "y", "z"], np.array([7, 1.5]), [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]),
+        (["1", "true", "x"], np.array([1, 1]), [[1, 0, 0], [1, 0, 0]]),
+        (["1", "true", "x"], np.array([True]), [[0, 1, 0]]),
+        (
+            ["1", "01", "x", "y", "z"],
+            np.array([1]),
+            [[0, 1, 0, 0, 0]],
+        ),  # which of the two is not known: as it is written
+    ],
+)
+def test_categories_that_look_like_something_else_in_another_file(trained: list[str], given: Any, encoded: Any) -> None:
+    schema = Schema.fit(frame(a=trained), ["a"])
+    np.testing.assert_array_equal(schema.encode(frame(a=given)), encoded)
+
+
 def test_dates() -> None:
     schema, x = encoded(frame(when=["1970-01-01", "1970-01-08 12:00:00", "2000-02-29T00:00"]), dates=("when",))
     assert schema.outputs[0] == "when=days" and x[:, 0].tolist() == [0, 7.5, 11016]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +88,11 @@ def write_outputs(frame: Frame, column: Column, out: np.ndarray) -> None:
     if column.kind == "boolean":
         values, _ = as_booleans(values)
     absent = has_missing(values)
-    if column.kind == "category" and values.dtype.kind in "iufb":  # all of its texts look like numbers in this file
-        values = np.array([None if gone else _text(x) for x, gone in zip(values.tolist(), absent, strict=True)], object)
+    if column.kind == "category" and values.dtype.kind in "iufb":  # all its texts here look like numbers or booleans
+        known = _levels_by_value(column.levels)
+        pairs = zip(values.tolist(), absent, strict=True)
+        texts = [None if gone else known.get(x, _text(x)) for x, gone in pairs]
+        values = np.array(texts, object)
     kinds = {"number": "iufb", "boolean": "iufb", "category": "O", "date": "MO"}[column.kind]
     is_other = column.kind == "boolean" and values.dtype.kind in kinds and not set(values[~absent].tolist()) <= {0, 1}
     if absent.all() and len(absent):
@@ -178,6 +183,21 @@ def _example(frame: Frame, column: Column, values: np.ndarray) -> str:
     return f" ({frame.place(int(known[0]))}: {str(values[known[0]])[:40]!r})" if len(known) else ""
 
 
+def _levels_by_value(levels: Sequence[str]) -> dict[float | bool, str]:
+    """Return the levels that look like a number or a boolean, by what they look like: 7.0 for 007, True for true.
+
+    Two levels of the same value are left out. As keys, True and 1 are equal: levels of both kinds are left out, too.
+    """
+    found: dict[float | bool, list[str]] = {}
+    for level in levels:
+        value = {"true": True, "false": False}.get(level.lower())
+        with contextlib.suppress(ValueError):
+            found.setdefault(float(level) if value is None else value, []).append(level)
+    return {value: same[0] for value, same in found.items() if len(same) == 1}
+
+
 def _text(value: float) -> str:
-    """A number as it was probably written."""
+    """A number or a boolean as it was probably written."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(int(value)) if float(value).is_integer() else str(value)
