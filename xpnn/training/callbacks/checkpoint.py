@@ -156,8 +156,10 @@ class Checkpoint:
         if self._monitor is None:
             name = self.monitor or ("val_loss" if "val_loss" in logs else "loss")
             self._monitor = Monitor("Checkpoint", name, self._mode)
-        best = self._monitor.improves(logs)
-        if best or trainer.is_stopping or (self.every_epochs and trainer.epoch % self.every_epochs == 0):
+        # A file contains the whole history: in a long training, one for each percent of the epochs keeps this linear.
+        is_turn = trainer.epoch % max(1, trainer.epoch // 100) == 0
+        best = is_turn and self._monitor.improves(logs)
+        if best or trainer.is_stopping or (self.every_epochs and is_turn and trainer.epoch % self.every_epochs == 0):
             self._save(trainer, best=best)
 
     def on_train_end(self, trainer: TrainerLike) -> None:
