@@ -177,7 +177,34 @@ def test_every_epochs(tmp_path: Path) -> None:
         batch_size=BATCH,
         callbacks=[Checkpoint(tmp_path, every_epochs=3, keep=99, monitor="lr", mode="min")],
     )
-    assert [int(name[6:11]) for name in saved_names(tmp_path)] == [0, 1, 3]  # 1: the best, the first of equals
+    assert [int(name[6:11]) for name in saved_names(tmp_path)] == [
+        0,
+        1,
+        3,
+        4,
+    ]  # 1: the best, the first of equals; 4: the last
+
+
+def test_sparing_checkpoints_leave_out_short_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epoch k ends at second k, and each file takes 0.35 s: one fits into 3.5 s."""
+    now = [0.0]
+    monkeypatch.setattr(checkpoint_module.time, "monotonic", lambda: now[0])
+    write = checkpoint_module.write_checkpoint
+    callback = Checkpoint(tmp_path, keep=99, sparing=True)
+
+    def tick(trainer: Trainer, logs: Any) -> None:
+        if callback._writing is not None:
+            callback._writing.result()
+        now[0] = float(trainer.epoch)
+
+    def slow(path: Path, *content: Any) -> None:
+        write(path, *content)
+        now[0] += 0.35
+
+    monkeypatch.setattr(checkpoint_module, "write_checkpoint", slow)
+    trainer = plain()
+    trainer.fit(X, Y, epochs=9, batch_size=BATCH, callbacks=[tick, callback])
+    assert [int(name[6:11]) for name in saved_names(tmp_path)] == [0, 4, 8, 9]
 
 
 def test_best_is_remembered_after_a_restart(tmp_path: Path) -> None:

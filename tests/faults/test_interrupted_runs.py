@@ -144,7 +144,9 @@ def test_second_process_in_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_settings_and_data_are_refused(whole: Path, tmp_path: Path) -> None:
+    before = (whole / "history.jsonl").read_bytes()
     status, _, err = finish("--resume", whole, "--lr", "0.5", "--hidden", "3")
+    assert (whole / "history.jsonl").read_bytes() == before
     assert status == 2 and "--hidden is '3', it was '24'; --lr is 0.5, it was 0.001" in err
     table = tmp_path / "t.csv"
     table.write_text("a,label\n" + "".join(f"{i},{'xy'[i % 2]}\n" for i in range(60)))

@@ -48,7 +48,12 @@ def train(
         ),
     ] = None,
     checkpoint_every: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Save a checkpoint in --output after every N epochs; 0 for never.")
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Save a checkpoint in --output after every N epochs, or fewer if they are short; 0 for never.",
+        ),
     ] = 1,
     checkpoint_steps: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Save a checkpoint after every N steps, too.")

@@ -198,6 +198,8 @@ def run(
         facts |= _facts_before(experiment, saved)
         hooks.on_start(experiment)
         checkpoint = None if output is None else checkpoints.callback(Path(output), about)
+        if folder is not None:
+            folder.start()
         facts |= _train(experiment, folder, callbacks, progress, hooks, checkpoint, test)
     except BaseException as error:
         if isinstance(error, NonFiniteError) and error.rows is not None:

@@ -38,7 +38,8 @@ class CheckpointPlan:
     Parameters
     ----------
     every : int
-        Save after so many epochs; 0 for never.
+        Save after so many epochs; 0 for never. Very short epochs are left out: see `sparing` of
+        `xpnn.training.Checkpoint`.
     steps : int, optional
         Save after at least so many steps within an epoch.
     minutes : float, optional
@@ -59,6 +60,7 @@ class CheckpointPlan:
             every_epochs=self.every,
             every_steps=self.steps,
             every_minutes=self.minutes,
+            sparing=True,
             keep=self.keep,
             about=about,
         )
@@ -104,7 +106,7 @@ class RunFolder:
             if resume:
                 self.saved = newest_checkpoint(path / CHECKPOINTS)
             if self.saved is not None:
-                self._continue(self.saved)
+                remove_temporary_files(path)
             elif resume is True:
                 raise InputError(f"{str(path)!r} contains no checkpoint, so its run cannot be continued")
             else:
@@ -130,9 +132,10 @@ class RunFolder:
         with (self.path / HISTORY).open("x", encoding="utf-8"):
             pass
 
-    def _continue(self, saved: SavedTraining) -> None:
-        remove_temporary_files(self.path)
-        self._write_history(saved.training["history"])  # epochs after the checkpoint are trained again
+    def start(self) -> None:
+        """Remove from the history what is trained again after the checkpoint; a run that is refused keeps it."""
+        if self.saved is not None:
+            self._write_history(self.saved.training["history"])
 
     def log(self, trainer: Any, logs: Logs) -> None:
         """Append the record of an epoch: a callback. A failure is reported once, and made up for later."""

@@ -27,7 +27,7 @@ _PATTERN = re.compile(r"epoch-(\d{5,})-step-(\d{9,})\.safetensors")
 
 
 class Checkpoint:
-    """Save everything that training needs to go on, regularly and when training is stopped.
+    """Save everything that training needs to go on, regularly, at the end, and when training is stopped.
 
     Each file can be given to `Trainer.restore`. It is written while the next steps are computed, and complete before it
     gets its name. Older files are removed after a new one is complete: the newest `keep`, and that of the best epoch,
@@ -43,6 +43,9 @@ class Checkpoint:
         Save after at least so many steps within an epoch.
     every_minutes : float, optional
         Save after at least so many minutes.
+    sparing : bool, default False
+        Whether to leave out epochs that end too early after the last file, so that writing takes at most a tenth of the
+        time. The best epoch is then that of the files.
     keep : int, default 2
         How many of the newest files to keep.
     monitor : str, optional
@@ -92,6 +95,7 @@ class Checkpoint:
         every_epochs: int = 1,
         every_steps: int | None = None,
         every_minutes: float | None = None,
+        sparing: bool = False,
         keep: int = 2,
         monitor: str | None = None,
         mode: str = "auto",
@@ -105,14 +109,15 @@ class Checkpoint:
             self.every_seconds = 60 * as_float("Checkpoint: every_minutes", every_minutes)
             if not self.every_seconds > 0:
                 raise InputError(f"Checkpoint: every_minutes is {every_minutes!r}; expected a number above 0")
-        self.keep = as_count("Checkpoint: keep", keep)
+        self.keep, self.sparing = as_count("Checkpoint: keep", keep), bool(sparing)
         self.monitor, self.about = monitor, dict(about or {})
         self._monitor = None if monitor is None else Monitor("Checkpoint", monitor, mode)
         self._mode = mode
         self._best: str | None = None  # the name of the file of the best epoch
         self._files: list[str] = []  # those of this training, oldest first
         self._saved_steps, self._saved_time = -1, 0.0
-        self._writing: Future[None] | None = None
+        self._writing: Future[float] | None = None
+        self._write_seconds = 0.0  # what the latest file took
         self._writes = True  # False on the ranks after the first
 
     @property
@@ -156,15 +161,15 @@ class Checkpoint:
         if self._monitor is None:
             name = self.monitor or ("val_loss" if "val_loss" in logs else "loss")
             self._monitor = Monitor("Checkpoint", name, self._mode)
-        # A file contains the whole history: in a long training, one for each percent of the epochs keeps this linear.
-        is_turn = trainer.epoch % max(1, trainer.epoch // 100) == 0
-        best = is_turn and self._monitor.improves(logs)
-        if best or trainer.is_stopping or (self.every_epochs and is_turn and trainer.epoch % self.every_epochs == 0):
+        if self.sparing and not trainer.is_stopping and self._is_too_early():
+            return
+        best = self._monitor.improves(logs)
+        if best or trainer.is_stopping or (self.every_epochs and trainer.epoch % self.every_epochs == 0):
             self._save(trainer, best=best)
 
     def on_train_end(self, trainer: TrainerLike) -> None:
-        """Wait until the last file is complete. Save a stop that another rank asked for."""
-        if trainer.is_stopping and trainer.epoch_steps and trainer.steps != self._saved_steps:
+        """Save what no file has yet, so that a longer training can follow, and wait until the file is complete."""
+        if trainer.steps != self._saved_steps:
             self._save(trainer)
         self._finish()
 
@@ -206,11 +211,19 @@ class Checkpoint:
         content = trainer.checkpoint()
         self._writing = _writer().submit(_write, self.folder, name, old, content, self.about)
 
+    def _is_too_early(self) -> bool:
+        """Whether the latest file is still being written, or took more than a tenth of the time since its start."""
+        if self._writing is not None:
+            if not self._writing.done():
+                return True
+            self._finish()
+        return time.monotonic() - self._saved_time < 10 * self._write_seconds
+
     def _finish(self) -> None:
         """Wait until the file in progress is complete. Raises SaveError."""
         writing, self._writing = self._writing, None
         if writing is not None:
-            writing.result()
+            self._write_seconds = writing.result()
 
 
 @functools.cache
@@ -223,11 +236,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_writer.cache_clear)  # a forked process does not have the thread
 
 
-def _write(folder: Path, name: str, old: list[str], content: dict[str, Any], about: dict[str, Any]) -> None:
+def _write(folder: Path, name: str, old: list[str], content: dict[str, Any], about: dict[str, Any]) -> float:
+    """Write a file, then remove the old ones; return the seconds that it took."""
+    start = time.monotonic()
     write_checkpoint(folder / name, content, about)
     for file in old:
         with contextlib.suppress(OSError):
             (folder / file).unlink(missing_ok=True)
+    return time.monotonic() - start
 
 
 def _checkpoints(folder: Path) -> Iterator[tuple[int, int, Path]]:
