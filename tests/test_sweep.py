@@ -207,7 +207,7 @@ def test_sweeps_that_cannot_choose_are_refused(settings: dict[str, Any], message
 
 
 def test_a_failure_does_not_end_the_others(tmp_path: Path) -> None:
-    base = Settings(hidden="16,16", epochs=2, optimizer="sgd", schedule="constant")
+    base = Settings(hidden="16,16", activation="leaky_relu", epochs=2, optimizer="sgd", schedule="constant")
     result = sweep(base, {"lr": [1e6, 1e-2]}, output=tmp_path / "runs", device="cpu")
     assert [one.values["lr"] for one in result.combinations] == [1e-2, 1e6]
     assert result.best is result.combinations[0] and result.test
@@ -217,7 +217,7 @@ def test_a_failure_does_not_end_the_others(tmp_path: Path) -> None:
 
 
 def test_if_all_fail_nothing_is_best(tmp_path: Path) -> None:
-    base = Settings(hidden="16,16", epochs=2, optimizer="sgd", schedule="constant")
+    base = Settings(hidden="16,16", activation="leaky_relu", epochs=2, optimizer="sgd", schedule="constant")
     result = sweep(base, {"lr": [1e6]}, output=tmp_path / "runs", device="cpu")
     assert result.best is None and result.best_run is None and result.test == {}
     assert not (tmp_path / "runs" / "best").exists()
@@ -278,7 +278,9 @@ def test_workers_get_the_same_figures(tmp_path: Path) -> None:
 
 def test_workers_pass_warnings_and_errors_on(tmp_path: Path) -> None:
     pytest.importorskip("joblib")
-    base = Settings(hidden="16,16", epochs=2, optimizer="sgd", schedule="constant", batch_size=10**6)
+    base = Settings(
+        hidden="16,16", activation="leaky_relu", epochs=2, optimizer="sgd", schedule="constant", batch_size=10**6
+    )
     with pytest.warns(UserWarning, match="larger than the data"):
         result = sweep(base, {"lr": [1e6, 1e-2]}, jobs=2, output=tmp_path / "runs", device="cpu")
     assert len(result.combinations) == 2
@@ -419,7 +421,7 @@ def test_seeds_alone_are_a_sweep_of_one_combination(run: Any, tmp_path: Path) ->
 
 
 def test_a_failed_run_has_the_status_1(run: Any, tmp_path: Path) -> None:
-    options = ("--optimizer", "sgd", "--schedule", "constant", "--hidden", "16,16")
+    options = ("--optimizer", "sgd", "--schedule", "constant", "--hidden", "16,16", "--activation", "leaky_relu")
     status, out, err = run("train", *FAST, *options, "--set", "lr=1e6,1e-2", "--output", tmp_path / "r")
     assert status == 1 and "failed   lr 1e+06  seed 0: the loss is not finite" in out and "best     lr 0.01" in out
     assert "run 1/2  lr 1e+06  seed 0  failed: " in err
@@ -519,7 +521,9 @@ def test_on_a_terminal_there_is_a_live_table(tmp_path: Path) -> None:
         seen.append(capture.get())
 
     hooks = SweepHooks(lambda experiment, runs: display.start(runs), on_run)
-    base = Settings(hidden="16,16", epochs=2, optimizer="sgd", schedule="constant", monitor="val_accuracy")
+    base = Settings(
+        hidden="16,16", activation="leaky_relu", epochs=2, optimizer="sgd", schedule="constant", monitor="val_accuracy"
+    )
     with display:
         sweep(base, {"lr": [1e-3, 1e6]}, seeds=2, output=tmp_path / "runs", device="cpu", hooks=hooks)
     assert "1 of 4 runs done" in seen[0] and " s left" in seen[0] and "lr 1e+06" in seen[0]

@@ -196,7 +196,8 @@ class SavedRun:
         sizes = [math.prod(leaf.shape) for leaf in tree.leaves(self.params)]
         if not math.prod(self.input_shape) <= max(sizes, default=0) + 2**20:
             raise ValueError(f"the shape of a sample, {self.input_shape}, does not belong to the network")
-        outputs, _ = self.model.forward(self.params, np.zeros((1, *self.input_shape)))
+        with np.errstate(all="ignore"):
+            outputs, _ = self.model.forward(self.params, np.zeros((1, *self.input_shape)))
         scores = self.goal.from_outputs(self.settings, np.asarray(outputs))
         wanted = (1, len(self.goal.classes or self.goal.targets))
         if scores.shape != wanted:
