@@ -6,12 +6,12 @@ points with the text that the page shows for them.
 
 from __future__ import annotations
 
+import hashlib
 import io
-import itertools
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,6 @@ _STYLE: dict[str, Any] = {
     "lines.solid_capstyle": "round",
     "text.parse_math": False,
 }
-_numbers = itertools.count()
 
 
 def colour(i: int) -> str:
@@ -155,7 +154,8 @@ def _inline(text: str, title: str, box: str) -> str:
     assert body is not None
     inside = re.sub(r"<metadata>.*?</metadata>", "", body[1], flags=re.DOTALL)
     inside = re.sub(r"<!--.*?-->", "", inside, flags=re.DOTALL)
-    used, number = set(re.findall(r"[(\"]#(\w+)[)\"]", inside)), next(_numbers)
+    used = set(re.findall(r"[(\"]#(\w+)[)\"]", inside))
+    number = hashlib.sha256(inside.encode()).hexdigest()[:8]  # the same chart in all pages
 
     def identifier(found: re.Match[str]) -> str:  # one that is unique in the page, if it is used at all
         return f' id="g{number}-{found[1]}"' if found[1] in used else ""
@@ -179,8 +179,3 @@ def thinned(length: int, most: int) -> list[int]:
     if length <= most:
         return list(range(length))
     return [round(i * (length - 1) / (most - 1)) for i in range(most)]
-
-
-def short_numbers(values: Sequence[float]) -> str:
-    """Return numbers as text."""
-    return ", ".join(f"{value:.4g}" for value in values)

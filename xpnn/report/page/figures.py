@@ -74,7 +74,10 @@ def _curves(
     if not heights:
         return None
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    scale_heights(panel, heights, from_zero=measure is as_error)
+    if len(prefixes) > 1:
+        scale_heights(panel, heights, from_zero=measure is as_error)
+    elif min(heights) >= 0:
+        panel.set_ylim(0, 1.05 * max(heights) or 1)
     chart.by_x = True
     for epoch, found in sorted(texts.items()):
         chart.points.append((epoch, found[0][0], "\n".join([f"epoch {epoch:g}", *(text for _, text in found)])))
@@ -194,10 +197,10 @@ def parallel_chart(names: Sequence[str], rows: Sequence[tuple[Sequence[Any], flo
             heights = [_height(levels[i].index(value), levels[i]) for i, value in enumerate(values)]
             heights.append(0.5 if high == low else (figure - low) / span)
             best = rank == 0
-            look: dict[str, Any] = (
-                {"color": WARN, "linewidth": 2.6, "marker": "o"} if best else {"color": ACCENT, "linewidth": 1.2}
-            )
-            panel.plot(range(len(axes)), heights, **look, alpha=1.0 if best else 0.55, clip_on=False, zorder=3)
+            look: dict[str, Any] = {"color": ACCENT, "linewidth": 1.2, "alpha": 0.55}
+            if best:
+                look = {"color": WARN, "linewidth": 2.6, "marker": "o"}
+            panel.plot(range(len(axes)), heights, **look, clip_on=False, zorder=3)
             words = [f"{name} {value}" for name, value in zip(names, values, strict=True)]
             text = "\n".join([*(["best"] if best else []), *words, f"{monitor} {figure:.4g}"])
             chart.points += [(float(i), height, text) for i, height in enumerate(heights)]

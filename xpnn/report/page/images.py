@@ -55,7 +55,7 @@ def weight_picture(weight: np.ndarray, shape: tuple[int, ...]) -> tuple[str, int
     step = max(1, math.ceil(max(tiles.shape[1:]) / _LARGEST))
     tiles = tiles[:, ::step, ::step]
     tiles = tiles / np.maximum(np.abs(tiles).max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
-    columns = min(len(units), 10 if len(units) <= 50 else 20)
+    columns = min(len(units), 10)
     rows, (height, width) = math.ceil(len(units) / columns), tiles.shape[1:]
     sheet = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1))
     for i, tile in enumerate(tiles):

@@ -34,7 +34,7 @@ def view_of_weights(saved: SavedRun) -> dict[str, Any] | None:
             else f"the {count} with the largest norms, of {weight.shape[1]:,}"
         )
         text = f"Each image is one unit ({which}), scaled by its largest weight. {scheme}"
-        return {"src": src, "width": width, "height": height, "shown": max(320, 4 * width), "text": text}
+        return {"src": src, "width": width, "height": height, "shown": max(320, min(5 * width, 640)), "text": text}
     norms = np.linalg.norm(weight, axis=1)
     names = saved.schema.outputs if saved.schema is not None else ()
     known = len(names) == len(weight)
@@ -60,14 +60,16 @@ def view_of_layers(saved: SavedRun, samples: Samples) -> dict[str, Any] | None:
     layers = layer_figures(saved, samples)
     finite = all(math.isfinite(value) for layer in layers for value in (layer.mean, layer.std, *layer.quantiles))
     head = ("layer", "outputs", "mean", "deviation", "zeros", "dead units", "gradient", "parameters, gradient / size")
-    rows = []
+    rows, trains = [], False
     for i, layer in enumerate(layers, 1):
         parts = [
             f"{name}: {count:,}" + ("" if slope is None or not size else f", {slope / size:.2g}")
             for name, count, size, slope in layer.parameters
         ]
         shape = " \N{MULTIPLICATION SIGN} ".join(map(str, layer.shape))
-        figures = (as_number(layer.mean), as_number(layer.std), as_percent(layer.zeros), as_percent(layer.dead))
+        trains = trains or bool(layer.parameters)
+        dead = as_percent(layer.dead) if trains else ""  # pixels of the border, and so on, need not be told
+        figures = (as_number(layer.mean), as_number(layer.std), as_percent(layer.zeros), dead)
         slope = "" if layer.gradient is None else f"{layer.gradient:.3g}"
         rows.append((f"{i} {layer.configuration}", shape, *figures, slope, "; ".join(parts)))
     text = (

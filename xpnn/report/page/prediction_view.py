@@ -14,7 +14,8 @@ from xpnn.report.page.tables import as_number, as_table
 from xpnn.report.runs.measures import calibration, cells, confidently_wrong, confusions
 
 _MATRIX = 20  # classes whose confusion matrix is a table
-_CLASSES, _WRONG, _COLUMNS, _TARGETS = 200, 24, 10, 4
+_CLASSES, _COLUMNS, _TARGETS = 200, 10, 4
+_PICTURES, _ROWS = 24, 12  # samples
 
 
 def view_of_classes(saved: SavedRun, samples: Samples, scores: np.ndarray, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def view_of_classes(saved: SavedRun, samples: Samples, scores: np.ndarray, resul
         }
     else:
         view["matrix_picture"] = signed_picture(share)
-    mixed = [(names[i], names[j], count) for i, j, count in confusions(counts, 10)]
+    mixed = [(names[i], names[j], count) for i, j, count in confusions(counts, 8)]
     if mixed:
         view["confusions"] = as_table(("true", "predicted", "rows"), mixed, text=(1,))
     rows = [
@@ -45,7 +46,8 @@ def view_of_classes(saved: SavedRun, samples: Samples, scores: np.ndarray, resul
             f"over ten bins. The mean confidence is {scores.max(axis=1).mean():.2%}."
         )
         view["calibration"] = {"text": text, "chart": calibration_chart(bins)}
-    wrong = confidently_wrong(scores, labels, _WRONG)
+    are_images = is_image(samples.x.shape[1:])
+    wrong = confidently_wrong(scores, labels, _PICTURES if are_images else _ROWS)
     count = int((scores.argmax(axis=1) != labels).sum())
     if not count:
         view["samples"] = {"title": "Most confident errors", "text": f"All {len(labels):,} predictions are right."}
@@ -56,7 +58,7 @@ def view_of_classes(saved: SavedRun, samples: Samples, scores: np.ndarray, resul
         f"{'probability' if is_probability else 'score'}.",
     }
     said = [_said(names, labels[i], scores[i], is_probability) for i in wrong]
-    if is_image(samples.x.shape[1:]):
+    if are_images:
         low, high = float(samples.x.min()), float(samples.x.max())
         view["samples"]["pictures"] = [
             {"src": sample_picture(np.asarray(samples.x[i]), low, high), "words": f"is {is_}, says {says} ({how})"}
@@ -93,7 +95,7 @@ def view_of_numbers(saved: SavedRun, samples: Samples, predicted: np.ndarray) ->
         for i in range(min(len(names), _TARGETS))
     ]
     scale = np.asarray(saved.goal.scale)
-    worst = np.argsort(-(np.abs(true - predicted) / scale).max(axis=1), kind="stable")[:_WRONG]
+    worst = np.argsort(-(np.abs(true - predicted) / scale).max(axis=1), kind="stable")[:_ROWS]
     said = [
         tuple(", ".join(f"{value:.5g}" for value in part) for part in (true[i], predicted[i], true[i] - predicted[i]))
         for i in worst

@@ -171,7 +171,7 @@ def _context(subjects: Sequence[Subject | SweepSubject]) -> dict[str, Any]:
     views: list[dict[str, Any]] = []
     for i, run in enumerate(runs[:_IN_DETAIL]):
         views.append(run_view(run, i + 1, draw=not any("network" in view for view in views)))
-    sections = [{"id": "curves", "name": "Curves"}, *({"id": s["id"], "name": f"Sweep {s['name']}"} for s in sweeps)]
+    sections = [{"id": "curves", "name": "Curves"}, *({"id": s["id"], "name": f"Sweep: {s['name']}"} for s in sweeps)]
     if len(views) > 1:
         sections.insert(0, {"id": "comparison", "name": "Comparison"})
     more = len(runs) - len(views)

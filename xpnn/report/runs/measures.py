@@ -213,7 +213,10 @@ def _configuration(layer: Any) -> str:
     """The layer with the fields that differ from their defaults, without how its weights were drawn."""
     fields: Any = dataclasses.fields(layer) if dataclasses.is_dataclass(layer) else ()
     values = [(field, getattr(layer, field.name)) for field in fields if not field.name.endswith("_init")]
-    shown = [f"{field.name}={value!r}" for field, value in values if field.repr and value != field.default]
+    changed = [(field, value) for field, value in values if field.repr and value != field.default]
+    shown = [
+        repr(value) if field.default is dataclasses.MISSING else f"{field.name}={value!r}" for field, value in changed
+    ]
     text = f"{type(layer).__name__}({', '.join(shown)})"
     return text if len(text) <= 80 else type(layer).__name__
 

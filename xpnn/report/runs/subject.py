@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
+from xpnn.arrays.mapped import take_rows
 from xpnn.errors import DataFormatError, DownloadError, InputError
 from xpnn.experiments.experiment import DownloadProgress
 from xpnn.experiments.run_experiment import RunResult
@@ -19,6 +22,7 @@ from xpnn.training.history import Logs
 from xpnn.training.saving.tensor_file import read_tensors
 
 Source: TypeAlias = "str | Path | RunResult"
+_ROWS = 50_000  # that predictions are computed of
 _CURVES = 7  # combinations of a sweep whose curves are drawn
 
 
@@ -115,7 +119,8 @@ def _of_result(result: RunResult, name: str) -> Subject:
     experiment = result.experiment
     data, history = experiment.data, list(experiment.trainer.history)
     samples = Samples(data.x_test, data.y_test, "held back from training")
-    return Subject(name, history, result.facts, SavedRun.of(experiment, None), samples, _remarks(history))
+    saved = SavedRun.of(experiment, None)
+    return Subject(name, history, result.facts, saved, _bounded(samples), _remarks(history))
 
 
 def _read_run(folder: Path, name: str, data_dir: str | None, progress: DownloadProgress | None) -> Subject:
@@ -145,7 +150,17 @@ def _read_run(folder: Path, name: str, data_dir: str | None, progress: DownloadP
     if samples is not None and not len(samples.labels):
         samples = None
         remarks.append(f"There are no {part} rows, so that predictions are left out.")
-    return Subject(name, records, facts, saved, samples, tuple(remarks))
+    return Subject(name, records, facts, saved, samples and _bounded(samples), tuple(remarks))
+
+
+def _bounded(samples: Samples) -> Samples:
+    """Read the rows into memory; of many, take some, spread evenly."""
+    x, labels, which = samples
+    if len(labels) > _ROWS:
+        rows = np.arange(_ROWS) * len(labels) // _ROWS
+        x, which = take_rows(x, rows), f"{which}, taken evenly from {len(labels):,}"
+        labels = labels[rows]
+    return Samples(np.asarray(x), np.asarray(labels), which)
 
 
 def is_unvalidated(records: Sequence[Logs]) -> bool:

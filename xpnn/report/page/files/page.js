@@ -31,7 +31,7 @@ for (const figure of document.querySelectorAll("figure[data-hover]")) {
     dot.style.display = "";
     tip.textContent = best[2];
     tip.hidden = false;
-    const left = best[0] / unit, top = best[1] / unit, room = svg.parentElement.clientWidth;
+    const left = best[0] / unit, top = best[1] / unit, room = svg.closest(".plot").clientWidth;
     tip.style.left = `${Math.max(0, Math.min(left + 10, room - tip.offsetWidth))}px`;
     tip.style.top = `${Math.max(0, top - tip.offsetHeight - 10)}px`;
   };
