@@ -119,7 +119,7 @@ def chart_style() -> Iterator[None]:
 
 def new_chart(title: str, x: str, y: str, *, width: float = WIDTH, height: float = HEIGHT) -> Chart:
     """Return an empty chart with these labels; call it inside `chart_style`."""
-    figure = new_figure(width, height, layout="constrained")
+    figure = new_figure(width, height)
     figure.set_dpi(72)
     panel = figure.subplots()
     panel.set_xlabel(x)
@@ -133,6 +133,7 @@ def finish(chart: Chart) -> Svg:
     content = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # measured as a box; the browser has other fonts
+        _fit(chart)
         chart.figure.savefig(content, format="svg", metadata={"Date": None})
     width, height = (72 * inches for inches in chart.figure.get_size_inches())
     places = np.array([(x, y) for x, y, _ in chart.points], np.float64).reshape(-1, 2)
@@ -144,6 +145,20 @@ def finish(chart: Chart) -> Svg:
     ]
     markup = _inline(content.getvalue(), chart.title, f"{width:g} {height:g}")
     return Svg(chart.title, markup, {"by_x": chart.by_x, "points": points}, round(width))
+
+
+def _fit(chart: Chart) -> None:
+    """Place the panel so that its labels just fit: a constrained layout would draw the figure twice."""
+    figure, panel, margin = chart.figure, chart.panel, 4
+    panel.set_position((0.15, 0.15, 0.8, 0.8))
+    canvas: Any = figure.canvas
+    outer, inner = panel.get_tightbbox(canvas.get_renderer()), panel.get_window_extent()
+    assert outer is not None
+    width, height = figure.bbox.width, figure.bbox.height
+    left, bottom = inner.x0 - outer.x0 + margin, inner.y0 - outer.y0 + margin
+    right, top = max(outer.x1 - inner.x1, 2) + margin, max(outer.y1 - inner.y1, 2) + margin
+    inside = (width - left - right) / width, (height - bottom - top) / height
+    panel.set_position((left / width, bottom / height, *inside))
 
 
 def _inline(text: str, title: str, box: str) -> str:
@@ -162,10 +177,17 @@ def _inline(text: str, title: str, box: str) -> str:
 
     inside = re.sub(r' id="([^"]*)"', identifier, inside)
     inside = re.sub(r"([(\"])#(\w+)([)\"])", lambda found: f"{found[1]}#g{number}-{found[2]}{found[3]}", inside)
-    inside = re.sub(r"(font: [\d.]+px )[^;\"]*", r"\1var(--font)", inside)
+    inside = re.sub(r"<[^>]+>", _plainer, inside)
     inside = re.sub(r"#000[12]0\w", lambda found: f"var({_VARIABLES[found[0]]})", inside)
     inside = re.sub(r"\n\s*", "\n", inside)
     return f'<svg viewBox="0 0 {box}" role="img" aria-label="{escape(title)}">{inside}</svg>'
+
+
+def _plainer(found: re.Match[str]) -> str:
+    """Leave the font of a tag to the page, and round its numbers."""
+    tag = re.sub(r"font-family: [^;\"]*;?|transform=\"rotate\(-0 [^\"]*\"", "", found[0])
+    tag = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", tag)
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", tag)
 
 
 def thinned(length: int, most: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -107,8 +108,9 @@ def _environment(subject: Subject) -> dict[str, Any]:
         rows.append(("training", as_seconds(facts.get("seconds", sum(seconds)))))
         low, middle, high = min(seconds), statistics.median(seconds), max(seconds)
         rows.append(("an epoch", f"{as_seconds(middle)} (median; {as_seconds(low)} to {as_seconds(high)})"))
-    if isinstance(facts.get("samples_per_second"), (int, float)):
-        rows.append(("samples a second", f"{facts['samples_per_second']:,.0f}"))
+    speed = facts.get("samples_per_second")
+    if isinstance(speed, float) and math.isfinite(speed):
+        rows.append(("samples a second", f"{speed:,.0f}"))
     names = {"version": "xpnn", "dataset": "data", "device": "device", "backend": "library", "precision": "precision"}
     rows += [
         (label, facts[name]) for name, label in {**names, "seed": "seed", "ranks": "processes"}.items() if name in facts

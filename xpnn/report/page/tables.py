@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,14 +50,14 @@ def as_cell(value: Any) -> str:
 
 def as_number(value: Any) -> str:
     """Return a figure with four digits."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
         return NOTHING
     return f"{float(value):.4g}"
 
 
 def as_percent(value: Any) -> str:
     """Return a share in per cent."""
-    return f"{value:.2%}" if isinstance(value, (int, float)) and math.isfinite(value) else NOTHING
+    return f"{value:.2%}" if isinstance(value, (int, float)) and abs(value) < 1e9 else NOTHING
 
 
 def as_seconds(value: Any) -> str:

@@ -136,7 +136,7 @@ def _render(context: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.DictLoader(files), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    has_field = any("network" in run for run in context["runs"])
+    has_field = any(run["network"] for run in context["runs"])
     scripts = {"page": files["page.js"], "draw": files["draw.js"] if has_field else ""}
     hashes = [
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

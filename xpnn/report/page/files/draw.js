@@ -205,6 +205,7 @@
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (drawing = false));
   field.querySelector("button").addEventListener("click", reset);
   reset();
+  document.getElementById("draw-needs").hidden = true;
   field.hidden = false;
   window.xpnn = { answer, pixelsOf };
 }
