@@ -201,6 +201,23 @@ def test_sweep_has_a_table_and_parallel_coordinates(made: Made) -> None:
     assert "sweep/best" in page.text and "Confusion matrix" in page.text
 
 
+def test_folders_in_a_sweep_are_no_paths(made: Made, report: Any, tmp_path: Path) -> None:
+    outside = tmp_path / "b"
+    outside.mkdir(parents=True)
+    (outside / "history.jsonl").write_text('{"epoch": 1, "loss": 7.75}\n')
+    (tmp_path / "sweep").mkdir()
+    one = {"values": {"lr": 1}, "mean": None, "std": None}
+    for name, seen in (("/tmp/../b", False), (str(outside), False), ("/b", False), ("sweep/lr-1/seed-0", True)):
+        inside = tmp_path / "sweep" / "lr-1" / "seed-0"
+        inside.mkdir(parents=True, exist_ok=True)
+        (inside / "history.jsonl").write_text('{"epoch": 1, "loss": 6.25}\n')
+        facts = {"combinations": [{**one, "runs": [{"folder": name, "status": "failed", "error": "x"}]}]}
+        (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(facts))
+        page, _ = report(tmp_path / "sweep")
+        hovers = "".join(one["data-hover"] or "" for one in page.of("figure"))
+        assert ("6.25" in hovers) is seen and "7.75" not in hovers and "Failed runs" in page.text
+
+
 def test_untested_run_of_a_sweep_shows_validation_rows(made: Made, report: Any) -> None:
     folder = next(made.folder.glob("sweep/lr-*/seed-0"))
     page, _ = report(folder)

@@ -212,9 +212,9 @@ def _read_sweep(folder: Path, name: str, data_dir: str | None, progress: Downloa
         for one in facts["combinations"][:_CURVES]:
             label = ", ".join(f"{key} {value}" for key, value in one["values"].items()) or "as given"
             for run in one["runs"]:
-                inside = Path(run["folder"]).parts[-2:]  # as it is called in the folder of the sweep
-                if ".." not in inside and (folder / Path(*inside)).is_dir():
-                    curves[label] = read_history(folder / Path(*inside))
+                inside = Path(*Path(run["folder"]).parts[-2:])  # as it is called in the folder of the sweep
+                if not inside.is_absolute() and ".." not in inside.parts and (folder / inside).is_dir():
+                    curves[label] = read_history(folder / inside)
                     break
     except DataFormatError:
         raise

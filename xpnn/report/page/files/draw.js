@@ -96,7 +96,7 @@
   // on average. All lengths are in parts of pixels.
   const small = height <= 12;
   const rows = height * FINE, columns = width * FINE;
-  const pen = small ? 0.16 * rows : 0.085 * rows;
+  const pen = small ? 0.16 * rows : 0.09 * rows;
   const boxHeight = (small ? rows : (rows * 20) / 28) - pen, boxWidth = (small ? 0.9 * columns : (columns * 20) / 28) - pen;
 
   const ink = (strokes, left, top, scale, moveX, moveY) => {
