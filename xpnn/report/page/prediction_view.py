@@ -10,7 +10,8 @@ import numpy as np
 from xpnn.experiments.saved_run import Samples, SavedRun
 from xpnn.report.page.figures import calibration_chart, number_charts
 from xpnn.report.page.images import is_image, sample_picture, signed_picture
-from xpnn.report.page.tables import as_number, as_table
+from xpnn.report.page.tables import as_table
+from xpnn.report.pictures import shortened
 from xpnn.report.runs.measures import calibration, cells, confidently_wrong, confusions
 
 _MATRIX = 20  # classes whose confusion matrix is a table
@@ -24,20 +25,19 @@ def view_of_classes(saved: SavedRun, samples: Samples, scores: np.ndarray, resul
     view: dict[str, Any] = {}
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if len(names) <= _MATRIX:
-        view["matrix"] = {
-            "names": names,
-            "rows": [(names[i], _matrix_row(names, counts, share, i)) for i in range(len(names))],
-        }
+        short = [shortened(name, 24) for name in names]
+        rows = [(short[i], _matrix_row(names, counts, share, i)) for i in range(len(names))]
+        view["matrix"] = {"names": short, "rows": rows}
     else:
         view["matrix_picture"] = signed_picture(share)
     mixed = [(names[i], names[j], count) for i, j, count in confusions(counts, 8)]
     if mixed:
         view["confusions"] = as_table(("true", "predicted", "rows"), mixed, text=(1,))
-    rows = [
-        (name, *(as_number(one[key]) for key in ("precision", "recall", "f1_score")), one["support"])
+    scored = [
+        (name, *(f"{one[key]:.3f}" for key in ("precision", "recall", "f1_score")), one["support"])
         for name, one in result["classes"].items()
     ]
-    view["class_table"] = as_table(("class", "precision", "recall", "F1", "rows"), rows[:_CLASSES])
+    view["class_table"] = as_table(("class", "precision", "recall", "F1", "rows"), scored[:_CLASSES])
     is_probability = saved.goal.gives_probabilities(saved.settings)
     if is_probability:
         bins, error = calibration(scores, labels)
@@ -120,4 +120,5 @@ def _sample_rows(
         found.append((known[:_COLUMNS], words))
     columns = [name for name, _ in found[0][0]] if found else []
     body = [(*words, *(value for _, value in known)) for known, words in found]
-    return as_table((*head, *columns), body, text=range(len(head), len(head) + len(columns)))
+    names = (1,) if saved.classes else ()  # columns that hold names of classes
+    return as_table((*head, *columns), body, text=(*names, *range(len(head), len(head) + len(columns))))
