@@ -112,8 +112,13 @@ def test_drawing_with_a_finger_on_a_phone(browser: Any, path: Path) -> None:
     page.close()
 
 
-def test_layers_are_those_of_the_library(browser: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [32, 16])
+def test_layers_are_those_of_the_library(
+    browser: Any, tmp_path: Path, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every layer that the page computes, in one network."""
+    if bits == 16:  # as for a large network
+        monkeypatch.setattr("xpnn.report.page.drawing._AS_FLOAT32", 100)
     experiment = prepare(Settings(hidden="4", epochs=1))
     block = nn.Residual(nn.Sequential(nn.Linear(12, 12), nn.ELU(0.7)))
     layers = [
@@ -132,7 +137,9 @@ def test_layers_are_those_of_the_library(browser: Any, tmp_path: Path) -> None:
     x = experiment.data.x_test[:20]
     got = page.evaluate("rows => rows.map(xpnn.answer)", x.reshape(20, 64).tolist())
     wanted = SavedRun.of(experiment, None).predict(x).scores
-    np.testing.assert_allclose(np.array(got), wanted, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(np.array(got), wanted, rtol=0, atol=2e-5 if bits == 32 else 4e-3)
+    assert json.loads(page.locator("#network").text_content())["bits"] == bits
+    assert ("rounded to 16 bits" in page.content()) is (bits == 16)
     assert problems == [] and np.ptp(wanted, axis=0).max() > 1e-3
     page.close()
 

@@ -166,7 +166,8 @@ def test_names_from_files_are_escaped(made: Made) -> None:
 def test_classes_of_a_table_have_rows_for_the_errors(made: Made) -> None:
     page = Page(made.classes)
     assert "Draw a digit" not in page.text and "Most confident errors" in page.text
-    assert "city" in page.text.split("Most confident errors")[1] and "norm" in page.text
+    errors = page.text.split("Most confident errors")[1].split("Weights of the first layer")[0]
+    assert "city" in errors and sum(name in errors for name in HOSTILE) >= 2
 
 
 def test_numbers_have_residuals_and_no_confusions(made: Made) -> None:
@@ -326,6 +327,12 @@ def test_own_layer_of_a_result_is_shown_without_the_field(report: Any) -> None:
     page, _ = report(RunResult(experiment, {}))
     assert "cannot compute the layer Doubled" in page.text and not page.of("canvas")
     assert "4 Doubled()" in page.text and "Confusion matrix" in page.text
+
+
+def test_network_that_is_too_large_has_no_field(made: Made, report: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xpnn.report.page.drawing._AS_FLOAT16", 600)
+    page, _ = report(made.folder / "digits")
+    assert "has 610 weights" in page.text and "(at most 600)" in page.text and not page.of("canvas")
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def drawn_network(saved: SavedRun, images: np.ndarray) -> tuple[dict[str, Any] |
     remark : str
         Why there is none, or how the weights were rounded; may be empty.
     """
-    count = sum(np.asarray(leaf).size for leaf in tree.leaves(saved.params))
+    count = sum(np.asarray(leaf).size for leaf in tree.leaves(tree.trained(saved.params)))
     if count > _AS_FLOAT16:
         return None, (
             f"The network has {count:,} weights, which would make the page too large (at most {_AS_FLOAT16:,}), so "
