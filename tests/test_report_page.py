@@ -193,7 +193,7 @@ def test_sweep_has_a_table_and_parallel_coordinates(made: Made) -> None:
     facts = json.loads((made.folder / "sweep" / "sweep.json").read_text())
     assert "Parallel coordinates" in page.text and "4 combinations, 4 runs, finished" in page.text
     table = made.sweep.split("Sweep: sweep</h2>")[1].split("</table>")[0]
-    assert table.count("<tr") == 5 and table.count('<tr class="best"') == 1
+    assert table.count("<tr") == 5 and table.count('<tr class="best"><th scope="row">1</th>') == 1
     assert f"{facts['combinations'][0]['mean']:.4g}" in table
     hover = [json.loads(one["data-hover"] or "") for one in page.of("figure")]
     lines = [point for one in hover for point in one["points"] if "val_loss" in point[2]]

@@ -78,8 +78,7 @@ def _matrix_row(names: Sequence[str], counts: np.ndarray, share: np.ndarray, i: 
     return [
         {
             "text": f"{counts[i, j]:,}" if counts[i, j] else "·",
-            "shade": f"{0.85 * share[i, j]:.2f}",
-            "strong": share[i, j] > 0.6,
+            "shade": f"{0.6 * share[i, j]:.2f}",
             "right": i == j,
             "title": f"true {names[i]}, predicted {names[j]}: {counts[i, j]:,} ({share[i, j]:.1%} of the class)",
         }

@@ -66,7 +66,7 @@ def as_seconds(value: Any) -> str:
     Examples
     --------
     >>> as_seconds(0.0123), as_seconds(75.0), as_seconds(3700)
-    ('12.3 ms', '1 min 15 s', '1 h 2 min')
+    ('12.3 ms', '1 min 15 s', '1 h 1 min')
     """
     if not isinstance(value, (int, float)) or not 0 <= value < 1e12:
         return NOTHING
@@ -75,5 +75,5 @@ def as_seconds(value: Any) -> str:
     if value < 60:
         return f"{value:.3g} s"
     if value < 3600:
-        return f"{int(value // 60)} min {value % 60:.0f} s"
+        return f"{int(value // 60)} min {int(value % 60)} s"
     return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
