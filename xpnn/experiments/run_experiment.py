@@ -233,6 +233,7 @@ def _resumed(experiment: Experiment, saved: SavedTraining, data: str) -> Experim
 
 def _facts_before(experiment: Experiment, saved: SavedTraining | None) -> dict[str, Any]:
     settings, place = experiment.settings, experiment.place
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"  # `platform.platform` starts a process
     variables = {name: config.get(name) for name in config.VARIABLES if config.is_set(name)}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -251,7 +252,7 @@ def _facts_before(experiment: Experiment, saved: SavedTraining | None) -> dict[s
         "features": list(experiment.data.features),
         "n_parameters": experiment.n_parameters,
         "options": asdict(settings),
-        "environment": {**environment(place), "platform": platform.platform(), "variables": variables},
+        "environment": {**environment(place), "platform": system, "variables": variables},
         "resumed_from": None if saved is None else Path(saved.path).name,
     }
 
