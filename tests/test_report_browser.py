@@ -21,7 +21,7 @@ from xpnn.report import write_report
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
@@ -187,6 +187,23 @@ def test_print_is_light_and_without_the_field(browser: Any, path: Path) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("canvas.pad").is_hidden() and page.locator(".matrix").first.is_visible()
     assert page.pdf(format="A4").startswith(b"%PDF-") and problems == []
+    page.close()
+
+
+def test_policy_of_the_page_refuses_connections_pictures_and_scripts(browser: Any, path: Path) -> None:
+    page, _ = opened(browser, path)
+    refused = page.evaluate("""async () => {
+        const found = [];
+        document.addEventListener("securitypolicyviolation", (event) => found.push(event.effectiveDirective));
+        await fetch("http://127.0.0.1:9/").catch(() => 0);
+        new Image().src = "http://127.0.0.1:9/a.png";
+        const script = document.createElement("script");
+        script.textContent = "window.bad = 1";
+        document.body.append(script);
+        for (let i = 0; found.length < 3 && i < 300; i++) await new Promise((done) => setTimeout(done, 10));
+        return [found.sort(), window.bad];
+    }""")
+    assert refused == [["connect-src", "img-src", "script-src-elem"], None]
     page.close()
 
 

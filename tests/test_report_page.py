@@ -341,7 +341,7 @@ def test_network_that_is_too_large_has_no_field(made: Made, report: Any, monkeyp
 def test_calibration_error_is_that_of_its_definition() -> None:
     random = np.random.default_rng(1)
     p = random.dirichlet(np.ones(3), 500)
-    labels = random.integers(0, 3, 500)
+    labels = np.where(random.random(500) < 0.5, p.argmax(axis=1), random.integers(0, 3, 500))
     bins, error = calibration(p, labels)
     confidence, right = p.max(axis=1), p.argmax(axis=1) == labels
     edges = np.linspace(0, 1, 11)
