@@ -24,6 +24,7 @@ from xpnn import Trainer, nn, optim
 from xpnn.experiments import RunResult, SavedRun, Settings, prepare, sweep
 from xpnn.experiments import run as train
 from xpnn.report import write_report
+from xpnn.report.page.charts import Chart, Svg
 from xpnn.report.runs.command import command_of, sweep_command
 from xpnn.report.runs.measures import calibration, layer_figures
 from xpnn.training.saving.tensor_file import read_tensors, write_tensors
@@ -93,7 +94,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture
-def report(made: Made, tmp_path: Path) -> Any:
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the drawing of charts, which takes most of the time; their points stay."""
+
+    def finish(chart: Chart) -> Svg:
+        return Svg(chart.title, "<svg></svg>", {"by_x": chart.by_x, "points": list(map(list, chart.points))}, 360)
+
+    monkeypatch.setattr("xpnn.report.page.figures.finish", finish)
+
+
+@pytest.fixture
+def report(made: Made, tmp_path: Path, no_charts: None) -> Any:
     """Write a report of runs, and return the page and the remarks."""
 
     def write(*runs: Any) -> tuple[Page, list[str]]:
@@ -400,7 +411,7 @@ def test_command_names_the_variables_and_the_processes() -> None:
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def test_report_command(run: Any, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_command(run: Any, made: Made, tmp_path: Path, no_charts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     status, out, err = run("report", made.folder / "numbers", made.folder / "numbers")
     assert (status, err) == (0, "") and re.fullmatch(r"wrote    report\.html: 1 run, \d+ kB\n", out)
@@ -411,7 +422,7 @@ def test_report_command(run: Any, made: Made, tmp_path: Path, monkeypatch: pytes
     assert Path("report.html").read_bytes() == before
 
 
-def test_bad_input_is_one_line_and_writes_nothing(run: Any, made: Made, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_writes_nothing(run: Any, made: Made, tmp_path: Path, no_charts: None) -> None:
     (tmp_path / "empty").mkdir()
     digits = made.folder / "digits"
     for arguments, words in (
