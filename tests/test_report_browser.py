@@ -112,23 +112,30 @@ def test_drawing_with_a_finger_on_a_phone(browser: Any, path: Path) -> None:
     page.close()
 
 
-@pytest.mark.parametrize("bits", [32, 16])
+#: Every layer that the page computes, in two networks: some would hide mistakes of those before them.
+NETWORKS = {
+    "first": (
+        nn.Flatten(), nn.Scale(1 / 8), nn.Standardize(tuple(np.linspace(0, 1, 64)), tuple(np.linspace(1, 3, 64))),
+        nn.SmoothClip(1.5), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.GELU(),
+        nn.Residual(nn.Sequential(nn.Linear(16, 16), nn.ELU(0.7))), nn.LayerNorm(16), nn.SiLU(), nn.RMSNorm(16),
+        nn.LeakyReLU(0.2), nn.Dropout(0.1), nn.Linear(16, 16, bias=False), nn.GELU("tanh"), nn.Linear(16, 10),
+    ),
+    "second": (
+        nn.Scale(1 / 16), nn.Flatten(), nn.Linear(64, 16), nn.Softplus(2.0), nn.Linear(16, 16), nn.Tanh(),
+        nn.Linear(16, 16), nn.Sigmoid(), nn.Linear(16, 16), nn.ReLU(), nn.Identity(), nn.Linear(16, 16), nn.Softmax(),
+        nn.Linear(16, 16), nn.LogSoftmax(), nn.Linear(16, 10),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "bits"), [("first", 32), ("second", 32), ("second", 16)])
 def test_layers_are_those_of_the_library(
-    browser: Any, tmp_path: Path, bits: int, monkeypatch: pytest.MonkeyPatch
+    browser: Any, tmp_path: Path, name: str, bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every layer that the page computes, in one network."""
     if bits == 16:  # as for a large network
         monkeypatch.setattr("xpnn.report.page.drawing._AS_FLOAT32", 100)
-    experiment = prepare(Settings(hidden="4", epochs=1))
-    block = nn.Residual(nn.Sequential(nn.Linear(12, 12), nn.ELU(0.7)))
-    layers = [
-        nn.Flatten(), nn.Scale(1 / 8), nn.Standardize(tuple(np.linspace(0, 1, 64)), tuple(np.linspace(1, 3, 64))),
-        nn.SmoothClip(1.5), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.GELU(), block, nn.LayerNorm(12), nn.SiLU(),
-        nn.RMSNorm(12), nn.LeakyReLU(0.2), nn.Dropout(0.2), nn.Linear(12, 12, bias=False), nn.GELU("tanh"),
-        nn.Softplus(2.0), nn.Linear(12, 12), nn.Tanh(), nn.ReLU(), nn.Softmax(), nn.Linear(12, 12), nn.LogSoftmax(),
-        nn.Sigmoid(), nn.Identity(), nn.Linear(12, 10),
-    ]  # fmt: skip
-    model = nn.Sequential(*layers)
+    experiment = prepare(Settings(hidden="4", epochs=5))
+    model = nn.Sequential(*NETWORKS[name])
     trainer = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(0.02), metrics=experiment.trainer.metrics)
     experiment = dataclasses.replace(experiment, model=model, trainer=trainer)
     experiment.fit()
@@ -137,10 +144,10 @@ def test_layers_are_those_of_the_library(
     x = experiment.data.x_test[:20]
     got = page.evaluate("rows => rows.map(xpnn.answer)", x.reshape(20, 64).tolist())
     wanted = SavedRun.of(experiment, None).predict(x).scores
-    np.testing.assert_allclose(np.array(got), wanted, rtol=0, atol=2e-5 if bits == 32 else 4e-3)
+    np.testing.assert_allclose(np.array(got), wanted, rtol=0, atol=5e-6 if bits == 32 else 5e-3)
+    assert np.ptp(wanted, axis=0).max() > 0.3  # it depends on the pixels
     assert json.loads(page.locator("#network").text_content())["bits"] == bits
-    assert ("rounded to 16 bits" in page.content()) is (bits == 16)
-    assert problems == [] and np.ptp(wanted, axis=0).max() > 1e-3
+    assert ("rounded to 16 bits" in page.content()) is (bits == 16) and problems == []
     page.close()
 
 
