@@ -30,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # it would read "[default: …]" as markup
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (train.train, evaluate.evaluate, predict.predict, plot.plot, check.check, doctor.doctor):
+for command in (train.train, evaluate.evaluate, predict.predict, plot.plot, plot.report, check.check, doctor.doctor):
     app.command()(command)
 app.command("explain")(explain.explain_step)
 app.command("recipes")(reproduce.list_recipes)

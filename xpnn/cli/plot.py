@@ -1,4 +1,4 @@
-"""xpnn plot: curves of one or several runs; and the figures of train --plot."""
+"""xpnn plot and xpnn report: figures and a page of one or several runs; and the figures of train --plot."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line
-from xpnn.cli.terminal.options import Debug, check_output
+from xpnn.cli.terminal.console import escaped, make_console, pluralize, print_line, print_stderr
+from xpnn.cli.terminal.downloads import DownloadDisplay
+from xpnn.cli.terminal.options import DataDir, Debug, Offline, check_output
 from xpnn.errors import InputError
 from xpnn.experiments import Experiment, read_history
-from xpnn.report import check_drawable, plot_history, plot_numbers, plot_samples
+from xpnn.report import check_drawable, plot_history, plot_numbers, plot_samples, write_report
 from xpnn.training.history import Logs
 
 CURVE_FILES, SAMPLE_FILE, NUMBER_FILE = ("history.png", "history.svg"), "samples.png", "predictions.png"
@@ -44,6 +45,28 @@ def plot(
     plot_history(dict(zip(_distinct_names(folders), histories, strict=True)), output)
     epochs = pluralize(sum(map(len, histories)), "epoch")
     print_line(make_console(), f"drawn    {escaped(str(output))}: {pluralize(len(folders), 'run')}, {epochs}")
+
+
+def report(
+    run: Annotated[list[Path], typer.Argument(help="Folders of runs or sweeps that train --output wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New .html file.")] = Path("report.html"),
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    debug: Debug = False,
+) -> None:
+    """Write a page that shows one or several runs.
+
+    One file with curves, predictions, errors, weights, statistics of the layers, times, and the command that trains the
+    run again; of a sweep also a table and parallel coordinates. In the page of digits, you can draw a digit and see
+    what the network answers. The page loads nothing.
+    """
+    folders = list(dict.fromkeys(map(_absolute, run)))
+    with DownloadDisplay() as downloads:
+        remarks = write_report(folders, output, data_dir=data_dir, download_progress=downloads)
+    for remark in remarks:
+        print_stderr(escaped(remark))
+    size = f"{output.stat().st_size / 1000:,.0f} kB"
+    print_line(make_console(), f"wrote    {escaped(str(output))}: {pluralize(len(folders), 'run')}, {size}")
 
 
 def check_pictures(output: Path | None) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import platform
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from xpnn import config
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import InputError, NonFiniteError, SaveError
 from xpnn.experiments import factory
@@ -21,6 +23,7 @@ from xpnn.training import Checkpoint, Metric, SavedTraining, Trainer
 from xpnn.training.checks.ranks import on_rank_0
 from xpnn.training.engine import Progress
 from xpnn.training.history import Logs
+from xpnn.training.saving.checkpoint import environment
 from xpnn.training.trainer import Callback
 from xpnn.version import __version__
 
@@ -230,6 +233,8 @@ def _resumed(experiment: Experiment, saved: SavedTraining, data: str) -> Experim
 
 def _facts_before(experiment: Experiment, saved: SavedTraining | None) -> dict[str, Any]:
     settings, place = experiment.settings, experiment.place
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"  # `platform.platform` starts a process
+    variables = {name: config.get(name) for name in config.VARIABLES if config.is_set(name)}
     return {
         "schema_version": SCHEMA_VERSION,
         "version": __version__,
@@ -247,6 +252,7 @@ def _facts_before(experiment: Experiment, saved: SavedTraining | None) -> dict[s
         "features": list(experiment.data.features),
         "n_parameters": experiment.n_parameters,
         "options": asdict(settings),
+        "environment": {**environment(place), "platform": system, "variables": variables},
         "resumed_from": None if saved is None else Path(saved.path).name,
     }
 

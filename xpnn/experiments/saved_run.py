@@ -14,6 +14,7 @@ import numpy as np
 
 from xpnn import nn
 from xpnn.arrays import random, tree
+from xpnn.arrays.mapped import take_rows
 from xpnn.data.datasets import is_file, is_table, load, read_samples
 from xpnn.data.file_sets import read_file_set
 from xpnn.data.readers import is_pipe
@@ -281,6 +282,7 @@ class SavedRun:
         *,
         data_dir: str | None = None,
         target: str | None = None,
+        part: str = "test",
         download_progress: DownloadProgress | None = None,
     ) -> Samples:
         """Read rows to evaluate on.
@@ -293,13 +295,15 @@ class SavedRun:
             Folder with the MNIST files.
         target : str, optional
             Column of the table that is predicted; None for that of the training.
+        part : {"test", "validation"}
+            Which rows of the data set of the training; there may be no validation rows.
         download_progress : callable, optional
             See `prepare`.
 
         Returns
         -------
         Samples
-            The test rows of the data set of the training; all rows of another CSV file.
+            The test or validation rows of the data set of the training; all rows of another CSV file.
 
         Raises
         ------
@@ -330,6 +334,9 @@ class SavedRun:
             progress=download_progress,
             table=table,
         )
+        if part == "validation":
+            rows = data.validation_rows
+            return Samples(take_rows(data.x_train, rows), data.y_train[rows], "used for the validation")
         return Samples(data.x_test, data.y_test, "held back from training")
 
     def _labelled(self, file: str, target: str | None) -> Samples:

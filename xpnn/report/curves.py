@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +86,8 @@ def history_figure(records_by_name: Mapping[str, Iterable[Logs]]) -> Figure:
         from matplotlib.layout_engine import ConstrainedLayoutEngine
 
         figure = new_figure(WIDTH, HEIGHT, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
-        measures = [("loss", _loss), ("error (%)", _error)]
-        if not any(_known(records, _error, prefix) for records in runs.values() for prefix in LINES):
+        measures = [("loss", as_loss), ("error (%)", as_error)]
+        if not any(_known(records, as_error, prefix) for records in runs.values() for prefix in LINES):
             measures = measures[:1]
         panels = figure.subplots(1, len(measures), squeeze=False)[0]
         for panel, (label, measure) in zip(panels, measures, strict=True):
@@ -96,17 +96,19 @@ def history_figure(records_by_name: Mapping[str, Iterable[Logs]]) -> Figure:
     return figure
 
 
-def _loss(record: Logs, prefix: str) -> float:
-    return _number(record.get(f"{prefix}loss"))
+def as_loss(record: Logs, prefix: str) -> float:
+    """Return the loss of an epoch; NaN if it cannot be drawn. `prefix` is "" or "val_"."""
+    return as_number(record.get(f"{prefix}loss"))
 
 
-def _error(record: Logs, prefix: str) -> float:
+def as_error(record: Logs, prefix: str) -> float:
+    """Return the error of an epoch in per cent; NaN if it cannot be drawn."""
     if record.get(f"{prefix}error") is not None:
-        return _number(record[f"{prefix}error"])
-    return 100 * (1 - _number(record.get(f"{prefix}accuracy")))
+        return as_number(record[f"{prefix}error"])
+    return 100 * (1 - as_number(record.get(f"{prefix}accuracy")))
 
 
-def _number(value: Any) -> float:
+def as_number(value: Any) -> float:
     """Return `value`, or NaN if it cannot be drawn because it is missing or infinite."""
     try:
         number = float(value) if isinstance(value, numbers.Real) else math.nan
@@ -115,9 +117,9 @@ def _number(value: Any) -> float:
     return number if abs(number) < _LARGEST else math.nan
 
 
-def _epochs(records: list[Logs]) -> list[float]:
+def epochs_of(records: Sequence[Logs]) -> list[float]:
     """Return the epochs of the records; of a record without one that can be drawn, its number."""
-    found = [_number(record.get("epoch")) for record in records]
+    found = [as_number(record.get("epoch")) for record in records]
     return [i if math.isnan(epoch) else epoch for i, epoch in enumerate(found, 1)]
 
 
@@ -127,25 +129,32 @@ def _known(records: list[Logs], measure: Any, prefix: str) -> bool:
 
 def _draw(panel: Axes, label: str, runs: dict[str, list[Logs]], measure: Any) -> None:
     """Draw the lines of all runs in one panel, and its axes."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     values: list[float] = []
     for (_, records), colour in zip(runs.items(), _colours(len(runs)), strict=True):
-        epochs = _epochs(records)
+        epochs = epochs_of(records)
         for prefix, (_, style) in LINES.items():
             if _known(records, measure, prefix):
                 heights = [measure(record, prefix) for record in records]
                 look = {"color": colour, "linewidth": 1.8, "zorder": 3, "clip_on": False}  # not clipped at 0
                 panel.plot(epochs, heights, **look, **style, **_dots(heights))
                 values += [height for height in heights if math.isfinite(height)]
-    first = min(min(_epochs(records)) for records in runs.values())
-    last = max(max(_epochs(records)) for records in runs.values())
+    first = min(min(epochs_of(records)) for records in runs.values())
+    last = max(max(epochs_of(records)) for records in runs.values())
     margin = max(0.5, 0.02 * (last - first))
     panel.set_xlim(first - margin, last + margin)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     panel.set_xlabel("epoch")
     panel.set_ylabel(label)
     panel.grid()
+    scale_heights(panel, values, from_zero=measure is as_error)
+
+
+def scale_heights(panel: Axes, values: Sequence[float], *, from_zero: bool) -> None:
+    """Choose the scale of the y axis for finite values: logarithmic for a wide range, from 0 on if `from_zero`."""
+    from matplotlib.ticker import FuncFormatter
+
     above = [value for value in values if value > 0]
     if above and min(values) >= 0 and math.log10(max(above) / min(above)) > DECADES:
         if min(values) > 0:
@@ -154,7 +163,7 @@ def _draw(panel: Axes, label: str, runs: dict[str, list[Logs]], measure: Any) ->
             panel.set_yscale("symlog", linthresh=10 ** math.floor(math.log10(min(above))), linscale=0.5)
             panel.set_ylim(0, 1.3 * max(above))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    elif measure is _error and min(values, default=0) >= 0:
+    elif from_zero and min(values, default=0) >= 0:
         panel.set_ylim(0, 1.05 * max(values, default=0) or 1)
 
 
@@ -186,7 +195,7 @@ def _name_lines(figure: Figure, runs: dict[str, list[Logs]]) -> None:
         entries = [(name, {"color": colour}) for name, colour in zip(runs, colours, strict=True)]
     colour = colours[0] if len(runs) == 1 else "#555555"
     for prefix, (name, style) in LINES.items():
-        if any(_known(records, measure, prefix) for records in runs.values() for measure in (_loss, _error)):
+        if any(_known(records, measure, prefix) for records in runs.values() for measure in (as_loss, as_error)):
             entries.append((name, {"color": colour, **style, **dots}))
     if not entries:  # a single run without finite values
         return

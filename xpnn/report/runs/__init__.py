@@ -1,0 +1,1 @@
+"""What a report reads and computes of runs."""
