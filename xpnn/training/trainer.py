@@ -547,7 +547,7 @@ class Trainer:
                 if logs is None:  # stopped within the epoch
                     break
                 history.records.append(logs)
-                for callback in (*callbacks, shown):
+                for callback in (*callbacks, shown.epoch):
                     callback(self, logs)
                 if engine.stops(self):
                     break

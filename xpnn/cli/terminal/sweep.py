@@ -24,7 +24,6 @@ from xpnn.cli.terminal.console import (
     pluralize,
     print_line,
     print_stderr,
-    readable_numbers,
     test_figures,
 )
 from xpnn.cli.terminal.downloads import DownloadDisplay
@@ -43,6 +42,7 @@ from xpnn.experiments import (
 from xpnn.experiments.sweeps.grid import described, parse_grid, shown
 from xpnn.experiments.sweeps.records import best_first
 from xpnn.experiments.sweeps.sweep import Planned
+from xpnn.training.display.numbers import readable_numbers
 from xpnn.training.history import to_json
 from xpnn.training.stopwatch import Stopwatch
 

@@ -24,7 +24,7 @@ class Display(Protocol):
 
 
 class Shown:
-    """What `Trainer.fit` shows of its progress: the last callback, and a context around the epochs.
+    """What `Trainer.fit` shows of its progress: a context around the epochs. `epoch` is the last callback.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Shown:
         if self._display is not None:
             self.step = self._display.step
 
-    def __call__(self, trainer: Any, logs: Logs) -> None:
+    def epoch(self, trainer: Any, logs: Logs) -> None:
         """Called after each epoch, when its record is complete."""
         if self._display is not None:
             self._display.epoch(logs)

@@ -142,7 +142,7 @@ class TensorBoard:
         self._outbox.put(write)
 
     def _write_histograms(self, trainer: TrainerLike, epoch: int) -> None:
-        weights = [(name, leaf) for name, leaf in tree.named(trainer.snapshot()) if leaf.size]
+        weights = [(name, leaf) for name, leaf in tree.named(trainer.snapshot()) if 0 not in leaf.shape]
 
         def write(now: float = time.time()) -> None:
             for name, leaf in weights:
