@@ -425,7 +425,7 @@ def test_every_callback_is_public() -> None:
 
     names = vars(callbacks).items()
     kinds = {name for name, kind in names if isinstance(kind, type) and "__call__" in vars(kind)}
-    assert len(kinds) == 8 and kinds <= set(training.__all__)
+    assert len(kinds) == 11 and kinds <= set(training.__all__)
 
 
 def test_csv_logger_keeps_a_table_with_unfinished_last_and_blank_first_line(tmp_path: Path) -> None:

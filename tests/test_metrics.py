@@ -29,9 +29,9 @@ from xpnn import (
     optim,
 )
 from xpnn.arrays import tree
-from xpnn.cli.terminal.console import readable_numbers
 from xpnn.errors import InputError
 from xpnn.training import JSONLLogger
+from xpnn.training.display.numbers import readable_numbers
 from xpnn.training.metrics.base import merged
 from xpnn.training.runners.base import download, upload
 

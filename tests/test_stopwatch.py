@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 
 from xpnn import Trainer, nn, optim
-from xpnn.cli.terminal import progress as progress_line
 from xpnn.cli.terminal.progress import EpochDisplay
 from xpnn.experiments import Settings, experiment, prepare
 from xpnn.training import epoch as epoch_module
 from xpnn.training import stopwatch
+from xpnn.training.display import terminal as progress_line
 from xpnn.training.stopwatch import Stopwatch
 
 

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from xpnn.cli.terminal.console import escaped, make_console, make_table, print_line, readable_numbers
+from xpnn.cli.terminal.console import escaped, make_console, make_table, print_line
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, Offline, Run, choose_place
 from xpnn.experiments import SavedRun
 from xpnn.experiments.run_folder import SCHEMA_VERSION
+from xpnn.training.display.numbers import readable_numbers
 from xpnn.training.history import to_json
 
 _MOST = 30  # classes in a table

@@ -64,6 +64,13 @@ def train(
     keep_checkpoints: Annotated[
         int, typer.Option(min=1, metavar="N", help="Keep the newest N checkpoints, and that of the best epoch.")
     ] = 2,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write event files for TensorBoard into --output, or --tensorboard-dir."),
+    ] = False,
+    tensorboard_dir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write event files for TensorBoard into this folder.")
+    ] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the history, and test images, into --output.")] = False,
     varied: Varied = None,
     seeds: Seeds = None,
@@ -78,7 +85,7 @@ def train(
 ) -> None:
     """Train a network, and test it once at the end."""
     plan = CheckpointPlan(checkpoint_every, checkpoint_steps, checkpoint_minutes, keep_checkpoints)
-    wanted = SweepOptions(varied, seeds, jobs, scheduler, output, resume, plot)
+    wanted = SweepOptions(varied, seeds, jobs, scheduler, output, resume, plot, tensorboard, tensorboard_dir)
     together = open_ranks(ranks, rank_timeout)
     if wanted.is_sweep:
         if together is not None:
@@ -114,6 +121,7 @@ def train(
             device=place,
             callbacks=[display],
             progress=display.step,
+            tensorboard=tensorboard_dir or tensorboard,
             hooks=hooks,
             checkpoints=plan,
             resume=resumes,

@@ -26,6 +26,7 @@ from xpnn.experiments.settings import NUMBER_FORMATS, Settings
 from xpnn.ranks import Ranks
 from xpnn.training import Checkpoint, EarlyStopping, History, SavedTraining, Trainer
 from xpnn.training.engine import Progress
+from xpnn.training.history import Logs
 from xpnn.training.stopwatch import Stopwatch
 from xpnn.training.trainer import Callback
 
@@ -99,7 +100,7 @@ class Experiment:
     def fit(
         self,
         callbacks: Sequence[Callback] = (),
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> tuple[History, float]:
         """Train the network.
@@ -108,8 +109,9 @@ class Experiment:
         ----------
         callbacks : sequence of callables
             Called after each epoch: see `Trainer.fit`.
-        progress : callable, optional
-            Called between steps as ``progress(rows done, rows of this epoch)``.
+        progress : callable or bool, optional
+            Called between steps as ``progress(rows done, rows of this epoch)``; or whether to show the progress: see
+            `Trainer.fit`.
         checkpoint : Checkpoint, optional
             Saves the training; it is called last.
 
@@ -125,21 +127,15 @@ class Experiment:
         kept = self.validation_rows
         validation = self._with_targets(take_rows(data.x_train, kept), data.y_train[kept]) if len(kept) else None
         stopping = [] if settings.patience is None else [EarlyStopping(settings.monitor, settings.patience)]
-        watch = Stopwatch()
-
-        def step(done: int, rows: int) -> None:
-            watch.seconds()
-            if progress is not None:
-                progress(done, rows)
-
+        watch = _Watch()
         with one_thread_if_small(self.place, batch_size, self.n_parameters):
             history = self.trainer.fit(
                 *self._with_targets(take_rows(data.x_train, self.train_rows), data.y_train[self.train_rows]),
                 epochs=max(self.epochs - self.trainer.epoch, 0) if self.is_resumed else self.epochs,
                 batch_size=batch_size,
                 validation_data=validation,
-                callbacks=[*callbacks, *stopping, *filter(None, [checkpoint])],
-                progress=step,
+                callbacks=[watch, *callbacks, *stopping, *filter(None, [checkpoint])],
+                progress=progress,
             )
         return history, watch.seconds()
 
@@ -185,6 +181,19 @@ class Experiment:
 
     def _with_targets(self, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return x, self.goal.to_loss(self.settings, labels)
+
+
+class _Watch:
+    """A callback that measures the time of a training, without suspensions."""
+
+    def __init__(self) -> None:
+        self.seconds = Stopwatch().seconds
+
+    def __call__(self, trainer: Trainer, logs: Logs) -> None: ...
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        """Called between steps: a pause is a gap."""
+        self.seconds()
 
 
 def prepare(

@@ -15,11 +15,17 @@ from xpnn.devices.place import Place, find_place
 from xpnn.errors import InputError, NonFiniteError, SaveError
 from xpnn.experiments import factory
 from xpnn.experiments.experiment import DownloadProgress, Experiment, prepare
-from xpnn.experiments.run_folder import CHECKPOINTS_BY_DEFAULT, SCHEMA_VERSION, CheckpointPlan, RunFolder
+from xpnn.experiments.run_folder import (
+    CHECKPOINTS_BY_DEFAULT,
+    SCHEMA_VERSION,
+    TENSORBOARD,
+    CheckpointPlan,
+    RunFolder,
+)
 from xpnn.experiments.saved_run import SavedRun, sha256_of
 from xpnn.experiments.settings import Settings, resumed_settings
 from xpnn.ranks import Ranks
-from xpnn.training import Checkpoint, Metric, SavedTraining, Trainer
+from xpnn.training import Checkpoint, Metric, SavedTraining, TensorBoard, Trainer
 from xpnn.training.checks.ranks import on_rank_0
 from xpnn.training.engine import Progress
 from xpnn.training.history import Logs
@@ -27,6 +33,8 @@ from xpnn.training.saving.checkpoint import environment
 from xpnn.training.trainer import Callback
 from xpnn.version import __version__
 
+#: Settings that say how the data are read, and do not change the result; TensorBoard compares runs by the others.
+_NOT_COMPARED = ("data_dir", "decimal", "encoding", "skip_broken", "task", "monitor")
 _SHOWN = ("test_accuracy", "test_r2_score")
 
 
@@ -113,7 +121,8 @@ def run(
     device: str | Place = "auto",
     backend: str = "auto",
     callbacks: Sequence[Callback] = (),
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
+    tensorboard: bool | str | Path = False,
     hooks: Hooks = Hooks(),
     checkpoints: CheckpointPlan = CHECKPOINTS_BY_DEFAULT,
     resume: bool | str = False,
@@ -135,8 +144,12 @@ def run(
         The array library: "auto", "numpy", "cupy", "torch", "jax" or "strict"; unused if `device` is a Place.
     callbacks : sequence of callables
         Called after each epoch: see `Trainer.fit`.
-    progress : callable, optional
-        Called between steps as ``progress(rows done, rows of this epoch)``.
+    progress : callable or bool, optional
+        Called between steps as ``progress(rows done, rows of this epoch)``; or whether to show the progress: see
+        `Trainer.fit`.
+    tensorboard : bool, str or Path, default False
+        Whether to write event files for TensorBoard, into the folder "tensorboard" of `output`; or the folder for them.
+        A run that is continued goes on with those in `output`. See `xpnn.training.TensorBoard`.
     hooks : Hooks
         Functions that are called at other moments.
     checkpoints : CheckpointPlan
@@ -180,6 +193,7 @@ def run(
         raise InputError("`resume` continues the run in a folder; name it as `output`")
     if settings is not None:
         factory.check(settings)
+    board = _tensorboard(tensorboard, output, resume)
     folder = None if output is None else on_rank_0(ranks, lambda: RunFolder(Path(output), resume))
     facts: dict[str, Any] = {}
     try:
@@ -203,6 +217,10 @@ def run(
         checkpoint = None if output is None else checkpoints.callback(Path(output), about)
         if folder is not None:
             folder.start()
+        if board is not None:
+            options = facts["options"].items()
+            board.hparams = {name: one for name, one in options if one not in (None, "") and name not in _NOT_COMPARED}
+            callbacks = [board, *callbacks]
         facts |= _train(experiment, folder, callbacks, progress, hooks, checkpoint, test)
     except BaseException as error:
         if isinstance(error, NonFiniteError) and error.rows is not None:
@@ -222,6 +240,16 @@ def run(
     if ranks is not None:
         ranks.agree(None)  # the others wait until rank 0 has written: mpiexec may kill it as soon as one ends
     return RunResult(experiment, facts)
+
+
+def _tensorboard(wanted: bool | str | Path, output: str | Path | None, resume: bool | str) -> TensorBoard | None:
+    """The callback that writes event files; a run that has some goes on with them."""
+    usual = None if output is None else Path(output) / TENSORBOARD
+    if wanted is True and usual is None:
+        raise InputError("`tensorboard` needs an `output`, the folder of the run, or a folder of its own")
+    if wanted is False and (not resume or usual is None or not usual.is_dir()):
+        return None
+    return TensorBoard(usual if isinstance(wanted, bool) and usual is not None else Path(str(wanted)))
 
 
 def _resumed(experiment: Experiment, saved: SavedTraining, data: str) -> Experiment:
@@ -261,7 +289,7 @@ def _train(
     experiment: Experiment,
     folder: RunFolder | None,
     callbacks: Sequence[Callback],
-    progress: Progress | None,
+    progress: Progress | bool | None,
     hooks: Hooks,
     checkpoint: Checkpoint | None,
     test: bool,

@@ -4,6 +4,7 @@ model.safetensors  the network, its weights, and all that using it again require
 history.jsonl      one record per epoch, written as the epochs end
 run.json           the settings and the results, for users and scripts; only a sweep reads it, to find what is finished
 checkpoints/       what is needed to continue the training: see `xpnn.training.Checkpoint`
+tensorboard/       event files, if they are wanted: see `xpnn.training.TensorBoard`
 .lock              held by the process that trains, so that no second one writes to the folder
 """
 
@@ -29,6 +30,7 @@ except ImportError:  # Windows
 
 SCHEMA_VERSION = 1  # of run.json and of what --json prints
 MODEL, HISTORY, RUN, CHECKPOINTS, LOCK = "model.safetensors", "history.jsonl", "run.json", "checkpoints", ".lock"
+TENSORBOARD = "tensorboard"
 
 
 @dataclass(frozen=True)

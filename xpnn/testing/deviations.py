@@ -111,7 +111,8 @@ def _run_deviation(make: Callable[[Place, str], Trainer], subject: Subject, plac
 def _run(trainer: Trainer, subject: Subject) -> Iterator[np.ndarray]:
     rows = subject.y.shape[0]
     batch_size = -(-rows // 2)
-    history = trainer.fit(subject.x, subject.y, epochs=STEPS // -(-rows // batch_size), batch_size=batch_size)
+    epochs = STEPS // -(-rows // batch_size)
+    history = trainer.fit(subject.x, subject.y, epochs=epochs, batch_size=batch_size, progress=False)
     yield np.asarray([record["loss"] for record in history])
     yield from (np.asarray(leaf, dtype=np.float64) for leaf in tree.leaves(trainer.snapshot()))
 

@@ -7,13 +7,16 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
+from xpnn.training.display.kernel import cell
+from xpnn.training.display.page import training_html
+
 Logs: TypeAlias = dict[str, Any]  # epoch, loss, accuracy, val_loss, val_accuracy, lr, seconds; numbers or lists
 
 
 class History:
     """The records of `Trainer.fit`, one dict per epoch, in order.
 
-    It has a length and can be iterated over.
+    It has a length and can be iterated over. A notebook shows it as a table and a curve.
 
     Parameters
     ----------
@@ -27,6 +30,8 @@ class History:
         "val_loss" and so on with validation data, "lr" (the learning rate of the last step) and "seconds".
     history : dict of lists
         The same values by name.
+    shown_in : int or None
+        The cell of a notebook in which `Trainer.fit` has shown it.
 
     Examples
     --------
@@ -43,6 +48,7 @@ class History:
 
     def __init__(self, records: Iterable[Logs] = ()) -> None:
         self.records: list[Logs] = list(records)
+        self.shown_in: int | None = None
 
     @property
     def history(self) -> dict[str, list[Any]]:
@@ -55,6 +61,11 @@ class History:
 
     def __iter__(self) -> Iterator[Logs]:
         return iter(self.records)
+
+    def _repr_html_(self) -> str | None:
+        if self.shown_in is not None and self.shown_in == cell():  # `fit` has shown it above
+            return None
+        return training_html(self.records)
 
     def __repr__(self) -> str:
         return f"History({len(self)} epochs, last: {self.records[-1] if self.records else None})"

@@ -31,6 +31,7 @@ from xpnn.training.checks.ranks import check_same
 from xpnn.training.checks.recovery import recovery_for
 from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
 from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source, placed
+from xpnn.training.display.shown import Shown
 from xpnn.training.engine import Engine, Progress, engine_for
 from xpnn.training.epoch import Plan, run_epoch
 from xpnn.training.history import History, Logs
@@ -448,7 +449,7 @@ class Trainer:
         validation_data: tuple[Array, Array] | None = None,
         shuffle: Shuffle = True,
         callbacks: Sequence[Callback] = (),
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         terminate_on_nan: bool = True,
     ) -> History:
         """Train on the rows (x, y).
@@ -485,8 +486,10 @@ class Trainer:
             it may leave rows out or repeat them. Epochs count from 0.
         callbacks : sequence of callables, default ()
             Each is called as ``callback(trainer, logs)`` after each epoch; see `xpnn.training.callbacks`.
-        progress : callable, optional
-            Called as ``progress(rows_done, rows)`` between steps.
+        progress : callable or bool, optional
+            A function is called as ``progress(rows_done, rows)`` between steps. True shows the progress: in a notebook
+            a table and a curve, on a terminal a live line, elsewhere one line per epoch on standard error. False shows
+            nothing. By default, it is shown in a notebook.
         terminate_on_nan : bool, default True
             Whether to put a `TerminateOnNaN` before the callbacks, which raises NonFiniteError if the loss or a
             parameter becomes NaN or infinite.
@@ -529,9 +532,10 @@ class Trainer:
         self._batches, self._resumed = (data.rows, batch_size), None
         self._stopping, self.is_resumable, self._callbacks = resumed and self._stopping, False, callbacks
         history = self.history = History(self.history.records if resumed else ())
-        recovery, after_steps = recovery_for(callbacks), between_steps(progress, callbacks, self)
+        shown = Shown(progress, self, epochs, data.rows)
+        recovery, after_steps = recovery_for(callbacks), between_steps(shown.step, callbacks, self)
         plan = Plan(data, validation, batch_size, shuffle, self._order, after_steps, recovery)
-        with device_scope(engine.place), recovery.going_back(self, engine):
+        with device_scope(engine.place), recovery.going_back(self, engine), shown:
             engine.accumulate(accumulate)
             check_same(self, engine, [data, validation], batch_size=batch_size, accumulate=accumulate, epochs=epochs)
             engine.warm_up(data, batch_size)
@@ -543,7 +547,7 @@ class Trainer:
                 if logs is None:  # stopped within the epoch
                     break
                 history.records.append(logs)
-                for callback in callbacks:
+                for callback in (*callbacks, shown.epoch):
                     callback(self, logs)
                 if engine.stops(self):
                     break

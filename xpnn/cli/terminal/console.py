@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xpnn.errors import printable
+from xpnn.training.display.numbers import readable_numbers
 
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -60,23 +61,6 @@ def pluralize(n: int, thing: str) -> str:
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
-def readable_numbers(logs: dict[str, Any]) -> str:
-    """Return the losses, accuracies and errors of a record as text; other metrics are left out."""
-    parts = []
-    for name, value in logs.items():
-        if isinstance(value, list):
-            continue
-        if name.endswith("accuracy"):
-            parts.append(f"{name} {value:.2%}")
-        elif name.endswith(("r2 score", "r2_score")):
-            parts.append(f"{name.replace('r2_score', 'R²').replace('r2 score', 'R²')} {value:.4f}")
-        elif name.endswith(("error", "f1_score", "f1 score")) and name != "error":
-            parts.append(f"{_short(name)} {value:.4g}")
-        elif name.endswith("loss"):
-            parts.append(f"{name} {value:.4f}" if abs(value) < 1e4 else f"{name} {value:.4g}")
-    return "  ".join(parts)
-
-
 _RESULTS = (
     "test_accuracy",
     "test_balanced_accuracy",
@@ -93,12 +77,6 @@ def test_figures(facts: Mapping[str, Any]) -> str:
     # The loss with label smoothing says less than the log-loss, and a calibration makes it larger.
     shown = [name for name in _RESULTS if name in facts and not (name == "test_loss" and "test_log_loss" in facts)]
     return readable_numbers({name.replace("_", " "): facts[name] for name in shown})
-
-
-def _short(name: str) -> str:
-    for word, letters in (("mean_absolute_error", "MAE"), ("root_mean_squared_error", "RMSE"), ("f1_score", "F1")):
-        name = name.replace(word, letters).replace(word.replace("_", " "), letters)
-    return name
 
 
 class Output:

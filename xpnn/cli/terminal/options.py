@@ -80,6 +80,7 @@ _OTHERS = (
     "seeds",
     "jobs",
     "scheduler",
+    "tensorboard",
 )  # that messages of the library name
 
 

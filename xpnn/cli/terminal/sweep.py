@@ -24,7 +24,6 @@ from xpnn.cli.terminal.console import (
     pluralize,
     print_line,
     print_stderr,
-    readable_numbers,
     test_figures,
 )
 from xpnn.cli.terminal.downloads import DownloadDisplay
@@ -43,6 +42,7 @@ from xpnn.experiments import (
 from xpnn.experiments.sweeps.grid import described, parse_grid, shown
 from xpnn.experiments.sweeps.records import best_first
 from xpnn.experiments.sweeps.sweep import Planned
+from xpnn.training.display.numbers import readable_numbers
 from xpnn.training.history import to_json
 from xpnn.training.stopwatch import Stopwatch
 
@@ -81,6 +81,8 @@ class SweepOptions:
     output: Path | None
     resume: str | None
     plot: bool
+    tensorboard: bool = False
+    tensorboard_dir: Path | None = None
 
     @property
     def is_sweep(self) -> bool:
@@ -99,6 +101,8 @@ class SweepOptions:
             raise InputError(f"--resume continues one run; the same {with_what} and --output continue a sweep")
         if self.plot:
             raise InputError(f"--plot draws one run; leave it out with {with_what}, and use xpnn plot afterwards")
+        if self.tensorboard_dir is not None:
+            raise InputError(f"--tensorboard-dir is for one run; with {with_what}, give --tensorboard")
         if self.jobs is not None and self.scheduler is not None:
             raise InputError("--jobs starts workers here, and --scheduler uses those of a cluster; give one of them")
         grid = parse_grid(self.varied or ())
@@ -147,6 +151,7 @@ def train_sweep(
                 scheduler=options.scheduler,
                 output=options.output,
                 device=place,
+                tensorboard=options.tensorboard,
                 checkpoints=plan,
                 hooks=SweepHooks(on_start, display.on_run, downloads),
             )

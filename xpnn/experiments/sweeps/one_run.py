@@ -41,6 +41,8 @@ class Task:
         Where to train.
     checkpoints : CheckpointPlan
         When to save.
+    tensorboard : bool
+        Whether to write event files for TensorBoard.
     in_worker : bool
         Whether the run is in a worker, beside others.
     sweeper : int, optional
@@ -52,6 +54,7 @@ class Task:
     device: str
     backend: str
     checkpoints: CheckpointPlan
+    tensorboard: bool = False
     in_worker: bool = False
     sweeper: int | None = None
 
@@ -118,6 +121,8 @@ def train(task: Task) -> RunRecord:
                 task.settings,
                 output=folder,
                 device=place,
+                progress=False,
+                tensorboard=task.tensorboard,
                 checkpoints=task.checkpoints,
                 resume="auto",
                 test=False,

@@ -14,13 +14,22 @@ from xpnn.data.readers import is_pipe
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import InputError
 from xpnn.experiments.experiment import DownloadProgress, Experiment, prepare
-from xpnn.experiments.run_folder import CHECKPOINTS, CHECKPOINTS_BY_DEFAULT, LOCK, RUN, SCHEMA_VERSION, CheckpointPlan
+from xpnn.experiments.run_folder import (
+    CHECKPOINTS,
+    CHECKPOINTS_BY_DEFAULT,
+    LOCK,
+    RUN,
+    SCHEMA_VERSION,
+    TENSORBOARD,
+    CheckpointPlan,
+)
 from xpnn.experiments.saved_run import SavedRun, sha256_of
 from xpnn.experiments.settings import Settings
 from xpnn.experiments.sweeps.grid import Grid, combinations, folder_name
 from xpnn.experiments.sweeps.one_run import Task
 from xpnn.experiments.sweeps.pool import check_jobs, train_all
 from xpnn.experiments.sweeps.records import Combination, RunRecord, SweepResult, best_first, to_facts
+from xpnn.training.callbacks import TensorBoard
 from xpnn.training.history import to_json
 from xpnn.training.saving.atomic_write import write_whole
 from xpnn.training.stopwatch import Stopwatch
@@ -71,6 +80,7 @@ def sweep(
     output: str | Path,
     device: str | Place = "auto",
     backend: str = "auto",
+    tensorboard: bool = False,
     checkpoints: CheckpointPlan = CHECKPOINTS_BY_DEFAULT,
     hooks: SweepHooks = SweepHooks(),
 ) -> SweepResult:
@@ -103,6 +113,9 @@ def sweep(
         As for `run`.
     backend : str
         As for `run`.
+    tensorboard : bool, default False
+        Whether each run writes event files for TensorBoard into its folder; ``tensorboard --logdir OUTPUT`` compares
+        them.
     checkpoints : CheckpointPlan
         When to save what is needed to continue a run. The checkpoints of a finished run are deleted.
     hooks : SweepHooks
@@ -133,11 +146,13 @@ def sweep(
     made = combinations(settings, grid)
     _check_base(settings, seeds)
     check_jobs(jobs, scheduler)
+    if tensorboard:
+        TensorBoard()  # which fails if its package is missing
     place = device if isinstance(device, Place) else find_place(device, backend)
     if not isinstance(device, Place) and place.fell_back:
         warnings.warn(f"{place.reason}; using the CPU with {place.library}", stacklevel=2)
     folder = Path(output) if scheduler is None else Path(output).absolute()
-    runs = _planned(made, settings, seeds, folder, place, checkpoints)
+    runs = _planned(made, settings, seeds, folder, place, checkpoints, tensorboard)
     facts: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "version": __version__,
@@ -187,6 +202,7 @@ def _planned(
     folder: Path,
     place: Place,
     checkpoints: CheckpointPlan,
+    tensorboard: bool,
 ) -> list[Planned]:
     """All runs: first the first seed of each combination, so that all can be compared early."""
     rows = base.seed if base.split_seed is None else base.split_seed
@@ -195,7 +211,7 @@ def _planned(
         for values, settings in made:
             path = folder / folder_name(values) / f"seed-{seed}"
             chosen = replace(settings, seed=seed, split_seed=rows)
-            runs.append(Planned(values, Task(chosen, str(path), place.name, place.library, checkpoints)))
+            runs.append(Planned(values, Task(chosen, str(path), place.name, place.library, checkpoints, tensorboard)))
     return runs
 
 
@@ -312,7 +328,7 @@ def _keep_best(result: SweepResult, folder: Path, place: Place, before: dict[str
         return known
     if kept.exists():
         shutil.rmtree(kept)
-    shutil.copytree(run.folder, kept, ignore=shutil.ignore_patterns(CHECKPOINTS, LOCK))
+    shutil.copytree(run.folder, kept, ignore=shutil.ignore_patterns(CHECKPOINTS, LOCK, TENSORBOARD))
     test = to_json(SavedRun.open(kept).evaluate(place=place))
     facts = json.loads((kept / RUN).read_bytes())
     facts |= {f"test_{name}": value for name, value in test.items()} | {"output": kept.as_posix()}

@@ -140,6 +140,7 @@ class TrainerRun:
             sample_weight=weight,
             shuffle=order,
             callbacks=[callback],
+            progress=False,
             terminate_on_nan=False,
         )
 

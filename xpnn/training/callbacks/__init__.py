@@ -26,6 +26,9 @@ from xpnn.training.callbacks.loggers import CSVLogger, JSONLLogger, LearningRate
 from xpnn.training.callbacks.model_checkpoint import ModelCheckpoint
 from xpnn.training.callbacks.reduce_lr import ReduceLROnPlateau
 from xpnn.training.callbacks.terminate_on_nan import TerminateOnNaN
+from xpnn.training.callbacks.trackers.mlflow import MLflowLogger
+from xpnn.training.callbacks.trackers.tensorboard import TensorBoard
+from xpnn.training.callbacks.trackers.wandb import WandbLogger
 
 __all__ = [
     "AfterSteps",
@@ -36,9 +39,12 @@ __all__ = [
     "EarlyStopping",
     "JSONLLogger",
     "LearningRateLogger",
+    "MLflowLogger",
     "ModelCheckpoint",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "TerminateOnNaN",
+    "WandbLogger",
     "newest_checkpoint",
 ]
 

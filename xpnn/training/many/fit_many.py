@@ -91,7 +91,7 @@ def fit_many(
     workers = min(threads, len(trainers)) if all(_in_threads(trainer, x) for trainer in trainers) else 1
 
     def fit(i: int) -> History:
-        return trainers[i].fit(**{**options, **parts[i]}, callbacks=given[i])
+        return trainers[i].fit(**{**options, **parts[i]}, callbacks=given[i], progress=False)
 
     if workers <= 1:
         return _results([_done(fit, i) for i in range(len(trainers))])
