@@ -15,6 +15,7 @@ some of the numbers that it shows, which `--check` compares: the bytes depend on
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import itertools
 import json
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mathematics_figures import FIGURES, Panel
+from mathematics_figures import FIGURES, Panel, panels
 
 ROOT = Path(__file__).parents[1]
 PAGES = Path(__file__).with_name("mathematics")
@@ -50,13 +51,18 @@ STYLE = {
 
 def code(path: str, names: list[str]) -> str:
     """The source of the definitions `names` of a file, as a code block; methods stand in their class."""
-    source = (ROOT / "xpnn" / path).read_text(encoding="utf-8")
-    top, blocks = ast.parse(source), []
+    (lines, top), blocks = _parsed(path), []
     for owner, group in itertools.groupby(names, lambda name: name.rpartition(".")[0]):
         scope = _find(top, owner, path) if owner else top
-        parts = [_source(source.splitlines(), _find(scope, name.rpartition(".")[2], path)) for name in group]
+        parts = [_source(lines, _find(scope, name.rpartition(".")[2], path)) for name in group]
         blocks += [f"class {owner}:\n" + "\n\n".join(parts)] if owner else parts
     return f"```python\n# xpnn/{path}\n" + "\n\n\n".join(blocks) + "\n```"
+
+
+@functools.cache
+def _parsed(path: str) -> tuple[list[str], ast.Module]:
+    source = (ROOT / "xpnn" / path).read_text(encoding="utf-8")
+    return source.splitlines(), ast.parse(source)
 
 
 def _find(scope: Any, name: str, path: str) -> Any:
@@ -90,10 +96,10 @@ def with_code(page: str) -> str:
     return REGION.sub(region, page)
 
 
-def numbers(panels: list[Panel]) -> list[Any]:
+def numbers(figure: list[Panel]) -> list[Any]:
     """What `--check` compares: the names, and at most nine points of each line."""
     found: list[Any] = []
-    for panel in panels:
+    for panel in figure:
         found += [panel.title, panel.x_label, panel.y_label]
         for line in panel.lines:
             seen = np.flatnonzero(np.isfinite(line.y))
@@ -122,7 +128,7 @@ def numbers_in(svg: str) -> list[Any]:
     return json.loads(match[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")) if match else []
 
 
-def draw(panels: list[Panel]) -> str:
+def draw(shown: list[Panel]) -> str:
     """Draw panels side by side, as SVG without a background."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -131,9 +137,9 @@ def draw(panels: list[Panel]) -> str:
     style = STYLE | {"axes.prop_cycle": matplotlib.cycler(color=COLORS)}
     with matplotlib.rc_context(style):
         layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.04)
-        figure = Figure((3.7 * len(panels), 2.9), layout=layout)
+        figure = Figure((3.7 * len(shown), 2.9), layout=layout)
         named: list[list[str]] = []  # a legend for each set of names: the colors are the same in all panels
-        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for axes, panel in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
             axes.set_title(panel.title)
             axes.set_xlabel(panel.x_label)
             axes.set_ylabel(panel.y_label)
@@ -149,11 +155,11 @@ def draw(panels: list[Panel]) -> str:
             if high - low < 1e-6 * abs(high):  # a constant: otherwise matplotlib shows its rounding
                 axes.set_ylim(0, 1.5 * high)
             labels = [line.label for line in panel.lines if line.label]
-            if labels and labels not in named and (panel.levels is None or len(panels) == 1):
+            if labels and labels not in named and (panel.levels is None or len(shown) == 1):
                 axes.legend(fontsize=9.5, handlelength=1.5)
                 named.append(labels)
         file = io.StringIO()
-        about = {"Date": None, "Creator": None, "Description": json.dumps(numbers(panels), ensure_ascii=False)}
+        about = {"Date": None, "Creator": None, "Description": json.dumps(numbers(shown), ensure_ascii=False)}
         figure.savefig(file, format="svg", transparent=True, metadata=about)
     head, end, body = file.getvalue().partition("</metadata>")
     body = re.sub(r"\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", body)  # hundredths of a point
@@ -165,9 +171,9 @@ def stale() -> list[str]:
     wrong = [
         page.name for page in sorted(PAGES.glob("*.md")) if with_code(text := page.read_text(encoding="utf-8")) != text
     ]
-    for name, panels in FIGURES.items():
+    for name in FIGURES:
         file = PAGES / f"{name}.svg"
-        if not file.exists() or not agrees(numbers_in(file.read_text(encoding="utf-8")), numbers(panels())):
+        if not file.exists() or not agrees(numbers_in(file.read_text(encoding="utf-8")), numbers(panels(name))):
             wrong.append(file.name)
     return wrong
 
@@ -183,7 +189,7 @@ def main() -> int:
         if file.suffix == ".md":
             file.write_text(with_code(file.read_text(encoding="utf-8")), encoding="utf-8")
         else:
-            file.write_text(draw(FIGURES[file.stem]()), encoding="utf-8")
+            file.write_text(draw(panels(file.stem)), encoding="utf-8")
     return 0
 
 

@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,7 +202,7 @@ def embed_columns() -> list[Panel]:
         dy[:, which] = 1
         return y[:, which], layer.backward(params, residuals, dy)[0][:, which]
 
-    lines = {"category column": partial(column, 0), "other column": partial(column, 1)}
+    lines = {"category column": functools.partial(column, 0), "other column": functools.partial(column, 1)}
     value, slope = function_and_slope(lines, -0.4, 3.4)
     return [value, slope]
 
@@ -242,7 +242,9 @@ def penalty() -> list[Panel]:
         pairs = [nn.L2(alpha).add(np.zeros(()), (np.zeros((1, 1)),), (np.full((1, 1), v),), 1) for v in w]
         return np.array([float(loss) for loss, _ in pairs]), np.array([float(g[0][0, 0]) for _, g in pairs])
 
-    return function_and_slope({f"α = {alpha:g}": partial(run, alpha) for alpha in (0.5, 1.0)}, -2, 2, y="R", x="w")
+    return function_and_slope(
+        {f"α = {alpha:g}": functools.partial(run, alpha) for alpha in (0.5, 1.0)}, -2, 2, y="R", x="w"
+    )
 
 
 def initial_values() -> list[Panel]:
@@ -520,3 +522,9 @@ FIGURES: dict[str, Callable[[], list[Panel]]] = {
     "orthogonal": singular_values,
     "signal": signal,
 }
+
+
+@functools.cache
+def panels(name: str) -> list[Panel]:
+    """What the figure of this name shows."""
+    return FIGURES[name]()
