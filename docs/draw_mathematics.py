@@ -154,16 +154,23 @@ def draw(shown: list[Panel]) -> str:
             low, high = axes.dataLim.intervaly
             if high - low < 1e-6 * abs(high):  # a constant: otherwise matplotlib shows its rounding
                 axes.set_ylim(0, 1.5 * high)
+            elif panel.room:
+                axes.set_ylim(low - 0.04 * (high - low), high + panel.room * (high - low))
             labels = [line.label for line in panel.lines if line.label]
             if labels and labels not in named and (panel.levels is None or len(shown) == 1):
-                axes.legend(fontsize=9.5, handlelength=1.5)
+                axes.legend(fontsize=9.5, handlelength=1.5, loc="upper right" if panel.room else "best")
                 named.append(labels)
         file = io.StringIO()
         about = {"Date": None, "Creator": None, "Description": json.dumps(numbers(shown), ensure_ascii=False)}
         figure.savefig(file, format="svg", transparent=True, metadata=about)
     head, end, body = file.getvalue().partition("</metadata>")
-    body = re.sub(r"\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", body)  # hundredths of a point
+    body = re.sub(r"<\w[^>]*>", _rounded, body)
     return re.sub(r"[ \t]+$", "", head + end + body, flags=re.MULTILINE)
+
+
+def _rounded(tag: re.Match[str]) -> str:
+    """A tag with coordinates in hundredths of a point."""
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", tag[0])
 
 
 def stale() -> list[str]:

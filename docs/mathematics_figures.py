@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One of the panels of a figure; levels: x, y and z of contours behind the lines."""
+    """A panel of a figure; levels: x, y and z of contours behind the lines; room: for the legend, above the lines."""
 
     title: str
     x_label: str
@@ -47,6 +47,7 @@ class Panel(NamedTuple):
     x_scale: str = "linear"
     y_scale: str = "linear"
     levels: tuple[np.ndarray, ...] | None = None
+    room: float = 0.0
 
 
 Function = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # x, (n,) -> y and dy/dx, (n,)
@@ -256,7 +257,8 @@ def initial_values() -> list[Panel]:
         },
     }
     for title, drawn in kinds.items():
-        panels.append(Panel(title, "w · √fan_in", "density", [_density(name, f, shape) for name, f in drawn.items()]))
+        lines = [_density(name, f, shape) for name, f in drawn.items()]
+        panels.append(Panel(title, "w · √fan_in", "density", lines, room=0.4))
     return panels
 
 
@@ -268,7 +270,8 @@ def _density(name: str, initializer: Any, shape: tuple[int, int]) -> Line:
 
 def truncated_values() -> list[Panel]:
     kinds = {f"cut = {cut:g}": nn.TruncatedNormal(1.0, cut, "fan_in") for cut in (1.0, 2.0, 9.0)}
-    return [Panel("density", "w · √fan_in", "density", [_density(name, f, (400, 250)) for name, f in kinds.items()])]
+    lines = [_density(name, f, (400, 250)) for name, f in kinds.items()]
+    return [Panel("density", "w · √fan_in", "density", lines, room=0.4)]
 
 
 def singular_values() -> list[Panel]:
@@ -392,7 +395,7 @@ def ema() -> list[Panel]:
         lines.append(Line(f"e, decay {decay}", np.arange(1, steps + 1), np.array(found)))
         shares.append(Line(f"decay {decay}", np.arange(1, steps + 1), 1 - np.array(moved)))
     return [
-        Panel("average of a noisy parameter", "step", "value", lines),
+        Panel("average of a noisy parameter", "step", "value", lines, room=0.35),
         Panel("decay d of each step", "step", "d", shares),
     ]
 
