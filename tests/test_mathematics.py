@@ -22,7 +22,7 @@ NO_FIGURE = {"Flatten", "Constant", "Zeros"}  # nothing to see
 
 
 def sections(page: str) -> dict[str, str]:
-    """The text below each heading of the second level, without code blocks for the search of headings."""
+    """The text below each heading of the second level."""
     parts = re.split(r"^## (.+)$", page, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -40,6 +40,7 @@ def formulas(page: str) -> list[str]:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_section_has_derivation_code_and_figure(name: str) -> None:
     """A new layer, loss, optimizer or schedule without a section fails here."""
+    assert name in SECTIONS, f"docs/mathematics/ has no section {name}"
     text = SECTIONS[name]
     assert "$$" in text or name in INITIALIZERS
     public = getattr(nn if name in nn.__all__ else optim, name)
