@@ -8,7 +8,7 @@ A page names the definitions that it shows, relative to xpnn/, and their source 
     <!-- code nn/layers/dropout.py: Dropout.forward, Dropout.backward -->
     <!-- end -->
 
-Docstrings of more than one line are left out. `mathematics_figures.py` computes the figures. Each SVG file contains
+Docstrings of more than one line are left out. `mathematics_figures/` computes the figures. Each SVG file contains
 some of the numbers that it shows, which `--check` compares: the bytes depend on the version of matplotlib.
 """
 
@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mathematics_figures import FIGURES, Panel, panels
+from mathematics_figures import FIGURES, panels
+from mathematics_figures.panels import Panel
 
 ROOT = Path(__file__).parents[1]
 PAGES = Path(__file__).with_name("mathematics")

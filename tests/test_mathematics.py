@@ -10,7 +10,8 @@ import cases
 import draw_mathematics
 import numpy as np
 import pytest
-from mathematics_figures import FIGURES, function_and_slope, panels
+from mathematics_figures import FIGURES, panels
+from mathematics_figures.panels import function_and_slope
 
 from xpnn import nn, optim
 
