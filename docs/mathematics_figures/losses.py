@@ -63,7 +63,7 @@ FIGURES: dict[str, Callable[[], list[Panel]]] = {
     ),
     "mse": lambda: losses({"t = 0": of_loss(nn.MSELoss, 0), "t = 1": of_loss(nn.MSELoss, 1)}),
     "l1": lambda: losses({"t = 0": of_loss(nn.L1Loss, 0)}, kinks=(0.0,)),
-    "huber": lambda: losses({f"δ = {d:g}": of_loss(lambda r, d=d: nn.HuberLoss(d, r), 0) for d in (0.5, 1.0, 2.0)}),
+    "huber": lambda: losses({f"delta {d:g}": of_loss(lambda r, d=d: nn.HuberLoss(d, r), 0) for d in (0.5, 1.0, 2.0)}),
     "bce": lambda: losses({f"t = {t:g}": of_loss(nn.BCEWithLogitsLoss, t) for t in (0, 0.5, 1)}, -6, 6),
     "poisson": lambda: losses({f"t = {t}": of_loss(nn.PoissonNLLLoss, t) for t in (0, 1, 3)}, -2, 2.5),
     "poisson-rate": lambda: losses(
