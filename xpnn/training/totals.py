@@ -104,10 +104,10 @@ def averaged(averages: Tree, params: Tree, decay: float, step: Array) -> Tree:
 
 @dispatched
 def ema_update(averages: list[Array], params: list[Array], decay: float, step: Array) -> list[Array]:
-    """Return e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), for averages e and parameters p after t steps.
+    """Return e + (1 − d)(p − e) with d = min(decay, (1 + t) / (10 + t)), for averages e and parameters p.
 
-    The smaller decay at the beginning reduces the influence of the initial parameters. A kernel may overwrite the
-    averages.
+    t = step is the number of steps before the one that led to p. The smaller decay at the beginning reduces the
+    influence of the initial parameters. A kernel may overwrite the averages.
     """
     xp = array_namespace(step)
 
