@@ -71,6 +71,12 @@ class MappedRows:
         chosen = np.asarray(rows) if self._rows is None else self._rows[rows]
         return MappedRows(self._values, chosen, self._offset)
 
+    def part(self, first: int, last: int) -> MappedRows:
+        """Return the rows first … last − 1 of these rows; nothing is read."""
+        if self._rows is None:
+            return MappedRows(self._values[first:last], None, self._offset)
+        return MappedRows(self._values, self._rows[first:last], self._offset)
+
     def minus(self, offset: np.ndarray) -> MappedRows:
         """Return the rows minus a constant, subtracted in float64 and rounded to float32; nothing is read."""
         return MappedRows(self._values, self._rows, offset.reshape(self.shape[1:]))
