@@ -105,7 +105,7 @@ class Shares(NamedTuple):
 
     Attributes
     ----------
-    count : int
+    total : int
         The number of shares of a batch.
     mine : range
         The numbers of those that this rank computes.
@@ -113,7 +113,7 @@ class Shares(NamedTuple):
         Whether the shares are blocks, whose number does not depend on that of the ranks.
     """
 
-    count: int
+    total: int
     mine: range
     in_blocks: bool
 

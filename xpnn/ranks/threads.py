@@ -47,9 +47,7 @@ class ThreadRanks:
         self._group.barrier.abort()
 
 
-def run_threads(
-    size: int, function: Callable[[ThreadRanks], Result], *, blocks: int | None = None
-) -> list[Result]:
+def run_threads(size: int, function: Callable[[ThreadRanks], Result], *, blocks: int | None = None) -> list[Result]:
     """Call a function in several threads at the same time, each as a rank.
 
     Parameters

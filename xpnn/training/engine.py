@@ -195,7 +195,7 @@ class Engine:
         """
         self._try_ranks(data, batch_size)
         for rows in filter(None, (data.rows, data.rows % batch_size)):
-            chunk = next(data.chunks(np.arange(rows, dtype=np.int32), batch_size))
+            chunk = next(data.chunks(np.arange(rows, dtype=np.int32), batch_size, self._ranges(self._accumulate)))
             if self.place.is_gpu and rows == data.rows:
                 self._ensure_fits(chunk, batch_size)
             self.state = self.runner.train(self.state, chunk.data, chunk.batches, 0, 0)  # no steps

@@ -201,7 +201,9 @@ def _check_finite(name: str, x: Array, first_row: int = 0) -> None:
         return
     if isinstance(x, MappedRows) and (found := first_not_finite(x)):
         (row, *others), value = found
-        raise InputError(f"{name}[{', '.join(map(str, (first_row + row, *others)))}] is {value}; drop such rows or fill them in")
+        raise InputError(
+            f"{name}[{', '.join(map(str, (first_row + row, *others)))}] is {value}; drop such rows or fill them in"
+        )
     bad = ~np.isfinite(to_numpy(x))
     first = tuple(int(i) for i in np.argwhere(bad)[0])
     place = ", ".join(map(str, first))

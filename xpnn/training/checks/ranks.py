@@ -28,8 +28,8 @@ _ROWS = 4096  # of a data set, that are read at a time
 _SAMPLED = 1024  # rows of an array that stays in its file, which are compared
 _DATA = ("rows", "x", "y", "sample_weight")
 _WHOLE = (
-    "; give every process the whole data, of which it reads its rows: with a part for each, the batches would depend on "
-    "the number of processes"
+    "; give every process the whole data, of which it reads its rows: with a part for each, the batches would depend "
+    "on the number of processes"
 )
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 Result = TypeVar("Result")
@@ -72,8 +72,8 @@ def check_can_divide(model: Layer, place: Place, ranks: Ranks) -> None:
         raise InputError(f"ranks: blocks is {blocks}, but there are {ranks.size} processes; expected at least as many")
     if traits.uses_batch_statistics(model):
         raise InputError(
-            "ranks: a layer of the model, such as BatchNorm1d, uses statistics of the whole batch, but with blocks each "
-            "block is computed by itself; leave blocks out, or use nn.LayerNorm"
+            "ranks: a layer of the model, such as BatchNorm1d, uses statistics of the whole batch, but each of the "
+            "blocks is computed by itself; leave blocks out, or use nn.LayerNorm"
         )
 
 
@@ -133,7 +133,7 @@ def check_same(
                 f"ranks: rank {odd} has {name}: {_short(values[odd])}, but rank {values.index(usual)} has "
                 f"{_short(usual)}; all must have the same{_WHOLE if name.removeprefix('validation_') in _DATA else ''}"
             )
-    least = 2 * shares_of(ranks).count
+    least = 2 * shares_of(ranks).total
     if batch_size < least and ranks.rank == 0:
         whom = f"{ranks.size} processes" if least == 2 * ranks.size else f"{least // 2} blocks"
         warnings.warn(

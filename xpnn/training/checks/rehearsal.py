@@ -70,13 +70,13 @@ def rehearse(step: TrainingStep, state: State, batch: Sequence[Any], ranks: Rank
     rows = min(len(batch[1]), _ROWS)
     if rows < 3:
         return
-    size = sum(leaf.size for leaf in tree.leaves(state.params))
-    dtype = np.float64 if size <= _LARGE else next(leaf.dtype for leaf in tree.leaves(state.params))
+    leaves: list[Any] = tree.leaves(state.params)
+    dtype = np.dtype(np.float64) if sum(leaf.size for leaf in leaves) <= _LARGE else leaves[0].dtype
     params, constants = (tree.map(lambda p: _as(p, dtype), part) for part in (state.params, state.constants))
     state = state._replace(params=params, constants=constants)
-    x, y, weight = (None if part is None else _as(part[:rows, ...], dtype) for part in batch)
-    is_float = nn.traits.accepts_integers(step.model) is False
-    x = x.astype(dtype) if is_float else x
+    x, y, weight = (_as(part if part is None else part[:rows, ...], dtype) for part in batch)
+    if nn.traits.accepts_integers(step.model) is False:
+        x = x.astype(dtype)
 
     def part(ranks: Ranks) -> _Trial:
         share = share_of(rows, ranks.rank, ranks.size)
@@ -121,15 +121,16 @@ def _compare(step: TrainingStep, whole: _Trial, halves: list[_Trial], tolerance:
     for name, expected, parts in zip(outputs, whole.outputs, zip(one.outputs, other.outputs, strict=True), strict=True):
         _check(name, np.concatenate(parts), expected, tolerance, _LAYER)
     _check(f"the loss {type(step.loss).__name__}", one.loss + other.loss, whole.loss, tolerance, _LOSS)
-    for metric, expected, *parts in zip(step.metrics, whole.sums, one.sums, other.sums, strict=True):
-        values = [np.asarray(metric.result(sums), np.float64) for sums in (merged(metric, *parts), expected)]
-        _check(f"the metric {metric.name!r}", *values, tolerance, _METRIC)
-    scale = max((np.abs(leaf).max(initial=0) for leaf in tree.leaves(tree.trained(tuple(whole.grads)))), default=0)
-    for name, expected, *parts in zip(names, whole.grads, one.grads, other.grads, strict=True):
-        total = tree.map(lambda a, b: a + b, *(tree.trained(grads) for grads in parts))
+    for metric, expected, a, b in zip(step.metrics, whole.sums, one.sums, other.sums, strict=True):
+        value, want = metric.result(merged(metric, a, b)), metric.result(expected)
+        _check(f"the metric {metric.name!r}", value, want, tolerance, _METRIC)
+    leaves: list[Any] = tree.leaves(tree.trained(tuple(whole.grads)))
+    scale = max((float(np.abs(leaf).max(initial=0)) for leaf in leaves), default=0.0)
+    for name, expected, a, b in zip(names, whole.grads, one.grads, other.grads, strict=True):
+        total = tree.map(lambda a, b: a + b, tree.trained(a), tree.trained(b))
         for (leaf, came), (_, want) in zip(tree.named(total), tree.named(tree.trained(expected)), strict=True):
             _check(f"the gradient of {leaf or 'the parameters'} of {name}", came, want, tolerance, _LAYER, scale)
-        for grads in parts:
+        for grads in (a, b):
             for came, want in zip(_carried(grads), _carried(expected), strict=True):
                 _check(f"the next state of {name}", came, want, tolerance, _LAYER)
 
@@ -156,8 +157,8 @@ def _layers(step: TrainingStep, params: Params) -> tuple[tuple[Any, ...], tuple[
     return (model.layers, params) if isinstance(model, nn.Sequential) else ((model,), (params,))
 
 
-def _as(x: Any, dtype: Any) -> np.ndarray:
-    return x.astype(dtype) if x.dtype.kind == "f" else x
+def _as(x: Any, dtype: Any) -> Any:
+    return x.astype(dtype) if x is not None and x.dtype.kind == "f" else x
 
 
 # -- what is gained ----------------------------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ def tell_gain(ranks: Ranks, batch: int, alone: Callable[[], Any], together: Call
         Computes a step in the ranks that it gets.
     """
     shares = shares_of(ranks)
-    if ranks.size == 1 or share_of(batch, 0, shares.count).is_whole:
+    if ranks.size == 1 or share_of(batch, 0, shares.total).is_whole:
         return
     recording = _Recording(ranks)
     together(recording)
@@ -214,7 +215,7 @@ def tell_gain(ranks: Ranks, batch: int, alone: Callable[[], Any], together: Call
         step = _seconds(None, alone)
     ranks.agree(None)  # the others have waited: on the same machine, they would slow it down
     if ranks.rank == 0:
-        level, text = _gain(ranks.size, -(-shares.count // ranks.size) / shares.count, sums, step)
+        level, text = _gain(ranks.size, -(-shares.total // ranks.size) / shares.total, sums, step)
         _logger.log(level, text)
 
 
@@ -224,7 +225,7 @@ def _gain(size: int, share: float, sums: float, step: float) -> tuple[int, str]:
     measured = f"{size} processes: sums take {_readable(sums)}, a step alone {_readable(step)}"
     if gain <= 1:
         return logging.WARNING, f"{measured}: one process is faster"
-    return logging.INFO, f"{measured}: expect ×{gain:.1f}"
+    return logging.INFO, f"{measured}: expect ×{gain:.1f}"  # noqa: RUF001
 
 
 def _seconds(ranks: Ranks | None, function: Callable[[], Any]) -> float:

@@ -83,7 +83,7 @@ class RankedTraining:
     ) -> tuple[Params, StepSums]:
         """The gradients and sums of a share of a part of a batch; zeros if they do not count."""
         step, batch, shares = self.step, rows.shape[0], shares_of(self.ranks)
-        share = share_of(last - first, number, shares.count)
+        share = share_of(last - first, number, shares.total)
         mine = rows[first + share.first : first + share.last]
         if not share.is_whole and not shares.in_blocks:
             return step.gradients(state, data, mine, (first + share.first, batch), self.ranks)
@@ -117,7 +117,7 @@ class RankedEvaluation:
         zero = array_namespace(totals.loss).zeros_like(totals.loss)
         owns = []
         for number in shares.mine:
-            share = share_of(size, number, shares.count)
+            share = share_of(size, number, shares.total)
             part = totals._replace(loss=zero, weight=zero, metrics=_empty(step.metrics, totals.metrics))
             if share.counts:
                 part = step(params, constants, part, data, rows[share.first : share.last])
@@ -142,14 +142,14 @@ def rows_read(ranks: Ranks, rows: int, accumulate: int) -> list[tuple[int, int]]
     shares = shares_of(ranks)
     found = []
     for first, last in itertools.pairwise(part_edges(rows, accumulate)):
-        for share in {share_of(last - first, number, shares.count)[:2]: None for number in shares.mine}:
+        for share in {share_of(last - first, number, shares.total)[:2]: None for number in shares.mine}:
             found.append((first + share[0], first + share[1]))
     return found
 
 
 def _counting(rows: int, shares: Shares) -> int:
     """How many shares of a batch, or of a part of one, count: one, if it is not divided."""
-    return 1 if share_of(rows, 0, shares.count).is_whole else shares.count
+    return 1 if share_of(rows, 0, shares.total).is_whole else shares.total
 
 
 def _empty(metrics: Sequence[Metric], like: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -176,20 +176,16 @@ def _added_up(
 
     def placed(x: Array, share: int) -> np.ndarray:
         host = to_numpy(x)
-        places = np.zeros((shares.count, *host.shape), host.dtype)
+        places = np.zeros((shares.total, *host.shape), host.dtype)
         places[share] = host
         return places
 
     def flattened(values: Tree, sums: tuple[Any, ...], share: int) -> tuple[np.ndarray, Tree]:
-        kept = [
-            tree.map(lambda x: placed(x, share), s) if merge else s for merge, s in zip(merges, sums, strict=True)
-        ]
+        kept = [tree.map(lambda x: placed(x, share), s) if merge else s for merge, s in zip(merges, sums, strict=True)]
         given = values, tuple(kept)
         return np.concatenate([to_numpy(x).ravel() for x in tree.leaves(given)]), given
 
-    flats, like = zip(
-        *[flattened(*own, share) for own, share in zip(owns, shares.mine, strict=True)], strict=True
-    )
+    flats, like = zip(*[flattened(*own, share) for own, share in zip(owns, shares.mine, strict=True)], strict=True)
     given, sums = like[0], owns[0][1]
     if shares.in_blocks:
         flat = added_in_pairs([x for some in ranks.gather(list(flats), what) for x in some])
