@@ -20,7 +20,8 @@ from xpnn import Trainer, nn, optim
 from xpnn.arrays import random, tree
 from xpnn.arrays.mapped import MappedRows
 from xpnn.arrays.random import Key
-from xpnn.errors import InputError
+from xpnn.errors import DataFormatError, InputError
+from xpnn.experiments import Settings, prepare
 from xpnn.ranks import Ranks, mpi, run_threads
 from xpnn.testing.cases.layers import LAYERS
 from xpnn.testing.cases.losses import LOSSES
@@ -337,6 +338,36 @@ def test_parts_of_the_data_in_place_of_the_whole_are_refused(
     run_threads(2, run)
 
 
+@pytest.mark.parametrize("bad", [None, 85])
+def test_an_experiment_reads_a_large_file_in_parts(
+    bad: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = X.copy()
+    if bad is not None:
+        x[bad, 4] = np.inf
+    np.savez(tmp_path / "data.npz", x=x, y=LABELS)
+    monkeypatch.setattr("xpnn.data.limits.MAPPED_FROM", 0)
+    settings = Settings(dataset=str(tmp_path / "data.npz"), hidden="8", epochs=2, precision="fp64")
+    fits: list[int] = []
+    moments = MappedRows.moments
+    monkeypatch.setattr(MappedRows, "moments", lambda self: fits.append(len(self)) or moments(self))
+
+    def run(ranks: Ranks | None) -> Trainer:
+        experiment = prepare(settings, ranks=ranks)
+        assert isinstance(experiment.data.x_train, MappedRows)
+        experiment.fit()
+        return experiment.trainer
+
+    if bad is not None:
+        with pytest.raises(DataFormatError, match=r"x\[85, 4\] is inf"):
+            run_threads(3, run)
+        return
+    alone = run(None)
+    ranked = run_threads(3, run)
+    assert len(fits) == 2  # the columns are measured by rank 0 alone
+    np.testing.assert_allclose(values(ranked[2]), values(alone), rtol=0, atol=1e-12)
+
+
 def test_rank_0_computes_for_all() -> None:
     calls = []
     assert run_threads(3, lambda ranks: from_rank_0(ranks, lambda: calls.append(ranks.rank) or 7)) == [7, 7, 7]
@@ -370,7 +401,7 @@ def test_one_line_tells_what_is_gained(
         for _ in run_threads(size, lambda ranks: [fitted_from(X, case, ranks), fitted_from(X, case, ranks)]):
             pass
     assert caplog.record_tuples == [("xpnn.ranks", level, text)] * 2  # once for each trainer, on rank 0
-    # A step has a sum of the gradients, and for each of the two BatchNorms two sums forward and at least one backward.
+    # A step has a sum of the gradients, and each of the two BatchNorms three sums forward and one backward.
     assert {len(calls) for calls in timed if calls is not None} == {1 + 2 * 4}
 
 

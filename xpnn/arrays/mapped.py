@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -142,6 +142,9 @@ class MappedRows:
 def parts_of(x: Any) -> Iterator[np.ndarray]:
     """Yield the rows of an array, all at once, or of `MappedRows` some at a time."""
     yield from x.parts() if isinstance(x, MappedRows) else (x,)
+
+
+FirstBad: TypeAlias = Callable[[Any], tuple[tuple[int, ...], float] | None]  # such as the following
 
 
 def first_not_finite(x: Any) -> tuple[tuple[int, ...], float] | None:

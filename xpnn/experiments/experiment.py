@@ -25,6 +25,7 @@ from xpnn.experiments.scores import calibration_factor, evaluate
 from xpnn.experiments.settings import NUMBER_FORMATS, Settings
 from xpnn.ranks import Ranks
 from xpnn.training import Checkpoint, EarlyStopping, History, SavedTraining, Trainer
+from xpnn.training.checks.inputs import first_bad_for
 from xpnn.training.checks.ranks import from_rank_0
 from xpnn.training.engine import Progress
 from xpnn.training.stopwatch import Stopwatch
@@ -240,6 +241,7 @@ def prepare(
         seed=settings.rows_seed,
         progress=download_progress,
         table=settings.table if is_file(settings.dataset) or settings.table.given() else None,
+        first_bad=first_bad_for(ranks),
     )
     task = "classification" if data.classes else "regression"
     if settings.loss == "cross-entropy" and task == "regression":

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.frames import same_columns
-from xpnn.arrays.mapped import MappedRows, first_not_finite, parts_of
+from xpnn.arrays.mapped import FirstBad, MappedRows, first_not_finite, parts_of
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.devices.libraries.conversion import as_numbers
 from xpnn.devices.place import current, place_of, to_numpy
@@ -65,6 +65,22 @@ def share_out(ranks: Ranks | None, x: Any, check: Callable[[Any, int], None]) ->
     for found in ranks.gather(error and str(error), "the check of the data"):
         if found is not None:
             raise InputError(found)
+
+
+def first_bad_for(ranks: Ranks | None) -> FirstBad:
+    """Return `first_not_finite`; with ranks, each of them checks a part of `MappedRows`, and all must call it."""
+
+    def first_bad(x: Any) -> tuple[tuple[int, ...], float] | None:
+        own, first = own_part(x, ranks)
+        found = first_not_finite(own)
+        if ranks is None or own is x:
+            return found
+        if found is not None:
+            (row, *others), value = found
+            found = (first + row, *others), value
+        return next((bad for bad in ranks.gather(found, "the check of the data") if bad is not None), None)
+
+    return first_bad
 
 
 def own_part(x: Any, ranks: Ranks | None) -> tuple[Any, int]:
