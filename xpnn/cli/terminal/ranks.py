@@ -91,4 +91,7 @@ def end_all(status: Any) -> None:
     """End the other processes too: they would wait for this one, which a signal has ended."""
     ranks = opened()
     if ranks is not None and ranks.size > 1:
+        if Output.is_silent:  # this rank has not said why
+            Output.is_silent = False
+            print_stderr(f"rank {ranks.rank}: stopped by a signal; all processes end")
         ranks.abort(status if isinstance(status, int) else 1)
