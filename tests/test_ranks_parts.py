@@ -179,6 +179,26 @@ def test_custom_parts_that_cannot_be_divided_are_refused(kind: str, message: str
     run(None)  # alone it can be trained
 
 
+@pytest.mark.parametrize(
+    "front",
+    [
+        (nn.Flatten(), nn.Embedding(7, 3), nn.Flatten()),
+        (nn.Identity(), nn.EmbedColumns((0,), (nn.Embedding(7, 2),)), nn.Standardize((0.0,) * 3, (1.0,) * 3)),
+        (nn.Scale(2.0), nn.Standardize((0.0,) * 2, (1.0,) * 2)),
+    ],
+)
+def test_layers_below_the_first_trained_one_are_rehearsed(front: tuple[nn.Layer, ...]) -> None:
+    x = np.stack([np.arange(20) % 7, np.arange(20) % 5], axis=1).astype(np.int32)
+    width = 6 if isinstance(front[0], nn.Flatten) else 3 if isinstance(front[0], nn.Identity) else 2
+    case = Case(
+        nn.Sequential(*front, nn.Linear(width, 3)), x=x, y=np.arange(20) % 3, fit={"epochs": 1, "batch_size": 8}
+    )
+    alone = fitted_from(x, case, None)
+    np.testing.assert_allclose(
+        values(run_threads(2, lambda ranks: fitted_from(x, case, ranks))[1]), values(alone), atol=1e-12
+    )
+
+
 # -- blocks ------------------------------------------------------------------------------------------------------------
 
 

@@ -107,9 +107,13 @@ def _tried(step: TrainingStep, state: State, batch: tuple[Any, Any, Any], key: K
         size = 1 if is_sum else row_weight(y, counts)
         sums = [metric.update(metric.init(), x, y, counts.u) for metric in step.metrics]
         dy: Any = step.loss.backward(state.constants, residuals) * size
-        grads: list[Any] = [() for _ in layers]
-        for i in reversed(range(len(layers))):
-            dy, grads[i] = layers[i].backward(params[i], kept[i], dy, need_dx=i > 0)
+        grads: list[Any] = list(params)
+        trained = (i for i, branch in enumerate(params) if tree.leaves(tree.trained(branch)))
+        first = next(trained, len(params))
+        for i in reversed(range(len(layers))):  # as `nn.Sequential` does
+            if (dy is None or i < first) and not tree.leaves(params[i]):
+                continue
+            dy, grads[i] = layers[i].backward(params[i], kept[i], dy, need_dx=i > first)
     return _Trial([*outputs, inference], float(value * size), sums, grads)
 
 
