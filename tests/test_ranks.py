@@ -87,6 +87,12 @@ CASES = {
     ),
     "accumulation": Case(nn.MLP(6, 3, (8,), dropout=0.3, norm="batch"), fit={"accumulate": 3, "batch_size": 50}),
     "one row left": Case(nn.MLP(6, 3, (8,), dropout=0.3), fit={"batch_size": 20}),
+    "one row left, batchnorm": Case(nn.MLP(6, 3, (8,), dropout=0.3, norm="batch"), fit={"batch_size": 20}),
+    # In larger networks, BatchNorm1d of three rows magnifies roundings: after some epochs the losses differ by up to
+    # 1e-2, as those of one process do when its x is changed by one unit in the last place.
+    "three rows, then one": Case(
+        nn.MLP(6, 3, (8,), dropout=0.3, norm="batch"), y=LABELS[:61], x=X[:61], fit={"batch_size": 3, "epochs": 1}
+    ),
     "odd batch": Case(nn.MLP(6, 3, (8,), dropout=0.3, norm="batch"), fit={"batch_size": 33}),
     "small batch": Case(nn.MLP(6, 3, (8,), dropout=0.3, norm="layer"), fit={"batch_size": 3}),
 }

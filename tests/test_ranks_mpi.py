@@ -12,12 +12,15 @@ import textwrap
 import time
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from xpnn.arrays import tree
 from xpnn.cli import app
 from xpnn.cli.terminal.console import Output
+from xpnn.cli.terminal.stopping import Stopping
 from xpnn.errors import InputError
 from xpnn.ranks import mpi
 from xpnn.training import load_model
@@ -109,6 +112,25 @@ def test_unknown_ranks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--ranks 'nccl' is not known; expected mpi" in capsys.readouterr().err
 
 
+def test_blocks_without_ranks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run([*TRAIN, "--rank-blocks", "4"]) == 2
+    assert "--rank-blocks divides the batches of several processes; add --ranks mpi" in capsys.readouterr().err
+
+
+def test_a_user_signal_stops_a_training_as_others_do() -> None:
+    class Stoppable:
+        resumable: bool | None = None
+
+        def stop(self, *, resumable: bool = False) -> None:
+            self.resumable = resumable
+
+    trainer: Any = Stoppable()
+    with Stopping() as stopping:
+        stopping.training(trainer)
+        os.kill(os.getpid(), signal.SIGUSR1)
+    assert trainer.resumable and stopping.status == 128 + signal.SIGUSR1
+
+
 # -- the experiment of one ---------------------------------------------------------------------------------------------
 
 
@@ -143,6 +165,20 @@ def test_processes_are_the_experiment_of_one(tmp_path: Path) -> None:
         assert other["test_loss"] == pytest.approx(one["test_loss"], abs=1e-12)
         assert other["test_accuracy"] == one["test_accuracy"]
     assert [result.get("ranks") for result in results] == [None, 2, 3]
+
+
+@needs_mpi
+def test_blocks_give_the_same_bits_for_any_number_of_processes(tmp_path: Path) -> None:
+    arguments = [*TRAIN, "--precision", "fp32", "--epochs", "1", "--ranks", "mpi", "--rank-blocks", "3"]
+    models = []
+    for size in (1, 3):
+        folder = tmp_path / str(size)
+        done = run(size, "-m", "xpnn", *arguments, "--output", str(folder))
+        assert done.returncode == 0, done.stderr
+        _, params, _ = load_model(folder / "model.safetensors")
+        models.append([leaf.tobytes() for leaf in tree.leaves(params)])
+        assert done.stdout.count("processes: sums take") == (size > 1)  # one line tells what is gained
+    assert models[0] == models[1]
 
 
 @needs_mpi
@@ -205,6 +241,30 @@ def test_an_exception_of_one_rank_ends_all_with_its_message() -> None:
     """)  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.count("LookupError: only here") == 1 and "rank 2: Traceback" in done.stderr
+
+
+@needs_mpi
+def test_a_rank_that_exits_early_ends_all() -> None:
+    done = script(3, "fit(lambda trainer: ranks.rank == 1 and sys.exit(5))")
+    assert done.returncode != 0
+    assert "rank 0: rank 1 has ended before the others, " in done.stderr and "step 5" in done.stderr
+
+
+@needs_mpi
+def test_a_user_signal_to_mpiexec_is_passed_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        command(2, "-m", "xpnn", *TRAIN, "--epochs", "2000", "--output", str(folder), "--ranks", "mpi", "--quiet"),
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not list(folder.glob("checkpoints/epoch-*")) and time.monotonic() < end:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGUSR1, printed
+    assert printed.count("stopped by a signal after") == 1
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
 
 
 @needs_mpi

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -71,6 +71,12 @@ class MappedRows:
         chosen = np.asarray(rows) if self._rows is None else self._rows[rows]
         return MappedRows(self._values, chosen, self._offset)
 
+    def part(self, first: int, last: int) -> MappedRows:
+        """Return the rows first … last − 1 of these rows; nothing is read."""
+        if self._rows is None:
+            return MappedRows(self._values[first:last], None, self._offset)
+        return MappedRows(self._values, self._rows[first:last], self._offset)
+
     def minus(self, offset: np.ndarray) -> MappedRows:
         """Return the rows minus a constant, subtracted in float64 and rounded to float32; nothing is read."""
         return MappedRows(self._values, self._rows, offset.reshape(self.shape[1:]))
@@ -136,6 +142,9 @@ class MappedRows:
 def parts_of(x: Any) -> Iterator[np.ndarray]:
     """Yield the rows of an array, all at once, or of `MappedRows` some at a time."""
     yield from x.parts() if isinstance(x, MappedRows) else (x,)
+
+
+FirstBad: TypeAlias = Callable[[Any], tuple[tuple[int, ...], float] | None]  # such as the following
 
 
 def first_not_finite(x: Any) -> tuple[tuple[int, ...], float] | None:

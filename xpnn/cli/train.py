@@ -20,7 +20,7 @@ from xpnn.cli.terminal.console import Output, escaped, make_console, pluralize, 
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Offline, choose_place, takes_settings
 from xpnn.cli.terminal.progress import EpochDisplay
-from xpnn.cli.terminal.ranks import RanksOption, RankTimeout, open_ranks
+from xpnn.cli.terminal.ranks import Notices, RankBlocks, RanksOption, RankTimeout, open_ranks
 from xpnn.cli.terminal.stopping import Stopping
 from xpnn.cli.terminal.sweep import Jobs, Scheduler, Seeds, SweepOptions, Varied, train_sweep, widest
 from xpnn.data.tables.column import Column
@@ -78,6 +78,7 @@ def train(
     scheduler: Scheduler = None,
     ranks: RanksOption = None,
     rank_timeout: RankTimeout = 300.0,
+    rank_blocks: RankBlocks = None,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only the result.")] = False,
     debug: Debug = False,
@@ -86,7 +87,7 @@ def train(
     """Train a network, and test it once at the end."""
     plan = CheckpointPlan(checkpoint_every, checkpoint_steps, checkpoint_minutes, keep_checkpoints)
     wanted = SweepOptions(varied, seeds, jobs, scheduler, output, resume, plot, tensorboard, tensorboard_dir)
-    together = open_ranks(ranks, rank_timeout)
+    together = open_ranks(ranks, rank_timeout, rank_blocks)
     if wanted.is_sweep:
         if together is not None:
             raise InputError("--ranks trains one run in several processes; for several runs, use --jobs in its place")
@@ -113,7 +114,7 @@ def train(
         stopping.saving(together)
         display.stop()
 
-    with Stopping() as stopping, display, DownloadDisplay(quiet=quiet) as downloads:
+    with Stopping() as stopping, display, Notices(console), DownloadDisplay(quiet=quiet) as downloads:
         hooks = Hooks(on_start, on_trained, stopping.is_interrupted, downloads)
         result = run(
             settings,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from xpnn.arrays import random
-from xpnn.arrays.mapped import take_rows
+from xpnn.arrays.mapped import FirstBad, first_not_finite, take_rows
 from xpnn.data import mnist
 from xpnn.data.download import Progress
 from xpnn.data.file_sets import is_file_set, read_file_set
@@ -85,6 +85,7 @@ def load(
     seed: int = 0,
     progress: Progress | None = None,
     table: TableOptions | None = None,
+    first_bad: FirstBad = first_not_finite,
 ) -> Dataset:
     """Load a data set by name, or from a table.
 
@@ -106,6 +107,8 @@ def load(
         bytes, which is 0 if unknown.
     table
         Which columns of a table are what, and how they are read; for tables only.
+    first_bad
+        Returns the index and the value of the first NaN or infinity of an array in a file, or None.
 
     Returns
     -------
@@ -137,7 +140,7 @@ def load(
             return _table(name, table or TableOptions(), fraction, validation_fraction, seed)
     if name not in _BUILT_IN and is_file_set(name):
         with memory_scope(name):
-            return _file_set(name, table or TableOptions(), test_fraction, validation_fraction, seed)
+            return _file_set(name, table or TableOptions(), test_fraction, validation_fraction, seed, first_bad)
     if name not in _BUILT_IN and Path(name).exists():
         raise InputError(f"data: {name!r} is not one of these: {KINDS}")
     one_of("data", name, (*_BUILT_IN, "FILE.csv"))
@@ -214,13 +217,18 @@ def _table(path: str, options: TableOptions, test_fraction: float, validation_fr
 
 
 def _file_set(
-    path: str, options: TableOptions, test_fraction: float | None, validation_fraction: float, seed: int
+    path: str,
+    options: TableOptions,
+    test_fraction: float | None,
+    validation_fraction: float,
+    seed: int,
+    first_bad: FirstBad,
 ) -> Dataset:
     unsuited = set(options.given()) - {"task", "image_size", "skip_broken"}
     if unsuited:
         name = min(unsuited)
         raise InputError(f"`{name}`: got {getattr(options, name)!r}, but {path} is no table; omit `{name}`")
-    found = read_file_set(path, options)
+    found = read_file_set(path, options, first_bad)
     target = found.target(options.task)
     x, y = found.x_train, target.encode(found.y_train)
     if found.x_test is not None and found.y_test is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpnn.arrays.mapped import parts_of
+from xpnn.arrays.mapped import FirstBad, first_not_finite, parts_of
 from xpnn.data.frame import Frame
 from xpnn.data.readers import is_arrays, is_image_folder, read_arrays, read_image_folder
 from xpnn.data.tables.tabular import TableOptions
@@ -55,7 +55,7 @@ def is_file_set(path: str | Path) -> bool:
     return is_arrays(path) or is_image_folder(path)
 
 
-def read_file_set(path: str | Path, options: TableOptions) -> FileSet:
+def read_file_set(path: str | Path, options: TableOptions, first_bad: FirstBad = first_not_finite) -> FileSet:
     """Read samples and targets.
 
     Parameters
@@ -64,6 +64,8 @@ def read_file_set(path: str | Path, options: TableOptions) -> FileSet:
         As for `read_arrays` or `read_image_folder`.
     options
         `size` and `skip_broken` of images.
+    first_bad
+        As for `read_arrays`.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def read_file_set(path: str | Path, options: TableOptions) -> FileSet:
     """
     source = str(path)
     if is_arrays(path):
-        _, x, y, x_test, y_test = read_arrays(path)
+        _, x, y, x_test, y_test = read_arrays(path, first_bad=first_bad)
         return FileSet(x, _columns(source, y), x_test, None if y_test is None else _columns(source, y_test), ())
     images = read_image_folder(path, options.image_size, options.skip_broken)
     if images.skipped:

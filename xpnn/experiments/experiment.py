@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnn import nn
 from xpnn.arrays import tree
-from xpnn.arrays.mapped import take_rows
+from xpnn.arrays.mapped import MappedRows, take_rows
 from xpnn.data.datasets import Dataset, is_file, load
 from xpnn.devices.place import Place, find_place
 from xpnn.devices.precision import check_precision
@@ -25,6 +25,8 @@ from xpnn.experiments.scores import calibration_factor, evaluate
 from xpnn.experiments.settings import NUMBER_FORMATS, Settings
 from xpnn.ranks import Ranks
 from xpnn.training import Checkpoint, EarlyStopping, History, SavedTraining, Trainer
+from xpnn.training.checks.inputs import first_bad_for
+from xpnn.training.checks.ranks import from_rank_0
 from xpnn.training.engine import Progress
 from xpnn.training.history import Logs
 from xpnn.training.stopwatch import Stopwatch
@@ -248,6 +250,7 @@ def prepare(
         seed=settings.rows_seed,
         progress=download_progress,
         table=settings.table if is_file(settings.dataset) or settings.table.given() else None,
+        first_bad=first_bad_for(ranks),
     )
     task = "classification" if data.classes else "regression"
     if settings.loss == "cross-entropy" and task == "regression":
@@ -258,7 +261,8 @@ def prepare(
     x, y = take_rows(data.x_train, data.train_rows), data.y_train[data.train_rows]
     _warn_of_absent_classes(data, y)
     goal = Goal.of(settings, data, y)
-    front = factory.front(settings, data, x)
+    is_mapped = isinstance(x, MappedRows)  # then one process reads all rows, and not each
+    front = from_rank_0(ranks if is_mapped else None, lambda: factory.front(settings, data, x))
     model = factory.network(
         settings, data.schema.width if data.schema else math.prod(x.shape[1:]), goal.outputs(settings), front
     )

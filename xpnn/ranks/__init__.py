@@ -15,7 +15,7 @@ from xpnn.ranks.threads import run_threads
 __all__ = ["Ranks", "Share", "mpi", "run_threads", "share_of"]
 
 
-def mpi(timeout: float = 300.0) -> Ranks:
+def mpi(timeout: float = 300.0, *, blocks: int | None = None) -> Ranks:
     """Return the processes that ``mpiexec -n N python script.py`` or srun has started.
 
     An exception that ends one process ends all of them, with the message of that process. It needs mpi4py
@@ -25,6 +25,12 @@ def mpi(timeout: float = 300.0) -> Ranks:
     ----------
     timeout : float, default 300.0
         If a process waits this many seconds for the others, one of them stands still, and all are ended.
+    blocks : int, optional
+        The number of blocks in which each batch is computed, at least the number of processes. The results are then
+        the same bits for any number of processes, if each of them has the same number of threads. It takes more
+        memory and more time: every process receives the gradients of all blocks. Not with `nn.BatchNorm1d`, nor with
+        other layers that use statistics of the batch. By default each process computes one part, and the results are
+        equal to rounding.
 
     Returns
     -------
@@ -34,7 +40,7 @@ def mpi(timeout: float = 300.0) -> Ranks:
     Raises
     ------
     InputError
-        If mpi4py or the MPI library is missing, or the time-out is not above 0.
+        If mpi4py or the MPI library is missing, the time-out is not above 0, or `blocks` is not a positive integer.
 
     Examples
     --------
@@ -46,4 +52,4 @@ def mpi(timeout: float = 300.0) -> Ranks:
     """
     from xpnn.ranks.with_mpi import open_ranks
 
-    return open_ranks(timeout)
+    return open_ranks(timeout, blocks)

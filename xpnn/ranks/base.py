@@ -18,6 +18,12 @@ class Ranks(Protocol):
         The number of this process, from 0.
     size : int
         The number of processes.
+
+    Notes
+    -----
+    An optional attribute `blocks`, an int, is the number of blocks in which each batch is computed. The gradients of
+    the blocks are added in an order that does not depend on the number of processes, so that the results are the same
+    bits for any number of them. By default each process computes one part of a batch.
     """
 
     rank: int
@@ -92,3 +98,56 @@ def share_of(rows: int, rank: int, size: int) -> Share:
         return Share(0, rows, rank == 0, True)
     first, last = (2 * (blocks * r // size) for r in (rank, rank + 1))
     return Share(first, min(last, rows))
+
+
+class Shares(NamedTuple):
+    """How a batch is divided among the ranks.
+
+    Attributes
+    ----------
+    total : int
+        The number of shares of a batch.
+    mine : range
+        The numbers of those that this rank computes.
+    in_blocks : bool
+        Whether the shares are blocks, whose number does not depend on that of the ranks.
+    """
+
+    total: int
+    mine: range
+    in_blocks: bool
+
+
+def shares_of(ranks: Ranks) -> Shares:
+    """Return how batches are divided: one share for each rank, or the blocks of `Ranks`.
+
+    Examples
+    --------
+    >>> from xpnn.ranks import run_threads
+    >>> [shares.mine for shares in run_threads(3, shares_of, blocks=4)]
+    [range(0, 1), range(1, 2), range(2, 4)]
+    """
+    blocks = blocks_of(ranks)
+    if blocks is None:
+        return Shares(ranks.size, range(ranks.rank, ranks.rank + 1), False)
+    first, last = (blocks * r // ranks.size for r in (ranks.rank, ranks.rank + 1))
+    return Shares(blocks, range(first, last), True)
+
+
+def blocks_of(ranks: Ranks) -> int | None:
+    """Return the number of blocks in which each batch is computed, or None."""
+    return getattr(ranks, "blocks", None)
+
+
+def added_in_pairs(arrays: list[np.ndarray]) -> np.ndarray:
+    """Return the sum of the arrays, by a binary tree: neighbours are added, then the neighbouring sums, and so on.
+
+    Examples
+    --------
+    >>> added_in_pairs([np.array([float(i)]) for i in range(5)])
+    array([10.])
+    """
+    while len(arrays) > 1:
+        pairs = [one + other for one, other in zip(arrays[::2], arrays[1::2], strict=False)]
+        arrays = pairs + arrays[2 * len(pairs) :]
+    return arrays[0]

@@ -27,8 +27,8 @@ class _Group:
 class ThreadRanks:
     """One thread of `run_threads`, as a rank; the interface is in `Ranks`."""
 
-    def __init__(self, group: _Group, rank: int) -> None:
-        self._group, self.rank, self.size = group, rank, group.size
+    def __init__(self, group: _Group, rank: int, blocks: int | None = None) -> None:
+        self._group, self.rank, self.size, self.blocks = group, rank, group.size, blocks
 
     def sum(self, array: np.ndarray, what: str = "") -> np.ndarray:
         return functools.reduce(np.add, self.gather(np.array(array)))
@@ -47,7 +47,7 @@ class ThreadRanks:
         self._group.barrier.abort()
 
 
-def run_threads(size: int, function: Callable[[ThreadRanks], Result]) -> list[Result]:
+def run_threads(size: int, function: Callable[[ThreadRanks], Result], *, blocks: int | None = None) -> list[Result]:
     """Call a function in several threads at the same time, each as a rank.
 
     Parameters
@@ -56,6 +56,8 @@ def run_threads(size: int, function: Callable[[ThreadRanks], Result]) -> list[Re
         The number of ranks.
     function : callable
         Called as ``function(ranks)`` in each thread.
+    blocks : int, optional
+        The number of blocks in which each batch is computed: see `xpnn.ranks.mpi`.
 
     Returns
     -------
@@ -82,7 +84,7 @@ def run_threads(size: int, function: Callable[[ThreadRanks], Result]) -> list[Re
 
     def run(rank: int) -> None:
         try:
-            results[rank] = function(ThreadRanks(group, rank))
+            results[rank] = function(ThreadRanks(group, rank, blocks))
         except threading.BrokenBarrierError:
             nonlocal left
             left = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -15,7 +16,8 @@ from xpnn.devices.memory import free_bytes, give_back, is_out_of_memory
 from xpnn.devices.place import Place, place_of, to_numpy, to_place
 from xpnn.devices.staging import StagingBuffers, staging_for
 from xpnn.errors import InputError
-from xpnn.training.checks.inputs import all_finite
+from xpnn.ranks import Ranks
+from xpnn.training.checks.inputs import all_finite, share_out
 from xpnn.training.runners.base import batches_of
 from xpnn.training.state import Data
 
@@ -45,6 +47,7 @@ class Chunk(NamedTuple):
     steps: int
 
 
+Ranges: TypeAlias = Callable[[int], list[tuple[int, int]]]  # rows of a batch -> ranges of it that are read
 Shuffle: TypeAlias = bool | Callable[[int, int], Any]  # (epoch, rows) -> indices of the rows, in order
 
 
@@ -118,11 +121,16 @@ class DataSource(Protocol):
     data: Data
     rows: int
 
-    def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
-        """Yield the rows in this order, first in full batches, then the remainder."""
+    def chunks(self, order: np.ndarray, batch_size: int, ranges: Ranges | None = None) -> Iterator[Chunk]:
+        """Yield the rows in this order, first in full batches, then the remainder.
+
+        Of a data set on the host, only these ranges of each batch are read; the other rows of a chunk are undefined.
+        """
 
 
-def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> DataSource:
+def data_source(
+    data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "", ranks: Ranks | None = None
+) -> DataSource:
     """Return the data set on the device, or streamed if it would take most of the free memory, or stays in a file.
 
     Parameters
@@ -135,6 +143,8 @@ def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix
         The library and the device.
     prefix : str, default ""
         What precedes the names of x and y in messages.
+    ranks : Ranks, optional
+        Each of them checks a part of a data set that stays in a file.
 
     Returns
     -------
@@ -146,7 +156,7 @@ def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix
         If a value is too large for its dtype.
     """
     if isinstance(data.x, MappedRows):
-        return Streamed(data, dtypes, place, prefix)
+        return Streamed(data, dtypes, place, prefix, ranks)
     sizes = [0 if part is None else _bytes(part, dtype, place) for part, dtype in zip(data, dtypes, strict=True)]
     free = free_bytes(place)
     if free is None or sum(sizes) <= _SHARE * free:
@@ -187,7 +197,7 @@ class Resident:
     def __init__(self, data: Data, place: Place) -> None:
         self.data, self.rows, self._place = data, data.y.shape[0], place
 
-    def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
+    def chunks(self, order: np.ndarray, batch_size: int, ranges: Ranges | None = None) -> Iterator[Chunk]:
         """Yield all full batches in one chunk, then the remainder."""
         for batches in batches_of(order, batch_size, self._place):
             yield Chunk(self.data, batches, batches.shape[0])
@@ -203,7 +213,9 @@ class Streamed:
     The parameters are those of `data_source`.
     """
 
-    def __init__(self, data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> None:
+    def __init__(
+        self, data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "", ranks: Ranks | None = None
+    ) -> None:
         parts: list[Any] = [part if part is None or isinstance(part, MappedRows) else to_numpy(part) for part in data]
         self.data = Data(*parts)
         self.rows, self._place = data.x.shape[0], place
@@ -218,22 +230,20 @@ class Streamed:
         most = _CHUNK if place.is_gpu else min(_CHUNK, _CHUNK_ON_CPU)
         self._chunk_bytes = min(most, free // _CHUNK_SHARE) if free > 0 else most
         for name, part, (_, dtype) in zip(Data._fields, self._parts, self._kinds, strict=False):
-            step = max(1, _CHECKED // max(1, math.prod(part.shape[1:]) * part.dtype.itemsize))
-            for first in range(0, len(part), step):
-                with np.errstate(over="ignore"):
-                    if not all_finite(part[first : first + step].astype(dtype, copy=False)):
-                        raise InputError(_TOO_LARGE.format(name=f"{prefix}{name}", dtype=dtype))
+            share_out(ranks, part, functools.partial(_check_sizes, f"{prefix}{name}", dtype))
 
-    def chunks(self, order: np.ndarray, batch_size: int) -> Iterator[Chunk]:
+    def chunks(self, order: np.ndarray, batch_size: int, ranges: Ranges | None = None) -> Iterator[Chunk]:
         """Yield chunks of full batches, each in the same buffers, then the remainder."""
         row_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._kinds)
         steps = min(max(1, self._chunk_bytes // (row_bytes * batch_size)), max(1, self.rows // batch_size))
         size, full = steps * batch_size, len(order) // batch_size * batch_size
         for first in range(0, full, size):
             rows = order[first : min(first + size, full)]
-            yield Chunk(self._put(rows, size), self._indices(steps, batch_size), len(rows) // batch_size)
+            data = self._put(rows, size, _repeated(ranges, batch_size, len(rows)))
+            yield Chunk(data, self._indices(steps, batch_size), len(rows) // batch_size)
         if len(order) > full:
-            yield Chunk(self._put(order[full:], size), self._indices(1, len(order) - full), 1)
+            rest = len(order) - full
+            yield Chunk(self._put(order[full:], size, _repeated(ranges, rest, rest)), self._indices(1, rest), 1)
 
     def _indices(self, steps: int, batch_size: int) -> Array:
         """The batches of a chunk, (steps, batch_size), whose rows are in order already."""
@@ -242,14 +252,31 @@ class Streamed:
             (self._orders[steps, batch_size],) = batches_of(order, batch_size, self._place)
         return self._orders[steps, batch_size]
 
-    def _put(self, rows: np.ndarray, size: int) -> Data:
-        """Copy these rows to the beginning of buffers of `size` rows on the device."""
+    def _put(self, rows: np.ndarray, size: int, ranges: list[tuple[int, int]]) -> Data:
+        """Copy these rows, as far as they are in the ranges, to the beginning of buffers of `size` rows."""
         if size not in self._stages:
             self._stages[size] = staging_for(self._place, [((size, *shape), dtype) for shape, dtype in self._kinds])
 
         def fill(buffers: list[np.ndarray]) -> None:
             for part, buffer in zip(self._parts, buffers, strict=True):
-                gather(part, rows, buffer[: len(rows)])
+                for first, last in ranges:
+                    gather(part, rows[first:last], buffer[first:last])
 
         x, y, *weight = self._stages[size].put(fill)
         return Data(x, y, weight[0] if weight else None)
+
+
+def _check_sizes(name: str, dtype: np.dtype, part: Any, _first: int) -> None:
+    """Raise InputError if a value of an array on the host is too large for the dtype."""
+    step = max(1, _CHECKED // max(1, math.prod(part.shape[1:]) * part.dtype.itemsize))
+    for first in range(0, len(part), step):
+        with np.errstate(over="ignore"):
+            if not all_finite(part[first : first + step].astype(dtype, copy=False)):
+                raise InputError(_TOO_LARGE.format(name=name, dtype=dtype))
+
+
+def _repeated(ranges: Ranges | None, batch: int, rows: int) -> list[tuple[int, int]]:
+    """The ranges of all batches of some rows, without ranges all rows."""
+    if ranges is None:
+        return [(0, rows)]
+    return [(begin + first, begin + last) for begin in range(0, rows, batch) for first, last in ranges(batch)]

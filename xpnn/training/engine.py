@@ -20,19 +20,21 @@ from xpnn.nn.penalties import Penalty
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.ranks import Ranks
+from xpnn.ranks.base import blocks_of
 from xpnn.training.checks.batch_memory import device_scope, ensure_batch_fits
 from xpnn.training.checks.inputs import stays_integer
 from xpnn.training.checks.ranks import check_can_divide, same_logs
+from xpnn.training.checks.rehearsal import rehearse, tell_gain
 from xpnn.training.checks.rounding import Offsets
 from xpnn.training.checks.shapes import computes_on_numpy
-from xpnn.training.data_feed import Chunk, DataSource
+from xpnn.training.data_feed import Chunk, DataSource, Ranges
 from xpnn.training.history import Logs
 from xpnn.training.metrics.base import Metric
-from xpnn.training.runners.base import Runner, RunnerSpec, download, upload
+from xpnn.training.runners.base import Runner, RunnerSpec, copy_on_device, download, upload
 from xpnn.training.runners.interrupts import Interrupts
-from xpnn.training.runners.ranked import RankedEvaluation, RankedTraining
+from xpnn.training.runners.ranked import RankedEvaluation, RankedTraining, rows_read
 from xpnn.training.runners.select import make_runner
-from xpnn.training.state import Clock, State, Totals, empty_totals
+from xpnn.training.state import Clock, State, Totals, empty_totals, host_copy
 from xpnn.training.step import EvaluationStep, TrainingStep
 from xpnn.training.totals import epoch_logs
 
@@ -116,8 +118,9 @@ class Engine:
     ) -> None:
         check_precision(precision, place, dtype)
         if ranks is not None:
-            check_can_divide(step.model, place)
-        self._ranks = None if ranks is None or ranks.size == 1 else ranks  # alone, the same bits as without ranks
+            check_can_divide(step.model, place, ranks)
+        is_alone = ranks is None or (ranks.size == 1 and blocks_of(ranks) is None)
+        self._ranks = None if is_alone else ranks  # alone, the same bits as without ranks
         self.place, self.dtype, self._precision = place, dtype, precision
         self.offsets = Offsets(step.model, dtype)
         step = dataclasses.replace(step, model=self.offsets.model)
@@ -136,25 +139,35 @@ class Engine:
 
     def accumulate(self, parts: int) -> None:
         """Compute each batch in this number of parts from now on."""
-        self.runner = self._runner_for(parts)
+        self.runner, self._accumulate = self._runner_for(parts), parts
 
     def _set_step(self, step: TrainingStep) -> None:
         self._step = step
         self._runners: dict[int, Runner] = {}  # by the number of parts in which a batch is computed
-        self.runner = self._runner_for(1)
+        self._rehearsed = False
+        self.accumulate(1)
 
     def _runner_for(self, parts: int) -> Runner:
         if parts not in self._runners:
-            step = dataclasses.replace(self._step, accumulate=parts)
-            evaluation = EvaluationStep(step.model, step.loss, step.metrics, step.reduction)
-            spec = RunnerSpec(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
-            if self._ranks is not None:
-                ranked = RankedTraining(step, self._ranks), RankedEvaluation(evaluation, self._ranks)
-                spec = spec._replace(training=ranked[0], evaluation=ranked[1])
-            self._runners[parts] = make_runner(spec)
-            if self._ranks is not None:  # chunks of data may differ between ranks, but all must stop after one step
-                self._runners[parts].steps_per_call = 1
+            self._runners[parts] = self._new_runner(parts, self._ranks)
         return self._runners[parts]
+
+    def _new_runner(self, parts: int, ranks: Ranks | None) -> Runner:
+        step = dataclasses.replace(self._step, accumulate=parts)
+        evaluation = EvaluationStep(step.model, step.loss, step.metrics, step.reduction)
+        spec = RunnerSpec(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
+        if ranks is not None:
+            ranked = RankedTraining(step, ranks), RankedEvaluation(evaluation, ranks)
+            spec = spec._replace(training=ranked[0], evaluation=ranked[1])
+        runner = make_runner(spec)
+        if ranks is not None:  # chunks of data may differ between ranks, but all must stop after one step
+            runner.steps_per_call = 1
+        return runner
+
+    def _ranges(self, parts: int) -> Ranges | None:
+        """Which rows of a batch this rank reads; None for all."""
+        ranks = self._ranks
+        return None if ranks is None else lambda rows: rows_read(ranks, rows, parts)
 
     def feature_dtype(self, x: Array) -> str | None:
         """Return the dtype for x on the device: None for integers (such as bytes) that the model reads as they are."""
@@ -180,11 +193,28 @@ class Engine:
 
         On a GPU, a copy of the state shows first whether a step fits into memory. Raises DeviceMemoryError if not.
         """
+        self._try_ranks(data, batch_size)
         for rows in filter(None, (data.rows, data.rows % batch_size)):
-            chunk = next(data.chunks(np.arange(rows, dtype=np.int32), batch_size))
+            chunk = next(data.chunks(np.arange(rows, dtype=np.int32), batch_size, self._ranges(self._accumulate)))
             if self.place.is_gpu and rows == data.rows:
                 self._ensure_fits(chunk, batch_size)
             self.state = self.runner.train(self.state, chunk.data, chunk.batches, 0, 0)  # no steps
+
+    def _try_ranks(self, data: DataSource, batch_size: int) -> None:
+        """Find out, once, whether the ranks can divide a batch, and say how much faster they are."""
+        ranks = self._ranks
+        if ranks is None or self._rehearsed:
+            return
+        self._rehearsed = True
+        first = [None if part is None else to_numpy(part[:8, ...]) for part in data.data]
+        rehearse(self._step, host_copy(self.state._replace(optimizer=(), ema=())), first, ranks)
+        chunk = next(data.chunks(np.arange(batch_size, dtype=np.int32), batch_size))
+
+        def one_step(ranks: Ranks | None) -> None:
+            runner = self._new_runner(self._accumulate, ranks)
+            runner.train(copy_on_device(self.state), chunk.data, chunk.batches, 0, 1)
+
+        tell_gain(ranks, batch_size, lambda: one_step(None), one_step)
 
     def _ensure_fits(self, chunk: Chunk, batch_size: int) -> None:
         def step(rows: int) -> None:
@@ -229,7 +259,7 @@ class Engine:
         """
         runner = self.runner
         with Interrupts() as interrupts:
-            for chunk in data.chunks(order, batch_size):
+            for chunk in data.chunks(order, batch_size, self._ranges(self._accumulate)):
                 skipped, done = min(done, chunk.steps), max(done - chunk.steps, 0)
                 for first in range(skipped, chunk.steps, runner.steps_per_call):
                     last = min(first + runner.steps_per_call, chunk.steps)
@@ -274,7 +304,7 @@ class Engine:
         """Return the mean loss and the metrics over all rows."""
         totals = upload(empty_totals(self._step.metrics), self.place, self.dtype)
         params, constants = self.weights, self.state.constants
-        for chunk in data.chunks(np.arange(data.rows, dtype=np.int32), batch_size):
+        for chunk in data.chunks(np.arange(data.rows, dtype=np.int32), batch_size, self._ranges(1)):
             batches = chunk.batches[: chunk.steps, :]
             totals = self.runner.evaluate(params, constants, totals, chunk.data, batches)
         return epoch_logs(download(totals), self._step.metrics)

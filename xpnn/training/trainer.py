@@ -611,7 +611,7 @@ class Trainer:
 
     def _enter(self, x: Any, y: Any, weight: Any = None, *, prefix: str = "") -> DataSource:
         """Check the data, build the engine if these are the first, and return them on the device or ready to stream."""
-        x = self.features(f"{prefix}x", x)
+        x = self.features(f"{prefix}x", x, self.ranks)
         rows = x.shape[0]
         engine, outputs = self._build(f"{prefix}x", x)
         y = traits.check_target(self.loss, f"{prefix}y", check_rows(f"{prefix}y", y, rows), outputs.shape[1])
@@ -619,8 +619,8 @@ class Trainer:
         weight = check_weight(f"{prefix}sample_weight", weight, rows)
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
         dtypes = (engine.feature_dtype(x), engine.dtype if is_float else None, engine.dtype)
-        x, y = engine.offsets.features(f"{prefix}x", x, 3), engine.offsets.targets(f"{prefix}y", y, 3)
-        return data_source(Data(x, y, weight), dtypes, engine.place, prefix)
+        x, y = engine.offsets.features(f"{prefix}x", x, 3, self.ranks), engine.offsets.targets(f"{prefix}y", y, 3)
+        return data_source(Data(x, y, weight), dtypes, engine.place, prefix, self.ranks)
 
     def _build(self, name: str, x: Array) -> tuple[Engine, np.ndarray]:
         """Return the engine, made once on `device` or the device of `x`, and the outputs for one row on the host."""

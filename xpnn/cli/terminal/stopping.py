@@ -1,4 +1,4 @@
-"""Handle SIGINT, SIGTERM and SIGHUP: the trained model is saved, and no folder is left incomplete."""
+"""Handle SIGINT, SIGTERM, SIGHUP and SIGUSR1: the trained model is saved, and no folder is left incomplete."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Stopping:
             self.signal = next((number for number in ranks.gather(self.signal) if number is not None), None)
 
     def __enter__(self) -> Stopping:
-        names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+        # Batch systems send SIGUSR1 before the time is over, and Open MPI's mpiexec passes it on. Not on Windows.
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
         kept = (signal.SIG_IGN, None)  # ignored: by nohup, or in the background of a script; None: not Python's handler
         taken = [number for number in numbers if signal.getsignal(number) not in kept]

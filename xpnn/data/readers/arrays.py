@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnn.arrays.mapped import MappedRows, first_not_finite
+from xpnn.arrays.mapped import FirstBad, MappedRows, first_not_finite
 from xpnn.data import limits
 from xpnn.data.files import fault, read_head, read_idx, read_idx_header
 from xpnn.data.limits import ensure_memory, memory_scope, most_unpacked, too_much
@@ -70,7 +70,7 @@ def is_arrays(path: str | Path) -> bool:
     return bool(_npy_names(folder)) or bool(_idx_files(folder)) or bool(_idx_files(folder.parent, folder.name))
 
 
-def read_arrays(path: str | Path, names: Sequence[str] = ()) -> ArraySet:
+def read_arrays(path: str | Path, names: Sequence[str] = (), first_bad: FirstBad = first_not_finite) -> ArraySet:
     """Read samples and targets.
 
     Parameters
@@ -82,6 +82,8 @@ def read_arrays(path: str | Path, names: Sequence[str] = ()) -> ArraySet:
     names
         Names of the arrays in an archive, two or four: x and y to train, x and y to test. By default ``x`` and ``y``,
         ``X`` and ``Y``, ``x_train`` and so on.
+    first_bad
+        Returns the index and the value of the first NaN or infinity of an array, or None.
 
     Returns
     -------
@@ -96,18 +98,19 @@ def read_arrays(path: str | Path, names: Sequence[str] = ()) -> ArraySet:
         If a file is damaged, or holds Python objects or values that are not finite. Nothing is unpickled.
     """
     with memory_scope(str(path)):
-        return _read(path, names)
+        return _read(path, names, first_bad)
 
 
-def _read(path: str | Path, names: Sequence[str]) -> ArraySet:
+def _read(path: str | Path, names: Sequence[str], first_bad: FirstBad) -> ArraySet:
     source = str(path)
     parts = source.split(",")
     if len(parts) > 1 and all(part.strip().lower().endswith(".npy") for part in parts):
         if len(parts) not in (2, 4):
             raise InputError(f"{source!r}: names {len(parts)} files; expected x and y, or x, y, x_test and y_test")
-        return _checked(source, [part.strip() for part in parts], _read_pairs([part.strip() for part in parts]))
+        paths = [part.strip() for part in parts]
+        return _checked(source, paths, _read_pairs(paths), first_bad)
     if Path(path).is_dir() or (not Path(path).exists() and _idx_files(Path(path).parent, Path(path).name)):
-        return _folder(Path(path))
+        return _folder(Path(path), first_bad)
     plain = not is_pipe(path) and read_head(path, 2) == b"PK"
     file = path if plain else io.BytesIO(read_source(path))
     if isinstance(file, io.BytesIO) and not file.getvalue().startswith(b"PK"):
@@ -128,7 +131,7 @@ def _read(path: str | Path, names: Sequence[str]) -> ArraySet:
         raise
     except Exception as error:  # of zipfile, zlib, struct and others
         raise fault(source, f"damaged .npz archive ({_short(error)})", _AGAIN) from None
-    return _checked(source, chosen, arrays)
+    return _checked(source, chosen, arrays, first_bad)
 
 
 def read_array(path: str | Path) -> np.ndarray:
@@ -228,10 +231,10 @@ def _idx_files(folder: Path, prefix: str = "") -> dict[str, dict[tuple[str, str]
     return found
 
 
-def _folder(path: Path) -> ArraySet:
+def _folder(path: Path, first_bad: FirstBad) -> ArraySet:
     if pair := _npy_names(path):
         chosen = _chosen(str(path), tuple(pair), ())
-        return _checked(str(path), chosen, _read_pairs([pair[name] for name in chosen]))
+        return _checked(str(path), chosen, _read_pairs([pair[name] for name in chosen]), first_bad)
     sets = _idx_files(path) or _idx_files(path / "raw") or _idx_files(path.parent, path.name)
     if not path.is_dir() and path.name in sets:  # emnist-mnist, beside emnist-mnist-more
         sets = {path.name: sets[path.name]}
@@ -250,10 +253,11 @@ def _folder(path: Path) -> ArraySet:
             f"{str(path)!r}: lacks the {' and the '.join(missing)} of {prefix or 'MNIST'!r}; put them there"
         )
     paths = [files[key] for key in wanted]
-    return _checked(str(path), [one.name for one in paths], [_idx(one, i % 2 == 0) for i, one in enumerate(paths)])
+    arrays = [_idx(one, i % 2 == 0) for i, one in enumerate(paths)]
+    return _checked(str(path), [one.name for one in paths], arrays, first_bad)
 
 
-def _checked(source: str, names: Sequence[str], arrays: list[Any]) -> ArraySet:
+def _checked(source: str, names: Sequence[str], arrays: list[Any], first_bad: FirstBad) -> ArraySet:
     """Check the arrays and flatten targets of shape (n, 1)."""
     for i, (name, x) in enumerate(zip(names, arrays, strict=True)):
         if x.ndim == 0 or x.size == 0:
@@ -263,7 +267,7 @@ def _checked(source: str, names: Sequence[str], arrays: list[Any]) -> ArraySet:
         if i % 2 and len(x) != len(arrays[i - 1]):
             other = f"{names[i - 1]} has {len(arrays[i - 1])} samples"
             raise InputError(f"{source!r}: {other}, but {name} has {len(x)}; each sample needs one target")
-        if found := first_not_finite(x):
+        if found := first_bad(x):
             index, value = found
             raise fault(source, f"{name}{list(index)} is {value}", "replace it with a finite number")
         if i % 2 and x.ndim == 2 and x.shape[1] == 1:

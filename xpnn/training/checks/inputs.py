@@ -5,27 +5,29 @@ Ranges of labels and indices matter most: a GPU library does not report a wrong 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.frames import same_columns
-from xpnn.arrays.mapped import MappedRows, first_not_finite, parts_of
+from xpnn.arrays.mapped import FirstBad, MappedRows, first_not_finite, parts_of
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.devices.libraries.conversion import as_numbers
 from xpnn.devices.place import current, place_of, to_numpy
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer
 from xpnn.nn.traits import accepts_integers, check_input
+from xpnn.ranks import Ranks
 from xpnn.validation import as_float
 
 
-def check_features(name: str, x: Any, model: Layer) -> Array:
+def check_features(name: str, x: Any, model: Layer, ranks: Ranks | None = None) -> Array:
     """Return `x` as an array (rows, features…) of finite real numbers with at least one row.
 
     Raises InputError if it is not, or if the model's first layer refuses its values: an Embedding, for example, takes
-    integers that are indices of its table.
+    integers that are indices of its table. With ranks, each of them checks a part of `MappedRows`.
     """
     x = as_numbers(name, x)
     if x.ndim < 2:
@@ -35,10 +37,58 @@ def check_features(name: str, x: Any, model: Layer) -> Array:
         )
     if 0 in x.shape:
         raise InputError(f"{name} has shape {tuple(x.shape)}: it is empty; expected at least one row and one feature")
-    _check_finite(name, x)
-    for part in parts_of(x):
-        check_input(model, name, part)
+
+    def check(rows: Any, first: int) -> None:
+        _check_finite(name, rows, first)
+        for part in parts_of(rows):
+            check_input(model, name, part)
+
+    share_out(ranks, x, check)
     return x
+
+
+def share_out(ranks: Ranks | None, x: Any, check: Callable[[Any, int], None]) -> None:
+    """Call ``check(rows, first)`` for all rows of `x`; with ranks, each checks a part of `MappedRows`, which it reads.
+
+    The InputError of the first part that has one is raised on all ranks.
+    """
+    own, first = own_part(x, ranks)
+    if ranks is None or own is x:
+        check(x, 0)
+        return
+    error = None
+    try:
+        if len(own):
+            check(own, first)
+    except InputError as raised:
+        error = raised
+    for found in ranks.gather(error and str(error), "the check of the data"):
+        if found is not None:
+            raise InputError(found)
+
+
+def first_bad_for(ranks: Ranks | None) -> FirstBad:
+    """Return `first_not_finite`; with ranks, each of them checks a part of `MappedRows`, and all must call it."""
+
+    def first_bad(x: Any) -> tuple[tuple[int, ...], float] | None:
+        own, first = own_part(x, ranks)
+        found = first_not_finite(own)
+        if ranks is None or own is x:
+            return found
+        if found is not None:
+            (row, *others), value = found
+            found = (first + row, *others), value
+        return next((bad for bad in ranks.gather(found, "the check of the data") if bad is not None), None)
+
+    return first_bad
+
+
+def own_part(x: Any, ranks: Ranks | None) -> tuple[Any, int]:
+    """Return the part of `MappedRows` that this rank checks, and the number of its first row; others whole."""
+    if ranks is None or ranks.size == 1 or not isinstance(x, MappedRows):
+        return x, 0
+    first, last = (len(x) * r // ranks.size for r in (ranks.rank, ranks.rank + 1))
+    return x.part(first, last), first
 
 
 class Features:
@@ -54,10 +104,16 @@ class Features:
         self._model = model
         self.columns: tuple[str, ...] | None = None
 
-    def __call__(self, name: str, x: Any) -> Array:
-        """Return `x` as an array of finite numbers. Raises InputError if it is not, or has other columns."""
+    def __call__(self, name: str, x: Any, ranks: Ranks | None = None) -> Array:
+        """Return `x` as an array of finite numbers. Raises InputError if it is not, or has other columns.
+
+        With ranks, all of them must call it. A memory-mapped array of NumPy becomes `MappedRows`, whose rows are read
+        by those who need them.
+        """
         columns = same_columns(name, x, self.columns)
-        x = check_features(name, x, self._model)
+        if isinstance(x, np.memmap) and ranks is not None and ranks.size > 1:
+            x = MappedRows(x)
+        x = check_features(name, x, self._model, ranks)
         self.columns = columns
         return x
 
@@ -156,12 +212,14 @@ def extremes_are_finite(floats: list[Array]) -> Array:
     return xp.all(xp.stack([xp.isfinite(extreme(x)) for x in floats for extreme in (xp.max, xp.min)]))
 
 
-def _check_finite(name: str, x: Array) -> None:
+def _check_finite(name: str, x: Array, first_row: int = 0) -> None:
     if all_finite(x):
         return
     if isinstance(x, MappedRows) and (found := first_not_finite(x)):
-        index, value = found
-        raise InputError(f"{name}[{', '.join(map(str, index))}] is {value}; drop such rows or fill them in")
+        (row, *others), value = found
+        raise InputError(
+            f"{name}[{', '.join(map(str, (first_row + row, *others)))}] is {value}; drop such rows or fill them in"
+        )
     bad = ~np.isfinite(to_numpy(x))
     first = tuple(int(i) for i in np.argwhere(bad)[0])
     place = ", ".join(map(str, first))

@@ -19,11 +19,18 @@ from xpnn.errors import InputError, XpnnError
 from xpnn.nn import traits
 from xpnn.nn.protocols import Layer, Params
 from xpnn.ranks import Ranks
+from xpnn.ranks.base import blocks_of, shares_of
 from xpnn.training.data_feed import DataSource
 from xpnn.training.state import State
 from xpnn.version import __version__
 
 _ROWS = 4096  # of a data set, that are read at a time
+_SAMPLED = 1024  # rows of an array that stays in its file, which are compared
+_DATA = ("rows", "x", "y", "sample_weight")
+_WHOLE = (
+    "; give every process the whole data, of which it reads its rows: with a part for each, the batches would depend "
+    "on the number of processes"
+)
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 Result = TypeVar("Result")
 
@@ -46,8 +53,8 @@ class Described(Protocol):
     def epoch_steps(self) -> int: ...
 
 
-def check_can_divide(model: Layer, place: Place) -> None:
-    """Raise InputError unless several processes can compute the batches of this model at this place."""
+def check_can_divide(model: Layer, place: Place, ranks: Ranks) -> None:
+    """Raise InputError unless these processes can compute the batches of this model at this place."""
     if place.lib.runner(place.kind) not in ("eager", "torch_via_numpy"):
         raise InputError(
             f"ranks: several processes can train on NumPy arrays and on torch tensors on the CPU; got {place.library} "
@@ -57,6 +64,16 @@ def check_can_divide(model: Layer, place: Place) -> None:
         raise InputError(
             "ranks: a custom layer of the model uses statistics of the batch, of which each process has only a part; "
             "let it add them up over key.ranks, and state sums_over_ranks = True"
+        )
+    blocks = blocks_of(ranks)
+    if blocks is None:
+        return
+    if blocks < ranks.size:
+        raise InputError(f"ranks: blocks is {blocks}, but there are {ranks.size} processes; expected at least as many")
+    if traits.uses_batch_statistics(model):
+        raise InputError(
+            "ranks: a layer of the model, such as BatchNorm1d, uses statistics of the whole batch, but each of the "
+            "blocks is computed by itself; leave blocks out, or use nn.LayerNorm"
         )
 
 
@@ -79,7 +96,7 @@ def check_same(
     engine : Engine
         Its parameters are compared by a checksum.
     sources : list of DataSource or None
-        The data and the validation, which are compared by checksums.
+        The data and the validation, which are compared by checksums; of `MappedRows`, by that of some rows.
     batch_size : int
     **numbers
         Further values to compare, by name.
@@ -92,6 +109,7 @@ def check_same(
         "seed": trainer.seed,
         "dtype": engine.dtype,
         "batch_size": batch_size,
+        "blocks": blocks_of(ranks),
         **numbers,
         "steps": trainer.steps,
         "epoch_steps": trainer.epoch_steps,
@@ -113,12 +131,14 @@ def check_same(
             odd = next(rank for rank, value in enumerate(values) if value != usual)
             raise InputError(
                 f"ranks: rank {odd} has {name}: {_short(values[odd])}, but rank {values.index(usual)} has "
-                f"{_short(usual)}; all must have the same"
+                f"{_short(usual)}; all must have the same{_WHOLE if name.removeprefix('validation_') in _DATA else ''}"
             )
-    if batch_size < 2 * ranks.size and ranks.rank == 0:
+    least = 2 * shares_of(ranks).total
+    if batch_size < least and ranks.rank == 0:
+        whom = f"{ranks.size} processes" if least == 2 * ranks.size else f"{least // 2} blocks"
         warnings.warn(
-            f"a batch of {batch_size} rows is too small to be divided among {ranks.size} processes; nothing is gained "
-            f"below {2 * ranks.size} rows",
+            f"a batch of {batch_size} rows is too small to be divided among {whom}; nothing is gained below {least} "
+            "rows",
             stacklevel=3,
         )
 
@@ -159,6 +179,14 @@ def on_rank_0(ranks: Ranks | None, function: Callable[[], Result]) -> Result | N
     return result
 
 
+def from_rank_0(ranks: Ranks | None, function: Callable[[], Result]) -> Result:
+    """Call a function on rank 0 only, and return its result, which pickle must support, on all ranks."""
+    if ranks is None:
+        return function()
+    result: Result = ranks.agree(on_rank_0(ranks, function))
+    return result
+
+
 def checksum(params: Params) -> int:
     """Return the CRC of all arrays of a tree."""
     value = 0
@@ -173,10 +201,10 @@ def _crc(x: np.ndarray, before: int) -> int:
 
 def _of_rows(x: Any, rows: int) -> int:
     value = zlib.crc32(f"{x.dtype} {tuple(x.shape)}".encode())
+    if isinstance(x, MappedRows):  # reading all would take longer than a rank's share of an epoch
+        return _crc(x[np.unique(np.linspace(0, rows - 1, min(rows, _SAMPLED)).astype(np.int64))], value)
     for first in range(0, rows, _ROWS):
-        last = min(first + _ROWS, rows)
-        part = x[first:last] if isinstance(x, MappedRows) else to_numpy(x[first:last, ...])
-        value = _crc(part, value)
+        value = _crc(to_numpy(x[first : min(first + _ROWS, rows), ...]), value)
     return value
 
 

@@ -13,7 +13,8 @@ from xpnn.devices.place import current, place_of, to_numpy
 from xpnn.errors import InputError
 from xpnn.nn import traits
 from xpnn.nn.protocols import Layer
-from xpnn.training.checks.inputs import all_finite
+from xpnn.ranks import Ranks
+from xpnn.training.checks.inputs import all_finite, own_part
 
 _ROWS = 2**16  # converted at a time
 _SHARE = 5e-3  # of the standard deviation of a column that the conversion may change
@@ -44,10 +45,14 @@ class Offsets:
         self.offset: np.ndarray | None = None if found is None else found[0]
         self.model: Layer = model if found is None else found[1]
 
-    def features(self, name: str, x: Array, stacklevel: int) -> Array:
-        """Return x − offset, in float32 on the host; x itself if there is none. Raises InputError, warns."""
+    def features(self, name: str, x: Array, stacklevel: int, ranks: Ranks | None = None) -> Array:
+        """Return x − offset, in float32 on the host; x itself if there is none. Raises InputError, warns.
+
+        With ranks, all of them must call it.
+        """
         if self.offset is None:
-            self._warn(name, x, 'put nn.Standardize.fit(x) first in the model, or use dtype="float64"', stacklevel)
+            hint = 'put nn.Standardize.fit(x) first in the model, or use dtype="float64"'
+            self._warn(name, x, hint, stacklevel, ranks)
             return x
         if isinstance(x, MappedRows):
             centred_rows: Any = x.minus(self.offset)
@@ -67,13 +72,16 @@ class Offsets:
         self._warn(name, y, 'subtract an offset, or use dtype="float64"', stacklevel)
         return y
 
-    def _warn(self, name: str, x: Array, hint: str, stacklevel: int) -> None:
+    def _warn(self, name: str, x: Array, hint: str, stacklevel: int, ranks: Ranks | None = None) -> None:
         """Warn of rounding, once for x and once for y."""
-        if self._rounds and name[-1] not in self._warned and warn_of_rounding(name, x, hint, stacklevel + 2):
+        known = name[-1] in self._warned
+        if self._rounds and own_part(x, ranks)[0] is not x:  # all ranks must go on alike
+            known = all(_gathered(ranks, known))
+        if self._rounds and not known and warn_of_rounding(name, x, hint, stacklevel + 2, ranks):
             self._warned.add(name[-1])
 
 
-def warn_of_rounding(name: str, x: Any, hint: str, stacklevel: int) -> bool:
+def warn_of_rounding(name: str, x: Any, hint: str, stacklevel: int, ranks: Ranks | None = None) -> bool:
     """Warn if a column of x loses more than half a percent of its standard deviation in float32; return whether it did.
 
     Parameters
@@ -86,18 +94,24 @@ def warn_of_rounding(name: str, x: Any, hint: str, stacklevel: int) -> bool:
         What to do about it.
     stacklevel : int
         As for `warnings.warn`, counted from the caller.
+    ranks : Ranks, optional
+        Each of them reads a part of `MappedRows`.
 
     Returns
     -------
     bool
     """
-    if not _may_round(x):
+    own, _ = own_part(x, ranks)
+    together = None if own is x else ranks
+    if not any(_gathered(together, 0 not in own.shape and _may_round(own))):
         return False
     host = x if isinstance(x, MappedRows) else to_numpy(x)
     host = host.reshape(len(host), -1) if host.ndim != 2 else host
     if 0 in host.shape:
         return False
-    ranges = [(part.min(axis=0).astype(np.float64), part.max(axis=0).astype(np.float64)) for part in parts_of(host)]
+    rows = own_part(host, ranks)[0]
+    some = [(part.min(axis=0).astype(np.float64), part.max(axis=0).astype(np.float64)) for part in parts_of(rows)]
+    ranges = [pair for pairs in _gathered(together, some) for pair in pairs]
     low, high = np.min([r[0] for r in ranges], axis=0), np.max([r[1] for r in ranges], axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         spacing = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32)).astype(np.float64)
@@ -114,6 +128,10 @@ def warn_of_rounding(name: str, x: Any, hint: str, stacklevel: int) -> bool:
             )
             return True
     return False
+
+
+def _gathered(ranks: Ranks | None, value: Any) -> list[Any]:
+    return [value] if ranks is None else ranks.gather(value, "the check of the data")
 
 
 def _may_round(x: Array) -> bool:

@@ -2,12 +2,16 @@
 
 A step has one sum over the ranks, of one flat array: the gradients, the loss, the weight of the rows, and the sums of
 the metrics. Then every rank updates its own copy of the parameters, in the same way. `BatchNorm1d` has sums of its own.
+
+With blocks, a batch has as many shares as there are blocks, of which a rank computes one or more. The arrays of all
+blocks are collected on every rank, and added in an order that does not depend on the number of ranks.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +24,7 @@ from xpnn.arrays.tree import Tree
 from xpnn.devices.place import place_of, to_numpy, to_place
 from xpnn.nn.protocols import Params
 from xpnn.ranks import Ranks, share_of
+from xpnn.ranks.base import Shares, added_in_pairs, shares_of
 from xpnn.training.metrics.base import Metric, merged
 from xpnn.training.state import Data, State, Totals
 from xpnn.training.step import EvaluationStep, StepSums, TrainingStep, added, part_edges
@@ -44,32 +49,45 @@ class RankedTraining:
         """Return the state after one step; the parameters are those of `TrainingStep`."""
         step, before, what = self.step, state.totals.metrics, f"step {int(state.step[0]) + 1}"
         state = state._replace(totals=state.totals._replace(metrics=_empty(step.metrics, before)))
+        shares = shares_of(self.ranks)
+        edges = [*itertools.pairwise(part_edges(rows.shape[0], step.accumulate))]
+        results = [self._share(state, data, rows, share, edges) for share in shares.mine]
+        owns = [
+            ((tree.trained(grads), sums.loss, _as(sums.weight, sums.loss), _as(sums.rows, sums.loss)), sums.metrics)
+            for grads, sums in results
+        ]
+        counting = max(_counting(last - first, shares) for first, last in edges)
+        (trained, loss, weight, count), parts = _added_up(self.ranks, owns, step.metrics, counting, what)
+        grads, sums = results[0]
+        size, metrics = round(float(count)), _joined(step.metrics, before, parts)
+        sums = StepSums(loss, size if isinstance(sums.weight, int) else weight, metrics, size)
+        return step.apply(state, *step.from_sum(tree.merge(trained, grads), sums))
+
+    def _share(
+        self, state: State, data: Data, rows: Array, share: int, edges: list[tuple[int, int]]
+    ) -> tuple[Params, StepSums]:
+        """The gradients and sums of a share of a batch, over all parts of the batch."""
         total: tuple[Params, StepSums] | None = None
-        counting = 1  # only rank 0, if no part is divided
-        for first, last in itertools.pairwise(part_edges(rows.shape[0], step.accumulate)):
-            part = self._part(state, data, rows, first, last)
+        for first, last in edges:
+            part = self._part(state, data, rows, first, last, share)
             total = part if total is None else added(total, part)
-            counting = max(counting, self.ranks.size if _is_divided(last - first, self.ranks) else 1)
             state = state._replace(
                 params=tree.merge(tree.trained(state.params), part[0]),
                 totals=state.totals._replace(metrics=part[1].metrics),
             )
         assert total is not None
-        grads, sums = total
-        own = tree.trained(grads), sums.loss, _as(sums.weight, sums.loss), _as(sums.rows, sums.loss)
-        (trained, loss, weight, count), parts = _added_up(self.ranks, own, step.metrics, sums.metrics, counting, what)
-        size, metrics = round(float(count)), _joined(step.metrics, before, parts)
-        sums = StepSums(loss, size if isinstance(sums.weight, int) else weight, metrics, size)
-        return step.apply(state, *step.from_sum(tree.merge(trained, grads), sums))
+        return total
 
-    def _part(self, state: State, data: Data, rows: Array, first: int, last: int) -> tuple[Params, StepSums]:
-        """The gradients and sums of this rank's rows of a part of a batch; zeros if they do not count."""
-        step, batch = self.step, rows.shape[0]
-        share = share_of(last - first, self.ranks.rank, self.ranks.size)
+    def _part(
+        self, state: State, data: Data, rows: Array, first: int, last: int, number: int
+    ) -> tuple[Params, StepSums]:
+        """The gradients and sums of a share of a part of a batch; zeros if they do not count."""
+        step, batch, shares = self.step, rows.shape[0], shares_of(self.ranks)
+        share = share_of(last - first, number, shares.total)
         mine = rows[first + share.first : first + share.last]
-        if not share.is_whole:
+        if not share.is_whole and not shares.in_blocks:
             return step.gradients(state, data, mine, (first + share.first, batch), self.ranks)
-        grads, sums = step.to_sum(*step.gradients(state, data, mine, (first, batch)))
+        grads, sums = step.to_sum(*step.gradients(state, data, mine, (first + share.first, batch)))
         if share.counts:
             return grads, sums
         zeros = array_namespace(sums.loss).zeros_like
@@ -95,21 +113,43 @@ class RankedEvaluation:
 
     def __call__(self, params: Params, constants: Params, totals: Totals, data: Data, rows: Array) -> Totals:
         """Return the totals after one more batch; the parameters are those of `EvaluationStep`."""
-        step, size = self.step, rows.shape[0]
-        share = share_of(size, self.ranks.rank, self.ranks.size)
+        step, size, shares = self.step, rows.shape[0], shares_of(self.ranks)
         zero = array_namespace(totals.loss).zeros_like(totals.loss)
-        part = totals._replace(loss=zero, weight=zero, metrics=_empty(step.metrics, totals.metrics))
-        if share.counts:
-            part = step(params, constants, part, data, rows[share.first : share.last])
-        counting = 1 if share.is_whole else self.ranks.size
-        own = part.loss, _as(part.weight, zero)
-        (loss, weight), parts = _added_up(self.ranks, own, step.metrics, part.metrics, counting, "an evaluation")
+        owns = []
+        for number in shares.mine:
+            share = share_of(size, number, shares.total)
+            part = totals._replace(loss=zero, weight=zero, metrics=_empty(step.metrics, totals.metrics))
+            if share.counts:
+                part = step(params, constants, part, data, rows[share.first : share.last])
+            owns.append(((part.loss, _as(part.weight, zero)), part.metrics))
+        (loss, weight), parts = _added_up(self.ranks, owns, step.metrics, _counting(size, shares), "an evaluation")
         metrics = _joined(step.metrics, totals.metrics, parts)
         return totals._replace(loss=totals.loss + loss, weight=totals.weight + weight, metrics=metrics)
 
 
-def _is_divided(rows: int, ranks: Ranks) -> bool:
-    return not share_of(rows, ranks.rank, ranks.size).is_whole
+def rows_read(ranks: Ranks, rows: int, accumulate: int) -> list[tuple[int, int]]:
+    """Return the ranges (first, last) of a batch of so many rows that this rank reads.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        The processes.
+    rows : int
+        The rows of the batch.
+    accumulate : int
+        The number of parts in which a batch is computed.
+    """
+    shares = shares_of(ranks)
+    found = []
+    for first, last in itertools.pairwise(part_edges(rows, accumulate)):
+        for share in {share_of(last - first, number, shares.total)[:2]: None for number in shares.mine}:
+            found.append((first + share[0], first + share[1]))
+    return found
+
+
+def _counting(rows: int, shares: Shares) -> int:
+    """How many shares of a batch, or of a part of one, count: one, if it is not divided."""
+    return 1 if share_of(rows, 0, shares.total).is_whole else shares.total
 
 
 def _empty(metrics: Sequence[Metric], like: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -124,33 +164,43 @@ def _joined(metrics: Sequence[Metric], before: tuple[Any, ...], parts: list[list
 
 
 def _added_up(
-    ranks: Ranks, values: Tree, metrics: Sequence[Metric], sums: tuple[Any, ...], counting: int, what: str
+    ranks: Ranks, owns: list[tuple[Tree, tuple[Any, ...]]], metrics: Sequence[Metric], counting: int, what: str
 ) -> tuple[Tree, list[list[Any]]]:
-    """Add up values, and the sums of metrics, over the ranks by one flat array.
+    """Add up values and sums of metrics, one pair for each share of this rank, over all shares, as one flat array.
 
-    The sums of a metric that defines `merge` cannot be added: each rank has its own place for them in the flat array.
-    The result is a list for each metric, with the sums of each of the first `counting` ranks, or of all together.
+    The sums of a metric that defines `merge` cannot be added: each share has its own place for them in the flat array.
+    The result is a list for each metric, with the sums of each of the first `counting` shares, or of all together.
     """
+    shares = shares_of(ranks)
+    merges = [getattr(metric, "merge", None) is not None for metric in metrics]
 
-    def in_place(x: Array) -> np.ndarray:
+    def placed(x: Array, share: int) -> np.ndarray:
         host = to_numpy(x)
-        places = np.zeros((ranks.size, *host.shape), host.dtype)
-        places[ranks.rank] = host
+        places = np.zeros((shares.total, *host.shape), host.dtype)
+        places[share] = host
         return places
 
-    merges = [getattr(metric, "merge", None) is not None for metric in metrics]
-    given = values, tuple([tree.map(in_place, s) if m else s for m, s in zip(merges, sums, strict=True)])
-    hosts = [to_numpy(x) for x in tree.leaves(given)]
-    flat = ranks.sum(np.concatenate([x.ravel() for x in hosts]), what)
-    ends = itertools.accumulate(x.size for x in hosts)
-    cut = [flat[end - x.size : end].reshape(x.shape) for x, end in zip(hosts, ends, strict=True)]
+    def flattened(values: Tree, sums: tuple[Any, ...], share: int) -> tuple[np.ndarray, Tree]:
+        kept = [tree.map(lambda x: placed(x, share), s) if merge else s for merge, s in zip(merges, sums, strict=True)]
+        given = values, tuple(kept)
+        return np.concatenate([to_numpy(x).ravel() for x in tree.leaves(given)]), given
+
+    flats, like = zip(*[flattened(*own, share) for own, share in zip(owns, shares.mine, strict=True)], strict=True)
+    given, sums = like[0], owns[0][1]
+    if shares.in_blocks:
+        flat = added_in_pairs([x for some in ranks.gather(list(flats), what) for x in some])
+    else:
+        flat = ranks.sum(flats[0], what)
+    hosts = tree.leaves(given)
+    ends = itertools.accumulate(math.prod(x.shape) for x in hosts)
+    cut = [flat[end - math.prod(x.shape) : end].reshape(x.shape) for x, end in zip(hosts, ends, strict=True)]
     values, totals = tree.map(_as, tree.rebuild(given, list(cut)), given)
 
-    def at(rank: int, places: Tree, like: Tree) -> Tree:
-        return tree.map(lambda x, y: _as(x[rank, ...], y), places, like)
+    def at(share: int, places: Tree, like: Tree) -> Tree:
+        return tree.map(lambda x, y: _as(x[share, ...], y), places, like)
 
     return values, [
-        [at(rank, total, s) for rank in range(counting)] if m else [total]
+        [at(share, total, s) for share in range(counting)] if m else [total]
         for m, total, s in zip(merges, totals, sums, strict=True)
     ]
 
