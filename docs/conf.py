@@ -32,7 +32,6 @@ extensions = [
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["extensions"]
 root_doc = "index"
-suppress_warnings = ["toc.empty_glob"]  # docs/mathematics
 
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 6  # those of GitHub
@@ -41,12 +40,15 @@ myst_dmath_double_inline = True
 default_role = "py:obj"  # a name in single backticks is a link if it is public, and code otherwise
 autodoc_typehints = "none"  # the docstrings have the types
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True}
+autodoc_default_options = {
+    "members": True,
+    "exclude-members": "set_fit_request, set_partial_fit_request, set_score_request",  # scikit-learn's
+}
 autosummary_generate = False
 napoleon_google_docstring = False
+napoleon_use_param = False  # the types are prose, and no names to link to
 napoleon_use_rtype = False
 napoleon_use_ivar = True
-python_use_unqualified_type_names = True
 add_module_names = False
 
 html_theme = "furo"

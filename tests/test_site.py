@@ -29,7 +29,7 @@ def text(name: str) -> str:
 def test_every_public_name_is_in_the_reference() -> None:
     documented = set()
     for page in (DOCS / "api").glob("*.md"):
-        documented |= set(re.findall(r"^\.\. auto\w+:: (\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
+        documented |= set(re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
     public = {name for module in MODULES for name in module.__all__} | {
         name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)
     }
@@ -73,9 +73,9 @@ def test_links_of_the_repository_become_links_of_the_site() -> None:
 
 
 def test_bars_in_docstrings_are_absolute_values() -> None:
-    lines = ["ℓ = |z|, `a|b`", "At step t::", "", "    |g|", "", "|h|", ">>> a | b"]
+    lines = ["ℓ = |z|, `a|b`, (*shape), (n, *shape), *all*", "At step t::", "", "    |g|", "", "|h|", ">>> a | b"]
     escape(None, "", "", None, None, lines)
-    assert lines == [r"ℓ = \|z\|, `a|b`", "At step t::", "", "    |g|", "", r"\|h\|", ">>> a | b"]
+    assert lines == [r"ℓ = \|z\|, `a|b`, (\*shape), (n, \*shape), *all*", "At step t::", "", "    |g|", "", r"\|h\|", ">>> a | b"]
 
 
 def test_broken_links_of_the_site_are_found(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ pages are those of the repository, so that they work where the files are. Here t
     to a page below docs/               to this page, from the page that includes the file
     to any other file or folder         to the repository on the web
 
-A link to nothing is left as it is, and Sphinx warns of it.
+A link to nothing is left as it is, and Sphinx warns of it. A pattern in the navigation that matches no page is left out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
 WEB = "https://github.com/xpnn/xpnn"
 INCLUDE = re.compile(r"^```\{include\} (\S+)\n```$", re.MULTILINE)
+PATTERN = re.compile(r"^(\w+/[\w-]*\*)\n", re.MULTILINE)
 COMMANDS = "<!-- the commands -->\n"
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+MARKUP = re.compile(r"\||(?<=\()\*(?=\w)|(?<=, )\*(?=\w)|(?<=\")\*(?=\.)")
 FENCE = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
 
 
@@ -34,7 +36,7 @@ def setup(app: Any) -> dict[str, Any]:
 
 def read(app: Any, name: str, source: list[str]) -> None:
     page = DOCS / f"{name}.md"
-    text = relinked(source[0], page, page)
+    text = PATTERN.sub(lambda match: match[0] if any(DOCS.glob(f"{match[1]}.md")) else "", relinked(source[0], page, page))
     for match in INCLUDE.finditer(text):
         file = (page.parent / match[1]).resolve()
         text = text.replace(match[0], relinked(file.read_text(encoding="utf-8"), file, page))
@@ -84,12 +86,12 @@ def commands() -> str:
 
 
 def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """|z − t| in a docstring is an absolute value, and no substitution."""
+    """In a docstring, |z − t| is an absolute value, and (rows, *shape) a tuple; for docutils they would be markup."""
     literal = False
     for i, line in enumerate(lines):
         if literal and line.strip() and not line.startswith(" "):
             literal = False
         if not literal and not line.lstrip().startswith((">>>", "...")):
             parts = re.split(r"(``.*?``|`.*?`)", line)
-            lines[i] = "".join(part if part.startswith("`") else part.replace("|", r"\|") for part in parts)
+            lines[i] = "".join(part if part.startswith("`") else MARKUP.sub(r"\\\g<0>", part) for part in parts)
         literal = literal or line.rstrip().endswith("::")
