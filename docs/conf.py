@@ -50,6 +50,7 @@ napoleon_use_param = False  # the types are prose, and no names to link to
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = f"xpnn {__version__}"

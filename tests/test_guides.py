@@ -22,7 +22,11 @@ def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("shown", "printed", "same"),
     [
-        ("epoch 1/2  loss 0.500\n…\n", "epoch 1/2 loss 0.511\nepoch 2/2 loss 7\n", True),
+        ("epoch 1/3  loss 0.500\n…\n", "epoch 1/3 loss 0.511\nepoch 2/3 loss 7\n", True),
+        ("1/3 0.5 in … s\n…\n3/3 0.2 in … s", "1/3 0.5 in 1.0 s\n\n2/3 0.3 in 1 s\n3/3 0.2 in 0.9 s", True),
+        ("1/3 0.5 in … s\n…\n3/3 0.2 in … s", "1/3 0.5 in 1.0 s\n2/3 0.2 in 1 s\n3/3 0.3 in 1 s", False),
+        ("a\n…\nb", "a\nb", True),
+        ("a …", "a\nb", False),
         ("epoch 1/2  loss 0.500", "epoch 1/2  loss 0.400", False),
         ("epoch 1/2", "epoch 1/3", False),
         ("1,797 rows in … s", "1,797 rows in 3.5 s", True),
@@ -37,7 +41,8 @@ def test_shown_and_printed(shown: str, printed: str, same: bool) -> None:
 
 
 def test_blocks_that_are_left_out() -> None:
-    page = "<!-- needs numpy -->\n```python\n1\n```\n\n<!-- needs no_such -->\n```sh\nls\n```\n<!-- not run: x -->\n```sh\n```"
+    page = "<!-- needs numpy -->\n```python\n1\n```\n\n<!-- needs no_such -->\n```sh\nls\n```\n"
+    page += "<!-- not run: x -->\n```sh\n```"
     assert [(block.line, block.left_out()) for block in blocks(page)] == [
         (3, ""),
         (8, "no_such not installed"),

@@ -7,7 +7,8 @@ pages are those of the repository, so that they work where the files are. Here t
     to a page below docs/               to this page, from the page that includes the file
     to any other file or folder         to the repository on the web
 
-A link to nothing is left as it is, and Sphinx warns of it. A pattern in the navigation that matches no page is left out.
+A link to nothing is left as it is, and Sphinx warns of it. A pattern in the navigation, such as `mathematics/*`, stands
+for the pages that match it and are not listed before; there may be none.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
 WEB = "https://github.com/xpnn/xpnn"
 INCLUDE = re.compile(r"^```\{include\} (\S+)\n```$", re.MULTILINE)
-PATTERN = re.compile(r"^(\w+/[\w-]*\*)\n", re.MULTILINE)
+PATTERN = re.compile(r"^(\w+/[\w-]*\*)\n", re.MULTILINE)  # a line of the navigation
 COMMANDS = "<!-- the commands -->\n"
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
-MARKUP = re.compile(r"\||(?<=\()\*(?=\w)|(?<=, )\*(?=\w)|(?<=\")\*(?=\.)")
+MARKUP = re.compile(r"\||(?<=\()\*(?=\w+[,)])|(?<=, )\*(?=\w+\))|(?<=\")\*(?=\.)")
 FENCE = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
 
 
@@ -36,11 +37,24 @@ def setup(app: Any) -> dict[str, Any]:
 
 def read(app: Any, name: str, source: list[str]) -> None:
     page = DOCS / f"{name}.md"
-    text = PATTERN.sub(lambda match: match[0] if any(DOCS.glob(f"{match[1]}.md")) else "", relinked(source[0], page, page))
+    text = listed(relinked(source[0], page, page))
     for match in INCLUDE.finditer(text):
         file = (page.parent / match[1]).resolve()
         text = text.replace(match[0], relinked(file.read_text(encoding="utf-8"), file, page))
     source[0] = text.replace(COMMANDS, commands()) if COMMANDS in text else text
+
+
+def listed(text: str) -> str:
+    """The text with pages in place of patterns."""
+    before: list[str] = []
+
+    def matching(match: re.Match[str]) -> str:
+        found = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.glob(f"{match[1]}.md"))
+        new = [name for name in found if name not in before]
+        before.extend(new)
+        return "".join(f"{name}\n" for name in new)
+
+    return PATTERN.sub(matching, text)
 
 
 def stand_ins() -> dict[Path, Path]:

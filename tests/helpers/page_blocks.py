@@ -2,8 +2,8 @@
 
 ```python   is executed; the blocks of a page share their names
 ```sh       its lines are commands: `xpnn …` in this process, others by bash; `# exit status 2` after one expects this
-```text     after one of them: what it prints. `…` stands for anything, and numbers that are not whole agree to 5 %,
-            because machines round differently
+```text     after one of them: what it prints. `…` in a line stands for anything, alone in a line for any lines.
+            Numbers that are not whole agree to 5 %, because machines round differently
 
 A comment before a block says when it is left out: `<!-- needs torch, jax -->` (packages or programs that are not
 installed), `<!-- not run: why -->`. Other languages are only shown.
@@ -26,7 +26,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
+DECIMAL = re.compile(r"(?<![\w.])[+-]?\d+(?:,\d{3})*(?:\.\d+(?:e[+-]?\d+)?|e[+-]?\d+)")
 
 
 @dataclass(frozen=True)
@@ -109,27 +109,25 @@ def _captured() -> Iterator[io.StringIO]:
 
 
 def agrees(shown: str, printed: str) -> bool:
-    """Whether a page shows what was printed: the same words, the same whole numbers, other numbers to 5 %."""
-    shown, pattern, last = _joined(shown), "", 0
-    for match in NUMBER.finditer(shown):
-        pattern += _words(shown[last : match.start()]) + f"({NUMBER.pattern})"
+    """Whether a page shows what was printed: the same words and whole numbers, and other numbers to 5 %."""
+    pattern, last, shown = "", 0, _tidy(shown)
+    for match in DECIMAL.finditer(shown):
+        pattern += _words(shown[last : match.start()]) + f"({DECIMAL.pattern})"
         last = match.end()
-    found = re.fullmatch(pattern + _words(shown[last:]), _joined(printed), re.DOTALL)
-    return found is not None and all(map(_same, NUMBER.findall(shown), found.groups()))
+    found = re.fullmatch(pattern + _words(shown[last:]), _tidy(printed))
+    return found is not None and all(map(_is_near, DECIMAL.findall(shown), found.groups()))
 
 
-def _joined(text: str) -> str:
-    return " ".join(text.split())
+def _tidy(text: str) -> str:
+    """Lines that are not empty, with single spaces."""
+    return "".join(" ".join(line.split()) + "\n" for line in text.splitlines() if line.strip())
 
 
 def _words(text: str) -> str:
-    """A pattern for the text between two numbers."""
-    parts = (r"\s+".join(map(re.escape, re.split(r"\s+", part))) for part in text.split("…"))
-    return ".*?".join(parts)
+    """A pattern for text without decimal numbers: `…` is anything within a line, and alone in a line any lines."""
+    lines = re.split(r"^…\n", text, flags=re.MULTILINE)
+    return "(?:.*\n)*?".join(".*?".join(map(re.escape, line.split("…"))) for line in lines)
 
 
-def _same(shown: str, printed: str) -> bool:
-    one, other = (text.replace(",", "") for text in (shown, printed))
-    if re.fullmatch(r"[+-]?\d+", one):
-        return one == other
-    return math.isclose(float(one), float(other), rel_tol=0.05)
+def _is_near(shown: str, printed: str) -> bool:
+    return math.isclose(float(shown.replace(",", "")), float(printed.replace(",", "")), rel_tol=0.05)
