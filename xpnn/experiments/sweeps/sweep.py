@@ -105,7 +105,7 @@ def sweep(
         How many runs to train at the same time, each in a process with one thread (by joblib, extra `sweep`). With 1
         they are trained in this process, one after the other.
     scheduler : str, optional
-        The address of a Dask cluster, "tcp://…", whose workers train the runs in place of `jobs` processes (extra
+        The address of a Dask cluster, ``"tcp://…"``, whose workers train the runs in place of `jobs` processes (extra
         `dask`). They need the same `output` folder and data, so a file system that all share.
     output : str or Path
         The folder: one folder for each combination, in it one for each seed, "best" and sweep.json.
