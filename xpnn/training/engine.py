@@ -22,7 +22,7 @@ from xpnn.optim import Optimizer
 from xpnn.ranks import Ranks
 from xpnn.training.checks.batch_memory import device_scope, ensure_batch_fits
 from xpnn.training.checks.inputs import stays_integer
-from xpnn.training.checks.ranks import check_can_divide, same_logs
+from xpnn.training.checks.ranks import ranks_at, same_logs
 from xpnn.training.checks.rounding import Offsets
 from xpnn.training.checks.shapes import computes_on_numpy
 from xpnn.training.data_feed import Chunk, DataSource
@@ -100,6 +100,8 @@ class Engine:
         The current state, on the device.
     offsets : Offsets
         Removes from x what its model does not subtract any more.
+    ranks : Ranks or None
+        The processes, if there are several, as the steps use them.
     runner : Runner
         The runner for the current value of `accumulate`.
 
@@ -115,9 +117,7 @@ class Engine:
         self, place: Place, dtype: str, step: TrainingStep, host: State, precision: str, ranks: Ranks | None = None
     ) -> None:
         check_precision(precision, place, dtype)
-        if ranks is not None:
-            check_can_divide(step.model, place)
-        self._ranks = None if ranks is None or ranks.size == 1 else ranks  # alone, the same bits as without ranks
+        self.ranks = ranks_at(ranks, step.model, place)
         self.place, self.dtype, self._precision = place, dtype, precision
         self.offsets = Offsets(step.model, dtype)
         step = dataclasses.replace(step, model=self.offsets.model)
@@ -148,11 +148,11 @@ class Engine:
             step = dataclasses.replace(self._step, accumulate=parts)
             evaluation = EvaluationStep(step.model, step.loss, step.metrics, step.reduction)
             spec = RunnerSpec(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
-            if self._ranks is not None:
-                ranked = RankedTraining(step, self._ranks), RankedEvaluation(evaluation, self._ranks)
-                spec = spec._replace(training=ranked[0], evaluation=ranked[1])
+            if self.ranks is not None:
+                ranked = RankedTraining(step, self.ranks), RankedEvaluation(evaluation, self.ranks)
+                spec = spec._replace(training=ranked[0], evaluation=ranked[1], ranks=self.ranks)
             self._runners[parts] = make_runner(spec)
-            if self._ranks is not None:  # chunks of data may differ between ranks, but all must stop after one step
+            if self.ranks is not None:  # chunks of data may differ between ranks, but all must stop after one step
                 self._runners[parts].steps_per_call = 1
         return self._runners[parts]
 
@@ -182,7 +182,7 @@ class Engine:
         """
         for rows in filter(None, (data.rows, data.rows % batch_size)):
             chunk = next(data.chunks(np.arange(rows, dtype=np.int32), batch_size))
-            if self.place.is_gpu and rows == data.rows:
+            if self.place.is_gpu and rows == data.rows and self.ranks is None:  # a failure of one rank stops all
                 self._ensure_fits(chunk, batch_size)
             self.state = self.runner.train(self.state, chunk.data, chunk.batches, 0, 0)  # no steps
 
@@ -249,17 +249,17 @@ class Engine:
 
     def stops(self, position: Stoppable) -> bool:
         """Return whether the training is to stop: with ranks, on all as soon as one of them is to."""
-        if self._ranks is None:
+        if self.ranks is None:
             return position.is_stopping
         asked = np.asarray([position.is_stopping, position.is_resumable], np.float64)
-        stop, resumable = self._ranks.sum(asked, f"after step {position.steps}")
+        stop, resumable = self.ranks.sum(asked, f"after step {position.steps}")
         if stop:
             position.stop(resumable=bool(resumable))
         return bool(stop)
 
     def shared(self, logs: Logs) -> Logs:
         """Return the record of an epoch: with ranks, that of rank 0, in which the time is the same for all."""
-        return logs if self._ranks is None else same_logs(self._ranks, logs, self.state.params, self.steps_done())
+        return logs if self.ranks is None else same_logs(self.ranks, logs, self.state.params, self.steps_done())
 
     def steps_done(self) -> int:
         """Return the number of steps of the state. Waits for the device."""

@@ -616,7 +616,7 @@ class Trainer:
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
         dtypes = (engine.feature_dtype(x), engine.dtype if is_float else None, engine.dtype)
         x, y = engine.offsets.features(f"{prefix}x", x, 3), engine.offsets.targets(f"{prefix}y", y, 3)
-        return data_source(Data(x, y, weight), dtypes, engine.place, prefix)
+        return data_source(Data(x, y, weight), dtypes, engine.place, prefix, engine.ranks)
 
     def _build(self, name: str, x: Array) -> tuple[Engine, np.ndarray]:
         """Return the engine, made once on `device` or the device of `x`, and the outputs for one row on the host."""

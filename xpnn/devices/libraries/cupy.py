@@ -16,6 +16,7 @@ import numpy as np
 from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries.base import Copier, GraphRecorder, Library
 from xpnn.devices.libraries.checks import install_for_cuda, no_collection, scalars_together
+from xpnn.devices.libraries.nccl import cupy_sum
 
 _SMALL = 2**20  # bytes up to which arrays are copied from pageable memory, without a detour through pinned memory
 
@@ -111,6 +112,9 @@ class CuPy(Library):
 
     def graph_recorder(self, device: Any, index: int) -> GraphRecorder:
         return CupyGraphs(device, index)
+
+    def rank_sum(self, ranks: Any, device: Any) -> Callable[[Any], Any]:
+        return cupy_sum(ranks, int(device.id))
 
     def copier(self, device: Any) -> Copier:
         return CupyCopier()

@@ -13,6 +13,7 @@ import numpy as np
 from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries.base import Copier, GraphRecorder, Library
 from xpnn.devices.libraries.checks import Refusal, no_collection, scalars_together
+from xpnn.devices.libraries.nccl import torch_sum
 from xpnn.errors import InputError
 
 
@@ -138,6 +139,9 @@ class Torch(Library):
 
     def graph_recorder(self, device: Any, index: int) -> GraphRecorder:
         return TorchGraphs(device)
+
+    def rank_sum(self, ranks: Any, device: Any) -> Callable[[Any], Any] | None:
+        return torch_sum() if device.type == "cuda" else None
 
     def copier(self, device: Any) -> Copier | None:
         return TorchCopier(device) if device.type == "cuda" else None

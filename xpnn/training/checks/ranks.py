@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import socket
 import warnings
 import zlib
 from collections import Counter
@@ -17,12 +18,15 @@ from xpnn.arrays.mapped import MappedRows
 from xpnn.devices.place import Place, to_numpy
 from xpnn.errors import InputError, XpnnError
 from xpnn.nn import traits
+from xpnn.nn.layers.normalization import on_device
 from xpnn.nn.protocols import Layer, Params
 from xpnn.ranks import Ranks
+from xpnn.ranks.on_device import DeviceRanks
 from xpnn.training.data_feed import DataSource
 from xpnn.training.state import State
 from xpnn.version import __version__
 
+_ON_GPUS = "CuPy does so with mpi, and torch with torchrun"
 _ROWS = 4096  # of a data set, that are read at a time
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 Result = TypeVar("Result")
@@ -46,12 +50,38 @@ class Described(Protocol):
     def epoch_steps(self) -> int: ...
 
 
+def ranks_at(ranks: Ranks | None, model: Layer, place: Place) -> Ranks | None:
+    """Return the ranks as the steps at this place use them: on a GPU, arrays are added up there. None if there is one.
+
+    Raises InputError unless several processes can compute the batches of this model at this place.
+    """
+    if ranks is None or (ranks.size == 1 and not on_device(ranks)):  # alone, the same bits as without ranks
+        return None
+    check_can_divide(model, place)
+    if not place.is_gpu or on_device(ranks):
+        return ranks
+    where = [f"{place.library} on {place.kind}", place.index, socket.gethostname()]
+    everywhere = ranks.gather(where, "the choice of the devices")
+    for rank, other in enumerate(everywhere):
+        if other[0] != where[0]:
+            raise InputError(f"ranks: rank {rank} is to train with {other[0]}, but rank {ranks.rank} with {where[0]}")
+        if other[1:] in [each[1:] for each in everywhere[:rank]]:
+            raise InputError(
+                f"ranks: several processes are to use {place.kind}:{other[1]} of {other[2]}; each needs a GPU of its "
+                f"own, such as device='{place.kind}:1'"
+            )
+    device_sum = place.lib.rank_sum(ranks, place.device)
+    if device_sum is None:
+        raise InputError(f"ranks: {place.library} on {place.kind} cannot add up over {ranks.engine}; {_ON_GPUS}")
+    return DeviceRanks(ranks, device_sum)
+
+
 def check_can_divide(model: Layer, place: Place) -> None:
     """Raise InputError unless several processes can compute the batches of this model at this place."""
-    if place.lib.runner(place.kind) not in ("eager", "torch_via_numpy"):
+    if place.lib.runner(place.kind) not in ("eager", "torch_via_numpy", "cuda_graph"):
         raise InputError(
-            f"ranks: several processes can train on NumPy arrays and on torch tensors on the CPU; got {place.library} "
-            f"on {place.kind}"
+            "ranks: several processes can train on NumPy arrays, on torch tensors and on CuPy arrays; got "
+            f"{place.library} on {place.kind}"
         )
     if not traits.sums_over_ranks(model):
         raise InputError(

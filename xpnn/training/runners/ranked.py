@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from xpnn.arrays import tree
-from xpnn.arrays.namespace import Array, array_namespace, is_array
+from xpnn.arrays.namespace import Array, array_namespace, device_of, is_array
 from xpnn.arrays.tree import Tree
-from xpnn.devices.place import place_of, to_numpy, to_place
+from xpnn.devices.place import place_of, to_place
+from xpnn.nn.layers.normalization import on_device, over_ranks
 from xpnn.nn.protocols import Params
 from xpnn.ranks import Ranks, share_of
 from xpnn.training.metrics.base import Metric, merged
@@ -42,7 +44,8 @@ class RankedTraining:
 
     def __call__(self, state: State, data: Data, rows: Array) -> State:
         """Return the state after one step; the parameters are those of `TrainingStep`."""
-        step, before, what = self.step, state.totals.metrics, f"step {int(state.step[0]) + 1}"
+        step, before = self.step, state.totals.metrics
+        what = "a step" if on_device(self.ranks) else f"step {int(state.step[0]) + 1}"
         state = state._replace(totals=state.totals._replace(metrics=_empty(step.metrics, before)))
         total: tuple[Params, StepSums] | None = None
         counting = 1  # only rank 0, if no part is divided
@@ -56,9 +59,9 @@ class RankedTraining:
             )
         assert total is not None
         grads, sums = total
-        own = tree.trained(grads), sums.loss, _as(sums.weight, sums.loss), _as(sums.rows, sums.loss)
-        (trained, loss, weight, count), parts = _added_up(self.ranks, own, step.metrics, sums.metrics, counting, what)
-        size, metrics = round(float(count)), _joined(step.metrics, before, parts)
+        own = tree.trained(grads), sums.loss, _as(sums.weight, sums.loss)
+        (trained, loss, weight), parts = _added_up(self.ranks, own, step.metrics, sums.metrics, counting, what)
+        size, metrics = rows.shape[0], _joined(step.metrics, before, parts)
         sums = StepSums(loss, size if isinstance(sums.weight, int) else weight, metrics, size)
         return step.apply(state, *step.from_sum(tree.merge(trained, grads), sums))
 
@@ -132,18 +135,18 @@ def _added_up(
     The result is a list for each metric, with the sums of each of the first `counting` ranks, or of all together.
     """
 
-    def in_place(x: Array) -> np.ndarray:
-        host = to_numpy(x)
-        places = np.zeros((ranks.size, *host.shape), host.dtype)
-        places[ranks.rank] = host
-        return places
+    def in_place(x: Array) -> Array:
+        xp = array_namespace(x)
+        return xp.stack([x if rank == ranks.rank else xp.zeros_like(x) for rank in range(ranks.size)])
 
     merges = [getattr(metric, "merge", None) is not None for metric in metrics]
     given = values, tuple([tree.map(in_place, s) if m else s for m, s in zip(merges, sums, strict=True)])
-    hosts = [to_numpy(x) for x in tree.leaves(given)]
-    flat = ranks.sum(np.concatenate([x.ravel() for x in hosts]), what)
-    ends = itertools.accumulate(x.size for x in hosts)
-    cut = [flat[end - x.size : end].reshape(x.shape) for x, end in zip(hosts, ends, strict=True)]
+    leaves = tree.leaves(given)
+    xp = array_namespace(leaves[0])
+    flat = over_ranks(ranks, xp.concat([xp.reshape(x, (-1,)) for x in leaves]), what)
+    sizes = [math.prod(x.shape) for x in leaves]
+    ends = itertools.accumulate(sizes)
+    cut = [xp.reshape(flat[end - n : end], x.shape) for x, n, end in zip(leaves, sizes, ends, strict=True)]
     values, totals = tree.map(_as, tree.rebuild(given, list(cut)), given)
 
     def at(rank: int, places: Tree, like: Tree) -> Tree:
@@ -159,5 +162,10 @@ def _as(x: Any, like: Array) -> Array:
     """The numbers x in the dtype, in the library and on the device of `like`."""
     if isinstance(like, (np.ndarray, np.generic)):
         return np.asarray(x, like.dtype)
-    host = to_numpy(x) if is_array(x) else np.asarray(x)
+    xp = array_namespace(like)
+    if is_array(x) and not isinstance(x, (np.ndarray, np.generic)):
+        return xp.astype(x, like.dtype, copy=False)
+    host = np.asarray(x)
+    if host.size and bool((host == host.flat[0]).all()):  # no copy from the host, which a graph cannot contain
+        return xp.full(host.shape, host.flat[0].item(), dtype=like.dtype, device=device_of(like))
     return to_place(host, place_of(like), dtype=str(like.dtype).rpartition(".")[2])
