@@ -19,9 +19,9 @@ from xpnn import nn
 from xpnn.arrays.namespace import Array
 from xpnn.cli.terminal import ranks as command
 from xpnn.devices.libraries import LIBRARIES
+from xpnn.devices.libraries.transfers import on_device
 from xpnn.devices.place import Place
 from xpnn.errors import InputError
-from xpnn.nn.layers.normalization import on_device
 from xpnn.ranks import Ranks, run_threads
 from xpnn.ranks.on_device import DeviceRanks
 from xpnn.training import data_feed, engine

@@ -74,14 +74,14 @@ class TorchRanks:
         return values[0]
 
     def abort(self, status: int = 1) -> None:
-        self._claim(status)
+        if self.size > 1:
+            self._claim(status)
         _end(status)
 
     def fail(self, text: str, status: int, print_text: Callable[[str], None]) -> None:
         """Print the error of this rank, and end all ranks, unless all of them have failed; see `Ending`."""
-        self._store.set(f"error {self.rank}", text)
-        if self._all_set("error", GRACE):
-            texts = [self._store.get(f"error {rank}").decode() for rank in range(self.size)]
+        texts = self._errors_of_all(text)
+        if texts:
             if text not in texts[: self.rank]:
                 print_text(text if len({*texts}) == 1 else f"rank {self.rank}: {text}")
             return
@@ -100,10 +100,8 @@ class TorchRanks:
     def _end_after(self, error: RuntimeError, waited: float) -> NoReturn:
         """End this process, because the others cannot be reached; one of the ranks prints why, unless one has."""
         if waited < 0.99 * self.timeout:
-            who, why = (
-                "another rank has ended without a message",
-                f"it was killed, or its node is gone ({_short(error)})",
-            )
+            who = "another rank has ended without a message"
+            why = f"it was killed, or its node is gone ({_short(error)})"
         else:
             who = f"rank {self._absent()} has not answered for {self.timeout:g} s"
             why = "it stands still, or its node is gone; a larger time-out waits longer"
@@ -112,6 +110,14 @@ class TorchRanks:
             _end(1)
         time.sleep(_TURN)
         _end(int(self._store.get("end").decode().split()[1]))
+
+    def _errors_of_all(self, text: str) -> list[str]:
+        """The errors of all ranks, if all of them fail within a moment; this rank's is `text`."""
+        with contextlib.suppress(RuntimeError):  # without torchrun, the store is in rank 0, which may have ended
+            self._store.set(f"error {self.rank}", text)
+            if self._all_set("error", GRACE):
+                return [self._store.get(f"error {rank}").decode() for rank in range(self.size)]
+        return []
 
     def _absent(self) -> str:
         """Which ranks have not come to the sum that this rank waits for."""
@@ -176,11 +182,12 @@ def open_ranks(timeout: float) -> TorchRanks:
         raise InputError("this torch was built without torch.distributed, which ranks by torchrun need")
     if torch.distributed.is_initialized():
         raise InputError("torch.distributed is initialized already; let xpnn.ranks.torch() do so, and call it only")
-    _opened = TorchRanks()
+    ranks = TorchRanks()
     if all(name in os.environ for name in _GROUP):
-        _opened = TorchRanks(torch, _store_of_a_new_group(torch.distributed, timeout), timeout)
-    end_all_on_exception(_opened)
-    return _opened
+        ranks = TorchRanks(torch, _store_of_a_new_group(torch.distributed, timeout), timeout)
+    end_all_on_exception(ranks)
+    _opened = ranks
+    return ranks
 
 
 def _store_of_a_new_group(distributed: Any, timeout: float) -> Any:

@@ -12,7 +12,7 @@ from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Carried
-from xpnn.devices.place import to_numpy
+from xpnn.devices.libraries.transfers import on_device, over_ranks
 from xpnn.errors import InputError
 from xpnn.validation import Problems, as_count, as_float
 
@@ -444,18 +444,6 @@ def _shared_batch_norm_backward(
         return None, grads
     sums = over_ranks(ranks, xp.stack([xp.sum(g, axis=0), xp.sum(g * xhat, axis=0)])) / rows
     return scale * (g - sums[0, :] - xhat * sums[1, :]), grads
-
-
-def on_device(ranks: Any) -> bool:
-    """Return whether the ranks add up arrays of a device there: they are `xpnn.ranks.on_device.DeviceRanks`."""
-    return getattr(ranks, "device_sum", None) is not None
-
-
-def over_ranks(ranks: Any, x: Array, what: str = "") -> Array:
-    """Return the sum of x over all processes, in the library and on the device of x."""
-    if on_device(ranks):
-        return ranks.device_sum(x)
-    return array_namespace(x).asarray(ranks.sum(to_numpy(x), what), device=device_of(x))
 
 
 def next_statistics(

@@ -15,10 +15,10 @@ import numpy as np
 
 from xpnn.arrays import tree
 from xpnn.arrays.mapped import MappedRows
+from xpnn.devices.libraries.transfers import on_device
 from xpnn.devices.place import Place, to_numpy
 from xpnn.errors import InputError, XpnnError
 from xpnn.nn import traits
-from xpnn.nn.layers.normalization import on_device
 from xpnn.nn.protocols import Layer, Params
 from xpnn.ranks import Ranks
 from xpnn.ranks.on_device import DeviceRanks

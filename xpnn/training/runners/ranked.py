@@ -18,8 +18,8 @@ import numpy as np
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace, device_of, is_array
 from xpnn.arrays.tree import Tree
+from xpnn.devices.libraries.transfers import on_device, over_ranks
 from xpnn.devices.place import place_of, to_place
-from xpnn.nn.layers.normalization import on_device, over_ranks
 from xpnn.nn.protocols import Params
 from xpnn.ranks import Ranks, share_of
 from xpnn.training.metrics.base import Metric, merged
