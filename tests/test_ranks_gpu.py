@@ -150,10 +150,16 @@ def test_ranks_on_gpus_add_up_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert alone is None
 
 
-@pytest.mark.parametrize(("free", "kind"), [([10**9, 10**9], Resident), ([10**9, 10], Streamed)])
-def test_all_ranks_stream_if_one_has_to(free: list[int], kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_feed, "free_bytes", lambda place: free[place.index])
-    monkeypatch.setattr(data_feed, "placed", lambda name, x, dtype, place: x)
+@pytest.mark.parametrize(("free", "kind"), [(10**9, Resident), (10, Streamed), (None, Streamed)])
+def test_all_ranks_stream_if_one_has_to(free: int | None, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    def placed(name: str, x: np.ndarray, dtype: str, place: Place) -> np.ndarray:
+        if free is None and place.index == 1:
+            raise MemoryError("nothing is left")
+        return x
+
+    monkeypatch.setattr(data_feed, "free_bytes", lambda place: free if place.index == 1 else 10**9)
+    monkeypatch.setattr(data_feed, "placed", placed)
+    monkeypatch.setattr(data_feed, "give_back", lambda place: None)
     data = Data(np.ones((8, 2), np.float32), np.ones((8, 1), np.float32), None)
 
     def run(ranks: Ranks) -> type:
