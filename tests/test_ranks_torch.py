@@ -71,6 +71,7 @@ def test_torchrun_without_its_ranks_is_refused(
     given: list[str], rank: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(ranks.ENGINES, "mpi", lambda timeout: ranks.run_threads(1, lambda one: one)[0])
+    monkeypatch.setattr("xpnn.cli.terminal.ranks._FIRST_PRINTS", 0.0)
     for name, value in (("TORCHELASTIC_RUN_ID", "1"), ("RANK", str(rank)), ("WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
     assert app.run([*TRAIN, *given, "--output", str(tmp_path / "run")]) == 2

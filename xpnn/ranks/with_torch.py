@@ -84,6 +84,9 @@ class TorchRanks:
         if texts:
             if text not in texts[: self.rank]:
                 print_text(text if len({*texts}) == 1 else f"rank {self.rank}: {text}")
+            with contextlib.suppress(RuntimeError):  # torchrun ends all ranks as soon as one has ended
+                self._store.set(f"printed {self.rank}", "")
+                self._all_set("printed", GRACE)
             return
         if self._claim(status):
             print_text(f"rank {self.rank}: {text}")

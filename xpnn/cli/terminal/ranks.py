@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -13,6 +14,7 @@ from xpnn.errors import InputError
 from xpnn.ranks import ENGINES, Ranks, with_mpi, with_torch
 from xpnn.ranks.ending import Ending
 
+_FIRST_PRINTS = 10.0  # seconds at most until the first process has printed and ended
 RanksOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -62,8 +64,11 @@ def report(text: str, status: int) -> None:
     """Print an error: once, if all processes have it; if it is that of one, end all of them with its status."""
     ranks = _opened()
     if ranks is None:
-        if _launched()[2] == 0:  # before the ranks were opened, all processes have the same error
+        launcher, _, rank, _ = _launched()
+        if rank == 0:  # before the ranks were opened, all processes have the same error
             print_stderr(text)
+        elif launcher == "torchrun":  # it ends all processes as soon as one has ended: let the first one print
+            time.sleep(_FIRST_PRINTS)
         return
     Output.is_silent = False
     ranks.fail(text, status, print_stderr)
