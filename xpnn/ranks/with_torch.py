@@ -206,8 +206,9 @@ def _store_of_a_new_group(distributed: Any, timeout: float) -> Any:
 
 
 def _short(error: Exception) -> str:
-    """The first line of a message, without the source line of torch in front."""
-    return re.sub(r"^\[[^]]*\] *", "", str(error).strip().partition("\n")[0])[:120] or type(error).__name__
+    """The first sentence of a message, without the source line of torch in front."""
+    text = re.sub(r"^\[[^]]*\] *", "", str(error).strip()).partition("\n")[0].partition(". ")[0]
+    return text[:120] or type(error).__name__
 
 
 def _end(status: int) -> NoReturn:
