@@ -35,6 +35,10 @@ ROOT = Path(xpnn.__file__).parent
 #: Exceptions, with reasons.
 ALLOWED = {
     ("cli/export.py", "torch"): "a layout of weights in files",
+    ("ranks/__init__.py", "torch"): "a function of this name",
+    ("ranks/with_torch.py", "import torch.distributed"): "what joins processes, which the user names",
+    ("ranks/with_torch.py", "import torch.distributed.rendezvous"): "the same",
+    ("cli/terminal/ranks.py", "torch"): "what starts the processes",
     ("devices/cpu_blas.py", "numpy"): "whether the BLAS of the host is loaded already",
     ("training/runners/jax_jit.py", "import jax"): "a runner that the library names",
     ("training/runners/torch_via_numpy.py", "import torch"): "a runner that the library names",

@@ -18,6 +18,8 @@ class Ranks(Protocol):
         The number of this process, from 0.
     size : int
         The number of processes.
+    engine : str
+        What joins the processes, for messages.
 
     Notes
     -----
@@ -28,6 +30,9 @@ class Ranks(Protocol):
 
     rank: int
     size: int
+
+    @property
+    def engine(self) -> str: ...
 
     def sum(self, array: np.ndarray, what: str = "") -> np.ndarray:
         """Return the sum of the arrays of all ranks: the same bits on every rank.
@@ -48,6 +53,11 @@ class Ranks(Protocol):
 
     def abort(self, status: int = 1) -> None:
         """End the processes of all ranks at once, with this exit status."""
+
+
+def any_rank(ranks: Ranks | None, it_is: bool) -> bool:
+    """Return whether it is so on any of the ranks, for decisions that must be the same on all of them."""
+    return it_is if ranks is None else any(ranks.gather(it_is))
 
 
 class Share(NamedTuple):

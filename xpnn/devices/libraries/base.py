@@ -206,6 +206,13 @@ class Library:
         """Return what records training steps on the device, which is GPU number `index`."""
         raise NotImplementedError(f"{self.title} records no graphs")
 
+    def rank_sum(self, ranks: Any, device: Any) -> Callable[[Array], Array] | None:
+        """Return what adds up arrays of the device over several processes; None if it can only be done on the host.
+
+        All processes must call this, each with its own device. `ranks` are `xpnn.ranks.Ranks`.
+        """
+        return None
+
     def copier(self, device: Any) -> Copier | None:
         """Return what copies from pinned memory to the device; None if the library has no such copies."""
         return None
