@@ -18,10 +18,18 @@ class Ranks(Protocol):
         The number of this process, from 0.
     size : int
         The number of processes.
+    engine : str
+        What connects them, in words.
+
+    Notes
+    -----
+    Ranks whose array library divides the batches itself define ``spread(kind)``: the `Place` that consists of all
+    devices of this kind.
     """
 
     rank: int
     size: int
+    engine: str
 
     def sum(self, array: np.ndarray, what: str = "") -> np.ndarray:
         """Return the sum of the arrays of all ranks: the same bits on every rank.

@@ -39,6 +39,8 @@ class MpiRanks:
         Seconds to wait for the other ranks.
     """
 
+    engine = "MPI"
+
     def __init__(self, mpi: Any, timeout: float) -> None:
         self._mpi, self.timeout = mpi, timeout
         self._world = mpi.COMM_WORLD.Dup()

@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
-from xpnn.devices.place import Place, to_numpy
+from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.devices.precision import check_precision
 from xpnn.nn import traits
 from xpnn.nn.penalties import Penalty
@@ -118,15 +118,18 @@ class Engine:
         if ranks is not None:
             check_can_divide(step.model, place)
         self._ranks = None if ranks is None or ranks.size == 1 else ranks  # alone, the same bits as without ranks
+        self._divides = self._ranks if place.lib.count(place.device) == 1 else None  # else the library divides batches
         self.place, self.dtype, self._precision = place, dtype, precision
         self.offsets = Offsets(step.model, dtype)
         step = dataclasses.replace(step, model=self.offsets.model)
         by_numpy = place.lib.runner(place.kind) == "torch_via_numpy"
         self._on_numpy = by_numpy and computes_on_numpy(step.optimizer, host.params)
+        self._make_runner: Callable[[RunnerSpec], Runner] = make_runner
         self._set_step(step)
         state: State = upload(host, place, dtype)
         if isinstance(host.optimizer, tuple) and not host.optimizer:  # before the first step
-            state = state._replace(optimizer=step.optimizer.init(tree.trained(state.params)))
+            first = step.optimizer.init(tree.trained(state.params))
+            state = state._replace(optimizer=tree.map(lambda x: to_place(x, place, copy=False), first))
         self.state = state
 
     def reduce_rows(self, reduction: str) -> None:
@@ -138,6 +141,11 @@ class Engine:
         """Compute each batch in this number of parts from now on."""
         self.runner = self._runner_for(parts)
 
+    def make_runners_by(self, make: Callable[[RunnerSpec], Runner]) -> None:
+        """Replace the runner, and make runners by this function from now on."""
+        self._make_runner = make
+        self._set_step(self._step)
+
     def _set_step(self, step: TrainingStep) -> None:
         self._step = step
         self._runners: dict[int, Runner] = {}  # by the number of parts in which a batch is computed
@@ -148,11 +156,11 @@ class Engine:
             step = dataclasses.replace(self._step, accumulate=parts)
             evaluation = EvaluationStep(step.model, step.loss, step.metrics, step.reduction)
             spec = RunnerSpec(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
-            if self._ranks is not None:
-                ranked = RankedTraining(step, self._ranks), RankedEvaluation(evaluation, self._ranks)
+            if self._divides is not None:
+                ranked = RankedTraining(step, self._divides), RankedEvaluation(evaluation, self._divides)
                 spec = spec._replace(training=ranked[0], evaluation=ranked[1])
-            self._runners[parts] = make_runner(spec)
-            if self._ranks is not None:  # chunks of data may differ between ranks, but all must stop after one step
+            self._runners[parts] = self._make_runner(spec)
+            if self._divides is not None:  # chunks of data may differ between ranks, but all must stop after one step
                 self._runners[parts].steps_per_call = 1
         return self._runners[parts]
 

@@ -48,6 +48,8 @@ class Described(Protocol):
 
 def check_can_divide(model: Layer, place: Place) -> None:
     """Raise InputError unless several processes can compute the batches of this model at this place."""
+    if place.lib.count(place.device) > 1:  # the library divides the batches, in programs for whole batches
+        return
     if place.lib.runner(place.kind) not in ("eager", "torch_via_numpy"):
         raise InputError(
             f"ranks: several processes can train on NumPy arrays and on torch tensors on the CPU; got {place.library} "
@@ -63,6 +65,7 @@ def check_can_divide(model: Layer, place: Place) -> None:
 class Computing(Protocol):
     """What is compared of an engine."""
 
+    place: Place
     state: State
     dtype: str
 
@@ -84,7 +87,13 @@ def check_same(
     **numbers
         Further values to compare, by name.
     """
-    ranks = trainer.ranks
+    ranks, devices = trainer.ranks, engine.place.lib.count(engine.place.device)
+    if devices > 1 and batch_size % devices and ranks is not None and ranks.rank == 0:
+        warnings.warn(
+            f"a batch of {batch_size} rows cannot be divided among {devices} devices, so each computes all of it: the "
+            "result is the same, but it takes no less time",
+            stacklevel=4,
+        )
     if ranks is None or ranks.size == 1:
         return
     facts: dict[str, Any] = {
@@ -115,7 +124,7 @@ def check_same(
                 f"ranks: rank {odd} has {name}: {_short(values[odd])}, but rank {values.index(usual)} has "
                 f"{_short(usual)}; all must have the same"
             )
-    if batch_size < 2 * ranks.size and ranks.rank == 0:
+    if batch_size < 2 * ranks.size and ranks.rank == 0 and devices == 1:
         warnings.warn(
             f"a batch of {batch_size} rows is too small to be divided among {ranks.size} processes; nothing is gained "
             f"below {2 * ranks.size} rows",
