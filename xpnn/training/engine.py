@@ -115,10 +115,11 @@ class Engine:
         self, place: Place, dtype: str, step: TrainingStep, host: State, precision: str, ranks: Ranks | None = None
     ) -> None:
         check_precision(precision, place, dtype)
-        if ranks is not None:
+        divides = getattr(ranks, "spread", None) is None  # else the library itself divides batches
+        if ranks is not None and divides:
             check_can_divide(step.model, place)
         self._ranks = None if ranks is None or ranks.size == 1 else ranks  # alone, the same bits as without ranks
-        self._divides = self._ranks if place.lib.count(place.device) == 1 else None  # else the library divides batches
+        self._divides = self._ranks if divides else None
         self.place, self.dtype, self._precision = place, dtype, precision
         self.offsets = Offsets(step.model, dtype)
         step = dataclasses.replace(step, model=self.offsets.model)

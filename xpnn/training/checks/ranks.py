@@ -48,8 +48,6 @@ class Described(Protocol):
 
 def check_can_divide(model: Layer, place: Place) -> None:
     """Raise InputError unless several processes can compute the batches of this model at this place."""
-    if place.lib.count(place.device) > 1:  # the library divides the batches, in programs for whole batches
-        return
     if place.lib.runner(place.kind) not in ("eager", "torch_via_numpy"):
         raise InputError(
             f"ranks: several processes can train on NumPy arrays and on torch tensors on the CPU; got {place.library} "
