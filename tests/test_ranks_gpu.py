@@ -143,7 +143,9 @@ def test_ranks_on_unfit_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_blocks_on_gpus_are_refused() -> None:
-    with pytest.raises(InputError, match="ranks: the sums of blocks are computed on the CPU, but .* are on cuda; leave"):
+    with pytest.raises(
+        InputError, match=r"ranks: the sums of blocks are computed on the CPU, but .* are on cuda; leave"
+    ):
         run_threads(2, lambda ranks: ranks_at(ranks, nn.Linear(2, 2), gpu(ranks.rank)), blocks=4)
 
 

@@ -7,6 +7,7 @@ metrics to rounding.
 base.py        the interface `Ranks`, and `Share`, the rows of a batch that a rank computes
 with_mpi.py    processes that mpiexec or srun has started, by mpi4py; imported when `mpi` is called
 with_torch.py  processes that torchrun has started, by torch.distributed; imported when `torch` is called
+with_jax.py    all devices of JAX, in one or several processes; imported when `jax` is called
 ending.py      how processes end together
 threads.py     threads of one process, for tests
 """
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from xpnn.ranks.base import Ranks, Share, share_of
 from xpnn.ranks.threads import run_threads
 
-__all__ = ["Ranks", "Share", "mpi", "run_threads", "share_of", "torch"]
+__all__ = ["Ranks", "Share", "jax", "mpi", "run_threads", "share_of", "torch"]
 
 
 def mpi(timeout: float = 300.0, *, blocks: int | None = None) -> Ranks:
@@ -78,7 +79,7 @@ def torch(timeout: float = 300.0, *, blocks: int | None = None) -> Ranks:
     Ranks
         A single rank, if the process was started without torchrun and the environment has no RANK, WORLD_SIZE,
         MASTER_ADDR and MASTER_PORT. A later call returns the same ranks, with the time-out of the first
-        and its own `blocks`.
+        and with its own `blocks`.
 
     Raises
     ------
@@ -101,5 +102,43 @@ def torch(timeout: float = 300.0, *, blocks: int | None = None) -> Ranks:
     return open_ranks(timeout, blocks)
 
 
+def jax(timeout: float = 300.0) -> Ranks:
+    """Return all devices of JAX as one, in this process or in several.
+
+    JAX itself divides the rows of each batch among the devices. A batch whose rows cannot be divided by the number of
+    devices is computed as a whole by each of them. Every device has all of the data and parameters.
+
+    Several processes are those that mpiexec or srun has started, or those with the variables
+    ``JAX_COORDINATOR_ADDRESS`` (host:port of the first process), ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``; they are
+    connected by `jax.distributed`, unless that is done already. In several processes, all must call `fit`, `evaluate`
+    and `predict` alike.
+
+    Parameters
+    ----------
+    timeout : float, default 300.0
+        If a process is not heard of for this many seconds, all are ended; at least 1.
+
+    Returns
+    -------
+    Ranks
+
+    Raises
+    ------
+    InputError
+        If JAX is missing, or the processes cannot be connected.
+
+    Examples
+    --------
+    ::
+
+        # XLA_FLAGS=--xla_force_host_platform_device_count=4 python script.py  (four devices on a CPU, to try it)
+        trainer = Trainer(model, loss, optimizer, ranks=xpnn.ranks.jax())
+        history = trainer.fit(x, y, epochs=10, batch_size=512)
+    """
+    from xpnn.ranks.with_jax import open_ranks
+
+    return open_ranks(timeout)
+
+
 #: By the names of the command's option ``--ranks``.
-ENGINES: dict[str, Callable[..., Ranks]] = {engine.__name__: engine for engine in (mpi, torch)}
+ENGINES: dict[str, Callable[..., Ranks]] = {engine.__name__: engine for engine in (mpi, torch, jax)}

@@ -14,13 +14,14 @@ import numpy as np
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries.transfers import on_device
-from xpnn.devices.place import Place, to_numpy
+from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.devices.precision import check_precision
 from xpnn.nn import traits
 from xpnn.nn.penalties import Penalty
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.ranks import Ranks
+from xpnn.ranks.base import divided_by_library
 from xpnn.training.checks.batch_memory import device_scope, ensure_batch_fits
 from xpnn.training.checks.inputs import stays_integer
 from xpnn.training.checks.ranks import ranks_at, same_logs
@@ -120,15 +121,18 @@ class Engine:
     ) -> None:
         check_precision(precision, place, dtype)
         self.ranks = ranks_at(ranks, step.model, place)
+        self._dividing = None if divided_by_library(ranks) else self.ranks
         self.place, self.dtype, self._precision = place, dtype, precision
         self.offsets = Offsets(step.model, dtype)
         step = dataclasses.replace(step, model=self.offsets.model)
         by_numpy = place.lib.runner(place.kind) == "torch_via_numpy"
         self._on_numpy = by_numpy and computes_on_numpy(step.optimizer, host.params)
+        self._make_runner: Callable[[RunnerSpec], Runner] = make_runner
         self._set_step(step)
         state: State = upload(host, place, dtype)
         if isinstance(host.optimizer, tuple) and not host.optimizer:  # before the first step
-            state = state._replace(optimizer=step.optimizer.init(tree.trained(state.params)))
+            first = step.optimizer.init(tree.trained(state.params))
+            state = state._replace(optimizer=tree.map(lambda x: to_place(x, place, copy=False), first))
         self.state = state
 
     def reduce_rows(self, reduction: str) -> None:
@@ -140,6 +144,11 @@ class Engine:
         """Compute each batch in this number of parts from now on."""
         self.runner, self._accumulate = self._runner_for(parts), parts
 
+    def make_runners_by(self, make: Callable[[RunnerSpec], Runner]) -> None:
+        """Replace the runner, and make runners by this function from now on."""
+        self._make_runner = make
+        self._set_step(self._step)
+
     def _set_step(self, step: TrainingStep) -> None:
         self._step = step
         self._runners: dict[int, Runner] = {}  # by the number of parts in which a batch is computed
@@ -148,7 +157,7 @@ class Engine:
 
     def _runner_for(self, parts: int) -> Runner:
         if parts not in self._runners:
-            self._runners[parts] = self._new_runner(parts, self.ranks)
+            self._runners[parts] = self._new_runner(parts, self._dividing)
         return self._runners[parts]
 
     def _new_runner(self, parts: int, ranks: Ranks | None) -> Runner:
@@ -158,14 +167,14 @@ class Engine:
         if ranks is not None:
             ranked = RankedTraining(step, ranks), RankedEvaluation(evaluation, ranks)
             spec = spec._replace(training=ranked[0], evaluation=ranked[1], ranks=ranks)
-        runner = make_runner(spec)
+        runner = self._make_runner(spec)
         if ranks is not None:  # chunks of data may differ between ranks, but all must stop after one step
             runner.steps_per_call = 1
         return runner
 
     def _ranges(self, parts: int) -> Ranges | None:
         """Which rows of a batch this rank reads; None for all."""
-        ranks = self.ranks
+        ranks = self._dividing
         return None if ranks is None else lambda rows: rows_read(ranks, rows, parts)
 
     def feature_dtype(self, x: Array) -> str | None:
@@ -201,7 +210,7 @@ class Engine:
 
     def _try_ranks(self, data: DataSource, batch_size: int) -> None:
         """Find out, once, whether the ranks can divide a batch, and say how much faster they are."""
-        ranks = self.ranks
+        ranks = self._dividing
         if ranks is None or self._rehearsed:
             return
         self._rehearsed = True

@@ -627,6 +627,6 @@ class Trainer:
         """Return the engine, made once on `device` or the device of `x`, and the outputs for one row on the host."""
         outputs = self._check.outputs(name, x)
         if self._engine is None:
-            place = place_for(x, self.device)
+            place = place_for(x, self.device, self.ranks)
             self._engine = engine_for(self, x, place, self._host)
         return self._engine, outputs

@@ -13,15 +13,18 @@ from rich.console import Console
 from xpnn.cli.terminal.console import Output, print_line, print_stderr
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import InputError
-from xpnn.ranks import ENGINES, Ranks, with_mpi, with_torch
+from xpnn.ranks import ENGINES, Ranks, with_jax, with_mpi, with_torch
+from xpnn.ranks.base import divided_by_library
 from xpnn.ranks.ending import Ending
 
+_WITH_BLOCKS = ("mpi", "torch")
 _FIRST_PRINTS = 10.0  # seconds at most until the first process has printed and ended
 RanksOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar=f"[{'|'.join(ENGINES)}]",
-        help="Train in the processes that mpiexec or srun (mpi), or torchrun (torch) has started, as if they were one.",
+        help="Train in the processes that mpiexec or srun (mpi) or torchrun (torch) has started, or on all devices of "
+        "JAX (jax), as if they were one.",
     ),
 ]
 RankTimeout: TypeAlias = Annotated[
@@ -45,8 +48,11 @@ def open_ranks(name: str | None, timeout: float, blocks: int | None = None) -> R
     """
     if name is not None and name not in ENGINES:
         raise InputError(f"--ranks {name!r} is not known; expected {' or '.join(ENGINES)}")
-    if name is None and blocks is not None:
-        raise InputError("--rank-blocks divides the batches of several processes; add --ranks mpi or --ranks torch")
+    if blocks is not None and name not in _WITH_BLOCKS:
+        raise InputError(
+            "--rank-blocks divides the batches of several processes; add --ranks mpi or --ranks torch"
+            + ("" if name is None else f" in place of --ranks {name}")
+        )
     more = {} if blocks is None else {"blocks": blocks}
     ranks = None if name is None else ENGINES[name](timeout, **more)
     launcher, option, rank, size = _launched()
@@ -60,12 +66,20 @@ def open_ranks(name: str | None, timeout: float, blocks: int | None = None) -> R
     return ranks
 
 
+def own_backend(backend: str, ranks: Ranks | None) -> str:
+    """Return the value of --backend: ranks of one library train with it. Raises InputError if another one is named."""
+    needed = getattr(ranks, "library", None)
+    if needed is not None and backend not in ("auto", needed):
+        raise InputError(f"--ranks {needed} trains with --backend {needed}; got {backend}")
+    return needed or backend
+
+
 def own_place(place: Place, device: str, ranks: Ranks | None) -> Place:
     """Return the place of this process: one of several on a machine has a GPU of its own, unless the option names one.
 
     The number of the GPU is that of the process among those on the same machine.
     """
-    if ranks is None or ranks.size == 1:
+    if ranks is None or ranks.size == 1 or divided_by_library(ranks):  # the library uses all devices
         return place
     hosts = ranks.gather(socket.gethostname(), "the choice of the devices")
     if not place.is_gpu or ":" in device:
@@ -131,7 +145,7 @@ def _launched() -> tuple[str, str, int, int]:
 
 def _opened() -> Ending | None:
     """The ranks of this process, if there are several."""
-    for ranks in (with_mpi.opened(), with_torch.opened()):
+    for ranks in (with_mpi.opened(), with_torch.opened(), with_jax.opened()):
         if ranks is not None and ranks.size > 1:
             return ranks
     return None

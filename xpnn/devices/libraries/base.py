@@ -101,6 +101,14 @@ class Library:
         """Return the kind and the index of a device object of the library."""
         return "cpu", 0
 
+    def all_devices(self, kind: str) -> Any:
+        """Return a device object that stands for all devices of this kind."""
+        raise NotImplementedError(f"{self.title} does not divide a step among devices")
+
+    def count(self, device: Any) -> int:
+        """Return how many devices a device object stands for."""
+        return 1
+
     def cpu_devices(self) -> list[str]:
         """Return the library's own names for its devices on the CPU."""
         return ["cpu"]

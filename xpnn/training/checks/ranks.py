@@ -21,7 +21,7 @@ from xpnn.errors import InputError, XpnnError
 from xpnn.nn import traits
 from xpnn.nn.protocols import Layer, Params
 from xpnn.ranks import Ranks
-from xpnn.ranks.base import blocks_of, shares_of
+from xpnn.ranks.base import blocks_of, divided_by_library, shares_of
 from xpnn.ranks.on_device import DeviceRanks
 from xpnn.training.data_feed import DataSource
 from xpnn.training.state import State
@@ -64,6 +64,8 @@ def ranks_at(ranks: Ranks | None, model: Layer, place: Place) -> Ranks | None:
     """
     if ranks is None or (ranks.size == 1 and blocks_of(ranks) is None and not on_device(ranks)):
         return None  # alone, the same bits as without ranks
+    if divided_by_library(ranks):
+        return ranks
     check_can_divide(model, place, ranks)
     if not place.is_gpu or on_device(ranks):
         return ranks
@@ -115,6 +117,7 @@ def check_can_divide(model: Layer, place: Place, ranks: Ranks) -> None:
 class Computing(Protocol):
     """What is compared of an engine."""
 
+    place: Place
     state: State
     dtype: str
 
@@ -136,7 +139,13 @@ def check_same(
     **numbers
         Further values to compare, by name.
     """
-    ranks = trainer.ranks
+    ranks, devices = trainer.ranks, engine.place.lib.count(engine.place.device)
+    if devices > 1 and batch_size % devices and ranks is not None and ranks.rank == 0:
+        warnings.warn(
+            f"a batch of {batch_size} rows cannot be divided among {devices} devices, so each computes all of it: the "
+            "result is the same, but it takes no less time",
+            stacklevel=4,
+        )
     if ranks is None or ranks.size == 1:
         return
     facts: dict[str, Any] = {
@@ -169,7 +178,7 @@ def check_same(
                 f"{_short(usual)}; all must have the same{_WHOLE if name.removeprefix('validation_') in _DATA else ''}"
             )
     least = 2 * shares_of(ranks).total
-    if batch_size < least and ranks.rank == 0:
+    if batch_size < least and ranks.rank == 0 and not divided_by_library(ranks):
         whom = f"{ranks.size} processes" if least == 2 * ranks.size else f"{least // 2} blocks"
         warnings.warn(
             f"a batch of {batch_size} rows is too small to be divided among {whom}; nothing is gained below {least} "
