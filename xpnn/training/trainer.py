@@ -99,8 +99,8 @@ class Trainer:
         The processes that train together, ``xpnn.ranks.mpi()`` or ``xpnn.ranks.torch()``: each computes a part of every
         batch. All of them must call `fit` and `evaluate` with the same arguments and data; then the results are those
         of one process, to rounding. On NumPy and CuPy arrays and torch tensors; each process has a GPU of its own,
-        which `device` names. Callbacks are called on every rank; those of xpnn
-        write files on rank 0 only. A copy of a trainer has no ranks.
+        which `device` names. With ``xpnn.ranks.jax()``, JAX divides batches among all of its devices. Callbacks are
+        called on every rank; those of xpnn write files on rank 0 only. A copy of a trainer has no ranks.
 
     Attributes
     ----------
