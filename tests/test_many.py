@@ -52,6 +52,19 @@ def close(one: Trainer, other: Trainer) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiles_fast() -> Iterator[None]:
+    """Let JAX compile in half the time, to slower programs."""
+    if util.find_spec("jax") is None:
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_bits_are_those_of_each_alone(backend: Backend, dtype: str) -> None:
     if on_jax(backend) and dtype == "float64":  # compiling takes seconds; the threads are the same for both
@@ -172,20 +185,6 @@ def trained_alone() -> dict[str, list[Trainer]]:
     return {}
 
 
-@pytest.fixture
-def compiles_fast() -> Iterator[None]:
-    """Let JAX compile in half the time, to slower programs."""
-    if util.find_spec("jax") is None:
-        yield
-        return
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.mark.usefixtures("compiles_fast")
 @pytest.mark.parametrize("method", ["vmap", "threads"])
 def test_jax_compiles_one_program_for_all(
     backend: Backend, method: str, monkeypatch: pytest.MonkeyPatch, trained_alone: dict[str, list[Trainer]]
@@ -240,7 +239,6 @@ class NotStackable:
         return dy, ()
 
 
-@pytest.mark.usefixtures("compiles_fast")
 def test_what_vmap_does_not_support_is_trained_one_after_the_other(backend: Backend) -> None:
     if backend.name != "jax":
         return

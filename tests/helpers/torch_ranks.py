@@ -1,8 +1,8 @@
 """A program of several processes: what each rank finds is written to a file, or it has the fault that is named.
 
 torchrun --nproc-per-node 2 torch_ranks.py FOLDER    all cases, then an exception in rank 1
-torch_ranks.py killed                                one process of a group: rank 1 is killed in a step
-torch_ranks.py still                                 rank 1 stands still in a step
+torch_ranks.py killed PORT FOLDER                    rank 1 of two is killed in a step; files have the errors
+torch_ranks.py still PORT FOLDER                     rank 1 stands still in a step
 """
 
 from __future__ import annotations
@@ -125,5 +125,17 @@ def main(what: str) -> None:
     fitted("everything on numpy", ranks, act=faults.get(what, only_here) if ranks.rank == 1 else None)
 
 
+def fork(fault: str, port: str, folder: str) -> None:
+    """Continue as rank 1 in a new process, and as rank 0 in this one, which torch was loaded for once."""
+    import torch.distributed  # noqa: F401
+
+    child = os.fork()
+    rank = int(child == 0)
+    os.environ.update({"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
+    Path(folder, f"{fault} pid").write_text(str(child)) if child else None
+    os.dup2(os.open(Path(folder, f"{fault} {rank}"), os.O_WRONLY | os.O_CREAT), 2)
+    main(fault)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1]) if len(sys.argv) == 2 else fork(*sys.argv[1:])
