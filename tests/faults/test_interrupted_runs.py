@@ -176,6 +176,7 @@ def test_disk_that_fills_during_the_run(whole: Path, tmp_path: Path) -> None:
     )
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
+    assert "training goes on, and the next checkpoint is tried when it is due" in err
     assert "cannot write" in err and f"continue the run in '{tmp_path}/run' with --resume" in err
     assert not list((tmp_path / "run" / "checkpoints").glob("*.tmp"))
     status, _, err = finish("--resume", tmp_path / "run", "--quiet")

@@ -76,7 +76,7 @@ class Scratch:
 
     def append(self, values: np.ndarray) -> None:
         """Write an array, in C order."""
-        self._write(memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8)))
+        self._write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
     def mapped(self) -> np.ndarray:
         """Return all bytes, mapped into memory; the file disappears with the last reference to them."""
