@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -70,6 +70,31 @@ class StoredColumns(Mapping[str, np.ndarray]):
         if self._rows != slice(None):
             raise ValueError("rows of a part of the rows are not needed")
         return StoredColumns(self._columns, rows)
+
+
+def blocks_of(kinds: Sequence[bool | None], most: int) -> Iterator[list[int]]:
+    """Yield the numbers of the columns that are read together: some of numbers, or one of anything else.
+
+    Parameters
+    ----------
+    kinds : sequence of bool or None
+        Whether each column holds numbers; None for a column that is not read.
+    most : int
+        How many columns of numbers are read together.
+    """
+    block: list[int] = []
+    for i, is_number in enumerate(kinds):
+        if is_number is None:
+            continue
+        if block and (not is_number or len(block) == most):
+            yield block
+            block = []
+        block.append(i)
+        if not is_number:
+            yield block
+            block = []
+    if block:
+        yield block
 
 
 class ColumnWriter:

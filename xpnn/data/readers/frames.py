@@ -16,7 +16,7 @@ import numpy as np
 from xpnn.data import limits
 from xpnn.data.columnar import check_arrow, check_parquet
 from xpnn.data.columnar.scratch import free_scratch_bytes, no_space
-from xpnn.data.columnar.stored import ColumnWriter
+from xpnn.data.columnar.stored import ColumnWriter, blocks_of
 from xpnn.data.files import NO_PICKLE, describe, fault
 from xpnn.data.frame import Frame
 from xpnn.data.limits import FLOOR, LARGE, RATIO, ensure_memory, memory_scope
@@ -35,7 +35,7 @@ from xpnn.errors import DataError, XpnnError
 _TEXTS = (".csv", ".tsv", ".txt")
 _PACKED = ("", ".gz", ".zst")
 _COLUMNAR = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
-_BLOCK = 2**26  # bytes of columns of a large file that are read at a time
+_BLOCK = 2**25  # bytes of columns of a large file that are read at a time
 _CELL = 32  # bytes that reading, encoding and splitting a cell take
 _SAVE = "save it again, or download it again"
 _PARQUET = "save it again as Parquet, or download it again"
@@ -276,7 +276,12 @@ def _stored(path: str) -> Frame | None:
         with _reading(pl, path, kind), open(path, "rb") as file:  # a name could be that of many files, or of a server
             table = pl.scan_parquet(file) if is_parquet else pl.scan_ipc(file)
             rows = table.select(pl.len()).collect().item()
-            for block in _blocks(table.collect_schema(), rows):
+            kinds = [
+                None if name.startswith(_PANDAS_INDEX) else dtype.is_numeric()
+                for name, dtype in table.collect_schema().items()
+            ]
+            most = min(_BLOCK, (free_host_bytes() or _BLOCK) // 8)
+            for block in blocks_of(kinds, max(1, most // (8 * max(1, rows)))):
                 ensure_memory(path, _CELL * rows * len(block), LARGE)
                 for series in table.select(pl.nth(block)).collect().iter_columns():
                     unknown[series.name] = _store(pl, writer, series)
@@ -285,23 +290,6 @@ def _stored(path: str) -> Frame | None:
     finally:
         writer.close()
     return _finite(Frame(path, columns, np.arange(1, rows + 1), "row"))
-
-
-def _blocks(schema: Any, rows: int) -> Iterator[list[int]]:
-    """Yield the numbers of the columns that are read together: some of numbers, or one of anything else."""
-    block: list[int] = []
-    for i, (name, dtype) in enumerate(schema.items()):
-        if name.startswith(_PANDAS_INDEX):
-            continue
-        if block and (not dtype.is_numeric() or 8 * rows * (len(block) + 1) > _BLOCK):
-            yield block
-            block = []
-        block.append(i)
-        if not dtype.is_numeric():
-            yield block
-            block = []
-    if block:
-        yield block
 
 
 def _store(pl: Any, writer: ColumnWriter, series: Any) -> Any:
