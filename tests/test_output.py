@@ -81,7 +81,8 @@ def test_narrow_stdout_escapes_with_a_warning(encoding: str, folder: Path) -> No
     status, out, err = bash(f"{XPNN} predict run t.csv", PYTHONIOENCODING=encoding)
     assert status == 0 and "\\u8d64," in out and out.count("\n") == 21
     assert err.startswith(f"xpnn: warning: standard output is in {encoding}") and err.count("\n") == 1
-    for arguments in ("train t.csv --epochs 1", "evaluate run", "explain", "recipes", "doctor", "train --help"):
+    commands = ("train t.csv --epochs 1", "evaluate run", "explain", "recipes", "doctor", "train --help")
+    for arguments in commands if encoding == "ascii" else commands[:1]:  # ASCII lacks all that cp1252 lacks
         assert bash(f"{XPNN} {arguments}", PYTHONIOENCODING=encoding)[0] == 0
     status, out, err = bash(f"{XPNN} predict run t.csv --json", PYTHONIOENCODING=encoding)
     assert status == 0 and err == ""
