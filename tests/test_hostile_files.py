@@ -384,7 +384,7 @@ def test_terminal_gets_no_control_characters(tmp_path: Path) -> None:
 GROUPS = {
     "text": ("csv", "csv.gz", "csv.zst", "history"),
     "arrays": ("npy", "npz", "idx", "idx.gz"),
-    "columns": ("parquet", "arrow", "stream"),
+    "columns": ("parquet", "arrow", "stream", "stored-parquet", "stored-arrow"),
     "own": ("model", "checkpoint", "settings"),
     "images": ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm"),
 }

@@ -129,6 +129,17 @@ def _table(path: Path) -> None:
     load(str(path), table=TableOptions(task="regression", missing="mean"))
 
 
+def _stored(path: Path) -> None:
+    """The table as a large one is read: into a temporary file."""
+    from xpnn.data import limits
+
+    before, limits.MAPPED_FROM = limits.MAPPED_FROM, 1
+    try:
+        _table(path)
+    finally:
+        limits.MAPPED_FROM = before
+
+
 def _samples(path: Path) -> None:
     from xpnn.data import read_samples
 
@@ -322,6 +333,8 @@ def parsers() -> dict[str, Parser]:
         found["csv.zst"] = Parser("t.csv.zst", _CSV, _table, _zstd)
     for kind in ("parquet", "arrow", "stream") if find_spec("polars") else ():
         found[kind] = Parser("t.parquet" if kind == "parquet" else "t.arrow", _columnar(kind), _table)
+    for kind in ("parquet", "arrow") if find_spec("polars") else ():
+        found[f"stored-{kind}"] = found[kind]._replace(read=_stored)
     for kind in ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm") if find_spec("PIL") else ():
         found[kind] = Parser(f"1.{kind}", _pictures(kind), _image)
     return found
