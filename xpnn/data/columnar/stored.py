@@ -98,20 +98,7 @@ def blocks_of(kinds: Sequence[bool | None], most: int) -> Iterator[list[int]]:
 
 
 class ColumnWriter:
-    """Writes columns to a temporary file.
-
-    Parameters
-    ----------
-    source : str
-        The name of the table, for messages.
-    wanted : int
-        About how many bytes will be written, for messages.
-
-    Raises
-    ------
-    SaveError
-        From all methods, if the file cannot be written.
-    """
+    """Writes columns to a temporary file; its arguments and exceptions are those of `Scratch`."""
 
     def __init__(self, source: str, wanted: int) -> None:
         self._scratch = Scratch(source, wanted)
