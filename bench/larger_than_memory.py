@@ -156,7 +156,7 @@ def child(path: Path, cold: bool, *arguments: object) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.larger_than_memory", "--child", str(path), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1]}
+        return {"error": (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

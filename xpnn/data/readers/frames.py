@@ -223,9 +223,9 @@ def _check_size(source: str, rows: int, columns: int, size: int) -> None:
     ensure_memory(source, _CELL * rows * columns, LARGE)
 
 
-def _columnar(source: str, kind: str, check: Callable[[], Any], read: Callable[[Any], Any]) -> Frame:
+def _columnar(source: str, kind: str, check: Callable[[], int], read: Callable[[Any], Any]) -> Frame:
     pl = extra.need("polars", source, f"is {kind}")
-    check()
+    ensure_memory(source, _CELL * check(), LARGE)  # polars would end the process
     columns = {}
     with _reading(pl, source, kind):
         table = read(pl)
