@@ -1,7 +1,8 @@
 """Training on a file that is larger than the memory of the process: python -m bench.larger_than_memory
 
 The same network is trained on the same file twice: on arrays in memory, and on arrays that stay in the file, in a
-process whose own memory is limited (RLIMIT_DATA, which counts what it allocates, not the files that it maps). The bits
+process whose own memory is limited (RLIMIT_DATA, which counts what it allocates, not the files that it maps). Tables,
+Parquet and Arrow, become a temporary file first. The bits
 of weights and history must be the same. The third line is the process in memory under the same limit, which must fail
 with one sentence. The page cache of the system holds the file in all of them, unless `--cold` drops it before each run.
 """
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +27,32 @@ import numpy as np
 
 from bench.report import write
 
-KINDS = ("npy float32", "npy float64", "npz float32", "idx bytes")
+DTYPES = {
+    "npy float32": "f4",
+    "npy float64": "f8",
+    "npz float32": "f4",
+    "idx bytes": "u1",
+    "parquet float32": "f4",
+    "arrow float32": "f4",
+}
 FEATURES, CLASSES, BLOCK = 784, 10, 2**14
 
 
 def make(folder: Path, kind: str, megabytes: int) -> Path:
     """Write a data set of this kind, block by block, and return the path that xpnn reads."""
-    dtype = np.dtype({"npy float32": "f4", "npy float64": "f8", "npz float32": "f4", "idx bytes": "u1"}[kind])
+    dtype = np.dtype(DTYPES[kind])
     rows = megabytes * 2**20 // (FEATURES * dtype.itemsize)
     labels = np.random.default_rng(0).integers(0, CLASSES, rows)
 
-    def values() -> Any:
+    def values() -> Iterator[np.ndarray]:
         for first in range(0, rows, BLOCK):
             count = min(BLOCK, rows - first)
             x = np.random.default_rng(first).integers(0, 256, (count, FEATURES), dtype=np.uint8)
             x[np.arange(count), labels[first : first + count] * 50] = 255
             yield x if dtype == np.uint8 else x.astype(dtype) / 16
 
+    if kind.startswith(("parquet", "arrow")):
+        return _table(folder, kind.split()[0], values(), labels)
     if kind.startswith("idx"):
         with (folder / "train-images-idx3-ubyte").open("wb") as file:
             file.write(struct.pack(">HBB3I", 0, 8, 3, rows, 28, 28))
@@ -64,6 +75,28 @@ def make(folder: Path, kind: str, megabytes: int) -> Path:
             archive.write(folder / name, name)
             (folder / name).unlink()
     return folder / "t.npz"
+
+
+def _table(folder: Path, kind: str, blocks: Iterator[np.ndarray], labels: np.ndarray) -> Path:
+    """Write a table with a column of text, row group by row group."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [f"x{i}" for i in range(FEATURES)]
+    words, path = np.array([f"kind {i}" for i in range(CLASSES)]), folder / f"t.{kind}"
+    columns = [(name, pa.float32()) for name in names]
+    schema = pa.schema([*columns, ("word", pa.string()), ("label", pa.int64())])
+    opened = (
+        pq.ParquetWriter(path, schema, compression="snappy", use_dictionary=["word"]) if kind == "parquet" else None
+    )
+    with opened or pa.ipc.new_file(path, schema) as writer:
+        first = 0
+        for block in blocks:
+            some = labels[first : first + len(block)]
+            arrays = [*block.T.copy(), words[np.roll(some, 1)], some]
+            writer.write_table(pa.table([pa.array(x) for x in arrays], schema=schema))
+            first += len(block)
+    return path
 
 
 def train(path: str, in_memory: bool, allowance: int, epochs: int) -> dict[str, Any]:
@@ -123,7 +156,7 @@ def child(path: Path, cold: bool, *arguments: object) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.larger_than_memory", "--child", str(path), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1]}
+        return {"error": (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -131,7 +164,7 @@ def child(path: Path, cold: bool, *arguments: object) -> dict[str, Any]:
 def main() -> int:
     """Compare, print a table, and return 1 if bits differ or the process in memory does not fail as it should."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    options.add_argument("--kinds", nargs="+", choices=DTYPES, default=list(DTYPES))
     options.add_argument("--megabytes", type=int, default=1536)
     options.add_argument("--allowance", type=int, default=768, help="MiB that the limited process may allocate")
     options.add_argument("--epochs", type=int, default=2)

@@ -26,6 +26,9 @@ from bench import sklearn_sparse
 from bench.report import write
 
 
+_PAUSE = 0.2  # seconds before each job: the threads of OpenBLAS and OpenMP keep their cores busy for a while
+
+
 class Case(NamedTuple):
     """A job: an estimator, its options, and data."""
 
@@ -98,6 +101,7 @@ def measure(arguments: argparse.Namespace) -> None:
             times: list[list[tuple[float, float]]] = [[], []]
             for number in range(arguments.rounds + 1):
                 for job, found in zip(jobs, times, strict=True):
+                    time.sleep(_PAUSE)
                     start = time.perf_counter(), time.process_time()
                     job()
                     if number:  # the first round is not counted

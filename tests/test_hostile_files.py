@@ -384,7 +384,8 @@ def test_terminal_gets_no_control_characters(tmp_path: Path) -> None:
 GROUPS = {
     "text": ("csv", "csv.gz", "csv.zst", "history"),
     "arrays": ("npy", "npz", "idx", "idx.gz"),
-    "columns": ("parquet", "arrow", "stream"),
+    "columns": ("parquet", "arrow", "stream", "stored-parquet", "stored-arrow"),
+    "own": ("model", "checkpoint", "settings"),
     "images": ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm"),
 }
 
@@ -401,6 +402,12 @@ def test_damaged_files(group: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"status": "finished", "history": [3]}', b"[]", b'"a"', b"\xff"])
+def test_settings_of_a_sweep(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    assert fuzzing.failure_of("settings", tmp_path, content) == ""
+
+
 def test_fuzzer_finds_faults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A reader that lets other exceptions out is found."""
     monkeypatch.setattr("xpnn.data.npy.fault", lambda *_: KeyError("other"))
@@ -412,7 +419,7 @@ def test_fuzzer_finds_faults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 def test_atheris_runs() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(data.__file__).parents[2])}
     program = str(Path(fuzzing.__file__).with_name("fuzz_atheris.py"))
-    command = [sys.executable, program, "npy", "-runs=300", "-seed=1"]
+    command = [sys.executable, program, "all", "-runs=200", "-seed=1"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +20,15 @@ from samples import idx
 from xpnn import Trainer, data, nn, optim, to_numpy
 from xpnn.arrays import mapped, tree
 from xpnn.arrays.mapped import MappedRows, first_not_finite, take_rows
-from xpnn.data import limits
-from xpnn.data.readers import read_arrays
+from xpnn.data import frame, limits
+from xpnn.data.readers import frames, read_arrays
+from xpnn.data.tables.schema import MISSING
 from xpnn.devices.place import Place
-from xpnn.errors import DataFormatError, InputError
+from xpnn.errors import DataFormatError, InputError, SaveError
 from xpnn.experiments import SavedRun, Settings, prepare, run
 from xpnn.training import data_feed
 
+ROOT = Path(data.__file__).parents[2]
 N = 300
 RNG = np.random.default_rng(0)
 Y = RNG.integers(0, 3, N)
@@ -245,3 +249,121 @@ print(experiment.evaluate_test()["accuracy"] >= 0)
             assert done.stdout == "True\n", done.stderr
         else:
             assert "DeviceMemoryError" in done.stderr.splitlines()[-1] and "takes about 305.2 MiB" in done.stderr
+
+
+def mixed() -> Any:
+    """A table with a column of each kind, with and without missing values."""
+    pl = pytest.importorskip("polars")
+    rng = np.random.default_rng(0)
+    words = np.array(["rye", "oat", "\u00e9", *(f"rare {i}" for i in range(20))], object)
+    days = pl.Series(np.datetime64("2020-01-01") + rng.integers(0, 999, N))
+    return pl.DataFrame(
+        {
+            "^float32$": rng.normal(size=N).astype(np.float32),
+            "far from 0": rng.normal(size=N) + 1e4,
+            "integers": rng.integers(-9, 9, N),
+            "bytes": rng.integers(0, 99, N).astype(np.uint8),
+            "gaps": [None if i % 7 == 0 else i / 9 for i in rng.permutation(N).tolist()],
+            "words": words[np.where(np.arange(N) < 20, np.arange(N) + 3, rng.integers(0, 3, N))],
+            "words with gaps": [None if i % 5 == 0 else "xy"[i % 2] for i in rng.permutation(N).tolist()],
+            "flags": rng.integers(0, 2, N).astype(bool),
+            "flags with gaps": [None if i % 11 == 0 else i % 2 == 0 for i in rng.permutation(N).tolist()],
+            "when": days,
+            "key": [f"row {i}" for i in range(N)],
+            "empty": pl.Series([None] * N, dtype=pl.String),
+            "label": [("p", "q", "")[i] for i in rng.integers(0, 3, N)],
+        }
+    )
+
+
+def loaded(path: Path, **options: Any) -> tuple[type, list[Any]]:
+    """Load a table; return the type of its samples, and all that is known of them, with the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = data.TableOptions(id=("key",), drop=("empty",), **options)
+        found = data.load(str(path), validation_fraction=0.2, table=table)
+    arrays = found.x_train, found.x_test, found.y_train, found.y_test, found.train_rows, found.validation_rows
+    bits = [(x.dtype, x.shape, np.asarray(x).tobytes()) for x in arrays]
+    return type(found.x_train), [*bits, found.schema, found.target, [str(one.message) for one in caught]]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "_CHUNK", 4000)
+    monkeypatch.setattr(frames, "_BLOCK", 5000)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_tables_in_parts_have_the_same_bits(tmp_path: Path, whole: Callable[[], None], kind: str) -> None:
+    path, table, ways = tmp_path / f"[t].{kind}", mixed(), [{"missing": way} for way in MISSING[1:]]
+    table.write_parquet(path, row_group_size=64) if kind == "parquet" else table.write_ipc(path, compression="lz4")
+    ways.append({"missing": "mean", "embedding_above": 2})
+    parts = [loaded(path, **way) for way in ways]
+    with pytest.warns(UserWarning, match="did not occur in training"):
+        trained_in_parts = trained(path, missing="indicator", id="key", drop="empty")
+    whole()
+    for way, (kind_of_x, results) in zip(ways, parts, strict=True):
+        assert kind_of_x is MappedRows and loaded(path, **way) == (np.ndarray, results), way
+    assert any("did not occur in training" in text for _, results in parts for text in results[-1])
+    assert trained_in_parts[0] is MappedRows
+    with pytest.warns(UserWarning, match="did not occur in training"):
+        assert trained(path, missing="indicator", id="key", drop="empty") == (np.ndarray, trained_in_parts[1])
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_tables_of_bytes_and_saved_runs_in_parts(tmp_path: Path, whole: Callable[[], None]) -> None:
+    pl = pytest.importorskip("polars")
+    path = tmp_path / "t.parquet"
+    columns = {f"x{i}": X["bytes"][:, i] for i in range(7)} | {"label": Y}
+    pl.DataFrame(columns).write_parquet(path)
+    run(Settings(dataset=str(path), hidden="4", epochs=1), output=tmp_path / "run")
+    saved, other = SavedRun.open(tmp_path / "run"), tmp_path / "other.parquet"
+    pl.DataFrame(columns).write_parquet(other)
+    samples = saved.samples(str(other))
+    assert isinstance(samples.x, MappedRows) and samples.x.dtype == np.uint8
+    results = saved.evaluate(samples), saved.predict(other).scores.tolist(), saved.evaluate()
+    no_names = data.read_samples(other, (7,))
+    whole()
+    assert (saved.evaluate(saved.samples(str(other))), saved.predict(other).scores.tolist()) == results[:2]
+    assert saved.evaluate() == results[2] and np.array_equal(data.read_samples(other, (7,)), no_names)
+
+
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([1.0, float("inf"), 2.0], "row 2, column 'a': inf is not a finite number"),
+        ([[1], [2], [3]], "column 'a' holds values of type List"),
+        ([1.0, None, 2.0], "row 2, column 'a': the value is missing"),
+    ],
+)
+def test_faults_of_tables_in_parts(tmp_path: Path, column: Any, message: str) -> None:
+    pl = pytest.importorskip("polars")
+    pl.DataFrame({"a": column, "label": [0, 1, 0]}).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataFormatError, match=message):
+        data.load(str(tmp_path / "t.parquet"))
+
+
+@pytest.mark.usefixtures("whole", "small_blocks")
+def test_no_space_for_the_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that fits into the memory is then read whole; for any other, one line says how much space it needs."""
+    path = tmp_path / "t.parquet"
+    mixed().write_parquet(path)
+    monkeypatch.setattr(frames, "free_scratch_bytes", lambda: 1000)
+    assert loaded(path, missing="mean")[0] is np.ndarray
+    monkeypatch.setattr(frames, "free_host_bytes", lambda: 1000)
+    with pytest.raises(SaveError, match=r"t.parquet.*too little space \(.* needed, .* free\); name .* TMPDIR"):
+        loaded(path, missing="mean")
+    monkeypatch.setattr(frames, "free_scratch_bytes", lambda: 2**40)
+    before = set(Path(tempfile.gettempdir()).iterdir())
+    code = f"""
+import resource, sys
+from xpnn.data import limits, load
+limits.MAPPED_FROM = 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+load({str(path)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "SaveError" in done.stderr.splitlines()[-1] and "TMPDIR" in done.stderr.splitlines()[-1], done.stderr
+    assert not {file.name for file in set(Path(tempfile.gettempdir()).iterdir()) - before if "xpnn-" in file.name}

@@ -1,4 +1,4 @@
-"""Tests for the examples and lists in the README."""
+"""Tests for the examples and lists in the README, and in the pages that it names first."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import pytest
 from xpnn.cli import main
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, COMMAND, LIBRARY = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/command.md", "docs/library.md")
+)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 def test_first_two_blocks_are_one_line_each() -> None:
@@ -42,7 +44,7 @@ def test_layer_example_runs() -> None:
     from xpnn import nn
 
     names = {"nn": nn, "x": np.ones((2, 784)), "dy": np.ones((2, 400))}
-    exec(blocks("python")[1], names)
+    exec(blocks("python", LIBRARY)[0], names)
     assert names["dx"].shape == (2, 784) and type(names["grads"]) is type(names["params"])
 
 
@@ -51,7 +53,7 @@ def test_check_example_runs() -> None:
 
     from xpnn import nn
 
-    exec(blocks("python")[2], {"nn": nn, "np": np})
+    exec(blocks("python", LIBRARY)[1], {"nn": nn, "np": np})
 
 
 def test_every_public_name_is_listed() -> None:
@@ -73,7 +75,7 @@ def test_every_public_name_is_listed() -> None:
         "Schedule",
     }
     kinds = {"Constant", "Orthogonal", "TruncatedNormal", "VarianceScaling", "Zeros"}  # described in prose
-    assert {name for name in names - protocols - kinds if name not in README} == set()
+    assert {name for name in names - protocols - kinds if name not in LIBRARY} == set()
 
 
 def test_named_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +83,8 @@ def test_named_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("train", "evaluate", "predict", "plot", "explain", "check", "doctor"):
         main([command, "--help"])
         helps += capsys.readouterr().out
-    named = set(re.findall(r"(--[a-z][a-z-]+)", blocks("sh")[2] + re.sub(r"```.*?```", "", README, flags=re.DOTALL)))
+    prose = re.sub(r"```.*?```", "", README + COMMAND + LIBRARY, flags=re.DOTALL)
+    named = set(re.findall(r"(--[a-z][a-z-]+)", blocks("sh")[2] + prose))
     assert named - {"--check"} <= set(re.findall(r"(--[a-z][a-z-]+)", helps))
     assert named >= {"--device", "--hidden", "--json", "--data-dir"}
 

@@ -240,17 +240,44 @@ def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
     assert f"{newest.name}.corrupt" in saved_names(tmp_path)
 
 
-def test_failed_write_ends_the_training_and_keeps_the_file_before(tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the files of some epochs fail."""
     write = checkpoint_module.write_checkpoint
 
-    def fails(path: Path, *content: Any) -> None:
-        if "epoch-00002" in path.name:
-            raise SaveError("no space")
-        write(path, *content)
+    def fails(*epochs: int) -> None:
+        def tried(path: Path, *content: Any) -> None:
+            if any(f"epoch-{epoch:05}" in path.name for epoch in epochs):
+                raise SaveError(f"no space for {path.name}")
+            write(path, *content)
 
-    monkeypatch.setattr(checkpoint_module, "write_checkpoint", fails)
-    with pytest.raises(SaveError, match="no space"):
-        plain().fit(X, Y, epochs=5, batch_size=BATCH, callbacks=[Checkpoint(tmp_path)])
+        monkeypatch.setattr(checkpoint_module, "write_checkpoint", tried)
+
+    return fails
+
+
+def test_failed_write_warns_once_and_training_goes_on(tmp_path: Path, failing: Callable[..., None]) -> None:
+    failing(2, 3)
+    callback, trainer = Checkpoint(tmp_path, monitor="score", mode="max"), plain()
+    scores = iter((3, 9, 5, 4, 1, 2))
+
+    def score(_: Trainer, logs: dict[str, Any]) -> None:
+        logs["score"] = next(scores)
+
+    with pytest.warns(
+        UserWarning, match=r"no space for epoch-00002.*training goes on.*newest .* is epoch-00001"
+    ) as all:
+        trainer.fit(X, Y, epochs=6, batch_size=BATCH, callbacks=[score, callback])
+    assert len(all) == 1
+    # Those of the failures are not there; the best is that of the epochs that are saved, and the others are removed.
+    assert [name.split("-")[1] for name in saved_names(tmp_path)] == ["00004", "00005", "00006"]
+    assert callback.state_dict()["best"] == ("score", 4.0) and callback.latest == tmp_path / saved_names(tmp_path)[-1]
+
+
+def test_last_file_is_tried_again_and_must_succeed(tmp_path: Path, failing: Callable[..., None]) -> None:
+    failing(2)
+    with pytest.raises(SaveError, match="no space for epoch-00002"):
+        plain().fit(X, Y, epochs=2, batch_size=BATCH, callbacks=[Checkpoint(tmp_path)])
     saved = newest_checkpoint(tmp_path)
     assert saved is not None and saved.training["epoch"] == 1
 

@@ -166,6 +166,7 @@ def test_checkpoint_that_cannot_be_written_ends_the_run_at_once(tmp_path: Path) 
     assert status == 1 and out == ""
     assert "cannot write" in err and "needed" in err and "free" in err and err.count("\n") == 1
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))  # no part of a file is left
+    assert finish("digits", "--hidden", 4, "--epochs", 1, "--output", tmp_path / "run")[0] == 0  # nothing is in the way
 
 
 def test_disk_that_fills_during_the_run(whole: Path, tmp_path: Path) -> None:
@@ -176,6 +177,7 @@ def test_disk_that_fills_during_the_run(whole: Path, tmp_path: Path) -> None:
     )
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
+    assert "training goes on, and the next checkpoint is tried when it is due" in err
     assert "cannot write" in err and f"continue the run in '{tmp_path}/run' with --resume" in err
     assert not list((tmp_path / "run" / "checkpoints").glob("*.tmp"))
     status, _, err = finish("--resume", tmp_path / "run", "--quiet")

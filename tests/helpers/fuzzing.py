@@ -13,6 +13,7 @@ import contextlib
 import functools
 import gzip
 import io
+import json
 import random
 import struct
 import sys
@@ -58,9 +59,14 @@ class Parser(NamedTuple):
     """A parser: the names and contents to begin with, and what reads the file; `pack` wraps a mutated content."""
 
     name: str
-    seeds: tuple[bytes, ...]
+    source: tuple[bytes, ...] | Callable[[], tuple[bytes, ...]]
     read: Callable[[Path], object]
     pack: Callable[[bytes], bytes] | None = None
+
+    @property
+    def seeds(self) -> tuple[bytes, ...]:
+        """The contents to begin with."""
+        return self.source() if callable(self.source) else self.source
 
 
 def mutate(rng: random.Random, data: bytes) -> bytes:
@@ -121,6 +127,17 @@ def _table(path: Path) -> None:
         with contextlib.suppress(XpnnError):
             load(str(path), table=options)
     load(str(path), table=TableOptions(task="regression", missing="mean"))
+
+
+def _stored(path: Path) -> None:
+    """The table as a large one is read: into a temporary file."""
+    from xpnn.data import limits
+
+    before, limits.MAPPED_FROM = limits.MAPPED_FROM, 1
+    try:
+        _table(path)
+    finally:
+        limits.MAPPED_FROM = before
 
 
 def _samples(path: Path) -> None:
@@ -209,6 +226,89 @@ def _zstd(data: bytes) -> bytes:
 
 
 @functools.cache
+def _written(kind: str) -> bytes:
+    """A model file of a run, or a checkpoint."""
+    from problem import X, Y, network
+
+    from xpnn import EarlyStopping, Trainer, nn, optim
+    from xpnn.experiments import Settings, run
+
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-seed-"))
+    if kind == "model":
+        run(Settings(dataset="xor", epochs=1, hidden="2", validation_fraction=0), output=folder / "run")
+        return (folder / "run" / "model.safetensors").read_bytes()
+    trainer = Trainer(network(), nn.CrossEntropyLoss(), optim.AdamW(optim.StepLR(0.1, 2)), ema=0.9)
+    trainer.fit(X, Y, epochs=2, batch_size=8, callbacks=[EarlyStopping("loss", patience=5)])
+    trainer.save(folder / "model.safetensors", {"note": "n"})
+    return (folder / "model.safetensors").read_bytes()
+
+
+@functools.cache
+def _texts(kind: str) -> tuple[bytes, ...]:
+    """Each text in the metadata of a file of xpnn, behind its name and a line break."""
+    own = ("format", "format_version", "xpnn_version", "digest", "digests")
+    content = _written(kind)
+    metadata = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])["__metadata__"]
+    return tuple(f"{name}\n{text}".encode() for name, text in metadata.items() if name not in own)
+
+
+def _forged(kind: str, data: bytes) -> bytes:
+    """A file of xpnn in which a text is replaced, with a right digest."""
+    from safetensors.numpy import load, save
+
+    from xpnn.training.saving.tensor_file import digest
+
+    content = _written(kind)
+    metadata = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])["__metadata__"]
+    name, _, text = data.partition(b"\n")
+    metadata[name.decode() if name.decode(errors="replace") in metadata else "config"] = text.decode(errors="replace")
+    tensors = dict(load(content))
+    metadata["digest"] = digest({key: value for key, value in metadata.items() if key != "digest"}, tensors)
+    return bytes(save(tensors, metadata))
+
+
+def _model(path: Path) -> None:
+    from xpnn import load_model
+    from xpnn.experiments import SavedRun
+
+    with contextlib.suppress(XpnnError):
+        load_model(path)
+    opened = SavedRun.open(path.parent)
+    opened.predict(np.zeros((2, *opened.input_shape)))
+
+
+def _checkpoint(path: Path) -> None:
+    from problem import X, Y
+
+    from xpnn import EarlyStopping, Trainer
+
+    restored = Trainer.restore(path)
+    restored.fit(X, Y, epochs=1, batch_size=20, callbacks=[EarlyStopping("loss", patience=5)])
+
+
+_SWEEP = (
+    b'{"schema_version": 1, "settings": {"dataset": "xor", "seed": 0}, "varied": ["lr"], "seeds": [0], "data": null}'
+)
+_RUN = (
+    b'{"status": "finished", "epochs": 2, "seconds": 0.5, "best_val_loss": 0.5, "history": [{"val_loss": 0.5}, '
+    b'{"epoch": 2, "val_loss": 0.25, "lr": 1e-3}]}'
+)
+
+
+def _settings(path: Path) -> None:
+    from xpnn.experiments import Settings
+    from xpnn.experiments.sweeps.one_run import Task
+    from xpnn.experiments.sweeps.sweep import SWEEP, _begin
+
+    (path.parent / "model.safetensors").write_bytes(b"")
+    for settings in (Settings(dataset="xor"), Settings(dataset="xor", patience=2)):
+        Task(settings, str(path.parent), "cpu", "numpy", 0).finished()
+    facts = json.loads(_SWEEP)
+    (path.parent / SWEEP).write_bytes(path.read_bytes())
+    _begin(path.parent, facts, {"lr"})
+
+
+@functools.cache
 def parsers() -> dict[str, Parser]:
     """Return the parsers by name."""
     x = np.arange(12.0, dtype=np.float32).reshape(4, 3)
@@ -223,11 +323,18 @@ def parsers() -> dict[str, Parser]:
         "idx": Parser("t.idx", (images,), _idx),
         "idx.gz": Parser("t.idx.gz", (images,), _idx, compress),
         "history": Parser("history.jsonl", (_HISTORY,), _history),
+        "settings": Parser("run.json", (_RUN, _SWEEP), _settings),
     }
+    for kind, read in (("model", _model), ("checkpoint", _checkpoint)):
+        found[kind] = Parser(
+            "model.safetensors", functools.partial(_texts, kind), read, functools.partial(_forged, kind)
+        )
     if find_spec("zstandard"):
         found["csv.zst"] = Parser("t.csv.zst", _CSV, _table, _zstd)
     for kind in ("parquet", "arrow", "stream") if find_spec("polars") else ():
         found[kind] = Parser("t.parquet" if kind == "parquet" else "t.arrow", _columnar(kind), _table)
+    for kind in ("parquet", "arrow") if find_spec("polars") else ():
+        found[f"stored-{kind}"] = found[kind]._replace(read=_stored)
     for kind in ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm") if find_spec("PIL") else ():
         found[kind] = Parser(f"1.{kind}", _pictures(kind), _image)
     return found

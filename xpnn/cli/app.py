@@ -88,6 +88,8 @@ def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
 def _describe(error: Exception) -> str:
     if isinstance(error, typer.TyperException):
         text = f"{error.format_message().rstrip('.')} (see xpnn --help)"
+    elif isinstance(error, OSError) and error.filename is None and error.strerror and not isinstance(error, XpnnError):
+        text = f"standard output cannot be written ({error.strerror})"
     elif isinstance(error, (XpnnError, OSError)):
         text = with_option_names(str(error))
     elif isinstance(error, MemoryError):

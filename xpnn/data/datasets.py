@@ -212,7 +212,7 @@ def _table(path: str, options: TableOptions, test_fraction: float, validation_fr
     x, y, schema, target, train, validation, test = split_table(path, options, test_fraction, validation_fraction, seed)
     rest = np.sort(np.concatenate([train, validation]))
     kept, held = (np.searchsorted(rest, rows).astype(np.int32) for rows in (train, validation))
-    parts = x[rest], y[rest], x[test], y[test]
+    parts = take_rows(x, rest), y[rest], take_rows(x, test), y[test]
     return Dataset(Path(path).name, *parts, target.classes, None, path, kept, held, schema, target)
 
 
@@ -284,7 +284,7 @@ def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     if is_table(path):
         frame = read_frame(path)
         names = [name for name in frame.columns if name not in find_targets(frame, None, needed=False)]
-        x = Schema.fit(frame, names).encode(frame)
+        x = np.asarray(Schema.fit(frame, names).encode(frame))
     elif head.startswith(b"\x93NUMPY"):
         x = read_npy(path)
     elif head.startswith(b"\0\0"):

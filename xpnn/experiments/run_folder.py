@@ -124,8 +124,10 @@ class RunFolder:
 
     def _begin(self, again: bool) -> None:
         taken = [name for name in (MODEL, HISTORY, RUN) if (self.path / name).exists()]
-        if again and taken == [HISTORY] and not (self.path / HISTORY).stat().st_size:
-            (self.path / HISTORY).unlink()  # of a run that was killed before its first checkpoint
+        killed, failed = again and taken == [HISTORY], taken == [HISTORY, RUN]
+        if (killed or failed) and self._is_empty():
+            for name in taken:
+                (self.path / name).unlink()
         elif taken:
             raise InputError(
                 f"{str(self.path)!r} already contains a run ({', '.join(taken)}); name another `output`, or delete it"
@@ -133,6 +135,10 @@ class RunFolder:
         # "x": of two runs that start at the same time in one folder, the second fails here.
         with (self.path / HISTORY).open("x", encoding="utf-8"):
             pass
+
+    def _is_empty(self) -> bool:
+        """Whether the run in the folder ended before its first checkpoint, for example because the disk was full."""
+        return not (self.path / HISTORY).stat().st_size and not any((self.path / CHECKPOINTS).glob("*"))
 
     def start(self) -> None:
         """Remove from the history what is trained again after the checkpoint; a run that is refused keeps it."""

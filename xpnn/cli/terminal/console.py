@@ -105,7 +105,7 @@ class Output:
                 setattr(sys, name, _Nowhere())
         self._stream = sys.stdout
         self._errors = getattr(self._stream, "errors", None)
-        lenient = (None, "replace", "backslashreplace", "ignore", "surrogateescape")
+        lenient = (None, "replace", "backslashreplace", "ignore")
         if self._errors not in lenient and isinstance(self._stream, io.TextIOWrapper):
             codecs.register_error("xpnn", self._escape)
             self._stream.reconfigure(errors="xpnn")
@@ -137,6 +137,11 @@ class Output:
             _to_null(sys.stderr)
 
     def _escape(self, error: UnicodeError) -> tuple[str | bytes, int]:
+        if self._errors == "surrogateescape" and isinstance(error, UnicodeEncodeError):
+            letter = error.object[error.start]
+            if "\udc80" <= letter <= "\udcff":  # a byte of a name that is no text in this encoding
+                return bytes([ord(letter) - 0xDC00]), error.start + 1
+            error.end = error.start + 1
         self._escaped = True
         return codecs.backslashreplace_errors(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from mmap import mmap
 from typing import NamedTuple
 
 from xpnn.data.files import fault
@@ -52,15 +53,20 @@ class _Table(NamedTuple):
         return list(struct.iter_unpack(f"<{kind}", self.data[begin + 4 : begin + 4 + count * size]))
 
 
-def check_arrow(source: str, data: bytes) -> None:
+def check_arrow(source: str, data: bytes | mmap) -> int:
     """Compare what an Arrow file or stream declares with its size.
 
     Parameters
     ----------
     source : str
         The name of the file, for messages.
-    data : bytes
+    data : bytes or mmap
         Its content.
+
+    Returns
+    -------
+    int
+        How many values it declares.
 
     Raises
     ------
@@ -96,6 +102,7 @@ def check_arrow(source: str, data: bytes) -> None:
             f"{source!r}: declares {values} values, {unpacked} bytes unpacked, in {len(data)} bytes; expected at most "
             f"{most} bytes; save it as CSV if it is right"
         )
+    return values
 
 
 def _both(length: int, nulls: int) -> bool:
@@ -104,11 +111,11 @@ def _both(length: int, nulls: int) -> bool:
     return True
 
 
-def _messages(data: bytes) -> Iterator[tuple[_Table, memoryview]]:
+def _messages(data: bytes | mmap) -> Iterator[tuple[_Table, memoryview]]:
     """Yield each message and its body."""
     view, at = memoryview(data), 0
-    if data.startswith(_MAGIC):
-        size = struct.unpack("<i", data[-10:-6])[0] if len(data) > 18 and data.endswith(_MAGIC) else -1
+    if data[:6] == _MAGIC:
+        size = struct.unpack("<i", data[-10:-6])[0] if len(data) > 18 and data[-6:] == _MAGIC else -1
         if not 0 < size <= len(data) - 18:
             raise ValueError(f"it needs {size} bytes")
         footer = _Table(part := view[-10 - size : -10], struct.unpack_from("<I", part)[0])

@@ -6,6 +6,7 @@ The footer and the headers of the pages are in Thrift's compact protocol; only w
 from __future__ import annotations
 
 import struct
+from mmap import mmap
 from typing import Any, NamedTuple
 
 from xpnn.data.files import fault
@@ -21,7 +22,7 @@ _HEADERS = {0: 5, 2: 7, 3: 8}  # kind of a page (data, dictionary, data of versi
 class _Thrift:
     """Reads structures as {number of the field: value}. Raises ValueError or IndexError if there is none."""
 
-    def __init__(self, data: bytes, at: int, end: int) -> None:
+    def __init__(self, data: bytes | mmap, at: int, end: int) -> None:
         self.data, self.at, self.end = data, at, end
 
     def _byte(self) -> int:
@@ -92,15 +93,20 @@ class _Chunk(NamedTuple):
     values: int
 
 
-def check_parquet(source: str, data: bytes) -> None:
+def check_parquet(source: str, data: bytes | mmap) -> int:
     """Compare what a Parquet file declares with its size.
 
     Parameters
     ----------
     source : str
         The name of the file, for messages.
-    data : bytes
+    data : bytes or mmap
         Its content.
+
+    Returns
+    -------
+    int
+        How many values it declares.
 
     Raises
     ------
@@ -111,7 +117,7 @@ def check_parquet(source: str, data: bytes) -> None:
     """
     place = "its footer"
     try:
-        size = struct.unpack("<I", data[-8:-4])[0] if len(data) >= 12 and data.endswith(_MAGIC) else len(data)
+        size = struct.unpack("<I", data[-8:-4])[0] if len(data) >= 12 and data[-4:] == _MAGIC else len(data)
         if size > len(data) - 12:
             raise ValueError(f"it needs {size} bytes")
         footer = _Thrift(data, len(data) - 8 - size, len(data) - 8).structure()
@@ -136,6 +142,7 @@ def check_parquet(source: str, data: bytes) -> None:
             f"{source!r}: declares {values} values, {unpacked} bytes unpacked, in {len(data)} bytes; expected at most "
             f"{most} bytes; save it as CSV if it is right"
         )
+    return values
 
 
 def _count(number: int) -> int:
@@ -152,7 +159,7 @@ def _chunk(about: dict[int, Any], end: int) -> _Chunk:
     return _Chunk(name, begin, begin + size, _count(about[5]))
 
 
-def _pages(data: bytes, chunk: _Chunk) -> int:
+def _pages(data: bytes | mmap, chunk: _Chunk) -> int:
     """Check the pages of a column, and return their bytes, unpacked."""
     at, values, unpacked, number = chunk.begin, 0, 0, 0
     while at < chunk.end and values < chunk.values:

@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnn.arrays.mapped import FirstBad, MappedRows, first_not_finite
 from xpnn.data import limits
-from xpnn.data.files import fault, read_head, read_idx, read_idx_header
+from xpnn.data.files import NO_PICKLE, describe, fault, read_head, read_idx, read_idx_header
 from xpnn.data.limits import ensure_memory, memory_scope, most_unpacked, too_much
 from xpnn.data.npy import HEAD, map_array, map_npy, parse_npy, read_npy_header
 from xpnn.data.readers.sources import is_pipe, read_source
@@ -114,7 +114,9 @@ def _read(path: str | Path, names: Sequence[str], first_bad: FirstBad) -> ArrayS
     plain = not is_pipe(path) and read_head(path, 2) == b"PK"
     file = path if plain else io.BytesIO(read_source(path))
     if isinstance(file, io.BytesIO) and not file.getvalue().startswith(b"PK"):
-        raise fault(source, "is not an .npz archive", "write it with numpy.savez(file, x=x, y=y)")
+        is_pickle = describe(file.getvalue()[:512]) == "a Python pickle"
+        hint = NO_PICKLE if is_pickle else "write it with numpy.savez(file, x=x, y=y)"
+        raise fault(source, f"is {'a Python pickle' if is_pickle else 'not an .npz archive'}", hint)
     try:
         with zipfile.ZipFile(file) as archive:
             size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else Path(path).stat().st_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.data import limits
 from xpnn.data.columnar import check_arrow, check_parquet
+from xpnn.data.columnar.scratch import free_scratch_bytes, no_space
+from xpnn.data.columnar.stored import ColumnWriter, blocks_of
 from xpnn.data.files import NO_PICKLE, describe, fault
 from xpnn.data.frame import Frame
 from xpnn.data.limits import FLOOR, LARGE, RATIO, ensure_memory, memory_scope
@@ -22,14 +26,16 @@ from xpnn.data.readers.plain import MISSING, leading_zeros, read_plain
 from xpnn.data.readers.records import Records, scan
 from xpnn.data.readers.sources import is_pipe, name_of, read_source, to_text
 from xpnn.data.readers.tally import tally
-from xpnn.data.readers.typed import from_column, from_text
+from xpnn.data.readers.typed import codes_of, from_column, from_text, numbers_or_text
 from xpnn.data.text import listed, number_of
 from xpnn.devices.cpu_blas import usable_cores
+from xpnn.devices.memory import free_host_bytes
 from xpnn.errors import DataError, XpnnError
 
 _TEXTS = (".csv", ".tsv", ".txt")
 _PACKED = ("", ".gz", ".zst")
 _COLUMNAR = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
+_BLOCK = 2**25  # bytes of columns of a large file that are read at a time
 _CELL = 32  # bytes that reading, encoding and splitting a cell take
 _SAVE = "save it again, or download it again"
 _PARQUET = "save it again as Parquet, or download it again"
@@ -88,11 +94,14 @@ def read_frame(path: str | Path, *, separator: str | None = None, decimal: str =
 
     Notes
     -----
-    Numbers with at most one column of text are read by NumPy alone. Everything else is parsed by polars.
+    Numbers with at most one column of text are read by NumPy alone. Everything else is parsed by polars. Parquet and
+    Arrow files whose numbers take 256 MiB and more are read column by column into a temporary file: see
+    `Frame.is_stored`.
     """
     source = name_of(path)
     with memory_scope(source):
-        return _read(source, read_source(path), separator, decimal, encoding)
+        stored = None if is_pipe(path) else _stored(source)
+        return _read(source, read_source(path), separator, decimal, encoding) if stored is None else stored
 
 
 def _read(source: str, data: bytes, separator: str | None, decimal: str, encoding: str) -> Frame:
@@ -214,30 +223,94 @@ def _check_size(source: str, rows: int, columns: int, size: int) -> None:
     ensure_memory(source, _CELL * rows * columns, LARGE)
 
 
-def _columnar(source: str, kind: str, check: Callable[[], None], read: Callable[[Any], Any]) -> Frame:
+def _columnar(source: str, kind: str, check: Callable[[], int], read: Callable[[Any], Any]) -> Frame:
     pl = extra.need("polars", source, f"is {kind}")
-    check()
+    ensure_memory(source, _CELL * check(), LARGE)  # polars would end the process
     columns = {}
-    try:
-        with _quiet():
-            table = read(pl)
+    with _reading(pl, source, kind):
+        table = read(pl)
         _check_size(source, len(table), len(table.columns), table.estimated_size() or 1)
         for series in table.iter_columns():
             if not series.name.startswith(_PANDAS_INDEX):
                 columns[series.name] = (from_column(pl, series), series.dtype)
-    except XpnnError:
+    _check_columns(source, {name: None if x is not None else dtype for name, (x, dtype) in columns.items()}, len(table))
+    lines = np.arange(1, len(table) + 1)
+    return _finite(Frame(source, {name: x for name, (x, _) in columns.items() if x is not None}, lines, "row"))
+
+
+def _check_columns(source: str, unknown: dict[str, Any], rows: int) -> None:
+    """Check the columns: their names, with the type of those whose values cannot be used, otherwise None."""
+    if not unknown or not rows:
+        raise fault(source, f"has {len(unknown)} columns and {rows} rows", "add the data")
+    if wrong := [name for name, dtype in unknown.items() if dtype is not None]:
+        found = f"column {wrong[0]!r} holds values of type {unknown[wrong[0]]}"
+        raise fault(source, found, f"remove it or convert it to numbers or text ({listed(wrong)})")
+    if "" in unknown:
+        raise fault(source, "a column has no name", "name it or remove it")
+
+
+def _stored(path: str) -> Frame | None:
+    """Return a large Parquet or Arrow file as columns in a temporary file; None for any other, which is read whole."""
+    try:
+        with open(path, "rb") as file:
+            head, size = file.read(6), os.fstat(file.fileno()).st_size
+            is_parquet, is_arrow = head.startswith(b"PAR1"), head == b"ARROW1"
+            if not (is_parquet or is_arrow) or 10 * RATIO * size < limits.MAPPED_FROM:
+                return None
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        return None  # `read_source` says why
+    cells = (check_parquet if is_parquet else check_arrow)(path, data)
+    if 8 * cells < limits.MAPPED_FROM:
+        return None
+    if free_scratch_bytes() < 16 * cells:  # the columns, and the table that they become
+        free = free_host_bytes()
+        if free is None or _CELL * cells < free:
+            return None
+        raise no_space(path, 16 * cells, "too little space")
+    kind = "a Parquet file" if is_parquet else "an Arrow file"
+    pl = extra.need("polars", path, f"is {kind}")
+    writer = ColumnWriter(path, 16 * cells)
+    try:
+        unknown: dict[str, Any] = {}
+        with _reading(pl, path, kind), open(path, "rb") as file:  # a name could be that of many files, or of a server
+            table = pl.scan_parquet(file) if is_parquet else pl.scan_ipc(file)
+            rows = table.select(pl.len()).collect().item()
+            kinds = [
+                None if name.startswith(_PANDAS_INDEX) else dtype.is_numeric()
+                for name, dtype in table.collect_schema().items()
+            ]
+            most = min(_BLOCK, (free_host_bytes() or _BLOCK) // 8)
+            for block in blocks_of(kinds, max(1, most // (8 * max(1, rows)))):
+                ensure_memory(path, _CELL * rows * len(block), LARGE)
+                for series in table.select(pl.nth(block)).collect().iter_columns():
+                    unknown[series.name] = _store(pl, writer, series)
+        _check_columns(path, unknown, rows)
+        columns = writer.columns()
+    finally:
+        writer.close()
+    return _finite(Frame(path, columns, np.arange(1, rows + 1), "row"))
+
+
+def _store(pl: Any, writer: ColumnWriter, series: Any) -> Any:
+    """Write a column; return its type if it has no values that can be used."""
+    found = numbers_or_text(pl, series)
+    if found is None:
+        return series.dtype
+    writer.add(series.name, *([found] if isinstance(found, np.ndarray) else codes_of(pl, found)))
+    return None
+
+
+@contextlib.contextmanager
+def _reading(pl: Any, source: str, kind: str) -> Iterator[None]:
+    """Turn the exceptions of polars for a damaged file into our own."""
+    try:
+        with _quiet():
+            yield
+    except (XpnnError, MemoryError):
         raise
     except (Exception, pl.exceptions.PanicException) as error:
         raise _damaged(source, kind, error, _PARQUET) from None
-    if not columns or not len(table):
-        raise fault(source, f"has {len(columns)} columns and {len(table)} rows", "add the data")
-    if wrong := [name for name, (values, _) in columns.items() if values is None]:
-        found = f"column {wrong[0]!r} holds values of type {columns[wrong[0]][1]}"
-        raise fault(source, found, f"remove it or convert it to numbers or text ({listed(wrong)})")
-    if "" in columns:
-        raise fault(source, "a column has no name", "name it or remove it")
-    lines = np.arange(1, len(table) + 1)
-    return _finite(Frame(source, {name: x for name, (x, _) in columns.items() if x is not None}, lines, "row"))
 
 
 @contextlib.contextmanager

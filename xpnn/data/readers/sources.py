@@ -18,6 +18,7 @@ from xpnn.errors import DataFormatError, InputError
 LIMIT = 2**35  # limit of the unpacked size in bytes: a file of some megabytes can unpack to terabytes
 STDIN = "-"
 _CHUNK = 2**20
+_ASKED = 2**26  # bytes after which the free memory is asked for
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _GZIP = b"\x1f\x8b"
 _WINDOW = 2**27  # the largest that zstd itself unpacks unasked
@@ -107,6 +108,8 @@ def _all(name: str, file: BinaryIO, limit: int, most: int | None = None) -> byte
     data = io.BytesIO()
     while chunk := file.read(_CHUNK):
         data.write(chunk)
+        if data.tell() % _ASKED < len(chunk):  # of a stream without an end, before the memory is full
+            ensure_memory(name, data.tell(), LARGE)
         if data.tell() > limit:
             raise fault(name, f"holds more than {limit} bytes", "divide it into smaller files")
         if most is not None and data.tell() > most:

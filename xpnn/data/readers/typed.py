@@ -115,17 +115,23 @@ def from_column(pl: Any, s: Any) -> np.ndarray | None:
     ndarray or None
         As in `Frame`. Booleans with missing values become text. Durations are seconds. Times with a zone become UTC.
     """
+    found = numbers_or_text(pl, s)
+    return found if found is None or isinstance(found, np.ndarray) else _words(pl, found, tidy=False)
+
+
+def numbers_or_text(pl: Any, s: Any) -> Any:
+    """Return a column as `from_column` does, but text as a Series of strings."""
     kind, missing = s.dtype, s.null_count()
     if kind == pl.Null or (missing == len(s) and not kind.is_temporal() and not kind.is_nested()):
         return np.full(len(s), np.nan)
-    if kind in (pl.String, pl.Categorical, pl.Enum):
-        return _words(pl, s.cast(pl.String), tidy=False)
+    if kind in (pl.String, pl.Categorical, pl.Enum) or (kind == pl.Boolean and missing):
+        return s.cast(pl.String)
     if kind == pl.Boolean:
-        return np.asarray(s.to_numpy()) if not missing else _words(pl, s.cast(pl.String), tidy=False)
+        return np.asarray(s.to_numpy())
     if kind.is_integer():
         if s.max() < 2**63 and (found := _integers(pl, s.cast(pl.Int64))) is not None:
             return found
-        return _words(pl, s.cast(pl.String), tidy=False)
+        return s.cast(pl.String)
     if kind.is_numeric():  # also decimals
         return s.cast(pl.Float64).to_numpy(writable=True)
     if kind == pl.Duration:
@@ -135,3 +141,14 @@ def from_column(pl: Any, s: Any) -> np.ndarray | None:
             s = s.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         return s.cast(pl.Datetime("us")).to_numpy(writable=True).astype("datetime64[us]", copy=False)
     return None
+
+
+def codes_of(pl: Any, s: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return strings as a code for each row, and the different ones: their bytes, and where each of them ends.
+
+    The code of a missing value is the number of different strings.
+    """
+    distinct = s.drop_nulls().unique(maintain_order=True)
+    codes = s.cast(pl.Enum(distinct)).to_physical().cast(pl.UInt32).fill_null(len(distinct))
+    text = np.frombuffer("".join(distinct.to_list()).encode(), np.uint8)
+    return codes.to_numpy(), text, np.cumsum(distinct.str.len_bytes().to_numpy().astype(np.int64))

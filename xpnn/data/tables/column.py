@@ -82,7 +82,32 @@ def as_booleans(values: np.ndarray) -> tuple[np.ndarray, bool]:
     return values, values.dtype.kind == "b"
 
 
-def write_outputs(frame: Frame, column: Column, out: np.ndarray) -> None:
+class Unseen:
+    """The texts of categories that did not occur in training, of which one warning for each column is given."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[str, dict[str, None], int]] = {}
+
+    def add(self, frame: Frame, column: Column, texts: np.ndarray, rows: np.ndarray) -> None:
+        """Add the texts of these rows."""
+        if len(rows):
+            place, known, count = self._found.setdefault(column.name, (frame.place(rows[0]), {}, 0))
+            known.update(dict.fromkeys(texts[rows].tolist()))
+            self._found[column.name] = place, known, count + len(rows)
+
+    def warn(self, source: str, columns: Sequence[Column]) -> None:
+        """Give the warnings."""
+        for column in columns:
+            if column.name in self._found:
+                place, texts, count = self._found[column.name]
+                warnings.warn(
+                    f"{source!r}: {place}, column {column.name!r}: {listed(texts, 3)} did not occur in training; "
+                    f"{count:,} such rows count as none of its {len(column.levels)} categories",
+                    stacklevel=3,
+                )
+
+
+def write_outputs(frame: Frame, column: Column, out: np.ndarray, unseen: Unseen) -> None:
     """Write the outputs of a column into `out`, (rows, outputs)."""
     values = frame.columns[column.name]
     if column.kind == "boolean":
@@ -111,7 +136,7 @@ def write_outputs(frame: Frame, column: Column, out: np.ndarray) -> None:
         out[:, -1] = absent
         out = out[:, :-1]
     if column.kind == "category":
-        _category(frame, column, values, absent, out)
+        _category(frame, column, values, absent, out, unseen)
     elif column.kind == "date":
         days = np.where(absent, column.fill or 0.0, days_of(frame, column.name))
         out[:, 0] = days
@@ -122,7 +147,9 @@ def write_outputs(frame: Frame, column: Column, out: np.ndarray) -> None:
         out[:, 0] = np.where(absent, column.fill or 0.0, np.where(absent, 0, values).astype(np.float64))
 
 
-def _category(frame: Frame, column: Column, values: np.ndarray, absent: np.ndarray, out: np.ndarray) -> None:
+def _category(
+    frame: Frame, column: Column, values: np.ndarray, absent: np.ndarray, out: np.ndarray, unseen: Unseen
+) -> None:
     index = {level: i for i, level in enumerate(column.levels)}
     fill = index.get(str(column.fill), -1)
     codes = np.array([fill if gone else index.get(text, -2) for text, gone in zip(values, absent, strict=True)])
@@ -130,14 +157,7 @@ def _category(frame: Frame, column: Column, values: np.ndarray, absent: np.ndarr
         out[:, 0] = np.maximum(codes, -1) + 1
     else:
         out[:] = codes[:, None] == np.arange(len(column.levels))
-    unseen = np.flatnonzero(codes == -2)
-    if len(unseen):
-        texts = listed(dict.fromkeys(values[unseen].tolist()), 3)
-        warnings.warn(
-            f"{frame.source!r}: {frame.place(unseen[0])}, column {column.name!r}: {texts} did not occur in training; "
-            f"{len(unseen):,} such rows count as none of its {len(column.levels)} categories",
-            stacklevel=2,
-        )
+    unseen.add(frame, column, values, np.flatnonzero(codes == -2))
 
 
 def days_of(frame: Frame, name: str) -> np.ndarray:

@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from xpnn.data.columnar.scratch import mapped_rows
 from xpnn.data.files import fault
 from xpnn.data.frame import Frame
-from xpnn.data.tables.column import DATE, Column, as_booleans, days_of, has_missing, write_outputs
+from xpnn.data.tables.column import DATE, Column, Unseen, as_booleans, days_of, has_missing, write_outputs
 from xpnn.data.text import listed, number_of
 from xpnn.errors import InputError
 
@@ -109,10 +110,18 @@ class Schema:
 
         The arguments and exceptions are those of `fit`.
         """
-        fitters = [_fitter(frame, name, missing, name in dates, embedding_above) for name in names]
+
+        def fitter_of(name: str) -> _Fitter:
+            return _fitter(frame, name, missing, name in dates, embedding_above)
+
+        if frame.is_stored:  # fitters keep what they have read
+            for name in names:
+                fitter_of(name)
+            return lambda rows: cls(tuple(fitter_of(name)(rows) for name in names))
+        fitters = [fitter_of(name) for name in names]
         return lambda rows: cls(tuple(fitter(rows) for fitter in fitters))
 
-    def encode(self, frame: Frame) -> np.ndarray:
+    def encode(self, frame: Frame) -> Any:
         """Return the encoded rows.
 
         Parameters
@@ -123,7 +132,8 @@ class Schema:
         Returns
         -------
         ndarray, (rows, outputs)
-            uint8 if all columns are numbers of that dtype, as in images; otherwise float64.
+            uint8 if all columns are numbers of that dtype, as in images; otherwise float64. Those of a frame that is
+            stored are `MappedRows` of a temporary file.
 
         Raises
         ------
@@ -131,6 +141,8 @@ class Schema:
             If a column is missing, or of another kind than in training.
         DataFormatError
             If a value is missing and the schema has nothing to put in its place.
+        SaveError
+            If there is no space for the temporary file.
         """
         absent = [name for name in self.names if name not in frame.columns]
         if absent:
@@ -138,14 +150,23 @@ class Schema:
                 f"{frame.source!r}: {len(absent)} of {len(self.names)} features missing: {listed(absent)}; "
                 f"its columns are {listed(frame.columns)}"
             )
-        read = [frame.columns[name] for name in self.names]
-        if all(column.kind == "number" for column in self.columns) and all(x.dtype == np.uint8 for x in read):
-            return np.stack(read, axis=1)
+        is_bytes = all(column.kind == "number" for column in self.columns) and all(
+            frame.columns[name].dtype == np.uint8 for name in self.names
+        )
+        row_bytes, unseen = len(self.outputs) * (1 if is_bytes else 8), Unseen()
+        parts = (self._encode(part, is_bytes, unseen) for part in frame.parts(row_bytes))
+        encoded = mapped_rows(frame.source, parts, len(frame.lines)) if frame.is_stored else next(parts)
+        unseen.warn(frame.source, self.columns)
+        return encoded
+
+    def _encode(self, frame: Frame, is_bytes: bool, unseen: Unseen) -> np.ndarray:
+        if is_bytes:
+            return np.stack([frame.columns[name] for name in self.names], axis=1)
         encoded = np.empty((len(frame.lines), len(self.outputs)))
         first = 0
         for column in self.columns:
             last = first + len(column.outputs)
-            write_outputs(frame, column, encoded[:, first:last])
+            write_outputs(frame, column, encoded[:, first:last], unseen)
             first = last
         return encoded
 

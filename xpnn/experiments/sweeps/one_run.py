@@ -78,7 +78,7 @@ class Task:
             if facts["status"] != "finished" or not (Path(self.folder) / MODEL).is_file():
                 return None
             return self.record(facts)
-        except (OSError, ValueError, KeyError, TypeError, IndexError):  # cut off, or edited
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # cut off, or edited
             return None
 
     def record(self, facts: Mapping[str, Any], texts: tuple[str, ...] = ()) -> RunRecord:

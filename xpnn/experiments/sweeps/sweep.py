@@ -226,7 +226,7 @@ def _begin(folder: Path, facts: dict[str, Any], varied: set[str]) -> dict[str, A
             raise InputError(f"{str(folder)!r} is not empty and contains no sweep; name another `output`")
     except OSError as error:
         raise InputError(f"cannot write the `output` folder {str(folder)!r}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

@@ -29,7 +29,7 @@ def _forward(z: np.ndarray, loss: Any, constants: Any, target: np.ndarray, sampl
     """The mean over rows of log Σ_c exp z_c − z_label."""
     if not is_plain(z, loss, constants, target, sample_weight):
         return NotImplemented
-    if loss.reduction != "mean" or target.dtype.kind not in "iu":
+    if loss.reduction != "mean" or target.dtype.kind not in "iu" or not z.size:
         return NotImplemented
     fast = loops(_SAVED, z.size)
     if fast and z.flags.c_contiguous and target.flags.c_contiguous:

@@ -343,6 +343,10 @@ class BatchNorm1d:
 
     def forward(self, params: BatchNormParams, x: Array, *, key: Key | None = None) -> tuple[Array, Any]:
         _check_shape(self, x)
+        if key is not None and not x.shape[0]:
+            raise InputError(
+                f"BatchNorm1d({self.features}): x has no rows, so they have no mean; expected at least one"
+            )
         if key is not None and key.ranks is not None:
             return _shared_batch_norm(x, params, self.eps, self.momentum, key.ranks)
         return batch_norm(x, params, self.eps, None if key is None else self.momentum)

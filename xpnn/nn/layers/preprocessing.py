@@ -47,6 +47,8 @@ class Flatten:
 
     def forward(self, params: tuple[()], x: Array, *, key: Key | None = None) -> tuple[Array, tuple[int, ...]]:
         shape = tuple(x.shape)
+        if not shape:
+            raise InputError("Flatten: x has shape (); expected (batch, …)")
         return array_namespace(x).reshape(x, (shape[0], math.prod(shape[1:]))), shape
 
     def backward(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xpnn.arrays.namespace import Array, array_namespace
+from xpnn.arrays.namespace import Array, Namespace, array_namespace
 from xpnn.arrays.random import Key
+from xpnn.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Softmax:
         return ()
 
     def forward(self, params: tuple[()], x: Array, *, key: Key | None = None) -> tuple[Array, Array]:
-        xp = array_namespace(x)
+        xp = _enter("Softmax", x)
         e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))  # the largest exponent is 0: no overflow
         y = e / xp.sum(e, axis=-1, keepdims=True)
         return y, y
@@ -69,7 +70,7 @@ class LogSoftmax:
         return ()
 
     def forward(self, params: tuple[()], x: Array, *, key: Key | None = None) -> tuple[Array, Array]:
-        xp = array_namespace(x)
+        xp = _enter("LogSoftmax", x)
         z = x - xp.max(x, axis=-1, keepdims=True)  # the largest exponent is 0: no overflow
         y = z - xp.log(xp.sum(xp.exp(z), axis=-1, keepdims=True))
         return y, y
@@ -78,3 +79,9 @@ class LogSoftmax:
         """Return dx_j = dy_j − e^{y_j} · Σ_k dy_k."""
         xp = array_namespace(dy)
         return dy - xp.exp(y) * xp.sum(dy, axis=-1, keepdims=True), ()
+
+
+def _enter(name: str, x: Array) -> Namespace:
+    if not x.ndim or not x.shape[-1]:
+        raise InputError(f"{name}: x has shape {tuple(x.shape)}; expected (batch, …, classes) with at least one class")
+    return array_namespace(x)

@@ -267,7 +267,7 @@ def _enter(
 ) -> tuple[Namespace, Array, float | Array]:
     """Return (xp, q, factor of each ℓ_n in the loss)."""
     xp, shape, name = array_namespace(z), tuple(z.shape), type(loss).__name__
-    if len(shape) != 2 or tuple(target.shape) not in (shape, shape[:1]):
+    if len(shape) != 2 or not shape[1] or tuple(target.shape) not in (shape, shape[:1]):
         raise InputError(
             f"{name}: prediction has shape {shape} and target {tuple(target.shape)}; expected "
             "(batch, classes) and (batch,) integer labels or (batch, classes) probabilities"

@@ -414,7 +414,7 @@ def _enter(
     loss: Any, prediction: Array, target: Array, sample_weight: Array | None
 ) -> tuple[Namespace, Array, Array, float | Array]:
     """Return (xp, prediction, target in the dtype of the prediction, factor of each element in the loss)."""
-    if prediction.ndim != 2 or prediction.shape != target.shape:
+    if prediction.ndim != 2 or prediction.shape != target.shape or not prediction.shape[1]:
         raise InputError(
             f"{type(loss).__name__}: prediction has shape {tuple(prediction.shape)} and target {tuple(target.shape)}; "
             "expected the same shape (batch, outputs). Pass a column as y[:, None]"

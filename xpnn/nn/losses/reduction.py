@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from xpnn.arrays.namespace import Array, Namespace
+from xpnn.errors import InputError
 
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
@@ -30,11 +31,18 @@ def factor_of(
     -------
     float or array, () or (batch, 1)
         count / Σ share for "mean", otherwise count.
+
+    Raises
+    ------
+    InputError
+        If the mean would be that of no rows.
     """
     factor = 1.0 if count is None else count[:, None]
     if reduction != "mean":
         return factor
     if share is None:
+        if not batch:
+            raise InputError("the prediction has no rows, so their losses have no mean; expected at least one row")
         return factor / batch
     total = xp.sum(share)
     return factor / xp.where(total != 0, total, 1.0)

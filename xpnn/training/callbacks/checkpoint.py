@@ -12,9 +12,9 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from xpnn.errors import DataFormatError, InputError
+from xpnn.errors import DataFormatError, InputError, SaveError
 from xpnn.training.callbacks.base import TrainerLike, check_state, writes
 from xpnn.training.callbacks.monitor import Monitor
 from xpnn.training.history import Logs
@@ -24,6 +24,16 @@ from xpnn.validation import as_count, as_float, as_nonnegative_count
 
 _NAME = "epoch-{epoch:05}-step-{steps:09}.safetensors"
 _PATTERN = re.compile(r"epoch-(\d{5,})-step-(\d{9,})\.safetensors")
+_WARN_AGAIN = 600.0  # seconds
+
+
+class _Saved(NamedTuple):
+    """What is saved if a file fails: the files, that of the best epoch, the steps, and the best value if it was one."""
+
+    files: list[str]
+    best: str | None
+    steps: int
+    best_value: float | None
 
 
 class Checkpoint:
@@ -31,7 +41,9 @@ class Checkpoint:
 
     Each file can be given to `Trainer.restore`. It is written while the next steps are computed, and complete before it
     gets its name. Older files are removed after a new one is complete: the newest `keep`, and that of the best epoch,
-    remain. Put this callback last: what callbacks after it do in an epoch is not in the file.
+    remain. If a file cannot be written, for example because the disk is full, training goes on with a warning, and the
+    next file takes its place; only the first and the last file must succeed. Put this callback last: what callbacks
+    after it do in an epoch is not in the file.
 
     Parameters
     ----------
@@ -66,7 +78,13 @@ class Checkpoint:
         If an argument cannot be used; at the start of `fit`, if the folder contains later checkpoints than the state
         of the trainer.
     SaveError
-        If a file cannot be written, or if the folder has too little space for the files. The earlier files remain.
+        If the first or the last file cannot be written, or if the folder has too little space for the files. The
+        earlier files remain.
+
+    Warns
+    -----
+    UserWarning
+        If another file cannot be written: at first, and then every ten minutes.
 
     See Also
     --------
@@ -116,6 +134,8 @@ class Checkpoint:
         self._best: str | None = None  # the name of the file of the best epoch
         self._files: list[str] = []  # those of this training, oldest first
         self._saved_steps, self._saved_time = -1, 0.0
+        self._before = _Saved([], None, -1, None)  # what is saved if the file in progress fails
+        self._warned = -math.inf  # when the latest warning was, until a file succeeds
         self._writing: Future[float] | None = None
         self._write_seconds = 0.0  # what the latest file took
         self._writes = True  # False on the ranks after the first
@@ -139,13 +159,13 @@ class Checkpoint:
                 f"{str(self.folder)!r} contains a checkpoint of a later step ({later[-1]}); continue from it, or name "
                 "another folder"
             )
-        self._files, self._best, self._saved_steps = [], None, -1
+        self._files, self._best, self._saved_steps, self._warned = [], None, -1, -math.inf
         if self._monitor is not None:
             self._monitor.reset()
         self._saved_time = time.monotonic()
         if trainer.steps == 0:
             self._save(trainer)
-            self._finish()
+            self._finish(must=True)
             size = (self.folder / self._files[-1]).stat().st_size
             check_space(self.folder, (self.keep + 2) * 3 * size // 2)  # callbacks may keep copies of the weights
 
@@ -163,15 +183,20 @@ class Checkpoint:
             self._monitor = Monitor("Checkpoint", name, self._mode)
         if self.sparing and not trainer.is_stopping and self._is_too_early():
             return
-        best = self._monitor.improves(logs)
-        if best or trainer.is_stopping or (self.every_epochs and trainer.epoch % self.every_epochs == 0):
-            self._save(trainer, best=best)
+        due = trainer.is_stopping or (self.every_epochs and trainer.epoch % self.every_epochs == 0)
+        self._finish(wait=bool(due))
+        before, best = self._monitor.best, self._monitor.improves(logs)
+        if best and not self._finish():  # the best so far has no file
+            before, best = self._monitor.best, self._monitor.improves(logs)
+        if best or due:
+            self._save(trainer, best=best, best_before=before)
 
     def on_train_end(self, trainer: TrainerLike) -> None:
         """Save what no file has yet, so that a longer training can follow, and wait until the file is complete."""
+        self._finish(warn=False)
         if trainer.steps != self._saved_steps:
             self._save(trainer)
-        self._finish()
+            self._finish(must=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: plain values."""
@@ -194,11 +219,12 @@ class Checkpoint:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_writing": None}
 
-    def _save(self, trainer: TrainerLike, *, best: bool = False) -> None:
+    def _save(self, trainer: TrainerLike, *, best: bool = False, best_before: float | None = None) -> None:
         """Copy the state to the host, and write it while training goes on."""
         if not self._writes:
             return
         self._finish()
+        self._before = _Saved(list(self._files), self._best, self._saved_steps, best_before)
         name = _NAME.format(epoch=trainer.epoch, steps=trainer.steps)
         if name not in self._files:
             self._files.append(name)
@@ -219,11 +245,29 @@ class Checkpoint:
             self._finish()
         return time.monotonic() - self._saved_time < 10 * self._write_seconds
 
-    def _finish(self) -> None:
-        """Wait until the file in progress is complete. Raises SaveError."""
+    def _finish(self, *, wait: bool = True, must: bool = False, warn: bool = True) -> bool:
+        """Wait until the file in progress is complete; return False if it failed, or raise SaveError if it must not."""
+        if self._writing is None or not (wait or self._writing.done()):
+            return True
         writing, self._writing = self._writing, None
-        if writing is not None:
+        try:
             self._write_seconds = writing.result()
+        except SaveError as error:
+            self._files, self._best, self._saved_steps, best = self._before
+            if best is not None and self._monitor is not None:
+                self._monitor.best = best
+            if must:
+                raise
+            if warn and time.monotonic() - self._warned > _WARN_AGAIN:
+                self._warned = time.monotonic()
+                newest = f"the newest checkpoint is {self._files[-1]}" if self._files else "there is no checkpoint yet"
+                warnings.warn(
+                    f"{error}; training goes on, and the next checkpoint is tried when it is due; until then, {newest}",
+                    stacklevel=2,
+                )
+            return False
+        self._warned = -math.inf
+        return True
 
 
 @functools.cache
