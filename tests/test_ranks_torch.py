@@ -120,7 +120,7 @@ def test_processes_are_the_experiment_of_one(tmp_path: Path) -> None:
 @needs_torch
 def test_a_run_continues_without_torchrun(tmp_path: Path) -> None:
     whole, folder = tmp_path / "whole", tmp_path / "run"
-    options = [*TRAIN, "--norm", "batch", "--epochs", "40"]
+    options = [*TRAIN, "--norm", "batch", "--epochs", "15"]
     process = torchrun("-m", "xpnn", *options, "--backend", "torch", "--output", str(folder), "--ranks", "torch")
     end = time.monotonic() + 60
     while not list(folder.glob("checkpoints/epoch-00001*")) and time.monotonic() < end:
