@@ -25,7 +25,6 @@ import numpy as np
 from bench import sklearn_sparse
 from bench.report import write
 
-
 _PAUSE = 0.2  # seconds before each job: the threads of OpenBLAS and OpenMP keep their cores busy for a while
 
 

@@ -35,8 +35,17 @@ ROOT = Path(xpnn.__file__).parent
 #: Exceptions, with reasons.
 ALLOWED = {
     ("cli/export.py", "torch"): "a layout of weights in files",
+    ("ranks/__init__.py", "torch"): "a function of this name",
+    ("ranks/with_torch.py", "import torch.distributed"): "what joins processes, which the user names",
+    ("ranks/with_torch.py", "import torch.distributed.rendezvous"): "the same",
+    ("cli/terminal/ranks.py", "torch"): "what starts the processes",
     ("devices/cpu_blas.py", "numpy"): "whether the BLAS of the host is loaded already",
+    ("ranks/__init__.py", "jax"): "the name of a function",
+    ("ranks/with_jax.py", "import jax"): "ranks that are devices of this library",
+    ("ranks/with_jax.py", "import jax.experimental.multihost_utils"): "ranks that are devices of this library",
+    ("ranks/with_jax.py", "jax"): "ranks that are devices of this library",
     ("training/runners/jax_jit.py", "import jax"): "a runner that the library names",
+    ("training/many/stacked.py", "import jax"): "that runner, for many trainers",
     ("training/runners/torch_via_numpy.py", "import torch"): "a runner that the library names",
 }
 

@@ -37,10 +37,13 @@ from xpnn.kernels.cupy import fused as cupy_fused
 from xpnn.kernels.cupy import matmul as cupy_matmul
 from xpnn.nn.fused import dense
 from xpnn.nn.layers.linear import LinearParams
+from xpnn.ranks import Ranks, run_threads
+from xpnn.ranks.on_device import DeviceRanks
 from xpnn.training import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, Trainer, data_feed
 from xpnn.training.checks import batch_memory
 from xpnn.training.runners.base import compute_scope
 from xpnn.training.runners.eager import EagerRunner
+from xpnn.training.runners.ranked import RankedTraining
 
 if REHEARSED:
     from test_cuda_sources import executed, loops, on_numpy  # noqa: F401
@@ -100,6 +103,38 @@ def test_smoke_captured_step(recording: Place) -> None:
     with never_refused():
         run.fit(x[:BATCH], y[:BATCH], batch_size=BATCH)
     assert gpu.is_recorded(run)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_rank_is_captured_with_the_bits_of_none(name: str, recording: Place, one_process: Ranks) -> None:
+    """All sums of a step are in its graph. They leave the bits as they are: one process, and a power of two rows."""
+    (x, y), plan = images(), PLANS[name]
+    x, y = x[: 4 * BATCH + 16], y[: 4 * BATCH + 16]
+    with current(recording):
+        device_sum = recording.lib.rank_sum(one_process, recording.device)
+    assert REHEARSED or device_sum is not None
+    together = DeviceRanks(one_process, device_sum or (lambda array: recording.xp.asarray(array, copy=True)))
+    outcomes = []
+    for ranks in (None, together):
+        run = trainer_of(plan, recording, seed=3, ranks=ranks)
+        with never_refused():
+            run.fit(x, y, epochs=3, batch_size=BATCH, validation_data=(x[:128], y[:128]))
+        assert gpu.is_recorded(run) == gpu.IS_ON
+        assert ranks is None or isinstance(run._engine.runner._spec.training, RankedTraining)
+        outcomes.append(outcome(run, x[:100]).bits)
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.fixture
+def one_process() -> Iterator[Ranks]:
+    """Ranks of one process, in a group of torch.distributed too."""
+    torch = pytest.importorskip("torch") if "torch" in LIBRARIES else None
+    grouped = torch is not None and torch.distributed.is_available() and not torch.distributed.is_initialized()
+    if grouped:
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield run_threads(1, lambda ranks: ranks)[0]
+    if grouped:
+        torch.distributed.destroy_process_group()
 
 
 # -- comparison with NumPy ---------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def test_ranks_are_the_experiment_of_one(name: str) -> None:
 
 def test_ranks_on_other_libraries(backend: Backend) -> None:
     if backend.place.lib.runner(backend.place.kind) not in ("eager", "torch_via_numpy"):
-        with pytest.raises(InputError, match=r"ranks: several processes can train on NumPy arrays and on torch .* got"):
+        with pytest.raises(InputError, match=r"ranks: several processes can train on NumPy arrays, on torch .* got"):
             run_threads(2, lambda ranks: fitted(CASES["dropout"], ranks, backend.array))
         return
     for name in ("batchnorm", "regression", "weights"):

@@ -20,7 +20,15 @@ from xpnn.cli.terminal.console import Output, escaped, make_console, pluralize, 
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Offline, choose_place, takes_settings
 from xpnn.cli.terminal.progress import EpochDisplay
-from xpnn.cli.terminal.ranks import Notices, RankBlocks, RanksOption, RankTimeout, open_ranks
+from xpnn.cli.terminal.ranks import (
+    Notices,
+    RankBlocks,
+    RanksOption,
+    RankTimeout,
+    open_ranks,
+    own_backend,
+    own_place,
+)
 from xpnn.cli.terminal.stopping import Stopping
 from xpnn.cli.terminal.sweep import Jobs, Scheduler, Seeds, SweepOptions, Varied, train_sweep, widest
 from xpnn.data.tables.column import Column
@@ -100,7 +108,8 @@ def train(
     folder, resumes = _folder(output, resume)
     if plot:
         on_rank_0(together, lambda: check_pictures(folder))
-    place = choose_place(device, backend, not no_fallback, settings.precision)
+    backend = own_backend(backend, together)
+    place = own_place(choose_place(device, backend, not no_fallback, settings.precision), device, together)
     console = make_console(stderr=as_json, quiet=quiet)
     display = EpochDisplay(make_console(stderr=True), quiet=quiet)
 
@@ -190,7 +199,7 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
         f"{experiment.n_parameters:,} parameters",
         f"training {settings.optimizer}, lr {settings.lr:g}{schedule}, {length}",
         f"device   {place.name} with {place.library}, {settings.precision}",
-        *([] if experiment.trainer.ranks is None else [f"ranks    {experiment.trainer.ranks.size}, by MPI"]),
+        *([] if (ranks := experiment.trainer.ranks) is None else [f"ranks    {ranks.size}, by {ranks.engine}"]),
     ):
         print_line(console, line)
 

@@ -18,16 +18,24 @@ class Ranks(Protocol):
         The number of this process, from 0.
     size : int
         The number of processes.
+    engine : str
+        What joins the processes, for messages.
 
     Notes
     -----
     An optional attribute `blocks`, an int, is the number of blocks in which each batch is computed. The gradients of
     the blocks are added in an order that does not depend on the number of processes, so that the results are the same
     bits for any number of them. By default each process computes one part of a batch.
+
+    Ranks whose array library divides the batches itself define ``spread(kind)``: the `Place` that consists of all
+    devices of this kind.
     """
 
     rank: int
     size: int
+
+    @property
+    def engine(self) -> str: ...
 
     def sum(self, array: np.ndarray, what: str = "") -> np.ndarray:
         """Return the sum of the arrays of all ranks: the same bits on every rank.
@@ -48,6 +56,16 @@ class Ranks(Protocol):
 
     def abort(self, status: int = 1) -> None:
         """End the processes of all ranks at once, with this exit status."""
+
+
+def divided_by_library(ranks: Ranks | None) -> bool:
+    """Return whether the array library divides the batches: xpnn then computes steps as in a single process."""
+    return getattr(ranks, "spread", None) is not None
+
+
+def any_rank(ranks: Ranks | None, it_is: bool) -> bool:
+    """Return whether it is so on any of the ranks, for decisions that must be the same on all of them."""
+    return it_is if ranks is None else any(ranks.gather(it_is))
 
 
 class Share(NamedTuple):

@@ -27,6 +27,8 @@ class _Group:
 class ThreadRanks:
     """One thread of `run_threads`, as a rank; the interface is in `Ranks`."""
 
+    engine = "threads"
+
     def __init__(self, group: _Group, rank: int, blocks: int | None = None) -> None:
         self._group, self.rank, self.size, self.blocks = group, rank, group.size, blocks
 

@@ -12,17 +12,15 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from xpnn.errors import InputError
+from xpnn.ranks.ending import GRACE, end_all_on_exception
 from xpnn.validation import as_count, as_float
 
-_GRACE = 1.0  # seconds in which the other ranks may fail too, for one message instead of many
 _TURN = 0.3  # seconds between the ranks when several would end all: the first one that does so prints the message
 _LINGER = 3.0  # seconds that a rank waits for one that has ended: its last message may still be on its way
 _ENDED = 1  # tag of the message of a rank that ends
@@ -43,6 +41,8 @@ class MpiRanks:
     blocks : int, optional
         The number of blocks in which each batch is computed.
     """
+
+    engine = "MPI"
 
     def __init__(self, mpi: Any, timeout: float, blocks: int | None = None) -> None:
         self._mpi, self.timeout, self.blocks = mpi, timeout, blocks
@@ -94,13 +94,13 @@ class MpiRanks:
 
         Without it, they would wait for each other if a rank calls sys.exit, until the time-out.
         """
-        request, end = self._farewell.isend(None, int(self.rank == 0), tag=_ENDED), time.monotonic() + _GRACE
+        request, end = self._farewell.isend(None, int(self.rank == 0), tag=_ENDED), time.monotonic() + GRACE
         while not request.Test() and time.monotonic() < end:
             time.sleep(0.005)
 
     def _all_are_here(self) -> bool:
         """Wait for a moment for the other ranks to fail too; return whether all have."""
-        request, end = self._farewell.Ibarrier(), time.monotonic() + _GRACE
+        request, end = self._farewell.Ibarrier(), time.monotonic() + GRACE
         while not request.Test():
             if time.monotonic() > end:
                 return False
@@ -173,22 +173,7 @@ def open_ranks(timeout: float, blocks: int | None = None) -> MpiRanks:
     if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
         raise InputError("this MPI library does not support threads (MPI_THREAD_MULTIPLE), which the time-out needs")
     _opened = MpiRanks(MPI, timeout, blocks)
-    sys.excepthook = _end_all(_opened, sys.excepthook)
+    end_all_on_exception(_opened)
     if _opened.size > 1:
         atexit.register(_opened.end)
     return _opened
-
-
-def _end_all(
-    ranks: MpiRanks, before: Callable[[type[BaseException], BaseException, TracebackType | None], Any]
-) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
-    """Return a hook for exceptions that ends the other ranks, which would wait without end."""
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if ranks.size == 1:
-            before(kind, error, trace)
-            return
-        text = "".join(traceback.format_exception(kind, error, trace)).rstrip()
-        ranks.fail(text, 130 if issubclass(kind, KeyboardInterrupt) else 1, lambda text: print(text, file=sys.stderr))
-
-    return hook

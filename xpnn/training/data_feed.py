@@ -17,6 +17,7 @@ from xpnn.devices.place import Place, place_of, to_numpy, to_place
 from xpnn.devices.staging import StagingBuffers, staging_for
 from xpnn.errors import InputError
 from xpnn.ranks import Ranks
+from xpnn.ranks.base import any_rank
 from xpnn.training.checks.inputs import all_finite, share_out
 from xpnn.training.runners.base import batches_of
 from xpnn.training.state import Data
@@ -144,7 +145,8 @@ def data_source(
     prefix : str, default ""
         What precedes the names of x and y in messages.
     ranks : Ranks, optional
-        Each of them checks a part of a data set that stays in a file.
+        Other processes with the same data. Each of them checks a part of a data set that stays in a file. On GPUs, all
+        of them stream if one has to.
 
     Returns
     -------
@@ -158,8 +160,9 @@ def data_source(
     if isinstance(data.x, MappedRows):
         return Streamed(data, dtypes, place, prefix, ranks)
     sizes = [0 if part is None else _bytes(part, dtype, place) for part, dtype in zip(data, dtypes, strict=True)]
-    free = free_bytes(place)
-    if free is None or sum(sizes) <= _SHARE * free:
+    free, agreeing = free_bytes(place), ranks if place.is_gpu else None
+    if not any_rank(agreeing, free is not None and sum(sizes) > _SHARE * free):
+        resident = None
         names = [f"{prefix}{name}" for name in Data._fields]
         try:
             parts: list[Any] = [
@@ -170,7 +173,11 @@ def data_source(
             if not is_out_of_memory(error):
                 raise
         else:
-            return Resident(Data(*parts), place)
+            resident = Resident(Data(*parts), place)
+        if not any_rank(agreeing, resident is None):
+            assert resident is not None
+            return resident
+        resident = None
         give_back(place)  # outside `except`: the frames of the error keep arrays alive
     return Streamed(data, dtypes, place, prefix)
 

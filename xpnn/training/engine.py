@@ -13,17 +13,18 @@ import numpy as np
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
-from xpnn.devices.place import Place, to_numpy
+from xpnn.devices.libraries.transfers import on_device
+from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.devices.precision import check_precision
 from xpnn.nn import traits
 from xpnn.nn.penalties import Penalty
 from xpnn.nn.protocols import Layer, Loss, Params
 from xpnn.optim import Optimizer
 from xpnn.ranks import Ranks
-from xpnn.ranks.base import blocks_of
+from xpnn.ranks.base import divided_by_library
 from xpnn.training.checks.batch_memory import device_scope, ensure_batch_fits
 from xpnn.training.checks.inputs import stays_integer
-from xpnn.training.checks.ranks import check_can_divide, same_logs
+from xpnn.training.checks.ranks import ranks_at, same_logs
 from xpnn.training.checks.rehearsal import rehearse, tell_gain
 from xpnn.training.checks.rounding import Offsets
 from xpnn.training.checks.shapes import computes_on_numpy
@@ -102,6 +103,8 @@ class Engine:
         The current state, on the device.
     offsets : Offsets
         Removes from x what its model does not subtract any more.
+    ranks : Ranks or None
+        The processes, if there are several, as the steps use them.
     runner : Runner
         The runner for the current value of `accumulate`.
 
@@ -117,19 +120,19 @@ class Engine:
         self, place: Place, dtype: str, step: TrainingStep, host: State, precision: str, ranks: Ranks | None = None
     ) -> None:
         check_precision(precision, place, dtype)
-        if ranks is not None:
-            check_can_divide(step.model, place, ranks)
-        is_alone = ranks is None or (ranks.size == 1 and blocks_of(ranks) is None)
-        self._ranks = None if is_alone else ranks  # alone, the same bits as without ranks
+        self.ranks = ranks_at(ranks, step.model, place)
+        self._dividing = None if divided_by_library(ranks) else self.ranks
         self.place, self.dtype, self._precision = place, dtype, precision
         self.offsets = Offsets(step.model, dtype)
         step = dataclasses.replace(step, model=self.offsets.model)
         by_numpy = place.lib.runner(place.kind) == "torch_via_numpy"
         self._on_numpy = by_numpy and computes_on_numpy(step.optimizer, host.params)
+        self._make_runner: Callable[[RunnerSpec], Runner] = make_runner
         self._set_step(step)
         state: State = upload(host, place, dtype)
         if isinstance(host.optimizer, tuple) and not host.optimizer:  # before the first step
-            state = state._replace(optimizer=step.optimizer.init(tree.trained(state.params)))
+            first = step.optimizer.init(tree.trained(state.params))
+            state = state._replace(optimizer=tree.map(lambda x: to_place(x, place, copy=False), first))
         self.state = state
 
     def reduce_rows(self, reduction: str) -> None:
@@ -141,6 +144,11 @@ class Engine:
         """Compute each batch in this number of parts from now on."""
         self.runner, self._accumulate = self._runner_for(parts), parts
 
+    def make_runners_by(self, make: Callable[[RunnerSpec], Runner]) -> None:
+        """Replace the runner, and make runners by this function from now on."""
+        self._make_runner = make
+        self._set_step(self._step)
+
     def _set_step(self, step: TrainingStep) -> None:
         self._step = step
         self._runners: dict[int, Runner] = {}  # by the number of parts in which a batch is computed
@@ -149,7 +157,7 @@ class Engine:
 
     def _runner_for(self, parts: int) -> Runner:
         if parts not in self._runners:
-            self._runners[parts] = self._new_runner(parts, self._ranks)
+            self._runners[parts] = self._new_runner(parts, self._dividing)
         return self._runners[parts]
 
     def _new_runner(self, parts: int, ranks: Ranks | None) -> Runner:
@@ -158,15 +166,15 @@ class Engine:
         spec = RunnerSpec(self.place, self.dtype, step.model, step, evaluation, self._precision, self._on_numpy)
         if ranks is not None:
             ranked = RankedTraining(step, ranks), RankedEvaluation(evaluation, ranks)
-            spec = spec._replace(training=ranked[0], evaluation=ranked[1])
-        runner = make_runner(spec)
+            spec = spec._replace(training=ranked[0], evaluation=ranked[1], ranks=ranks)
+        runner = self._make_runner(spec)
         if ranks is not None:  # chunks of data may differ between ranks, but all must stop after one step
             runner.steps_per_call = 1
         return runner
 
     def _ranges(self, parts: int) -> Ranges | None:
         """Which rows of a batch this rank reads; None for all."""
-        ranks = self._ranks
+        ranks = self._dividing
         return None if ranks is None else lambda rows: rows_read(ranks, rows, parts)
 
     def feature_dtype(self, x: Array) -> str | None:
@@ -196,18 +204,20 @@ class Engine:
         self._try_ranks(data, batch_size)
         for rows in filter(None, (data.rows, data.rows % batch_size)):
             chunk = next(data.chunks(np.arange(rows, dtype=np.int32), batch_size, self._ranges(self._accumulate)))
-            if self.place.is_gpu and rows == data.rows:
+            if self.place.is_gpu and rows == data.rows and self.ranks is None:  # a failure of one rank stops all
                 self._ensure_fits(chunk, batch_size)
             self.state = self.runner.train(self.state, chunk.data, chunk.batches, 0, 0)  # no steps
 
     def _try_ranks(self, data: DataSource, batch_size: int) -> None:
         """Find out, once, whether the ranks can divide a batch, and say how much faster they are."""
-        ranks = self._ranks
+        ranks = self._dividing
         if ranks is None or self._rehearsed:
             return
         self._rehearsed = True
         first = [None if part is None else to_numpy(part[:8, ...]) for part in data.data]
         rehearse(self._step, host_copy(self.state._replace(optimizer=(), ema=())), first, ranks)
+        if on_device(ranks):  # their sums are recorded with the steps, and cannot be timed by themselves
+            return
         chunk = next(data.chunks(np.arange(batch_size, dtype=np.int32), batch_size))
 
         def one_step(ranks: Ranks | None) -> None:
@@ -279,17 +289,17 @@ class Engine:
 
     def stops(self, position: Stoppable) -> bool:
         """Return whether the training is to stop: with ranks, on all as soon as one of them is to."""
-        if self._ranks is None:
+        if self.ranks is None:
             return position.is_stopping
         asked = np.asarray([position.is_stopping, position.is_resumable], np.float64)
-        stop, resumable = self._ranks.sum(asked, f"after step {position.steps}")
+        stop, resumable = self.ranks.sum(asked, f"after step {position.steps}")
         if stop:
             position.stop(resumable=bool(resumable))
         return bool(stop)
 
     def shared(self, logs: Logs) -> Logs:
         """Return the record of an epoch: with ranks, that of rank 0, in which the time is the same for all."""
-        return logs if self._ranks is None else same_logs(self._ranks, logs, self.state.params, self.steps_done())
+        return logs if self.ranks is None else same_logs(self.ranks, logs, self.state.params, self.steps_done())
 
     def steps_done(self) -> int:
         """Return the number of steps of the state. Waits for the device."""

@@ -96,10 +96,11 @@ class Trainer:
         Initial parameters, as arrays of any library, in the structure that ``model.init`` returns. By default they are
         drawn from the seed.
     ranks : Ranks, optional
-        The processes that train together, ``xpnn.ranks.mpi()``: each computes a part of every batch. All of them must
-        call `fit` and `evaluate` with the same arguments and data; then the results are those of one process, to
-        rounding. On NumPy arrays, and on torch tensors on the CPU. Callbacks are called on every rank; those of xpnn
-        write files on rank 0 only. A copy of a trainer has no ranks.
+        The processes that train together, ``xpnn.ranks.mpi()`` or ``xpnn.ranks.torch()``: each computes a part of every
+        batch. All of them must call `fit` and `evaluate` with the same arguments and data; then the results are those
+        of one process, to rounding. On NumPy and CuPy arrays and torch tensors; each process has a GPU of its own,
+        which `device` names. With ``xpnn.ranks.jax()``, JAX divides batches among all of its devices. Callbacks are
+        called on every rank; those of xpnn write files on rank 0 only. A copy of a trainer has no ranks.
 
     Attributes
     ----------
@@ -620,12 +621,12 @@ class Trainer:
         is_float = array_namespace(y).isdtype(y.dtype, "real floating")
         dtypes = (engine.feature_dtype(x), engine.dtype if is_float else None, engine.dtype)
         x, y = engine.offsets.features(f"{prefix}x", x, 3, self.ranks), engine.offsets.targets(f"{prefix}y", y, 3)
-        return data_source(Data(x, y, weight), dtypes, engine.place, prefix, self.ranks)
+        return data_source(Data(x, y, weight), dtypes, engine.place, prefix, engine.ranks)
 
     def _build(self, name: str, x: Array) -> tuple[Engine, np.ndarray]:
         """Return the engine, made once on `device` or the device of `x`, and the outputs for one row on the host."""
         outputs = self._check.outputs(name, x)
         if self._engine is None:
-            place = place_for(x, self.device)
+            place = place_for(x, self.device, self.ranks)
             self._engine = engine_for(self, x, place, self._host)
         return self._engine, outputs

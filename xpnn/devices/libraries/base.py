@@ -101,6 +101,14 @@ class Library:
         """Return the kind and the index of a device object of the library."""
         return "cpu", 0
 
+    def all_devices(self, kind: str) -> Any:
+        """Return a device object that stands for all devices of this kind."""
+        raise NotImplementedError(f"{self.title} does not divide a step among devices")
+
+    def count(self, device: Any) -> int:
+        """Return how many devices a device object stands for."""
+        return 1
+
     def cpu_devices(self) -> list[str]:
         """Return the library's own names for its devices on the CPU."""
         return ["cpu"]
@@ -205,6 +213,13 @@ class Library:
     def graph_recorder(self, device: Any, index: int) -> GraphRecorder:
         """Return what records training steps on the device, which is GPU number `index`."""
         raise NotImplementedError(f"{self.title} records no graphs")
+
+    def rank_sum(self, ranks: Any, device: Any) -> Callable[[Array], Array] | None:
+        """Return what adds up arrays of the device over several processes; None if it can only be done on the host.
+
+        All processes must call this, each with its own device. `ranks` are `xpnn.ranks.Ranks`.
+        """
+        return None
 
     def copier(self, device: Any) -> Copier | None:
         """Return what copies from pinned memory to the device; None if the library has no such copies."""

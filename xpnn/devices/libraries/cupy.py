@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,6 +18,7 @@ import numpy as np
 from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries.base import Copier, GraphRecorder, Library
 from xpnn.devices.libraries.checks import install_for_cuda, no_collection, scalars_together
+from xpnn.errors import InputError
 
 _SMALL = 2**20  # bytes up to which arrays are copied from pageable memory, without a detour through pinned memory
 
@@ -111,6 +114,9 @@ class CuPy(Library):
 
     def graph_recorder(self, device: Any, index: int) -> GraphRecorder:
         return CupyGraphs(device, index)
+
+    def rank_sum(self, ranks: Any, device: Any) -> Callable[[Any], Any]:
+        return nccl_sum(ranks, int(device.id))
 
     def copier(self, device: Any) -> Copier:
         return CupyCopier()
@@ -295,3 +301,34 @@ def _release(device: Any, index: int, streams: tuple[Any, ...], pool: Any, kept:
                 ended(index, stream.ptr)
         pool.free_all_blocks()
         kept.clear()
+
+
+@functools.cache
+def nccl_sum(ranks: Any, index: int) -> Callable[[Any], Any]:
+    """Return what adds up CuPy's arrays over several processes with NCCL, whose id they exchange by their ranks.
+
+    A sum is launched on the current stream and does not wait, so it can be recorded in a graph. NVLink SHARP is off
+    unless NCCL_NVLS_ENABLE is set: with it, equal arguments give different sums from call to call (NVIDIA/nccl#1497).
+
+    Raises InputError if CuPy does not find NCCL.
+    """
+    import cupy
+
+    os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a missing NCCL; the exception says more
+        from cupy.cuda import nccl
+    if not nccl.available:
+        raise InputError("ranks on GPUs need NCCL, which CuPy does not find; pip install nvidia-nccl-cu13, or -cu12")
+    kinds = {"float32": nccl.NCCL_FLOAT32, "float64": nccl.NCCL_FLOAT64}
+    with cupy.cuda.Device(index):
+        unique = ranks.agree(nccl.get_unique_id() if ranks.rank == 0 else None)
+        communicator = nccl.NcclCommunicator(ranks.size, unique, ranks.rank)
+
+    def total(x: Any) -> Any:
+        x = cupy.ascontiguousarray(x)
+        y, stream = cupy.empty_like(x), cupy.cuda.get_current_stream().ptr
+        communicator.allReduce(x.data.ptr, y.data.ptr, x.size, kinds[str(x.dtype)], nccl.NCCL_SUM, stream)
+        return y
+
+    return total

@@ -28,9 +28,20 @@ class Jax(Library):
     gpu_kind = "cuda"
 
     def device(self, kind: str, index: int) -> Any:
+        """Return a device of this process: of several processes, each has devices of its own."""
         import jax
 
-        return jax.devices(kind)[index]
+        return jax.local_devices(backend=kind)[index]
+
+    def all_devices(self, kind: str) -> Any:
+        """Return a sharding that keeps a copy on every device, of all processes."""
+        import jax
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+        return NamedSharding(Mesh(np.array(jax.devices(kind)), ("ranks",)), PartitionSpec())
+
+    def count(self, device: Any) -> int:
+        return len(getattr(device, "device_set", (device,)))
 
     def kind_and_index(self, device: Any) -> tuple[str, int]:
         """Return the kind and the index; of a sharding over several devices, those of one of them."""
@@ -54,9 +65,7 @@ class Jax(Library):
 
     def from_numpy(self, x: np.ndarray, device: Any) -> Array:
         """Return `x` on the device; it may share the memory of `x`. This takes a fifth of the time of asarray."""
-        import jax
-
-        return jax.device_put(x, device)
+        return self.all_from_numpy([x], device)[0]
 
     def all_to_numpy(self, arrays: list[Any]) -> list[np.ndarray]:
         import jax
@@ -66,7 +75,10 @@ class Jax(Library):
     def all_from_numpy(self, arrays: list[np.ndarray], device: Any) -> list[Array]:
         import jax
 
-        return list(jax.device_put(arrays, device))
+        if getattr(device, "is_fully_addressable", True):
+            return list(jax.device_put(arrays, device))
+        # device_put would compare the values of all processes, by a program for each array.
+        return [jax.make_array_from_callback(x.shape, device, lambda part, x=x: np.asarray(x[part])) for x in arrays]
 
     def why_no_dtype(self, dtype: str) -> str:
         import jax
@@ -111,5 +123,13 @@ class Jax(Library):
             yield lambda values: jax.numpy.asarray(values, dtype=jax.numpy.float32)
 
     def free_bytes(self, device: Any) -> int | None:
-        stats = device.memory_stats() or {}
-        return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
+        """Return the free memory of a device; of several devices, the least, on which all processes agree."""
+        found = []
+        for one in getattr(device, "addressable_devices", (device,)):
+            stats = one.memory_stats() or {}
+            found.append(stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else -1)
+        if not getattr(device, "is_fully_addressable", True):
+            from jax.experimental.multihost_utils import process_allgather
+
+            found = [int(part) << 20 for part in process_allgather(np.asarray([min(found) >> 20], np.int32)).ravel()]
+        return None if min(found) < 0 else min(found)

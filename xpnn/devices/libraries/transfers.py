@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.arrays.namespace import Array, Namespace, device_of
+from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
 from xpnn.devices.libraries import library_of_array
 from xpnn.devices.libraries.base import Library
 from xpnn.errors import InputError
@@ -62,3 +62,15 @@ def _cast(xp: Namespace, x: Array, dtype: Any) -> Any:
     """A copy of `x` in `dtype`."""
     with np.errstate(over="ignore"):  # a value too large becomes infinite, without a warning: the callers check
         return xp.astype(x, dtype)
+
+
+def on_device(ranks: Any) -> bool:
+    """Return whether the ranks add up arrays of a device there: they are `xpnn.ranks.on_device.DeviceRanks`."""
+    return getattr(ranks, "device_sum", None) is not None
+
+
+def over_ranks(ranks: Any, x: Array, what: str = "") -> Array:
+    """Return the sum of x over all processes, in the library and on the device of x."""
+    if on_device(ranks):
+        return ranks.device_sum(x)
+    return array_namespace(x).asarray(ranks.sum(to_numpy(x), what), device=device_of(x))

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import os
 import shutil
-import signal
-import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xpnn import config
 from xpnn.devices.place import find_place
 from xpnn.errors import InputError, XpnnError
 from xpnn.experiments.run_experiment import run
@@ -25,6 +20,7 @@ from xpnn.experiments.run_folder import CHECKPOINTS, HISTORY, LOCK, MODEL, RUN, 
 from xpnn.experiments.settings import Settings
 from xpnn.experiments.sweeps.records import RunRecord
 from xpnn.training.callbacks import newest_checkpoint
+from xpnn.training.many.workers import as_worker
 
 
 @dataclass(frozen=True)
@@ -157,27 +153,9 @@ def _free(lock: Path) -> bool:
 
 @contextlib.contextmanager
 def _as_worker(task: Task) -> Iterator[None]:
-    """In a worker: one thread, and no reaction to Ctrl-C, which the process that sweeps handles for all."""
     if not task.in_worker:
         yield
         return
-    if task.sweeper is not None:
-        _end_with(task.sweeper)
-    with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes on one GPU
-    with config.override("XPNN_THREADS", "1"):
+    with as_worker(task.sweeper):
         yield
-
-
-@functools.cache
-def _end_with(sweeper: int) -> None:
-    """End this process soon after the one that sweeps has ended, even if it was killed: by a thread, started once."""
-
-    def watch() -> None:
-        while os.getppid() == sweeper:
-            time.sleep(0.2)
-        os._exit(1)
-
-    if os.name == "posix":
-        threading.Thread(target=watch, daemon=True).start()

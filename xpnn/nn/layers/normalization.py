@@ -12,7 +12,7 @@ from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, Namespace, array_namespace, device_of
 from xpnn.arrays.random import Key
 from xpnn.arrays.tree import Carried
-from xpnn.devices.place import to_numpy
+from xpnn.devices.libraries.transfers import on_device, over_ranks
 from xpnn.errors import InputError
 from xpnn.validation import Problems, as_count, as_float
 
@@ -414,14 +414,17 @@ def _shared_batch_norm(
 ) -> tuple[Array, SharedBatchNormResiduals]:
     """As `batch_norm` in training, for a part of a batch: the statistics are those of all parts."""
     xp = array_namespace(x)
-    count = xp.full((1,), float(x.shape[0]), dtype=x.dtype, device=device_of(x))
     first = x[0, :] if ranks.rank == 0 else xp.zeros_like(x[0, :])  # rank 0 has the first row of the batch
-    first = _over_ranks(ranks, xp.concat([first, count]))
-    row, rows = first[:-1], int(first[-1])
+    if on_device(ranks):  # a graph contains the number of rows: it may not be read from the device
+        row, rows = over_ranks(ranks, first), int(ranks.sum(np.asarray([float(x.shape[0])]))[0])
+    else:
+        count = xp.full((1,), float(x.shape[0]), dtype=x.dtype, device=device_of(x))
+        first = over_ranks(ranks, xp.concat([first, count]))
+        row, rows = first[:-1], int(first[-1])
     shifted = x - row
-    mean = _over_ranks(ranks, xp.sum(shifted, axis=0)) / rows
+    mean = over_ranks(ranks, xp.sum(shifted, axis=0)) / rows
     centred = shifted - mean
-    variance = _over_ranks(ranks, xp.sum(centred * centred, axis=0)) / rows
+    variance = over_ranks(ranks, xp.sum(centred * centred, axis=0)) / rows
     running = next_statistics((params.running_mean, params.running_var), momentum, row + mean, variance, rows)
     scale = _one_over_root(xp, variance + eps)
     xhat = centred * scale
@@ -443,14 +446,8 @@ def _shared_batch_norm_backward(
     grads = BatchNormParams(dweight, dbias, *running)
     if not need_dx:
         return None, grads
-    sums = _over_ranks(ranks, xp.stack([xp.sum(g, axis=0), xp.sum(g * xhat, axis=0)])) / rows
+    sums = over_ranks(ranks, xp.stack([xp.sum(g, axis=0), xp.sum(g * xhat, axis=0)])) / rows
     return scale * (g - sums[0, :] - xhat * sums[1, :]), grads
-
-
-def _over_ranks(ranks: Any, x: Array) -> Array:
-    """Return the sum of x over all processes, in the library and on the device of x."""
-    total = ranks.sum(to_numpy(x))
-    return array_namespace(x).asarray(total, device=device_of(x))
 
 
 def next_statistics(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import socket
 import warnings
 import zlib
 from collections import Counter
@@ -14,16 +15,19 @@ import numpy as np
 
 from xpnn.arrays import tree
 from xpnn.arrays.mapped import MappedRows
+from xpnn.devices.libraries.transfers import on_device
 from xpnn.devices.place import Place, to_numpy
 from xpnn.errors import InputError, XpnnError
 from xpnn.nn import traits
 from xpnn.nn.protocols import Layer, Params
 from xpnn.ranks import Ranks
-from xpnn.ranks.base import blocks_of, shares_of
+from xpnn.ranks.base import blocks_of, divided_by_library, shares_of
+from xpnn.ranks.on_device import DeviceRanks
 from xpnn.training.data_feed import DataSource
 from xpnn.training.state import State
 from xpnn.version import __version__
 
+_ON_GPUS = "CuPy does so with mpi, and torch with torchrun"
 _ROWS = 4096  # of a data set, that are read at a time
 _SAMPLED = 1024  # rows of an array that stays in its file, which are compared
 _DATA = ("rows", "x", "y", "sample_weight")
@@ -53,12 +57,40 @@ class Described(Protocol):
     def epoch_steps(self) -> int: ...
 
 
+def ranks_at(ranks: Ranks | None, model: Layer, place: Place) -> Ranks | None:
+    """Return the ranks as the steps at this place use them: on a GPU, arrays are added up there. None if there is one.
+
+    Raises InputError unless several processes can compute the batches of this model at this place.
+    """
+    if ranks is None or (ranks.size == 1 and blocks_of(ranks) is None and not on_device(ranks)):
+        return None  # alone, the same bits as without ranks
+    if divided_by_library(ranks):
+        return ranks
+    check_can_divide(model, place, ranks)
+    if not place.is_gpu or on_device(ranks):
+        return ranks
+    where = [f"{place.library} on {place.kind}", place.index, socket.gethostname()]
+    everywhere = ranks.gather(where, "the choice of the devices")
+    for rank, other in enumerate(everywhere):
+        if other[0] != where[0]:
+            raise InputError(f"ranks: rank {rank} is to train with {other[0]}, but rank {ranks.rank} with {where[0]}")
+        if other[1:] in [each[1:] for each in everywhere[:rank]]:
+            raise InputError(
+                f"ranks: several processes are to use {place.kind}:{other[1]} of {other[2]}; each needs a GPU of its "
+                f"own, such as device='{place.kind}:1'"
+            )
+    device_sum = place.lib.rank_sum(ranks, place.device)
+    if device_sum is None:
+        raise InputError(f"ranks: {place.library} on {place.kind} cannot add up over {ranks.engine}; {_ON_GPUS}")
+    return DeviceRanks(ranks, device_sum)
+
+
 def check_can_divide(model: Layer, place: Place, ranks: Ranks) -> None:
     """Raise InputError unless these processes can compute the batches of this model at this place."""
-    if place.lib.runner(place.kind) not in ("eager", "torch_via_numpy"):
+    if place.lib.runner(place.kind) not in ("eager", "torch_via_numpy", "cuda_graph"):
         raise InputError(
-            f"ranks: several processes can train on NumPy arrays and on torch tensors on the CPU; got {place.library} "
-            f"on {place.kind}"
+            "ranks: several processes can train on NumPy arrays, on torch tensors and on CuPy arrays; got "
+            f"{place.library} on {place.kind}"
         )
     if not traits.sums_over_ranks(model):
         raise InputError(
@@ -68,6 +100,11 @@ def check_can_divide(model: Layer, place: Place, ranks: Ranks) -> None:
     blocks = blocks_of(ranks)
     if blocks is None:
         return
+    if place.is_gpu:
+        raise InputError(
+            f"ranks: the sums of blocks are computed on the CPU, but these arrays are on {place.kind}; leave blocks "
+            "out, or train on the CPU"
+        )
     if blocks < ranks.size:
         raise InputError(f"ranks: blocks is {blocks}, but there are {ranks.size} processes; expected at least as many")
     if traits.uses_batch_statistics(model):
@@ -80,6 +117,7 @@ def check_can_divide(model: Layer, place: Place, ranks: Ranks) -> None:
 class Computing(Protocol):
     """What is compared of an engine."""
 
+    place: Place
     state: State
     dtype: str
 
@@ -101,7 +139,13 @@ def check_same(
     **numbers
         Further values to compare, by name.
     """
-    ranks = trainer.ranks
+    ranks, devices = trainer.ranks, engine.place.lib.count(engine.place.device)
+    if devices > 1 and batch_size % devices and ranks is not None and ranks.rank == 0:
+        warnings.warn(
+            f"a batch of {batch_size} rows cannot be divided among {devices} devices, so each computes all of it: the "
+            "result is the same, but it takes no less time",
+            stacklevel=4,
+        )
     if ranks is None or ranks.size == 1:
         return
     facts: dict[str, Any] = {
@@ -134,7 +178,7 @@ def check_same(
                 f"{_short(usual)}; all must have the same{_WHOLE if name.removeprefix('validation_') in _DATA else ''}"
             )
     least = 2 * shares_of(ranks).total
-    if batch_size < least and ranks.rank == 0:
+    if batch_size < least and ranks.rank == 0 and not divided_by_library(ranks):
         whom = f"{ranks.size} processes" if least == 2 * ranks.size else f"{least // 2} blocks"
         warnings.warn(
             f"a batch of {batch_size} rows is too small to be divided among {whom}; nothing is gained below {least} "

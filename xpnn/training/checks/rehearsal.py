@@ -172,7 +172,8 @@ class _Recording:
     """Ranks that note what is added up and gathered."""
 
     def __init__(self, ranks: Ranks) -> None:
-        self._ranks, self.rank, self.size, self.blocks = ranks, ranks.rank, ranks.size, blocks_of(ranks)
+        self._ranks, self.engine, self.blocks = ranks, ranks.engine, blocks_of(ranks)
+        self.rank, self.size = ranks.rank, ranks.size
         self.calls: list[Callable[[], Any]] = []
 
     def sum(self, array: np.ndarray, what: str = "") -> np.ndarray:

@@ -23,6 +23,7 @@ from xpnn.devices.libraries.transfers import for_library
 from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.errors import InputError
 from xpnn.nn.protocols import Layer, Params
+from xpnn.ranks import Ranks
 from xpnn.training.state import Data, State, Totals
 
 Step: TypeAlias = Callable[[State, Data, Array], State]
@@ -48,6 +49,8 @@ class RunnerSpec(NamedTuple):
         The precision of matrix products.
     on_numpy : bool, default False
         Whether the optimizer also computes on NumPy arrays; see `computes_on_numpy`.
+    ranks : Ranks, optional
+        The processes that execute the same steps at the same time.
     """
 
     place: Place
@@ -57,6 +60,7 @@ class RunnerSpec(NamedTuple):
     evaluation: Evaluation
     precision: str = "fp32"
     on_numpy: bool = False
+    ranks: Ranks | None = None
 
 
 class Runner(Protocol):

@@ -20,6 +20,7 @@ from xpnn.devices.buffers import memory_fingerprint, overwrite
 from xpnn.devices.driver import one_line
 from xpnn.devices.libraries.base import GraphRecorder as Recorder
 from xpnn.devices.place import Place, to_numpy
+from xpnn.ranks.base import Ranks, any_rank
 from xpnn.training.runners.base import RunnerSpec, Step, compute_scope, copy_on_device, overwrite_fields
 from xpnn.training.runners.capture import recorder_for
 from xpnn.training.runners.eager import EagerRunner
@@ -35,8 +36,10 @@ class Recording:
     the same x with another y: each call of `fit` uploads a new y.
     """
 
-    def __init__(self, step: Step, buffers: State, data: Data, batches: Array, place: Place) -> None:
-        xp = array_namespace(batches)
+    def __init__(
+        self, step: Step, buffers: State, data: Data, batches: Array, place: Place, ranks: Ranks | None = None
+    ) -> None:
+        xp, self._ranks = array_namespace(batches), ranks
         self._step, self._buffers = step, buffers
         self._data, self._batches = Data(data.x, *copy_on_device(data[1:])), xp.asarray(batches, copy=True)
         self._position = xp.zeros((1,), dtype=xp.int32, device=place.device)
@@ -54,9 +57,12 @@ class Recording:
             return False
         return data.x is self._data.x or memory_fingerprint(data.x) == memory_fingerprint(self._data.x)
 
-    def record(self, recorder: Recorder) -> None:
-        """Capture the graphs. Raises the recorder's error if that fails, ValueError if a replay gives other values."""
-        most = min(_STEPS, self._batches.shape[0])
+    def record(self, recorder: Recorder, longest: int = _STEPS) -> None:
+        """Capture graphs of one step and of up to `longest`.
+
+        Raises the error of the recorder if that fails, ValueError if a replay gives other values.
+        """
+        most = min(longest, self._batches.shape[0])
         for steps in sorted({most, 1}, reverse=True):
             self._replays[steps] = self._record(recorder, steps)
 
@@ -91,7 +97,13 @@ class Recording:
             work()  # eagerly; compiles kernels
             eager = [to_numpy(leaf).tobytes() for leaf in tree.leaves(buffers)]
             _copy_into(buffers, before)
-            replay = recorder.record(work)
+            try:
+                replay = recorder.record(work)
+            except BaseException:
+                any_rank(self._ranks, True)
+                raise
+            if any_rank(self._ranks, False):  # before a replay, in which the ranks wait for each other
+                raise ValueError("another rank cannot record it")
             replay()
             if eager != [to_numpy(leaf).tobytes() for leaf in tree.leaves(buffers)]:
                 raise ValueError(f"a replay of {steps} steps differs from an eager run")
@@ -153,14 +165,18 @@ class CudaGraphRunner(EagerRunner):
             if recording.fits(data, batches):
                 return recording
         self._recordings = [each for each in self._recordings if each.fits_data(data)]
-        recording = Recording(self._spec.training, self._buffers, data, batches, self._spec.place)
+        recording = Recording(self._spec.training, self._buffers, data, batches, self._spec.place, self._spec.ranks)
         try:
             with recorder.running():
-                recording.record(recorder)
+                recording.record(recorder, min(_STEPS, self.steps_per_call))
         except Exception as error:  # of any type; the eager run continues from the same state
             why = one_line(error)
             if "captur" in why:
                 why += _HINT
+        else:
+            why = ""
+        if any_rank(self._spec.ranks, bool(why)):
+            why = why or "another rank cannot record it"
         else:
             self._recordings.append(recording)
             return recording

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 
@@ -14,14 +15,20 @@ class Interrupts:
     not. A second Ctrl-C raises at once. Only Python's own handler is replaced, in the main thread; a program that
     handles the signal itself is left alone.
 
+    Parameters
+    ----------
+    tell : callable, optional
+        Called at the first Ctrl-C of a call, in the signal handler.
+
     Attributes
     ----------
     in_call : bool
         Set by the caller: whether a call of the runner is in progress.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[], object] | None = None) -> None:
         self.in_call = self._asked = self._installed = False
+        self._tell = tell
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if there was a Ctrl-C."""
@@ -43,3 +50,5 @@ class Interrupts:
         if self._asked or not self.in_call:
             raise KeyboardInterrupt
         self._asked = True
+        if self._tell is not None:
+            self._tell()

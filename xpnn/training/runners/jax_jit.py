@@ -12,6 +12,7 @@ from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
 from xpnn.arrays.tree import Tree
 from xpnn.devices.memory import is_out_of_memory
+from xpnn.devices.place import Place
 from xpnn.nn.protocols import Params
 from xpnn.training.runners.base import RunnerSpec, compute_scope, download, write_fields
 from xpnn.training.state import Data, State, Totals
@@ -36,6 +37,21 @@ def _gpu_options() -> dict[str, Any] | None:
     return options
 
 
+def _division(place: Place) -> Callable[[Array], Array]:
+    """A function that divides the rows of a batch among the devices of a place, if their number permits it.
+
+    XLA then divides the work of the step, and puts in the sums over the devices. A row's dropout mask depends on its
+    place in the batch alone, and statistics are those of the whole batch, because a program is for the whole batch.
+    """
+    import jax
+
+    devices = place.lib.count(place.device)
+    if devices == 1:
+        return lambda rows: rows
+    by_rows = jax.sharding.NamedSharding(place.device.mesh, jax.sharding.PartitionSpec(*place.device.mesh.axis_names))
+    return lambda rows: rows if rows.shape[0] % devices else jax.lax.with_sharding_constraint(rows, by_rows)
+
+
 class JaxJitRunner:
     """Compile a loop over steps with jax.jit. Its bounds are arguments, so each shape of batches is compiled once.
 
@@ -53,24 +69,25 @@ class JaxJitRunner:
         import jax
 
         self._spec, most = spec, self.steps_per_call
+        divided = _division(spec.place)
 
         def many(state: State, data: Data, batches: Array, start: Array, stop: Array) -> State:
             def body(i: Array, state: State) -> State:
-                return spec.training(state, data, batches[i, :])
+                return spec.training(state, data, divided(batches[i, :]))
 
             with compute_scope(spec.place, spec.precision):
                 return jax.lax.fori_loop(start, stop, body, state)
 
         def block(state: State, data: Data, batches: Array, start: Array) -> State:
             def body(i: Array, state: State) -> State:
-                return spec.training(state, data, batches[start + i, :])
+                return spec.training(state, data, divided(batches[start + i, :]))
 
             with compute_scope(spec.place, spec.precision):
                 return jax.lax.fori_loop(0, min(most, batches.shape[0]), body, state)
 
         def evaluate(params: Params, constants: Params, totals: Totals, data: Data, batches: Array) -> Totals:
             def body(i: Array, totals: Totals) -> Totals:
-                return spec.evaluation(params, constants, totals, data, batches[i, :])
+                return spec.evaluation(params, constants, totals, data, divided(batches[i, :]))
 
             with compute_scope(spec.place, spec.precision):
                 return jax.lax.fori_loop(0, batches.shape[0], body, totals)
@@ -81,6 +98,8 @@ class JaxJitRunner:
 
         options = _gpu_options() if spec.place.is_gpu else None
         how: dict[str, Any] = {"compiler_options": options} if options else {}
+        if spec.place.lib.count(spec.place.device) > 1:
+            how["out_shardings"] = spec.place.device  # a copy on each device
         self._train: Callable[..., State] = jax.jit(many, **how)
         self._train_block: Any = jax.jit(block, **how)
         self._blocks: dict[Any, Callable[..., State]] = {}  # compiled, by shapes and dtypes of data and batches

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from xpnn.arrays import tree
-from xpnn.arrays.namespace import Array, array_namespace, is_array
+from xpnn.arrays.namespace import Array, array_namespace, device_of, is_array
 from xpnn.arrays.tree import Tree
+from xpnn.devices.libraries.transfers import on_device, over_ranks
 from xpnn.devices.place import place_of, to_numpy, to_place
 from xpnn.nn.protocols import Params
 from xpnn.ranks import Ranks, share_of
@@ -47,19 +48,19 @@ class RankedTraining:
 
     def __call__(self, state: State, data: Data, rows: Array) -> State:
         """Return the state after one step; the parameters are those of `TrainingStep`."""
-        step, before, what = self.step, state.totals.metrics, f"step {int(state.step[0]) + 1}"
+        step, before = self.step, state.totals.metrics
+        what = "a step" if on_device(self.ranks) else f"step {int(state.step[0]) + 1}"
         state = state._replace(totals=state.totals._replace(metrics=_empty(step.metrics, before)))
         shares = shares_of(self.ranks)
         edges = [*itertools.pairwise(part_edges(rows.shape[0], step.accumulate))]
         results = [self._share(state, data, rows, share, edges) for share in shares.mine]
         owns = [
-            ((tree.trained(grads), sums.loss, _as(sums.weight, sums.loss), _as(sums.rows, sums.loss)), sums.metrics)
-            for grads, sums in results
+            ((tree.trained(grads), sums.loss, _as(sums.weight, sums.loss)), sums.metrics) for grads, sums in results
         ]
         counting = max(_counting(last - first, shares) for first, last in edges)
-        (trained, loss, weight, count), parts = _added_up(self.ranks, owns, step.metrics, counting, what)
+        (trained, loss, weight), parts = _added_up(self.ranks, owns, step.metrics, counting, what)
         grads, sums = results[0]
-        size, metrics = round(float(count)), _joined(step.metrics, before, parts)
+        size, metrics = rows.shape[0], _joined(step.metrics, before, parts)
         sums = StepSums(loss, size if isinstance(sums.weight, int) else weight, metrics, size)
         return step.apply(state, *step.from_sum(tree.merge(trained, grads), sums))
 
@@ -174,26 +175,27 @@ def _added_up(
     shares = shares_of(ranks)
     merges = [getattr(metric, "merge", None) is not None for metric in metrics]
 
-    def placed(x: Array, share: int) -> np.ndarray:
-        host = to_numpy(x)
-        places = np.zeros((shares.total, *host.shape), host.dtype)
-        places[share] = host
-        return places
+    def placed(x: Array, share: int) -> Array:
+        xp = array_namespace(x)
+        return xp.stack([x if number == share else xp.zeros_like(x) for number in range(shares.total)])
 
-    def flattened(values: Tree, sums: tuple[Any, ...], share: int) -> tuple[np.ndarray, Tree]:
+    def flattened(values: Tree, sums: tuple[Any, ...], share: int) -> tuple[Array, Tree]:
         kept = [tree.map(lambda x: placed(x, share), s) if merge else s for merge, s in zip(merges, sums, strict=True)]
         given = values, tuple(kept)
-        return np.concatenate([to_numpy(x).ravel() for x in tree.leaves(given)]), given
+        return xp.concat([xp.reshape(x, (-1,)) for x in tree.leaves(given)]), given
 
+    sums = owns[0][1]
+    xp = array_namespace(tree.leaves(owns[0][0])[0])
     flats, like = zip(*[flattened(*own, share) for own, share in zip(owns, shares.mine, strict=True)], strict=True)
-    given, sums = like[0], owns[0][1]
     if shares.in_blocks:
-        flat = added_in_pairs([x for some in ranks.gather(list(flats), what) for x in some])
+        hosts = ranks.gather([to_numpy(flat) for flat in flats], what)
+        flat = xp.asarray(added_in_pairs([x for some in hosts for x in some]), device=device_of(flats[0]))
     else:
-        flat = ranks.sum(flats[0], what)
-    hosts = tree.leaves(given)
-    ends = itertools.accumulate(math.prod(x.shape) for x in hosts)
-    cut = [flat[end - math.prod(x.shape) : end].reshape(x.shape) for x, end in zip(hosts, ends, strict=True)]
+        flat = over_ranks(ranks, flats[0], what)
+    given, leaves = like[0], tree.leaves(like[0])
+    sizes = [math.prod(x.shape) for x in leaves]
+    ends = itertools.accumulate(sizes)
+    cut = [xp.reshape(flat[end - n : end], x.shape) for x, n, end in zip(leaves, sizes, ends, strict=True)]
     values, totals = tree.map(_as, tree.rebuild(given, list(cut)), given)
 
     def at(share: int, places: Tree, like: Tree) -> Tree:
@@ -209,5 +211,10 @@ def _as(x: Any, like: Array) -> Array:
     """The numbers x in the dtype, in the library and on the device of `like`."""
     if isinstance(like, (np.ndarray, np.generic)):
         return np.asarray(x, like.dtype)
-    host = to_numpy(x) if is_array(x) else np.asarray(x)
+    xp = array_namespace(like)
+    if is_array(x) and not isinstance(x, (np.ndarray, np.generic)):
+        return xp.astype(x, like.dtype, copy=False)
+    host = np.asarray(x)
+    if host.size and bool((host == host.flat[0]).all()):  # no copy from the host, which a graph cannot contain
+        return xp.full(host.shape, host.flat[0].item(), dtype=like.dtype, device=device_of(like))
     return to_place(host, place_of(like), dtype=str(like.dtype).rpartition(".")[2])

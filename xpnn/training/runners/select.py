@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from xpnn import config
 from xpnn.arrays.namespace import Array
 from xpnn.devices.libraries import default_library
 from xpnn.devices.place import Place, find_place, place_of
+from xpnn.ranks import Ranks
 from xpnn.training.runners.base import Runner, RunnerSpec
 from xpnn.training.runners.cuda_graph import CudaGraphRunner
 from xpnn.training.runners.eager import EagerRunner
@@ -52,7 +54,7 @@ def make_runner(spec: RunnerSpec) -> Runner:
     return _RUNNERS[name](spec)
 
 
-def place_for(x: Array, device: str | Place | None) -> Place:
+def place_for(x: Array, device: str | Place | None, ranks: Ranks | None = None) -> Place:
     """Return where to train on `x`; warn if "auto" finds no GPU.
 
     Parameters
@@ -61,6 +63,8 @@ def place_for(x: Array, device: str | Place | None) -> Place:
         The data.
     device : str, Place or None
         The argument of the trainer; None: where `x` is.
+    ranks : Ranks, optional
+        Those of the trainer. Ranks of JAX have a place of their own, of devices of the same kind.
 
     Returns
     -------
@@ -74,6 +78,10 @@ def place_for(x: Array, device: str | Place | None) -> Place:
     DeviceUnavailableError
         If the device cannot be used.
     """
+    spread: Any = getattr(ranks, "spread", None)
+    if spread is not None:
+        place: Place = spread(place_for(x, device).kind)
+        return place
     if isinstance(device, Place):
         return device
     here = place_of(x)
