@@ -419,7 +419,7 @@ def test_fuzzer_finds_faults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 def test_atheris_runs() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(data.__file__).parents[2])}
     program = str(Path(fuzzing.__file__).with_name("fuzz_atheris.py"))
-    command = [sys.executable, program, "all", "-runs=200", "-seed=1"]
+    command = [sys.executable, program, "all", "-runs=200", "-seed=1", "-rss_limit_mb=8192"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
 

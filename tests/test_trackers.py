@@ -286,7 +286,7 @@ def mlflow(tmp_path_factory: Any) -> Iterator[Any]:
         patch.setenv("MLFLOW_ENABLE_TELEMETRY", "false")
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         module = pytest.importorskip("mlflow")
-        module.set_tracking_uri(tmp_path_factory.mktemp("mlflow").as_uri())
+        module.set_tracking_uri((tmp_path_factory.mktemp("mlflow") / "store").as_uri())
         yield module
 
 
