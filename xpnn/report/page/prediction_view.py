@@ -42,7 +42,7 @@ def view_of_classes(saved: SavedRun, samples: Samples, scores: np.ndarray, resul
     if is_probability:
         bins, error = calibration(scores, labels)
         text = (
-            f"The expected calibration error is {error:.4f}: by so much, confidence and accuracy differ on average "
+            f"The expected calibration error is {error:.4f}: the mean difference between confidence and accuracy "
             f"over ten bins. The mean confidence is {scores.max(axis=1).mean():.2%}."
         )
         view["calibration"] = {"text": text, "chart": calibration_chart(bins)}
