@@ -29,7 +29,7 @@ from xpnn import nn
 from xpnn.arrays import random
 from xpnn.arrays.dispatch import DispatchedPair
 from xpnn.arrays.matmul import matmul, matmul_precision
-from xpnn.devices.buffers import overwrite
+from xpnn.devices.buffers import overwrite, write_all
 from xpnn.kernels.cupy import cublaslt, fused
 from xpnn.kernels.cupy import launch as launching
 from xpnn.kernels.cupy import matmul as cupy_matmul
@@ -156,7 +156,7 @@ def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], execut
         monkeypatch.setattr(module, "launch", loops)
     monkeypatch.setattr(cupy.matmul, "execute", executed)
     monkeypatch.setattr(cupy.matmul, "_works", lambda device, dtype, compute, epilogue: True)
-    for op in {overwrite, *(case.op for case in KERNEL_CASES)}:
+    for op in {overwrite, write_all, *(case.op for case in KERNEL_CASES)}:
         kernels = {"numpy": op.kernels["cupy"]} if "cupy" in op.kernels else {}
         monkeypatch.setattr(op, "kernels", kernels)
 
@@ -202,11 +202,11 @@ def test_loops_draw_a_part_as_in_the_whole_batch(name: str, rows: int, sizes: tu
 @pytest.mark.parametrize("rows", [1, 64, 127, 128, 129, 8191, 8193])
 @pytest.mark.parametrize("small", [0, 2**18])
 def test_column_sums_in_several_rounds_and_in_one(rows: int, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from xpnn.kernels.cupy import reductions
+    from xpnn.kernels.cupy import totals
 
-    monkeypatch.setattr(reductions, "_SMALL", small)
+    monkeypatch.setattr(totals, "_SMALL", small)
     x = draw("x", rows, 3)
-    assert_close(reductions.column_sums(x), x.sum(axis=0))
+    assert_close(totals.column_sums(x), x.sum(axis=0))
 
 
 @pytest.mark.usefixtures("on_numpy")
@@ -239,6 +239,32 @@ def test_in_place_update_of_all_kinds_of_leaves() -> None:
     assert overwrite.kernels["numpy"](*turned) is NotImplemented
     overwrite(*turned)
     assert not turned[0][0].any()
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_many_scalars_are_written_in_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xpnn.kernels.cupy import buffers
+
+    launched, launch = [], buffers.launch
+    monkeypatch.setattr(buffers, "launch", lambda name, *rest: (launched.append(name), launch(name, *rest)))
+    old: list[Any] = [np.zeros((), np.float32), np.zeros(1, np.uint32), np.zeros((2, 3)), np.zeros((), np.float64)]
+    new = [np.float32(2.5), np.array([2**32 - 1], np.uint32), draw("x", 3, 2).T, np.asarray(1 / 3)]
+    write_all(old, [np.asarray(x) for x in new])
+    assert launched == ["overwrite"]
+    for a, b in zip(old, new, strict=True):
+        assert np.array_equal(a, b)
+    write_all([np.zeros(3, np.uint8)], [np.ones(3, np.uint8)])  # not words: one by one
+    assert launched == ["overwrite"]
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_products_of_views_take_a_kernel() -> None:
+    """A view of some columns is in no order that cublasLt takes, and CuPy's own product cannot be captured."""
+    x, w = draw("x", 6, 9)[:, 2:7], draw("w", 10, 4)[::2]
+    for left, right in ((x, w), (x, w.copy()), (x.copy(), w), (w.T, x.T)):
+        got = matmul.kernels["numpy"](left, right)
+        assert got is not NotImplemented
+        assert_close(got, np.ascontiguousarray(left) @ np.ascontiguousarray(right))
 
 
 def test_dense_block_takes_three_products(by_cublaslt: FakeCublasLt) -> None:

@@ -14,6 +14,7 @@ from xpnn import NonFiniteError, TerminateOnNaN, Trainer, nn, optim
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import array_namespace
 from xpnn.training.checks import recovery
+from xpnn.training.runners.eager import EagerRunner
 
 BATCH = 8  # 5 steps in an epoch
 
@@ -117,7 +118,7 @@ def test_part_that_does_not_compute_on_numpy_is_no_hindrance(monkeypatch: pytest
 
 def test_without_the_check_there_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     copies: list[Any] = []
-    monkeypatch.setattr(recovery, "copy_on_device", lambda state: copies.append(state) or state)
+    monkeypatch.setattr(EagerRunner, "kept", lambda runner, state: copies.append(state) or state)
     for options, expected in (
         ({"terminate_on_nan": False}, 0),
         ({"terminate_on_nan": False, "callbacks": [TerminateOnNaN()]}, 1),

@@ -11,7 +11,9 @@ from xpnn import nn
 from xpnn.arrays import random
 from xpnn.arrays.dispatch import Dispatched, DispatchedPair
 from xpnn.arrays.matmul import matmul
+from xpnn.arrays.special import concat
 from xpnn.arrays.tree import Carried
+from xpnn.devices.buffers import copies, read_all
 from xpnn.nn.fused import dense, joined
 from xpnn.nn.layers.activations import ACTIVATIONS
 from xpnn.nn.layers.embedding import add_rows
@@ -317,6 +319,13 @@ KERNEL_CASES = [
     KernelCase("all-leaves-finite", all_leaves_finite, (_leaves("g"),)),
     KernelCase("all-leaves-finite-not", all_leaves_finite, ([*_leaves("g"), np.array([1, np.nan, 2]), _LABELS],)),
     KernelCase("all-leaves-finite-infinite", all_leaves_finite, ([np.array([1, -np.inf]), *_leaves("g")],)),
+    KernelCase("copies", copies, ([*_leaves("x") * 12, *_BOOKS, np.zeros((0, 3))],)),
+    KernelCase("copies-of-bytes", copies, ([np.arange(5, dtype=np.uint8), draw("x", 3)],)),
+    KernelCase("read-all", read_all, ([*_leaves("x") * 12, *_BOOKS],)),
+    KernelCase("read-all-large", read_all, (_LARGE,)),
+    KernelCase("concat-rows", concat, ([draw(str(n), n, 3) for n in range(1, 12)],)),
+    KernelCase("concat-columns", concat, ([draw(str(n), 4, n % 3) for n in range(11)],), {"axis": 1}),
+    KernelCase("concat-two", concat, ([draw("a", 4, 1), draw("b", 4, 2)],), {"axis": -1}),
     KernelCase("joined", joined, (draw("x", 3),)),
     KernelCase("ema-update", ema_update, (_leaves("e"), _leaves("p"), 0.9, np.full(1, 100, np.uint32))),
     KernelCase("ema-update-early", ema_update, (_leaves("e"), _leaves("p"), 0.99, np.full(1, 2, np.uint32))),

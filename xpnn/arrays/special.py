@@ -1,10 +1,11 @@
-"""Special functions that the array API standard lacks, written in its operations."""
+"""Functions that the array API standard lacks, or that some library computes in a way that steps cannot use."""
 
 from __future__ import annotations
 
 import functools
 
-from xpnn.arrays.namespace import Array, Namespace
+from xpnn.arrays.dispatch import dispatched
+from xpnn.arrays.namespace import Array, Namespace, array_namespace
 
 
 def erfc(xp: Namespace, x: Array) -> Array:
@@ -69,6 +70,31 @@ def sign(xp: Namespace, x: Array) -> Array:
     array([-1.,  0.,  1., nan])
     """
     return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, x + 0.0))  # −0 becomes 0
+
+
+@dispatched
+def concat(arrays: list[Array], axis: int = 0) -> Array:
+    """Join arrays along an axis; unlike `concat` of CuPy, any number of them while steps are recorded.
+
+    Parameters
+    ----------
+    arrays : list of array
+        Arrays of one library, which differ in this axis only.
+    axis : int, default 0
+        The axis.
+
+    Returns
+    -------
+    array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> concat([np.zeros((2, 1)), np.ones((2, 2))], axis=1)
+    array([[0., 1., 1.],
+           [0., 1., 1.]])
+    """
+    return array_namespace(arrays[0]).concat(arrays, axis=axis)
 
 
 def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:

@@ -122,6 +122,7 @@ class Engine:
         check_precision(precision, place, dtype)
         self.ranks = ranks_at(ranks, step.model, place)
         self._dividing = None if divided_by_library(ranks) else self.ranks
+        self._fits: tuple[Any, ...] = ()  # shapes and a runner for which a step fits into memory
         self.place, self.dtype, self._precision = place, dtype, precision
         self.offsets = Offsets(step.model, dtype)
         step = dataclasses.replace(step, model=self.offsets.model)
@@ -152,7 +153,7 @@ class Engine:
     def _set_step(self, step: TrainingStep) -> None:
         self._step = step
         self._runners: dict[int, Runner] = {}  # by the number of parts in which a batch is computed
-        self._rehearsed = False
+        self._rehearsed, self._fits = False, ()
         self.accumulate(1)
 
     def _runner_for(self, parts: int) -> Runner:
@@ -227,11 +228,16 @@ class Engine:
         tell_gain(ranks, batch_size, lambda: one_step(None), one_step)
 
     def _ensure_fits(self, chunk: Chunk, batch_size: int) -> None:
+        shapes = [None if part is None else (tuple(part.shape), part.dtype) for part in chunk.data]
+        if self._fits == (shapes, batch_size, self.runner):  # `fit` was called before; to try again takes 0.2 s
+            return
+
         def step(rows: int) -> None:
             batches = chunk.batches if rows == batch_size else chunk.batches[:1, :rows]
             self.runner.try_step(self.state, chunk.data, batches)
 
         ensure_batch_fits(self.place, step, batch_size)
+        self._fits = shapes, batch_size, self.runner
 
     def begin_epoch(self, epoch: int, rows: int, batch_size: int, lr_scale: float) -> None:
         """Reset the totals, and set the clock and the learning rate of the epoch that follows `epoch` others."""

@@ -133,11 +133,13 @@ class TrainingStep:
         -------
         State
         """
+        with aside(state.lr_scale):
+            lr = self._lr(state)
         if self.accumulate == 1:
             grads, sums = self.gradients(state, data, rows)
         else:
             state, grads, sums = self._gradients_in_parts(state, data, rows)
-        return self.apply(state, grads, sums)
+        return self.apply(state, grads, sums, lr)
 
     def gradients(
         self, state: State, data: Data, rows: Array, share: tuple[int, int] | None = None, ranks: Ranks | None = None
@@ -180,7 +182,10 @@ class TrainingStep:
         joined(value)  # gradients and metrics are complete
         return grads, StepSums(value, row_weight(y, counts), sums, y.shape[0])
 
-    def apply(self, state: State, grads: Params, sums: StepSums) -> State:
+    def _lr(self, state: State) -> Array:
+        return state.lr_scale * learning_rate(self.optimizer.lr, *state.clock)
+
+    def apply(self, state: State, grads: Params, sums: StepSums, lr: Array | None = None) -> State:
         """Compute the second half of a step: the optimizer's update and the totals of the epoch.
 
         Parameters
@@ -191,12 +196,14 @@ class TrainingStep:
             The gradients for the whole batch. They may be overwritten.
         sums : StepSums
             The loss, weight and metrics of the whole batch.
+        lr : array, optional
+            The learning rate, if it is known already. By default it is computed from the state.
 
         Returns
         -------
         State
         """
-        lr = state.lr_scale * learning_rate(self.optimizer.lr, *state.clock)
+        lr = self._lr(state) if lr is None else lr
         trained, trained_grads = (
             (tree.trained(state.params), tree.trained(grads)) if self.carries else (state.params, grads)
         )

@@ -250,11 +250,11 @@ def nccl_sum() -> Callable[[Any], Any] | None:
     import torch.distributed
 
     can = torch.distributed.is_initialized() and torch.distributed.is_nccl_available()
-    return _nccl_sum() if can else None
+    return _nccl_sum(torch.distributed.group.WORLD) if can else None
 
 
-@functools.cache
-def _nccl_sum() -> Callable[[Any], Any]:
+@functools.lru_cache(maxsize=1)  # one group for all trainers, and another if torch.distributed is initialized again
+def _nccl_sum(world: Any) -> Callable[[Any], Any]:
     import torch
 
     os.environ.setdefault("NCCL_NVLS_ENABLE", "0")  # its sums differ from call to call (NVIDIA/nccl#1497)

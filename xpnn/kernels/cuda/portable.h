@@ -6,10 +6,11 @@
 
    EACH(i, n)                   a loop with independent iterations
    EACH_BLOCK(k, n)             a loop whose iterations are each done by a block: its threads share the iterations of
-                                SHARED(i, n), and add up what they have found by block_sum, always in the same order
+                                SHARED(i, n), and add up what they have found by block_sum, always in the same order.
+                                Of EACH_ROW(r, n), LANES threads share each, so some r are n or more; thread LANE of
+                                them adds up by lanes_sum
    EACH_BLOCK, ALL_THREADS(t)   all threads of the block do a part of the work before any goes on, at a BARRIER, with
-                                memory for all of them (SHARED_ARRAY) and for each: x[PRIVATE], of which thread t has
-                                x[OWN(t)] */
+                                memory for all of them: a SHARED_ARRAY */
 
 #ifdef __CUDACC_RTC__
 #define KERNEL extern "C" __global__ void __launch_bounds__(BLOCK)
@@ -20,13 +21,17 @@
 #define EACH_BLOCK(k, n) for (size k = blockIdx.x; k < (n); k += gridDim.x)
 #define SHARED(i, n) for (size i = threadIdx.x; i < (n); i += blockDim.x)
 #define IS_FIRST (threadIdx.x == 0)
+#define LANES 8
+#define LANE ((int)threadIdx.x % LANES)
+#define EACH_ROW(r, n)                                                                                                 \
+    for (size r = threadIdx.x / LANES, r##_end = ((n) + BLOCK / LANES - 1) / (BLOCK / LANES) * (BLOCK / LANES);        \
+         r < r##_end; r += BLOCK / LANES)
 #define ALL_THREADS(t) for (int t = threadIdx.x, once = 1; once; once = 0)
-#define PRIVATE 1
-#define OWN(t) 0
 #define SHARED_ARRAY static __shared__ __align__(64)
-#define WARP_BARRIER __syncwarp()
 #define BARRIER __syncthreads()
-#define UNROLL _Pragma("unroll")
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLL PRAGMA(unroll)
+#define UNROLL_BY(n) PRAGMA(unroll n)
 #else
 #include <tgmath.h>
 #define KERNEL void
@@ -36,13 +41,14 @@
 #define EACH_BLOCK(k, n) EACH(k, n)
 #define SHARED(i, n) EACH(i, n)
 #define IS_FIRST 1
+#define LANES 1
+#define LANE 0
+#define EACH_ROW(r, n) EACH(r, n)
 #define ALL_THREADS(t) for (int t = 0; t < BLOCK; ++t)
-#define PRIVATE BLOCK
-#define OWN(t) t
 #define SHARED_ARRAY static __attribute__((aligned(64)))
-#define WARP_BARRIER
 #define BARRIER
 #define UNROLL
+#define UNROLL_BY(n)
 #endif
 
 typedef long long size;
@@ -60,6 +66,24 @@ FUNCTION REAL block_sum(REAL x) {
     __syncthreads();
     x = 0;
     for (int warp = 0; warp < (int)blockDim.x / 32; ++warp) x += parts[warp];
+#endif
+    return x;
+}
+
+/* The sum, and the largest, of x over the LANES threads of a row; NaN if one is NaN. All threads of the block must call it. */
+FUNCTION REAL lanes_sum(REAL x) {
+#ifdef __CUDACC_RTC__
+    UNROLL for (int distance = LANES / 2; distance; distance /= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, distance);
+#endif
+    return x;
+}
+
+FUNCTION REAL lanes_largest(REAL x) {
+#ifdef __CUDACC_RTC__
+    UNROLL for (int distance = LANES / 2; distance; distance /= 2) {
+        REAL other = __shfl_xor_sync(0xFFFFFFFFu, x, distance);
+        x = other > x || other != other ? other : x;
+    }
 #endif
     return x;
 }

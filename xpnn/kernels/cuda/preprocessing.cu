@@ -13,12 +13,19 @@ KERNEL gathered_bytes(const byte *x, const int *rows, const REAL *factor, REAL *
     }
 }
 
-/* The given rows of x and of y, which have so many words of 4 bytes a row; n rows in all. */
+typedef struct __attribute__((aligned(16))) {
+    word a, b, c, d;
+} four_words;
+
+/* The given rows of x and of y, which have so many words of 4 bytes a row; n rows in all. by_four: the rows of x are whole
+   and aligned `four_words`. */
 KERNEL gathered_rows(const word *x, const word *y, const int *rows, word *x_rows, word *y_rows, int n, int x_words,
-                     int y_words) {
-    EACH(i, (size)n * (x_words + y_words)) {
-        int k = (int)i, first = n * x_words;
-        if (k < first) x_rows[k] = x[(size)rows[k / x_words] * x_words + k % x_words];
-        else k -= first, y_rows[k] = y[(size)rows[k / y_words] * y_words + k % y_words];
+                     int y_words, int by_four) {
+    const int across = by_four ? x_words / 4 : x_words;
+    EACH(i, (size)n * (across + y_words)) {
+        int k = (int)i, first = n * across;
+        if (k >= first) k -= first, y_rows[k] = y[(size)rows[k / y_words] * y_words + k % y_words];
+        else if (by_four) ((four_words *)x_rows)[k] = ((const four_words *)x)[(size)rows[k / across] * across + k % across];
+        else x_rows[k] = x[(size)rows[k / across] * across + k % across];
     }
 }

@@ -11,8 +11,8 @@ from xpnn.arrays.namespace import array_namespace
 from xpnn.arrays.random import Key
 from xpnn.kernels.common import Dropping, block_of
 from xpnn.kernels.cupy.launch import ACTIVATIONS, C_NAMES, launch
-from xpnn.kernels.cupy.matmul import NO_MASK, affine, covers, factor, is_small, small_product
-from xpnn.kernels.cupy.reductions import column_sums
+from xpnn.kernels.cupy.matmul import NO_MASK, affine, as_matrices, covers, factor, is_small, small_product
+from xpnn.kernels.cupy.totals import column_sums
 from xpnn.nn.fused import aside, dense, parts_of
 from xpnn.nn.layers import activations as nn
 from xpnn.nn.layers.linear import LinearParams
@@ -63,6 +63,7 @@ def _forward(x: Any, params: Any, layers: Any, key: Key | None, first: int) -> A
     bias = weight = None
     if linear is not None:
         weight, bias = params[0]
+        x, weight = as_matrices(x, weight)
         if not covers(x, weight):
             return NotImplemented
         x, weight = factor(x), factor(weight)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnn.devices.buffers import address_of
 from xpnn.devices.libraries.cupy import side_stream
 from xpnn.nn.fused import aside, joined
 
@@ -101,6 +102,39 @@ def launch(name: str, dtype: Any, threads: int, *values: Any) -> None:
     blocks = min(-(-threads // THREADS), 65_535)
     if blocks:
         _kernel(name, np.dtype(dtype).name)((blocks,), (THREADS,), tuple(arguments(name, dtype, values)))
+
+
+def is_flat(*groups: list[Any]) -> bool:
+    """Whether all arrays are contiguous and of one dtype that the kernels have."""
+    kind = groups[0][0].dtype
+    return kind.name in C_NAMES and all(
+        leaf.dtype == kind and leaf.flags.c_contiguous for group in groups for leaf in group
+    )
+
+
+def tables(**groups: list[Any]) -> Any:
+    """(`leaves` of optimizers.cu, number of elements) for every 32 leaves: arrays, or `Memory`."""
+    count = len(groups["p"])
+    for first in range(0, count, LEAVES):
+        table, end = np.zeros((), LEAF_TABLE), 0
+        for j, i in enumerate(range(first, min(first + LEAVES, count))):
+            end += groups["p"][i].size
+            table["end"][j] = end
+            for name, group in groups.items():
+                if group:
+                    table[name][j] = _address(group[i])
+        yield table, end
+
+
+class Memory(NamedTuple):
+    """Words of 4 bytes, in place of an array."""
+
+    address: int
+    size: int
+
+
+def _address(leaf: Any) -> int:
+    return leaf.address if isinstance(leaf, Memory) else address_of(leaf)
 
 
 @aside.kernel("cupy")

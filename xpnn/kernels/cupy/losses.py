@@ -6,15 +6,14 @@ from typing import Any, NamedTuple
 
 from xpnn.arrays.namespace import array_namespace
 from xpnn.kernels.common import is_plain
-from xpnn.kernels.cupy.launch import C_NAMES, THREADS, launch
-from xpnn.kernels.cupy.optimizers import is_flat, tables
-from xpnn.kernels.cupy.reductions import column_sums
+from xpnn.kernels.cupy.launch import C_NAMES, THREADS, is_flat, launch, tables
+from xpnn.kernels.cupy.totals import column_sums
 from xpnn.nn.losses.cross_entropy import cross_entropy
 from xpnn.nn.penalties import add_squares
 
 _CLASSES = 256  # the most that one thread goes through
 _PARTS = 4096  # of a sum of squares, each by one thread
-_ROWS = 1024  # the most of one block; more are divided into chunks of one row per thread
+_ROWS, _CHUNK = 512, 32  # the most rows of one block; more are divided into chunks
 
 
 class CrossEntropyResiduals(NamedTuple):
@@ -31,7 +30,7 @@ def _forward(z: Any, loss: Any, constants: Any, target: Any, sample_weight: Any)
     rows, classes = z.shape
     if target.dtype != xp.int32 or not z.flags.c_contiguous or classes > _CLASSES or z.dtype.name not in C_NAMES:
         return NotImplemented
-    chunk = max(1, rows) if rows <= _ROWS else THREADS
+    chunk = max(1, rows) if rows <= _ROWS else _CHUNK
     parts, d = xp.empty((-(-rows // chunk), 1), dtype=z.dtype), xp.empty_like(z)
     rest = (parts, d, rows, classes, chunk)
     launch("cross_entropy", z.dtype, parts.size * THREADS, z, xp.ascontiguousarray(target), *rest)

@@ -20,15 +20,16 @@ from xpnn.devices.driver import one_line
 from xpnn.devices.memory import is_out_of_memory
 from xpnn.kernels.cupy import cublaslt
 from xpnn.kernels.cupy.cublaslt import BIAS, NOTHING, Addresses, Problem
-from xpnn.kernels.cupy.launch import ACTIVATIONS, THREADS, launch
+from xpnn.kernels.cupy.launch import ACTIVATIONS, launch
 
 _DTYPES = ("float32", "float64")
-_TILE = 32  # as in matmul.cu
-# The most tiles and the longest inner dimension for which `small_product` is used, and the same if it saves another
-# launch. On an H200 in float32 it took 0.66 to 0.88 of cublasLt's time for four of the seven shapes within the first
-# limits, 1.09 to 1.18 for the other three; see bench/results/small_products-2026-11-26.md. Whole steps with and without
-# it were not compared.
-_SMALL, _SMALL_FINISHED = (64, 128), (32, 512)
+# The most multiplications of a product for which `small_product` is used: with w in C order, with a transposed w, which
+# neighbouring threads read far apart, and if the kernel also saves the launch that applies the activation. Measured in
+# float32 on an H200, by `python -m bench.small_products`.
+_SMALL, _SMALL_TURNED, _SMALL_FINISHED = 11_000_000, 4_000_000, 26_000_000
+_DOWN, _ACROSS = 4, 2  # a tile of y, as in matmul.cu
+_FEW = 2**13  # elements of y up to which a tile has one row, so that there are enough of them
+_LOOP, _SHARES = 8, {1: 64, _DOWN: 32}  # multiplications of a thread, and the most shares, by the rows of a tile
 NO_MASK = (None, None, 0, 0, None, 0, 0, 1.0)  # what fused.cu takes if nothing is dropped
 AS_IT_IS = (ACTIVATIONS["IDENTITY"], 0.0, *NO_MASK)  # the same, from `kind` on, without an activation
 _ALIGNED = 256  # bytes; no algorithm requires more
@@ -38,6 +39,7 @@ _ALIGNED = 256  # bytes; no algorithm requires more
 def _product(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
     if exact and bias is None and w.ndim == 3:
         return _batched(x, w)
+    x, w = as_matrices(x, w)
     if not covers(x, w, exact):
         return NotImplemented
     return affine(factor(x, exact), factor(w, exact), bias, exact=exact)
@@ -54,6 +56,13 @@ def _batched(x: Any, w: Any) -> Any:
     dtype, compute = _kind(x.dtype, "fp32")
     problem = Problem(dtype, compute, rows, inner, columns, _order(x), "C", NOTHING, alignments, batch)
     return y if execute(_device_of(x), problem, at) else NotImplemented
+
+
+def as_matrices(x: Any, w: Any) -> tuple[Any, Any]:
+    """x and w; a copy of what is neither in C order nor transposed from it: CuPy's product cannot be captured."""
+    xp = array_namespace(x)
+    x, w = (xp.ascontiguousarray(part) if part.ndim == 2 and not _order(part) else part for part in (x, w))
+    return x, w
 
 
 def covers(x: Any, w: Any, exact: bool = False) -> bool:
@@ -79,18 +88,18 @@ def affine(x: Any, w: Any, bias: Any = None, *, exact: bool = False) -> Any:
     if is_small(x, w, exact):
         return small_product(x, w, bias)
     if bias is None:
-        return _plain(x, w, exact)
+        return by_cublaslt(x, w, exact)
     y = _multiplied(x, w, bias, BIAS, exact)
     if y is None:
-        y = _plain(x, w, exact)
+        y = by_cublaslt(x, w, exact)
         launch("fused_forward", y.dtype, (y.size + 1) // 2, y, bias, y, None, y.size, y.shape[1], *AS_IT_IS)
     return y
 
 
 def is_small(x: Any, w: Any, exact: bool = False, finishes: bool = False) -> bool:
     """Whether `small_product` of matmul.cu is faster than cublasLt, and with `finishes` another launch after it."""
-    most, longest = _SMALL_FINISHED if finishes else _SMALL
-    if _tiles(x, w) > most or x.shape[1] > longest:
+    most = _SMALL_FINISHED if finishes else _SMALL
+    if x.shape[0] * w.size > (most if _order(w) == "C" else _SMALL_TURNED):
         return False
     return x.dtype.name == "float64" or (x.dtype.name == "float32" and current_precision(exact) == "fp32")
 
@@ -101,16 +110,24 @@ def small_product(x: Any, w: Any, bias: Any = None, kept: Any = None, then: tupl
     y = array_namespace(x).empty((rows, columns), dtype=x.dtype)
     turned = [_order(part) == "F" for part in (x, w)]
     factors = [part.T if is_turned else part for part, is_turned in zip((x, w), turned, strict=True)]
-    rest = (bias, y, kept, rows, inner, columns, *turned, *then)
-    launch("small_product", y.dtype, _tiles(x, w) * THREADS, *factors, *rest)
+    down, shares, threads = shape_of_work(rows, inner, columns)
+    rest = (bias, y, kept, rows, inner, columns, *turned, down, shares, *then)
+    launch("small_product", y.dtype, threads, *factors, *rest)
     return y
 
 
-def _tiles(x: Any, w: Any) -> int:
-    return -(-x.shape[0] // _TILE) * -(-w.shape[1] // _TILE)
+def shape_of_work(rows: int, inner: int, columns: int) -> tuple[int, int, int]:
+    """(rows of a tile, shares of the inner dimension, threads) of `small_product`.
+
+    More shares than necessary make the sum over them longer; fewer make each thread wait for more loads.
+    """
+    down = 1 if rows * columns <= _FEW else _DOWN
+    wanted = 1 if inner <= 2 * _LOOP else -(-inner // _LOOP)
+    shares = min(1 << (wanted - 1).bit_length(), _SHARES[down])
+    return down, shares, -(-rows // down) * -(-columns // _ACROSS) * shares
 
 
-def _plain(x: Any, w: Any, exact: bool = False) -> Any:
+def by_cublaslt(x: Any, w: Any, exact: bool = False) -> Any:
     """x @ w, by CuPy if cublasLt has no algorithm for it, which cannot be captured."""
     y = _multiplied(x, w, None, NOTHING, exact)
     if y is None:

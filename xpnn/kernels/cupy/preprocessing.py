@@ -47,5 +47,7 @@ def _take_both(x: Any, y: Any, rows: Any) -> Any:
         return NotImplemented
     taken = [xp.empty((n, *part.shape[1:]), dtype=part.dtype) for part in (x, y)]
     flat = [part.reshape(-1).view("uint32") for part in (x, y, *taken)]
-    launch("gathered_rows", "float32", n * int(sum(words)), *flat[:2], rows, *flat[2:], n, *map(int, words))
+    by_four = words[0] % 4 == 0 and not any(address_of(part) % 16 for part in (x, taken[0]))
+    threads = n * int(words[0] / (4 if by_four else 1) + words[1])
+    launch("gathered_rows", "float32", threads, *flat[:2], rows, *flat[2:], n, *map(int, words), by_four)
     return taken

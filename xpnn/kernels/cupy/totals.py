@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xpnn.arrays.namespace import array_namespace
-from xpnn.kernels.cupy.launch import C_NAMES, THREADS, launch
-from xpnn.kernels.cupy.optimizers import is_flat, tables
+from xpnn.kernels.cupy.launch import C_NAMES, THREADS, is_flat, launch, tables
 from xpnn.training.metrics.accuracy import AccuracySums, count_hits
 from xpnn.training.totals import ema_update, update_totals
 
 _CLASSES, _ROWS, _CHUNK = 256, 2**18, 1024  # the most classes and rows that are covered, and rows of a block
+_ROWS_EACH = 64  # rows that one thread adds up
+_SMALL, _FEW = 2**18, 16  # elements of an x that one launch adds up by blocks, if it has more than a few rows
 
 
 @update_totals.kernel("cupy")
@@ -62,3 +64,20 @@ def _ema_update(averages: list[Any], params: list[Any], decay: float, step: Any)
     for table, n in tables(p=averages, g=params):
         launch("ema_update", averages[0].dtype, n, table, n, step, 1 - decay)
     return averages
+
+
+def column_sums(x: Any) -> Any:
+    """The sum over the rows of x, (rows, columns), always in the same order."""
+    xp, (rows, columns) = array_namespace(x), x.shape
+    if x.size <= _SMALL and rows > _FEW:
+        y = xp.empty(columns, dtype=x.dtype)
+        launch("small_column_sums", x.dtype, columns * THREADS, x, y, rows, columns)
+        return y
+    while True:
+        chunk = rows if rows <= _ROWS_EACH else min(_ROWS_EACH, max(8, math.isqrt(rows)))
+        parts = -(-rows // chunk)
+        y = xp.empty((parts, columns), dtype=x.dtype)
+        launch("column_sums", x.dtype, parts * columns, x, y, rows, columns, chunk)
+        if parts == 1:
+            return y[0]
+        x, rows = y, parts

@@ -14,6 +14,7 @@ from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.matmul import matmul
 from xpnn.arrays.namespace import Array, array_namespace, device_of
 from xpnn.arrays.random import Key
+from xpnn.arrays.special import concat
 from xpnn.devices.place import to_numpy
 from xpnn.errors import InputError
 from xpnn.nn import initializers
@@ -245,7 +246,7 @@ class EmbedColumns:
             parts += [x[:, start:column], vectors]
             residuals.append(rows)
             start = column + 1
-        return xp.concat([*parts, x[:, start:]], axis=1), tuple(residuals)
+        return concat([*parts, x[:, start:]], axis=1), tuple(residuals)
 
     def backward(
         self, params: tuple[EmbeddingParams, ...], residuals: tuple[Array, ...], dy: Array, *, need_dx: bool = True
@@ -259,7 +260,7 @@ class EmbedColumns:
             grads.append(table.backward(branch, rows, dy[:, first:last])[1])
             parts += [dy[:, here:first], xp.zeros_like(dy[:, :1])]
             start, here = column + 1, last
-        return (xp.concat([*parts, dy[:, here:]], axis=1) if need_dx else None), tuple(grads)
+        return (concat([*parts, dy[:, here:]], axis=1) if need_dx else None), tuple(grads)
 
     def check_input(self, name: str, x: Array) -> None:
         """Raise InputError if a column holds other values than the rows of its table. Copies it to the host."""

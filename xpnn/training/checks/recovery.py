@@ -27,7 +27,6 @@ from xpnn.training.checks.nonfinite import HINT
 from xpnn.training.data_feed import DataSource
 from xpnn.training.engine import Engine
 from xpnn.training.history import History
-from xpnn.training.runners.base import copy_on_device
 from xpnn.training.state import State, host_copy
 from xpnn.training.step import TrainingStep
 
@@ -80,7 +79,7 @@ class Recovery:
             return
         self._kept = None
         try:
-            copy = copy_on_device(engine.state)
+            copy = engine.runner.kept(engine.state)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -137,7 +136,7 @@ def _replay(kept: _Kept, engine: Engine, steps: int, *, stops_if_bad: bool) -> i
             return steps
         engine.write(**kept.state._asdict())  # the weights were bad before the loss was
     for done in range(kept.steps, steps + 1):
-        before = copy_on_device(engine.state)
+        before = engine.runner.kept(engine.state)
         run(done, done + 1)
         if not _is_good(engine.state):
             engine.write(**before._asdict())

@@ -67,6 +67,9 @@ class SharedRunner:
     def write(self, state: State, **fields: Tree) -> State:
         return self._runner.write(state, **fields)
 
+    def kept(self, state: State) -> State:
+        return self._runner.kept(state)
+
 
 class RunnerPool:
     """The runners of several trainers: one for all whose steps differ in a constant learning rate only.

@@ -184,6 +184,9 @@ class StackedRunner:
     def write(self, state: State, **fields: Tree) -> State:
         return self._one.write(state, **fields)
 
+    def kept(self, state: State) -> State:
+        return self._one.kept(state)
+
     def _or_each(
         self, together: Callable[[list[tuple[Any, ...]]], list[Any]], alone: Callable[..., Any]
     ) -> Callable[[list[tuple[Any, ...]]], list[Any]]:

@@ -17,7 +17,7 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.matmul import matmul_precision
 from xpnn.arrays.namespace import Array, array_namespace
 from xpnn.arrays.tree import Tree
-from xpnn.devices.buffers import overwrite
+from xpnn.devices.buffers import copies, overwrite, read_all, write_all
 from xpnn.devices.libraries import default_library, library_of_array
 from xpnn.devices.libraries.transfers import for_library
 from xpnn.devices.place import Place, to_numpy, to_place
@@ -95,6 +95,9 @@ class Runner(Protocol):
     def write(self, state: State, **fields: Tree) -> State:
         """Return the state with fields replaced by host values of the same dtypes and shapes; see `upload`."""
 
+    def kept(self, state: State) -> State:
+        """Return the state such that later steps leave it alone: a copy, where they reuse its memory."""
+
 
 def upload(host: Tree, place: Place, dtype: str) -> Tree:
     """Copy values to the device.
@@ -137,10 +140,10 @@ def _moved(x: Array, place: Place, dtype: str) -> Array:
 def _converted(x: Any, place: Place, dtype: str) -> np.ndarray:
     """A copy of x in the dtype that it has on the device."""
     x = np.asarray(x)
-    on_numpy = place.lib is default_library()  # the fast ways: an epoch begins with ten scalars
-    if on_numpy and x.dtype in (dtype, np.uint32):
+    # Two fast ways first: an epoch begins with ten scalars.
+    if place.lib is default_library() and x.dtype in (dtype, np.uint32):
         return np.array(x, order="C")
-    if on_numpy and x.ndim == 0 and x.dtype.kind == "f" and abs(x) < 1e30:
+    if x.ndim == 0 and x.dtype.kind == "f" and abs(x) < 1e30 and not place.lib.why_no_dtype(dtype):
         return x.astype(dtype)
     if x.dtype == np.uint32:
         return np.array(random.lanes(x, place.lib.lane_dtype), order="C")
@@ -159,8 +162,7 @@ def download(device: Tree) -> Tree:
     libraries = {library_of_array(leaf) for leaf in leaves}
     if len(libraries) != 1:  # a metric may keep its sums in another library
         return tree.map(to_numpy, device)
-    hosts: list[Array] = [*libraries.pop().all_to_numpy(leaves)]
-    return tree.rebuild(device, hosts)
+    return tree.rebuild(device, list(read_all(leaves)))
 
 
 def batches_of(order: np.ndarray, batch_size: int, place: Place) -> list[Array]:
@@ -172,7 +174,10 @@ def batches_of(order: np.ndarray, batch_size: int, place: Place) -> list[Array]:
 
 def copy_on_device(arrays: Tree) -> Tree:
     """Return copies of the arrays on the same device."""
-    return tree.map(lambda x: array_namespace(x).asarray(x, copy=True), arrays)
+    leaves = tree.leaves(arrays)
+    if len({library_of_array(leaf) for leaf in leaves}) != 1:  # a metric may keep its sums in another library
+        return tree.map(lambda x: array_namespace(x).asarray(x, copy=True), arrays)
+    return tree.rebuild(arrays, copies(leaves))
 
 
 def write_fields(state: State, fields: dict[str, Tree], spec: RunnerSpec) -> State:
@@ -187,10 +192,12 @@ def overwrite_fields(state: State, fields: dict[str, Tree], spec: RunnerSpec) ->
     values: list[Any] = []
     for leaf in tree.leaves(tuple(fields.values())):
         values.append((_converted if _is_host(leaf) else _moved)(leaf, spec.place, spec.dtype))
-    for value, buffer in zip(values, buffers, strict=True):
-        if _is_host(value):
-            spec.place.lib.write(value, buffer)
-        else:
+    pairs = list(zip(values, buffers, strict=True))
+    hosts = [pair for pair in pairs if _is_host(pair[0])]
+    if hosts:
+        write_all([buffer for _, buffer in hosts], [value for value, _ in hosts])
+    for value, buffer in pairs:
+        if not _is_host(value):
             overwrite([buffer], [value])
 
 

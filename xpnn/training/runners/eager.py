@@ -45,3 +45,6 @@ class EagerRunner:
 
     def write(self, state: State, **fields: Tree) -> State:
         return write_fields(state, fields, self._spec)
+
+    def kept(self, state: State) -> State:
+        return copy_on_device(state)

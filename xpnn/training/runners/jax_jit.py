@@ -137,3 +137,6 @@ class JaxJitRunner:
 
     def write(self, state: State, **fields: Tree) -> State:
         return write_fields(state, fields, self._spec)
+
+    def kept(self, state: State) -> State:
+        return state

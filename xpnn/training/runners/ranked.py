@@ -20,6 +20,7 @@ import numpy as np
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace, device_of, is_array
+from xpnn.arrays.special import concat
 from xpnn.arrays.tree import Tree
 from xpnn.devices.libraries.transfers import on_device, over_ranks
 from xpnn.devices.place import place_of, to_numpy, to_place
@@ -176,13 +177,13 @@ def _added_up(
     merges = [getattr(metric, "merge", None) is not None for metric in metrics]
 
     def placed(x: Array, share: int) -> Array:
-        xp = array_namespace(x)
-        return xp.stack([x if number == share else xp.zeros_like(x) for number in range(shares.total)])
+        here, zeros = x[None, ...], array_namespace(x).zeros_like(x[None, ...])
+        return concat([here if number == share else zeros for number in range(shares.total)])
 
     def flattened(values: Tree, sums: tuple[Any, ...], share: int) -> tuple[Array, Tree]:
         kept = [tree.map(lambda x: placed(x, share), s) if merge else s for merge, s in zip(merges, sums, strict=True)]
         given = values, tuple(kept)
-        return xp.concat([xp.reshape(x, (-1,)) for x in tree.leaves(given)]), given
+        return concat([xp.reshape(x, (-1,)) for x in tree.leaves(given)]), given
 
     sums = owns[0][1]
     xp = array_namespace(tree.leaves(owns[0][0])[0])
