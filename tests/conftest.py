@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import importlib.util
 import os
 import shutil
@@ -113,6 +114,9 @@ def _rows() -> list[Any]:
     return rows
 
 
+STANDARD_ERROR = pytest.StashKey[int]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     unknown = sorted(set(NAMED) - set(PACKAGES))
     missing = sorted(set(NAMED) - INSTALLED - set(unknown))
@@ -121,6 +125,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "randomly_reset_seed"):
         # No test uses a global generator, and thinc's reseeding hook fails for seeds above 2**32.
         config.option.randomly_reset_seed = False
+    if hasattr(config, "workerinput"):
+        config.stash[STANDARD_ERROR] = os.dup(2)  # later, pytest captures 2
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let a worker that does not end show where it waits, and end it: the run would wait for it without a limit."""
+    if STANDARD_ERROR in session.config.stash:
+        faulthandler.dump_traceback_later(300, exit=True, file=session.config.stash[STANDARD_ERROR])
 
 
 def pytest_report_header() -> str:

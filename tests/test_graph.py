@@ -98,16 +98,16 @@ def test_schedules_callbacks_and_later_fits(recorded: Callable[..., None]) -> No
 
 
 class Counting(EagerReplay):
-    """Counts captures and replays."""
+    """Counts captures, and notes which of them is replayed."""
 
     def __init__(self) -> None:
-        self.recordings, self.replays = 0, 0
+        self.recordings, self.replays = 0, list[int]()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        self.recordings += 1
+        number, self.recordings = self.recordings, self.recordings + 1
 
         def again() -> None:
-            self.replays += 1
+            self.replays.append(number)
             work()
 
         return again
@@ -118,7 +118,8 @@ def test_capture_and_replay_counts(recorded: Callable[..., None]) -> None:
     recorded(counting)
     run = long_run(epochs=1)
     assert counting.recordings == 3  # captures: 16 full batches, one full batch, and the remainder
-    assert counting.replays == 3 + (5 + 2) + 1  # one check each; 37 = (16 + 4 · 1) + (16 + 1); the remainder
+    # One check each; 37 = (1 + 16 + 3 · 1) + (16 + 1), where the first step is alone; the remainder.
+    assert counting.replays == [0, 1, 2, *(1, 0, 1, 1, 1), *(0, 1), 2]
     before = [address_of(leaf) for leaf in tree.leaves(run.state)]
     assert len(set(before)) == len(before)
     run.fit(np.tile(X, (5, 1))[:188], np.tile(Y, 5)[:188], batch_size=5)

@@ -194,3 +194,21 @@ def test_missing_nccl_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cupy.__dict__["cuda"].__dict__, "nccl", SimpleNamespace(available=False))
     with pytest.raises(InputError, match="ranks on GPUs need NCCL, which CuPy does not find; pip install nvidia-nccl-"):
         LIBRARIES["cupy"].rank_sum(run_threads(1, lambda ranks: ranks)[0], gpu().device)
+
+
+def test_torch_has_a_group_for_each_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of an earlier world is unknown to torch.distributed, if that is initialized again."""
+    torch = pytest.importorskip("torch")
+    from xpnn.devices.libraries.torch import nccl_sum
+
+    made: list[str] = []
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "new_group", lambda backend: made.append(backend))
+    for worlds in (1, 2):
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        try:
+            assert nccl_sum() is nccl_sum()
+        finally:
+            torch.distributed.destroy_process_group()
+        assert made == ["nccl"] * worlds
+    assert nccl_sum() is None

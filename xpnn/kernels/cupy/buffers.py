@@ -11,7 +11,7 @@ from xpnn.arrays.namespace import array_namespace
 from xpnn.arrays.special import concat
 from xpnn.devices.buffers import address_of, copies, overwrite, read_all, write_all
 from xpnn.devices.libraries import library_of_array
-from xpnn.devices.libraries.transfers import to_numpy
+from xpnn.devices.place import current, place_of, to_numpy
 from xpnn.kernels.cupy.launch import Memory, launch, tables
 
 _TOGETHER = 2**16  # bytes that are copied from or to the host at once
@@ -19,8 +19,9 @@ _TOGETHER = 2**16  # bytes that are copied from or to the host at once
 
 @copies.kernel("cupy")
 def _copies(arrays: list[Any]) -> Any:
-    made = [array_namespace(x).empty_like(x) for x in arrays]
-    overwrite(made, arrays)
+    with current(place_of(arrays[0])):
+        made = [array_namespace(x).empty_like(x) for x in arrays]
+        overwrite(made, arrays)
     return made
 
 
@@ -38,9 +39,10 @@ def _read_all(arrays: list[Any]) -> Any:
     ends = _ends(arrays)
     if ends is None:
         return NotImplemented
-    there = array_namespace(arrays[0]).empty(ends[-1], dtype="uint32")
-    _copy(_parts(there, ends), [_words(x) for x in arrays])
-    parts = np.split(to_numpy(there), ends[:-1])
+    with current(place_of(arrays[0])):
+        there = array_namespace(arrays[0]).empty(ends[-1], dtype="uint32")
+        _copy(_parts(there, ends), [_words(x) for x in arrays])
+        parts = np.split(to_numpy(there), ends[:-1])
     return [part.copy().view(x.dtype).reshape(x.shape) for part, x in zip(parts, arrays, strict=True)]
 
 
@@ -50,9 +52,10 @@ def _write_all(buffers: list[Any], values: list[np.ndarray]) -> Any:
     if ends is None:
         return NotImplemented
     host = np.concatenate([np.ascontiguousarray(value).reshape(-1).view(np.uint32) for value in values])
-    there = array_namespace(buffers[0]).empty(ends[-1], dtype="uint32")
-    library_of_array(there).write(host, there)
-    _copy([_words(buffer) for buffer in buffers], _parts(there, ends))
+    with current(place_of(buffers[0])):
+        there = array_namespace(buffers[0]).empty(ends[-1], dtype="uint32")
+        library_of_array(there).write(host, there)
+        _copy([_words(buffer) for buffer in buffers], _parts(there, ends))
     return None
 
 

@@ -24,8 +24,8 @@ from xpnn.kernels.cupy.launch import ACTIVATIONS, launch
 
 _DTYPES = ("float32", "float64")
 # The most multiplications of a product for which `small_product` is used: with w in C order, with a transposed w, which
-# neighbouring threads read far apart, and if the kernel also saves the launch that applies the activation. Measured in
-# float32 on an H200, by `python -m bench.small_products`.
+# neighbouring threads read far apart, and if the kernel also saves the launch that applies the activation. Chosen from
+# bench/results/small_products-2026-11-27.md, in float32 on an H200; used for float64 and for other GPUs too.
 _SMALL, _SMALL_TURNED, _SMALL_FINISHED = 11_000_000, 4_000_000, 26_000_000
 _DOWN, _ACROSS = 4, 2  # a tile of y, as in matmul.cu
 _FEW = 2**13  # elements of y up to which a tile has one row, so that there are enough of them
