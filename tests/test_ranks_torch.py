@@ -155,19 +155,22 @@ def children_of(parent: int) -> list[int]:
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
-def started(fault: str, folder: Path) -> subprocess.Popen[bytes]:
+FAULTS = {"killed": "2", "still": "2", "left": "60"}  # and the time-out
+
+
+def started(fault: str, folder: Path, timeout: str) -> subprocess.Popen[bytes]:
     """Start rank 0, which starts rank 1, that has a fault; each writes its errors into a file."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, str(torch_ranks.__file__), fault, port, str(folder)]
-    return subprocess.Popen(command, env=environment(TIMEOUT="2"))
+    return subprocess.Popen(command, env=environment(TIMEOUT=timeout))
 
 
 @needs_torch
 @pytest.mark.skipif(os.name != "posix", reason="processes of POSIX")
 def test_a_rank_that_is_gone_ends_the_others(tmp_path: Path) -> None:
-    firsts = {fault: started(fault, tmp_path) for fault in ("killed", "still")}
+    firsts = {fault: started(fault, tmp_path, timeout) for fault, timeout in FAULTS.items()}
     try:
         statuses = {fault: process.wait(60) for fault, process in firsts.items()}
     finally:
@@ -176,8 +179,9 @@ def test_a_rank_that_is_gone_ends_the_others(tmp_path: Path) -> None:
             process.wait()
             if fault == "still" and (tmp_path / "still pid").exists():
                 os.kill(int((tmp_path / "still pid").read_text()), signal.SIGKILL)
-    assert statuses == {"killed": 1, "still": 1}
-    killed, still = ((tmp_path / f"{fault} 0").read_text() for fault in firsts)
+    assert statuses == dict.fromkeys(FAULTS, 1)
+    killed, still, left = ((tmp_path / f"{fault} 0").read_text() for fault in firsts)
     assert killed.startswith("xpnn: error: another rank has ended without a message, ") and "step 3" in killed
     assert still.startswith("xpnn: error: rank 1 has not answered for 2 s, after step 3: it stands still")
-    assert killed.count("\n") == still.count("\n") == 1
+    assert left.startswith("xpnn: error: rank 1 has ended before the others, ") and "step 3" in left
+    assert killed.count("\n") == still.count("\n") == left.count("\n") == 1

@@ -3,6 +3,7 @@
 torchrun --nproc-per-node 2 torch_ranks.py FOLDER    all cases, then an exception in rank 1
 torch_ranks.py killed PORT FOLDER                    rank 1 of two is killed in a step; files have the errors
 torch_ranks.py still PORT FOLDER                     rank 1 stands still in a step
+torch_ranks.py left PORT FOLDER                      rank 1 calls sys.exit in a step
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ def main(what: str) -> None:
     faults = {
         "killed": lambda trainer: os.kill(os.getpid(), signal.SIGKILL),
         "still": lambda trainer: os.kill(os.getpid(), signal.SIGSTOP),
+        "left": lambda trainer: sys.exit(5),
     }
     if what not in faults:
         with warnings.catch_warnings():

@@ -1,16 +1,19 @@
 """Ranks that torchrun has started, by torch.distributed: sums of arrays on the host, over gloo.
 
-gloo raises an exception in every rank that waits for one that has ended or stands still. Which of them says why, and
-with which exit status they end, they agree upon in torchrun's key-value store, which outlives the ranks.
+gloo raises an exception in every rank that waits for one that was killed or stands still. Of one that has called
+sys.exit, and is still there until all have ended, a thread reads in torchrun's key-value store. There, the ranks also
+agree which of them says why they end, and with which exit status.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -23,6 +26,7 @@ from xpnn.ranks.ending import GRACE, end_all_on_exception
 from xpnn.validation import as_count, as_float
 
 _POLL = 0.01  # seconds between two looks into the store
+_LINGER = 3.0  # seconds that a rank waits for one that has ended: its last message may still be on its way
 _TURN = 0.5  # seconds in which the rank that says why prints: torchrun ends all ranks as soon as one has ended
 _GROUP = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # set by torchrun, or by hand
 
@@ -49,10 +53,11 @@ class TorchRanks:
     def __init__(self, torch: Any = None, store: Any = None, timeout: float = 300.0, blocks: int | None = None) -> None:
         self._torch, self._store, self.timeout, self.blocks = torch, store, timeout, blocks
         self.rank, self.size = 0, 1
-        self._what = "at the beginning"
+        self._what, self._waiting = "at the beginning", math.inf  # where it waits for the others, and since when
         if torch is not None:
             self.rank, self.size = torch.distributed.get_rank(), torch.distributed.get_world_size()
             atexit.register(self._close)
+            threading.Thread(target=self._watch, daemon=True, name="xpnn-ranks").start()
 
     def sum(self, array: np.ndarray, what: str = "") -> np.ndarray:
         total = np.array(array, order="C")
@@ -96,11 +101,24 @@ class TorchRanks:
 
     @contextlib.contextmanager
     def _watched(self, what: str = "") -> Iterator[None]:
-        self._what, began = what or self._what, time.monotonic()
+        self._what, self._waiting = what or self._what, time.monotonic()
         try:
             yield
         except RuntimeError as error:
-            self._end_after(error, time.monotonic() - began)
+            self._end_after(error, time.monotonic() - self._waiting)
+        finally:
+            self._waiting = math.inf
+
+    def _watch(self) -> None:
+        """End all ranks if this one waits for one that has called sys.exit."""
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        while True:
+            time.sleep(1.0)
+            if time.monotonic() - self._waiting > _LINGER:
+                with contextlib.suppress(RuntimeError):
+                    gone = [rank for rank in others if self._store.check([f"done {rank}"])]
+                    if gone:
+                        self._end_all(f"rank {gone[0]} has ended before the others, {self._what}")
 
     def _end_after(self, error: RuntimeError, waited: float) -> NoReturn:
         """End this process, because the others cannot be reached; one of the ranks prints why, unless one has."""
@@ -110,8 +128,12 @@ class TorchRanks:
         else:
             who = f"rank {self._absent()} has not answered for {self.timeout:g} s"
             why = "it stands still, or its node is gone; a larger time-out waits longer"
+        self._end_all(f"{who}, {self._what}: {why}")
+
+    def _end_all(self, why: str) -> NoReturn:
+        """Print why all ranks end, unless another rank has done so, and end this one."""
         if self._claim(1):
-            print(f"xpnn: error: {who}, {self._what}: {why}. All ranks end", file=sys.stderr, flush=True)
+            print(f"xpnn: error: {why}. All ranks end", file=sys.stderr, flush=True)
             _end(1)
         time.sleep(_TURN)
         _end(int(self._store.get("end").decode().split()[1]))
