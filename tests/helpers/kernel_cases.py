@@ -11,7 +11,7 @@ from xpnn import nn
 from xpnn.arrays import random
 from xpnn.arrays.dispatch import Dispatched, DispatchedPair
 from xpnn.arrays.matmul import matmul
-from xpnn.arrays.special import concat
+from xpnn.arrays.special import by_rows, concat
 from xpnn.arrays.tree import Carried
 from xpnn.devices.buffers import copies, read_all
 from xpnn.nn.fused import dense, joined
@@ -323,6 +323,9 @@ KERNEL_CASES = [
     KernelCase("copies-of-bytes", copies, ([np.arange(5, dtype=np.uint8), draw("x", 3)],)),
     KernelCase("read-all", read_all, ([*_leaves("x") * 12, *_BOOKS],)),
     KernelCase("read-all-large", read_all, (_LARGE,)),
+    KernelCase("by-rows", by_rows, (draw("x", 11, 3), lambda x: x * x, 2)),
+    KernelCase("by-rows-few", by_rows, (draw("x", 3, 3), lambda x: x * x, 3)),
+    KernelCase("by-rows-none", by_rows, (np.zeros((0, 2)), lambda x: x * x, 3)),
     KernelCase("concat-rows", concat, ([draw(str(n), n, 3) for n in range(1, 12)],)),
     KernelCase("concat-columns", concat, ([draw(str(n), 4, n % 3) for n in range(11)],), {"axis": 1}),
     KernelCase("concat-two", concat, ([draw("a", 4, 1), draw("b", 4, 2)],), {"axis": -1}),

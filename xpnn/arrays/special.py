@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from xpnn.arrays.dispatch import dispatched
 from xpnn.arrays.namespace import Array, Namespace, array_namespace
@@ -95,6 +96,35 @@ def concat(arrays: list[Array], axis: int = 0) -> Array:
            [0., 1., 1.]])
     """
     return array_namespace(arrays[0]).concat(arrays, axis=axis)
+
+
+@dispatched
+def by_rows(x: Array, function: Callable[[Array], Array], rows: int) -> Array:
+    """Apply a function to some rows of an array at a time, so that what it allocates stays small.
+
+    Parameters
+    ----------
+    x : array of shape (n, …)
+        The argument; n may be 0.
+    function : callable
+        Its result has as many rows as its argument, of which each depends on the same row alone. It may be called in
+        several threads at the same time.
+    rows : int
+        The most rows of a call.
+
+    Returns
+    -------
+    array of shape (n, …)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> by_rows(np.arange(5.0), lambda x: x * x, 2)
+    array([ 0.,  1.,  4.,  9., 16.])
+    """
+    if x.shape[0] <= rows:
+        return function(x)
+    return concat([function(x[i : min(i + rows, x.shape[0]), ...]) for i in range(0, x.shape[0], rows)])
 
 
 def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:

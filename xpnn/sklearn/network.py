@@ -11,7 +11,8 @@ import numpy as np
 
 from xpnn import nn
 from xpnn.arrays import random, tree
-from xpnn.arrays.namespace import Array
+from xpnn.arrays.namespace import Array, is_array
+from xpnn.arrays.special import by_rows
 from xpnn.devices.place import Place
 from xpnn.nn import traits
 from xpnn.nn.layers.activations import ACTIVATIONS
@@ -121,12 +122,12 @@ def parted(params: Any) -> tuple[tuple[Any, ...], list[Array], list[Array]]:
 
 def outputs(model: nn.Sequential, params: Any, x: Any, place: Place, rows: int = 4096) -> Array:
     """Return the values of the last layer for all rows of x, in inference."""
-    with place.lib.compute_scope():
-        count = x.shape[0]
-        if count <= rows:
-            return model.forward(params, x)[0]
-        parts = [model.forward(params, x[i : min(i + rows, count), ...])[0] for i in range(0, count, rows)]
-        return place.xp.concat(parts, axis=0)
+
+    def some(part: Any) -> Array:
+        with place.lib.compute_scope():
+            return model.forward(params, part)[0]
+
+    return (by_rows if is_array(x) else by_rows.reference)(x, some, rows)  # a sparse matrix is none
 
 
 def is_finite(params: Any) -> bool:

@@ -6,13 +6,15 @@ The engine holds the state and gives it, with the batches of each chunk of data,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array
+from xpnn.arrays.special import by_rows
+from xpnn.devices.libraries import default_library
 from xpnn.devices.libraries.transfers import on_device
 from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.devices.precision import check_precision
@@ -28,7 +30,7 @@ from xpnn.training.checks.ranks import ranks_at, same_logs
 from xpnn.training.checks.rehearsal import rehearse, tell_gain
 from xpnn.training.checks.rounding import Offsets
 from xpnn.training.checks.shapes import computes_on_numpy
-from xpnn.training.data_feed import Chunk, DataSource, Ranges
+from xpnn.training.data_feed import Chunk, DataSource, Ranges, placed
 from xpnn.training.history import Logs
 from xpnn.training.metrics.base import Metric
 from xpnn.training.runners.base import Runner, RunnerSpec, copy_on_device, download, upload
@@ -325,7 +327,12 @@ class Engine:
             totals = self.runner.evaluate(params, constants, totals, chunk.data, batches)
         return epoch_logs(download(totals), self._step.metrics)
 
-    def predict(self, slices: Iterable[Array]) -> Array:
-        """Return the model's outputs for consecutive slices of rows, joined in one array on the device."""
-        outputs = [self.runner.predict(self.weights, x) for x in slices]
-        return outputs[0] if len(outputs) == 1 else self.place.xp.concat(outputs, axis=0)
+    def predict(self, x: Array, batch_size: int) -> Array:
+        """Return the model's outputs for the rows of x, which may be anywhere, on the device."""
+        dtype = self.feature_dtype(x)
+
+        def some(part: Array) -> Array:
+            return self.runner.predict(self.weights, placed("x", part, dtype, self.place))
+
+        on_host = self.place.lib is default_library() and isinstance(x, np.ndarray)
+        return (by_rows if on_host else by_rows.reference)(x, some, batch_size)

@@ -30,7 +30,7 @@ from xpnn.training.checks.inputs import Features, check_pair, check_rows, check_
 from xpnn.training.checks.ranks import check_same
 from xpnn.training.checks.recovery import recovery_for
 from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
-from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source, placed
+from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source
 from xpnn.training.display.shown import Shown
 from xpnn.training.engine import Engine, Progress, engine_for
 from xpnn.training.epoch import Plan, run_epoch
@@ -600,12 +600,9 @@ class Trainer:
         """
         x = self.features("x", x)
         engine, _ = self._build("x", x)
-        there, dtype = place_of(x), engine.feature_dtype(x)
-        x = engine.offsets.features("x", x, 2)
-        rows, batch_size = x.shape[0], as_count("batch_size", batch_size)
+        there, batch_size = place_of(x), as_count("batch_size", batch_size)
         with device_scope(engine.place):
-            slices = (x[start : min(start + batch_size, rows), ...] for start in range(0, rows, batch_size))
-            y = engine.predict(placed("x", part, dtype, engine.place) for part in slices)
+            y = engine.predict(engine.offsets.features("x", x, 2), batch_size)
         return to_place(y, there, copy=False)
 
     # -- private methods ---------------------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnn.arrays.matmul import matmul
+from xpnn.arrays.special import by_rows
 from xpnn.devices.libraries.openblas import AS_IT_IS, ROW_MAJOR, TRANSPOSED, openblas
 from xpnn.devices.threads import step_threads
 from xpnn.kernels.numpy.compiled import constant, loops
@@ -145,14 +147,32 @@ def _by_python(gemm: Any, division: Division, x: np.ndarray, w: np.ndarray, y: n
         c = at_y + size * (top * n + left)
         gemm(ROW_MAJOR, of_x, of_w, bottom - top, right - left, k, 1.0, a, along_x, b, along_w, 0.0, c, n)
 
-    several = step_threads() > 1 and m * n * k >= _FOR_PYTHON
-    offered = {i: _executor().submit(part, i) for i in range(1, division.parts)} if several else {}
-    part(0)
-    for i in range(1, division.parts):
-        if i not in offered or offered[i].cancel():  # no thread has begun it
+    if step_threads() > 1 and m * n * k >= _FOR_PYTHON:
+        _in_threads(part, division.parts)
+    else:
+        for i in range(division.parts):
             part(i)
-        else:
-            offered[i].result()
+
+
+@by_rows.kernel("numpy")
+def _by_rows(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray], rows: int) -> Any:
+    """In threads, unless the loops of the function are compiled: these have threads of their own."""
+    threads = step_threads()
+    if not isinstance(x, np.ndarray) or len(x) <= rows or threads == 1 or loops(0.0):
+        return NotImplemented
+    count = -(-len(x) // (rows * threads)) * threads  # as many for each thread
+    each = -(-len(x) // count)
+    return np.concatenate(_in_threads(lambda i: function(x[i * each : (i + 1) * each]), -(-len(x) // each)))
+
+
+def _in_threads(part: Callable[[int], Any], count: int) -> list[Any]:
+    """[part(0), part(1), …]; this thread begins with part 0, and goes on from the last one that no other has begun."""
+    offered = {i: _executor().submit(part, i) for i in range(1, count)}
+    own = {0: part(0)}
+    for i in reversed(offered):
+        if offered[i].cancel():
+            own[i] = part(i)
+    return [own[i] if i in own else offered[i].result() for i in range(count)]
 
 
 _executor = functools.cache(lambda: ThreadPoolExecutor(max(step_threads() - 1, 1), thread_name_prefix="xpnn"))
