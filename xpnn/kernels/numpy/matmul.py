@@ -25,7 +25,7 @@ from xpnn.kernels.numpy.compiled import constant, loops
 
 _LARGE = 4_000_000  # multiplications from which a product is divided: some 50 µs on one thread
 _EACH = 2_000_000  # at least so many in a part
-_FOR_PYTHON = 30_000_000  # multiplications from which Python's threads save time: they wake up later
+_FOR_PYTHON = 8_000_000  # multiplications from which Python's threads save time: they wake up later
 _GRAIN = 16  # rows or columns between two cuts
 _SAVED = 1e-4  # seconds that compiled threads save for a large product
 _SAVED_BY_RELU = 0.4e-9  # and a loop for each element: median on an AMD EPYC, 2026-11-21
