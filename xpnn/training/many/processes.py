@@ -1,7 +1,7 @@
 """Trainers in worker processes, one on each core: for steps in which Python itself takes much of the time.
 
 Python runs one thread at a time. Sixteen networks 64-256-128-10 on two threads therefore took 0.9 to 1.4 times as long
-as one after the other (medians, AMD EPYC, 2 cores, 2026-11-27), which processes avoid; `python -m bench.many` compares.
+as one after the other, and in two processes 0.5 to 0.8 times (medians, AMD EPYC, 2 cores, 2026-11-27; `bench.many`).
 The processes are those of joblib, which start once and remain for later calls, and read large arrays from one place.
 """
 
