@@ -198,6 +198,6 @@ def test_replay_reads_nothing_from_the_host(
         return records, [np.asarray(leaf).tobytes() for leaf in tree.leaves(one.state)]
 
     recorded = run(Runner)
-    assert device.replays == 3 + 2 * (1 + 1)  # each is checked once; then five steps in one, and the remainder
+    assert device.replays == 3 + 2 * (2 + 1)  # each is checked once; then the first step, four in one, the remainder
     assert device.lengths[1:] == [launches, launches]  # launches of one step: full batch and remainder
     assert recorded == run(lambda job, recorder: EagerRunner(job))

@@ -122,9 +122,9 @@ def by_rows(x: Array, function: Callable[[Array], Array], rows: int) -> Array:
     >>> by_rows(np.arange(5.0), lambda x: x * x, 2)
     array([ 0.,  1.,  4.,  9., 16.])
     """
-    if x.shape[0] <= rows:
-        return function(x)
-    return concat([function(x[i : min(i + rows, x.shape[0]), ...]) for i in range(0, x.shape[0], rows)])
+    n = x.shape[0]
+    parts = [function(x[i : min(i + rows, n), ...]) for i in range(0, max(n, 1), rows)]
+    return parts[0] if len(parts) == 1 else concat(parts)
 
 
 def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:

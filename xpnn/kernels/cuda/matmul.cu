@@ -49,7 +49,8 @@ KERNEL small_product(const REAL *x, const REAL *w, const REAL *bias, REAL *y, RE
             else if (tile < count)
                 add_products(sums, x, w, row, column, DOWN, rows, inner, columns, x_turned, w_turned, t / tiles, shares);
             UNROLL for (int i = 0; i < DOWN; ++i)
-                UNROLL for (int j = 0; j < ACROSS; ++j) room[i * ACROSS + j][t] = sums[i][j];
+                UNROLL for (int j = 0; j < ACROSS; ++j)
+                    if (i < down) room[i * ACROSS + j][t] = sums[i][j];
         }
         BARRIER;
         ALL_THREADS(t) {

@@ -62,7 +62,7 @@ class Recording:
 
         Raises the error of the recorder if that fails, ValueError if a replay gives other values.
         """
-        most = min(longest, self._batches.shape[0])
+        most = max(1, min(longest, self._batches.shape[0] - 1))  # `run` takes the first step alone
         for steps in sorted({most, 1}, reverse=True):
             self._replays[steps] = self._record(recorder, steps)
 
