@@ -1,14 +1,15 @@
 /* One source for two compilers: NVRTC makes kernels of it, a C compiler loops over all threads of a kernel.
 
    REAL is float or double, set by -DREAL=…; BLOCK is the number of threads of a block, set by launch.py. Values that
-   change from step to step are pointers, because a captured graph keeps scalar arguments. There are three kinds of
+   change from step to step are pointers, because a captured graph keeps scalar arguments. There are four kinds of
    kernels:
 
    EACH(i, n)                   a loop with independent iterations
    EACH_BLOCK(k, n)             a loop whose iterations are each done by a block: its threads share the iterations of
-                                SHARED(i, n), and add up what they have found by block_sum, always in the same order.
-                                Of EACH_ROW(r, n), LANES threads share each, so some r are n or more; thread LANE of
-                                them adds up by lanes_sum
+                                SHARED(i, n), and add up what they have found by block_sum, always in the same order
+   EACH_BLOCK, EACH_ROW(r, n)   the same, but LANES neighbouring threads share each iteration, and add up by lanes_sum;
+                                LANE is the number of a thread among them. All threads make the same number of
+                                iterations, so r may be n or more
    EACH_BLOCK, ALL_THREADS(t)   all threads of the block do a part of the work before any goes on, at a BARRIER, with
                                 memory for all of them: a SHARED_ARRAY */
 
