@@ -1,8 +1,8 @@
 """Small matrix products on a CUDA GPU, xpnn's kernel compared with cublasLt: python -m bench.small_products
 
-The limits in `xpnn/kernels/cupy/matmul.py` were chosen from its table. Each product is recorded 30 times in one CUDA
-graph, so that the time of Python does not count. Both compute x @ w; the kernel can also add a bias and apply an
-activation at no cost, for which cublasLt needs another launch of about 2 µs.
+The table shows whether the limits in `xpnn/kernels/cupy/matmul.py` suit a GPU. Each product is recorded 30 times in one
+CUDA graph, so that the time of Python does not count. Both compute x @ w; the kernel can also add a bias and apply an
+activation, for which cublasLt needs another launch.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from xpnn.devices.libraries import library_of_array
 from xpnn.devices.place import current, place_of, to_numpy
 from xpnn.kernels.cupy.launch import Memory, launch, tables
 
-_TOGETHER = 2**16  # bytes that are copied from or to the host at once
+_TOGETHER = 2**16  # the most bytes that are copied from or to the host at once
 
 
 @copies.kernel("cupy")
