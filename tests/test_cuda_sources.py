@@ -1,13 +1,14 @@
-"""Tests for the CUDA sources: compiled by NVRTC for every GPU generation, and run as C loops against the references.
+"""Tests for the CUDA sources: compiled by NVRTC for every GPU generation, and run on the CPU against the references.
 
-With C loops in place of launches, all of `xpnn.kernels.cupy` runs on NumPy arrays. Only CuPy's argument passing and
-graph capture need a real GPU.
+`cuda_on_cpu` launches the kernels, with all their threads, so that all of `xpnn.kernels.cupy` runs on NumPy arrays.
+Only CuPy's argument passing and graph capture need a real GPU.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cuda_on_cpu
 import numpy as np
 import pytest
 import test_kernels
@@ -38,51 +40,13 @@ from xpnn.nn.layers.linear import LinearParams
 from xpnn.optim.clipping import clip_by_global_norm
 
 COMPILER = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
-C_TYPES = {"size": ctypes.c_longlong, "int": ctypes.c_int, "word": ctypes.c_uint32}
 
 
 @pytest.fixture(scope="session")
-def loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
-    """`launch` implemented by loops compiled with the system's C compiler."""
-    if COMPILER is None:
-        pytest.skip("no C compiler")
-    folder, libraries = tmp_path_factory.mktemp("c"), {}
-    (folder / "kernels.c").write_text(launching.source())
-    for dtype, real in launching.C_NAMES.items():
-        made = folder / f"{dtype}.so"
-        command = [
-            COMPILER,
-            "-std=c11",
-            "-O1",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-shared",
-            "-fPIC",
-            "-fno-strict-aliasing",
-            f"-DREAL={real}",
-        ]
-        subprocess.run([*command, folder / "kernels.c", "-o", made, "-lm"], check=True)
-        libraries[dtype] = ctypes.CDLL(str(made))
-
-    class Leaves(ctypes.Structure):
-        _fields_ = [(name, ctypes.c_uint64 * launching.LEAVES) for name in ("p", "u", "v", "g")]
-        _fields_ += [("end", ctypes.c_longlong * launching.LEAVES)]
-
-    def launch(name: str, dtype: Any, threads: int, *values: Any) -> None:
-        real = ctypes.c_float if np.dtype(dtype) == np.float32 else ctypes.c_double
-        brought = []
-        for kind, value in zip(launching.signatures()[name], launching.arguments(name, dtype, values), strict=True):
-            if kind.endswith("*"):
-                assert value is None or value.flags.c_contiguous
-                brought.append(ctypes.c_void_p(None if value is None else value.ctypes.data))
-            elif kind == "leaves":
-                brought.append(Leaves.from_buffer_copy(value.tobytes()))
-            else:
-                brought.append(C_TYPES.get(kind, real)(value.item()))
-        getattr(libraries[np.dtype(dtype).name], name)(*brought)
-
-    return launch
+def kernels_on_cpu(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Any]:
+    if cuda_on_cpu.COMPILER is None:
+        pytest.skip("no C++ compiler")
+    return cuda_on_cpu.compiled(tmp_path_factory.mktemp("cuda"))
 
 
 class FakeCublasLt:
@@ -130,15 +94,6 @@ def executed() -> FakeCublasLt:
     return FakeCublasLt()
 
 
-def modules_that_launch() -> list[Any]:
-    """The modules of `xpnn.kernels.cupy` that import `launch`."""
-    from xpnn.kernels import cupy
-
-    found = [module for module in vars(cupy).values() if hasattr(module, "launch") and module is not launching]
-    assert len(found) == 8
-    return found
-
-
 def without_scalars(kernel: Any) -> Any:
     """NumPy returns scalars, which have no address, in place of arrays of no dimension; CuPy does not."""
     if not callable(kernel):  # a pair
@@ -161,14 +116,13 @@ def by_cublaslt(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: FakeC
 
 
 @pytest.fixture
-def on_numpy(monkeypatch: pytest.MonkeyPatch, loops: Callable[..., None], executed: FakeCublasLt) -> None:
-    """Use CuPy's kernels, run by the C loops, in place of NumPy's."""
-    from xpnn.kernels import cupy
-
-    for module in modules_that_launch():
-        monkeypatch.setattr(module, "launch", loops)
-    monkeypatch.setattr(cupy.matmul, "execute", executed)
-    monkeypatch.setattr(cupy.matmul, "_works", lambda device, dtype, compute, epilogue: True)
+def on_numpy(
+    monkeypatch: pytest.MonkeyPatch, kernels_on_cpu: Callable[[str, str], Any], executed: FakeCublasLt
+) -> None:
+    """Use CuPy's kernels, run on the CPU, in place of NumPy's."""
+    monkeypatch.setattr(launching, "_kernel", kernels_on_cpu)
+    monkeypatch.setattr(cupy_matmul, "execute", executed)
+    monkeypatch.setattr(cupy_matmul, "_works", lambda device, dtype, compute, epilogue: True)
     for op in {overwrite, write_all, *(case.op for case in KERNEL_CASES)}:
         kernels = {"numpy": without_scalars(op.kernels["cupy"])} if "cupy" in op.kernels else {}
         monkeypatch.setattr(op, "kernels", kernels)
@@ -183,7 +137,7 @@ def test_every_kernel_has_types() -> None:
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", KERNEL_CASES, ids=lambda case: case.id)
-def test_loops_match_references(case: KernelCase, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_match_references(case: KernelCase, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not case.op.kernels:
         pytest.skip("CuPy has no kernel for this")
     backend = make_backend("numpy")
@@ -207,7 +161,7 @@ def _as(value: Any, dtype: str) -> Any:
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize(("rows", "sizes"), SHARES)
 @pytest.mark.parametrize("name", DRAWING)
-def test_loops_draw_a_part_as_in_the_whole_batch(name: str, rows: int, sizes: tuple[int, ...]) -> None:
+def test_kernels_draw_a_part_as_in_the_whole_batch(name: str, rows: int, sizes: tuple[int, ...]) -> None:
     check_parts(name, rows, sizes, make_backend("numpy"))
 
 
@@ -252,6 +206,8 @@ def test_in_place_update_of_all_kinds_of_leaves() -> None:
     assert overwrite.kernels["numpy"](*turned) is NotImplemented
     overwrite(*turned)
     assert not turned[0][0].any()
+    strict = pytest.importorskip("array_api_strict")
+    assert overwrite.kernels["numpy"]([np.zeros(2)], [strict.asarray([1.0, 2.0])]) is NotImplemented
 
 
 @pytest.mark.usefixtures("on_numpy")
@@ -303,7 +259,9 @@ def test_small_products_do_without_cublaslt(on_numpy: None, executed: FakeCublas
 @pytest.mark.usefixtures("on_numpy")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1), (2, 1, 9), (33, 8, 31), (32, 64, 32), (31, 65, 70), (64, 200, 33), (5, 1000, 3)], ids=str
+    "shape",
+    [(1, 1, 1), (2, 1, 9), (33, 8, 31), (32, 64, 32), (31, 65, 70), (64, 200, 33), (5, 1000, 3), (130, 40, 131)],
+    ids=str,
 )
 def test_small_products_of_all_shapes(shape: tuple[int, int, int], dtype: str) -> None:
     (rows, inner, columns), bound = shape, 64 * np.finfo(dtype).eps
@@ -317,6 +275,18 @@ def test_small_products_of_all_shapes(shape: tuple[int, int, int], dtype: str) -
     relu = (launching.ACTIVATIONS["RELU"], 0.0, *cupy_matmul.NO_MASK)
     y = cupy_matmul.small_product(x, w, b, None, relu)
     assert np.isnan(y[-1]).all() and np.isfinite(y[:-1]).all()
+
+
+@pytest.mark.parametrize("checks", cuda_on_cpu.SANITIZERS)
+def test_no_kernel_races_or_leaves_its_arrays(checks: str) -> None:
+    """The tests above again, in a process that ends at the first report of the compiler's checks, or fails after it."""
+    env = cuda_on_cpu.sanitized(checks)
+    if env is None:
+        pytest.skip(f"the compiler's -fsanitize={checks} cannot be used here")
+    command = f"{sys.executable} -m pytest -q -x -s -p no:cacheprovider -p no:randomly {Path(__file__)} -k".split()
+    chosen = "match_references or column_sums or small_products_of or in_place_update or norm_is"
+    done = subprocess.run([*command, chosen], env=os.environ | env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:2000] + done.stdout[-2000:]
 
 
 def block(pair: DispatchedPair, dropout: bool) -> list[np.ndarray]:

@@ -14,11 +14,12 @@ import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 from problem import X, Y
-from test_cuda_sources import FakeCublasLt, executed, loops, modules_that_launch, on_numpy  # noqa: F401 - fixtures
+from test_cuda_sources import FakeCublasLt, executed, kernels_on_cpu, on_numpy  # noqa: F401 - fixtures
 
 from xpnn import nn, optim
 from xpnn.arrays import tree
 from xpnn.kernels import cupy as kernels
+from xpnn.kernels.cupy import launch as launching
 from xpnn.training import Trainer
 from xpnn.training.runners.cuda_graph import CudaGraphRunner, Recording
 from xpnn.training.runners.eager import EagerRunner
@@ -153,16 +154,18 @@ def device(monkeypatch: pytest.MonkeyPatch, on_numpy: None, executed: FakeCublas
 
         monkeypatch.setattr(xp, name, made)
 
-    for module in modules_that_launch():
-        launch = module.launch
+    kernel = launching._kernel
 
-        def launched(*call: Any, launch: Any = launch) -> None:
+    def kernel_written_down(name: str, dtype: str) -> Any:
+        def launched(grid: Any, block: Any, values: Any) -> None:
             # NumPy returns scalars instead of 0-d arrays.
-            call = tuple(np.asarray(x) if isinstance(x, np.floating) else x for x in plain(call))
-            launch(*call)
-            write_down(lambda: launch(*call))
+            values = tuple(np.asarray(x) if isinstance(x, np.floating) else x for x in plain(values))
+            kernel(name, dtype)(grid, block, values)
+            write_down(lambda: kernel(name, dtype)(grid, block, values))
 
-        monkeypatch.setattr(module, "launch", launched)
+        return launched
+
+    monkeypatch.setattr(launching, "_kernel", kernel_written_down)
 
     def ran(*call: Any) -> bool:
         done = executed(*call)

@@ -13,20 +13,27 @@ FUNCTION void add_products(REAL (*sums)[ACROSS], const REAL *x, const REAL *w, i
                            int rows, int inner, int columns, int x_turned, int w_turned, int first, int step) {
     const int x_step = x_turned ? rows : 1, w_step = w_turned ? 1 : columns;
     const REAL *x_rows[DOWN], *w_columns[ACROSS];
-    UNROLL for (int i = 0; i < down; ++i) {
+#pragma unroll
+    for (int i = 0; i < down; ++i) {
         const int k = row + i < rows ? row + i : rows - 1;
         x_rows[i] = x + (x_turned ? k : k * inner);
     }
-    UNROLL for (int j = 0; j < ACROSS; ++j) {
+#pragma unroll
+    for (int j = 0; j < ACROSS; ++j) {
         const int k = column + j < columns ? column + j : columns - 1;
         w_columns[j] = w + (w_turned ? k * inner : k);
     }
-    UNROLL_BY(8) for (int k = first; k < inner; k += step) {
+    #pragma unroll 8
+    for (int k = first; k < inner; k += step) {
         REAL xs[DOWN], ws[ACROSS];
-        UNROLL for (int i = 0; i < down; ++i) xs[i] = x_rows[i][k * x_step];
-        UNROLL for (int j = 0; j < ACROSS; ++j) ws[j] = w_columns[j][k * w_step];
-        UNROLL for (int i = 0; i < down; ++i)
-            UNROLL for (int j = 0; j < ACROSS; ++j) sums[i][j] += xs[i] * ws[j];
+#pragma unroll
+        for (int i = 0; i < down; ++i) xs[i] = x_rows[i][k * x_step];
+#pragma unroll
+        for (int j = 0; j < ACROSS; ++j) ws[j] = w_columns[j][k * w_step];
+#pragma unroll
+        for (int i = 0; i < down; ++i)
+#pragma unroll
+            for (int j = 0; j < ACROSS; ++j) sums[i][j] += xs[i] * ws[j];
     }
 }
 
@@ -36,38 +43,40 @@ KERNEL small_product(const REAL *x, const REAL *w, const REAL *bias, REAL *y, RE
                      int columns, int x_turned, int w_turned, int down, int shares, int kind, REAL a, const word *k0,
                      const word *k1, word path0, word path1, const word *step, word start, word threshold,
                      REAL scale) {
-    SHARED_ARRAY REAL room[DOWN * ACROSS][BLOCK];
+    __shared__ REAL room[DOWN * ACROSS][BLOCK];
     const dropout mask = {k0, k1, step, path0, path1, start, threshold, scale};
     const int tiles = BLOCK / shares, beside = (columns + ACROSS - 1) / ACROSS;
     const int count = beside * ((rows + down - 1) / down);
     EACH_BLOCK(block, (count + tiles - 1) / tiles) {
-        ALL_THREADS(t) {
-            const int tile = (int)block * tiles + t % tiles, row = tile / beside * down, column = tile % beside * ACROSS;
+        { /* the sums of this thread */
+            const int t = threadIdx.x, tile = (int)block * tiles + t % tiles, share = t / tiles;
+            const int row = tile / beside * down, column = tile % beside * ACROSS;
             REAL sums[DOWN][ACROSS] = {{0}};
             if (tile < count && down == 1)
-                add_products(sums, x, w, row, column, 1, rows, inner, columns, x_turned, w_turned, t / tiles, shares);
+                add_products(sums, x, w, row, column, 1, rows, inner, columns, x_turned, w_turned, share, shares);
             else if (tile < count)
-                add_products(sums, x, w, row, column, DOWN, rows, inner, columns, x_turned, w_turned, t / tiles, shares);
-            UNROLL for (int i = 0; i < DOWN; ++i)
-                UNROLL for (int j = 0; j < ACROSS; ++j)
+                add_products(sums, x, w, row, column, DOWN, rows, inner, columns, x_turned, w_turned, share, shares);
+#pragma unroll
+            for (int i = 0; i < DOWN; ++i)
+#pragma unroll
+                for (int j = 0; j < ACROSS; ++j)
                     if (i < down) room[i * ACROSS + j][t] = sums[i][j];
         }
-        BARRIER;
-        ALL_THREADS(t) {
-            for (int e = t; e < tiles * down * ACROSS; e += BLOCK) {
-                const int place = e / tiles, tile = (int)block * tiles + e % tiles;
-                const int row = tile / beside * down + place / ACROSS, column = tile % beside * ACROSS + place % ACROSS;
-                if (tile < count && row < rows && column < columns) {
-                    const size i = (size)row * columns + column;
-                    REAL z = 0;
-                    UNROLL_BY(8) for (int share = 0; share < shares; ++share) z += room[place][share * tiles + e % tiles];
-                    block_words drawn = {0, 0};
-                    if (threshold) drawn = draw(&mask, i / 2);
-                    y[i] = finished(bias ? z + bias[column] : z, i, kind, a, kept, &mask, &drawn);
-                }
+        __syncthreads();
+        for (int e = threadIdx.x; e < tiles * down * ACROSS; e += BLOCK) { /* an element of y */
+            const int place = e / tiles, tile = (int)block * tiles + e % tiles;
+            const int row = tile / beside * down + place / ACROSS, column = tile % beside * ACROSS + place % ACROSS;
+            if (tile < count && row < rows && column < columns) {
+                const size i = (size)row * columns + column;
+                REAL z = 0;
+#pragma unroll 8
+                for (int share = 0; share < shares; ++share) z += room[place][share * tiles + e % tiles];
+                block_words drawn = {0, 0};
+                if (threshold) drawn = draw(&mask, i / 2);
+                y[i] = finished(bias ? z + bias[column] : z, i, kind, a, kept, &mask, &drawn);
             }
         }
-        BARRIER;
+        __syncthreads();
     }
 }
 

@@ -27,8 +27,11 @@ def _copies(arrays: list[Any]) -> Any:
 
 @overwrite.kernel("cupy")
 def _overwrite(buffers: list[Any], values: list[Any]) -> Any:
+    parts, library = (*buffers, *values), library_of_array(buffers[0])
+    if any(library_of_array(part) is not library for part in parts):  # a custom metric may return NumPy's values
+        return NotImplemented
     alike = all(old.dtype == new.dtype for old, new in zip(buffers, values, strict=True))
-    if not alike or not all(_is_words(part) for part in (*buffers, *values)):
+    if not alike or not all(map(_is_words, parts)):
         return NotImplemented
     _copy([_words(part) for part in buffers], [_words(part) for part in values])
     return None

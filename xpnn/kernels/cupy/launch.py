@@ -1,7 +1,7 @@
 """Compiles the sources of `xpnn/kernels/cuda`, one module per dtype at its first use, and launches their kernels.
 
-`arguments` converts Python values to the C types that the sources declare: for the kernels of NVRTC on a GPU, and in
-the tests for the loops of a C compiler on the CPU.
+`arguments` converts Python values to the C types that the sources declare. In the tests, `_kernel` is replaced by one
+that runs them on the CPU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xpnn.nn.fused import aside, joined
 
 _FOLDER = Path(__file__).parents[1] / "cuda"
 _FILES = (
-    "portable.h",
+    "threads.h",
     "random.cu",
     "fused.cu",
     "losses.cu",
