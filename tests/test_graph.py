@@ -17,7 +17,7 @@ import pytest
 from networks import plan
 from problem import X, Y, trainer
 
-from xpnn import optim
+from xpnn import NonFiniteError, nn, optim
 from xpnn.arrays import tree
 from xpnn.devices.buffers import address_of
 from xpnn.devices.libraries import cupy as cupy_library
@@ -57,13 +57,14 @@ def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 
 @pytest.mark.parametrize("number", range(27))
 def test_captured_steps_match_eager_steps(recorded: Callable[..., None], number: int) -> None:
-    """Random networks, trained for 2 epochs of three steps, the last of which has the remainder."""
+    """Random networks, trained for 2 epochs of five steps, the last of which has the remainder."""
     ours = plan(number)
+    x, y, weight = (part if part is None else np.concatenate([part] * 2) for part in (ours.x, ours.y, ours.weight))
 
     def run() -> tuple[Any, ...]:
         one = Trainer(ours.model, ours.loss, ours.optimizer, ema=0.9 if number % 2 else None)
         one.load(ours.params)
-        one.fit(ours.x, ours.y, epochs=2, batch_size=ours.batch_size, sample_weight=ours.weight)
+        one.fit(x, y, epochs=2, batch_size=ours.batch_size, sample_weight=weight)
         return outcome(one)
 
     plain = run()
@@ -113,13 +114,29 @@ class Counting(EagerReplay):
         return again
 
 
+def test_going_back_records_single_steps_once(recorded: Callable[..., None]) -> None:
+    """The weights go bad before the loss does: the steps of the epoch are repeated one by one."""
+    counting = Counting()
+    recorded(counting)
+    one = Trainer(nn.Sequential(nn.Scale(1000), nn.Linear(6, 3)), nn.MSELoss(), optim.SGD(jumping))
+    with pytest.raises(NonFiniteError) as caught:
+        one.fit(np.tile(X, (5, 1))[:185], np.eye(3)[np.tile(Y, 5)[:185]], batch_size=5)
+    assert caught.value.first == "the updated weight 1.weight" and one.steps == 30
+    assert counting.recordings == 2 + 2 + 1  # of the epoch, of all steps before the bad one, of one
+
+
+def jumping(step: Any, steps_per_epoch: Any) -> Any:
+    """A learning rate that is far too large from step 30 on."""
+    return np.where(step < 30, 1e-9, np.finfo(step.dtype).max)
+
+
 def test_capture_and_replay_counts(recorded: Callable[..., None]) -> None:
     counting = Counting()
     recorded(counting)
     run = long_run(epochs=1)
     assert counting.recordings == 3  # captures: 16 full batches, one full batch, and the remainder
-    # One check each; 37 = (1 + 16 + 3 · 1) + (16 + 1), where the first step is alone; the remainder.
-    assert counting.replays == [0, 1, 2, *(1, 0, 1, 1, 1), *(0, 1), 2]
+    # One check each. 37 = (1 + 3 · 1 + 16) + (1 + 16), where the first step is alone; the remainder.
+    assert counting.replays == [0, 1, 2, *(1, 1, 1, 1, 0), *(1, 0), 2]
     before = [address_of(leaf) for leaf in tree.leaves(run.state)]
     assert len(set(before)) == len(before)
     run.fit(np.tile(X, (5, 1))[:188], np.tile(Y, 5)[:188], batch_size=5)

@@ -82,6 +82,7 @@ def _dense_arguments(activation: Any) -> tuple[Any, ...]:
     return 12 * draw("x", 6, 5), (params_of(layers[0]), (), ()), layers
 
 
+_MANY = (np.arange(1500) % 4).astype(np.int32)
 _LOGITS, _LABELS = 3 * draw("z", 6, 5), np.array([4, 0, 0, 2, 4, 1], np.int32)
 _PLAIN, _NONE = nn.CrossEntropyLoss(), ClassWeights(None)
 
@@ -299,6 +300,7 @@ KERNEL_CASES = [
     ),
     KernelCase("clip-by-global-norm-many", clip_by_global_norm, (_leaves("g") * 20, 0.1), {"donate": False}),
     KernelCase("matmul", matmul, (draw("x", 6, 5), draw("w", 5, 3))),
+    KernelCase("matmul-large", matmul, (draw("x", 130, 40), draw("w", 40, 131))),
     KernelCase("matmul-batched", matmul, (draw("x", 4, 5), draw("w", 3, 5, 2)), {"exact": True}),
     KernelCase("matmul-bias", matmul, (draw("x", 5, 6).T, draw("w", 3, 5).T, draw("b", 3)), {"exact": True}),
     KernelCase(
@@ -335,9 +337,9 @@ KERNEL_CASES = [
     KernelCase("scaled", scaled, (draw("x", 6, 5), np.asarray(0.3))),
     KernelCase("scaled-bytes", scaled, (np.arange(30, dtype=np.uint8).reshape(2, 3, 5), np.asarray(1 / 255))),
     KernelCase("cross-entropy", cross_entropy, (_LOGITS, _PLAIN, _NONE, _LABELS, None)),
-    KernelCase("cross-entropy-many", cross_entropy, (3 * draw("z", 1500, 4), _PLAIN, _NONE, np.arange(1500) % 4, None)),
+    KernelCase("cross-entropy-many", cross_entropy, (3 * draw("z", 1500, 4), _PLAIN, _NONE, _MANY, None)),
     KernelCase("cross-entropy-bytes", cross_entropy, (1e4 * _LOGITS, _PLAIN, _NONE, _LABELS.astype(np.uint8), None)),
-    KernelCase("cross-entropy-one", cross_entropy, (_LOGITS[:1, :1], _PLAIN, _NONE, np.zeros(1, np.int64), None)),
+    KernelCase("cross-entropy-one", cross_entropy, (_LOGITS[:1, :1], _PLAIN, _NONE, np.zeros(1, np.int32), None)),
     KernelCase(
         "cross-entropy-outside",  # out-of-range labels: rows that do not count
         cross_entropy,

@@ -126,8 +126,9 @@ def _replay(kept: _Kept, engine: Engine, steps: int, *, stops_if_bad: bool) -> i
     """
 
     def run(start: int, stop: int) -> None:
-        order = kept.order[: (stop - kept.first) * kept.batch_size]
-        engine.train(kept.data, order, kept.batch_size, lambda *_: False, start - kept.first)
+        # only their rows: the step of each pass has batches of one shape, for which it is compiled or recorded once
+        order = kept.order[(start - kept.first) * kept.batch_size : (stop - kept.first) * kept.batch_size]
+        engine.train(kept.data, order, kept.batch_size, lambda *_: False)
 
     if not stops_if_bad:
         if steps > kept.steps:
