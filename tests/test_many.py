@@ -209,7 +209,8 @@ def test_jax_compiles_one_program_for_all(
     if method == "threads":
         assert len(made[0]._known) == 1
     else:
-        assert len(made) == 1 and made[0]._train_all._cache_size() == 1 and made[0]._why_not == ""
+        programs = 2 if backend.place.is_gpu else 1  # on a GPU, one for each number of steps in a call
+        assert len(made) == 1 and made[0]._train_all._cache_size() == programs and made[0]._why_not == ""
 
 
 @pytest.mark.parametrize(("is_gpu", "expected"), [(False, "threads"), (True, "vmap")])

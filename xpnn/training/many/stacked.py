@@ -20,7 +20,7 @@ from xpnn.devices.driver import one_line
 from xpnn.nn.protocols import Params
 from xpnn.training.many.shared import Rated
 from xpnn.training.runners.base import RunnerSpec, compute_scope
-from xpnn.training.runners.jax_jit import JaxJitRunner
+from xpnn.training.runners.jax_jit import JaxJitRunner, jit_options
 from xpnn.training.state import State, Totals
 
 
@@ -119,18 +119,18 @@ class StackedRunner:
         def data_axis(data: tuple[Any, ...]) -> tuple[Any, int | None]:
             return (data[0], None) if len(data) == 1 else (stacked(data), 0)
 
-        def train(states: Any, data: tuple[Any, ...], rates: Any, batches: Any, start: Any, stop: Any) -> list[State]:
+        def train(states: Any, data: tuple[Any, ...], rates: Any, batches: Any, start: Any, steps: Any) -> list[State]:
             rows, lr, (shared, axis) = jax.numpy.stack(batches), stacked(rates), data_axis(data)
 
             def body(i: Array, state: State) -> State:
                 def step(state: State, data: Any, lr: Array, rows: Array) -> State:
                     return spec.training(state, Rated(data, lr), rows)  # type: ignore[arg-type]
 
-                after: State = jax.vmap(step, (0, axis, 0, 0))(state, shared, lr, rows[:, i, :])
+                after: State = jax.vmap(step, (0, axis, 0, 0))(state, shared, lr, rows[:, start + i, :])
                 return after
 
             with compute_scope(spec.place, spec.precision):
-                return cut(jax.lax.fori_loop(start, stop, body, stacked(states)), len(states))
+                return cut(jax.lax.fori_loop(0, steps, body, stacked(states)), len(states))
 
         def evaluate(
             params: Any, constants: Any, totals: Any, data: tuple[Any, ...], batches: tuple[Array, ...]
@@ -146,14 +146,16 @@ class StackedRunner:
             with compute_scope(spec.place, spec.precision):
                 return cut(jax.lax.fori_loop(0, rows.shape[1], body, stacked(totals)), len(batches))
 
-        self._train_all: Callable[..., list[State]] = jax.jit(train)
-        self._evaluate_all: Callable[..., list[Totals]] = jax.jit(evaluate)
+        # on a GPU a program for each number of steps, because a loop whose end is an argument waits before each step
+        how, fixed = jit_options(spec.place), (5,) if self._one.uses_blocks else ()
+        self._train_all: Callable[..., list[State]] = jax.jit(train, static_argnums=fixed, **how)
+        self._evaluate_all: Callable[..., list[Totals]] = jax.jit(evaluate, **how)
 
     def train(self, state: State, data: Any, batches: Array, start: int, stop: int) -> State:
         def together(calls: list[tuple[Any, ...]]) -> list[State]:
             states, given, rows = zip(*_padded(calls), strict=True)
             rates, shared = tuple([rated.lr for rated in given]), _distinct([rated.data for rated in given])
-            return self._train_all(states, shared, rates, rows, np.int32(start), np.int32(stop))
+            return self._train_all(states, shared, rates, rows, np.int32(start), stop - start)
 
         def alone(state: State, data: Any, batches: Array) -> State:
             return self._one.train(state, data, batches, start, stop)

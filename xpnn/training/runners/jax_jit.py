@@ -18,6 +18,12 @@ from xpnn.training.runners.base import RunnerSpec, compute_scope, download, writ
 from xpnn.training.state import Data, State, Totals
 
 
+def jit_options(place: Place) -> dict[str, Any]:
+    """Return arguments of jax.jit for the programs of this place."""
+    options = _gpu_options() if place.is_gpu else None
+    return {"compiler_options": options} if options else {}
+
+
 @functools.cache
 def _gpu_options() -> dict[str, Any] | None:
     """Leave products to cuBLAS; None if this XLA does not know the option.
@@ -96,8 +102,7 @@ class JaxJitRunner:
             with compute_scope(spec.place, spec.precision):
                 return spec.model.forward(params, x)[0]
 
-        options = _gpu_options() if spec.place.is_gpu else None
-        how: dict[str, Any] = {"compiler_options": options} if options else {}
+        how = jit_options(spec.place)
         if spec.place.lib.count(spec.place.device) > 1:
             how["out_shardings"] = spec.place.device  # a copy on each device
         self._train: Callable[..., State] = jax.jit(many, **how)
