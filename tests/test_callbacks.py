@@ -63,6 +63,10 @@ def same(one: Any, other: Any) -> bool:
 # -- monitored values --------------------------------------------------------------------------------------------------
 
 
+def test_no_callbacks_may_be_none() -> None:
+    assert len(trainer().fit(X, Y, batch_size=8, callbacks=None)) == 1
+
+
 @pytest.mark.parametrize(
     ("names", "up"),
     [

@@ -63,6 +63,24 @@ def test_split_invalid_arguments_raise(n: int, fraction: float, telling: str) ->
         data.stratified_split(np.zeros(n, dtype=np.int32), fraction, KEY)
 
 
+@pytest.mark.parametrize(
+    ("labels", "fraction", "message"),
+    [
+        (np.array(["a", "b", "a"]), 0.5, "labels: got <U1 of shape .* return_inverse=True"),
+        (np.zeros((4, 2), np.int32), 0.5, r"labels: got int32 of shape \(4, 2\); expected class indices"),
+        (np.zeros(4, np.int32), "a", "fraction: 'a' is not a number"),
+    ],
+)
+def test_split_of_other_arguments_raises(labels: np.ndarray, fraction: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        data.stratified_split(labels, fraction, KEY)
+
+
+def test_split_takes_a_list() -> None:
+    rest, part = data.stratified_split([0, 0, 1, 1], 0.5, KEY)  # type: ignore[arg-type]
+    assert len(rest) == len(part) == 2
+
+
 def test_digits_contents() -> None:
     with np.load(Path(data.__file__).with_name("digits.npz"), allow_pickle=False) as stored:
         images, labels, test = stored["images"], stored["labels"], stored["test_rows"]

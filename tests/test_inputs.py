@@ -131,6 +131,13 @@ def test_column_of_labels_is_raveled_with_a_warning() -> None:
         trainer().fit(X, Y[:, None], batch_size=8)
 
 
+class Foreign:
+    """A part of another library, with a method of the same name."""
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
 BAD_SETTINGS = [
     (lambda: nn.Linear(0, 3), "in_features: 0 is not a whole number"),
     (lambda: nn.Dropout(1.0), "p is 1.0; expected"),
@@ -147,6 +154,15 @@ BAD_SETTINGS = [
     (lambda: trainer().state, "no state on a device yet"),
     (lambda: Trainer(network(), nn.CrossEntropyLoss, optim.SGD()), "is not a loss; give an instance"),
     (lambda: Trainer(network(), nn.CrossEntropyLoss(), "adam"), "'adam' is not an optimizer"),
+    (lambda: Trainer(Foreign(), nn.MSELoss(), optim.SGD()), r"Foreign\) is not a model: it has no method init; give,"),
+    (lambda: Trainer(network(), Foreign(), optim.SGD()), r"Foreign\) is not a loss: it has no method init"),
+    (lambda: Trainer(network(), nn.MSELoss(), Foreign()), r"Foreign\) is not an optimizer: it has no method init"),
+    (lambda: nn.Sequential(nn.ReLU(), Foreign()), r"Foreign\) is not a layer: it has no method init"),
+    (lambda: nn.Residual(Foreign()), r"Foreign\) is not a layer: it has no method init"),
+    (lambda: trainer(device=0), "device: 0 is not a name, such as 'cpu'"),
+    (lambda: trainer(ranks=2), r"2 \(builtins.int\) is not ranks: it has no method rank"),
+    (lambda: trainer().load_state_dict({}), "state_dict: there is no 'state'; expected what `state_dict`"),
+    (lambda: trainer().fit(X, Y, shuffle="no"), "shuffle: 'no' is not True, False or a function"),
     (lambda: trainer().predict(X, batch_size=0), "batch_size: 0 is not"),
     (lambda: trainer().fit(X, [[1], [1, 2]]), "y: cannot be converted to an array"),
     (lambda: nn.VarianceScaling(1, "fan_in", "gauss"), "distribution: 'gauss' is not one of"),

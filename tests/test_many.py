@@ -352,3 +352,37 @@ def test_wrong_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"needs joblib: pip install 'xpnn\[sweep\]'"):
         fit_many(trainers, X, Y, method="processes")
     assert fit_many([], X, Y) == []
+
+
+def test_lists_and_frames(backend: Backend) -> None:
+    """As for `fit`: they become NumPy arrays, and the names of columns are those of later data."""
+    if backend.name != "numpy":
+        pytest.skip("a list has no library")
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=[f"c{i}" for i in range(X.shape[1])])
+    for x, y in ((X.tolist(), Y.tolist()), (frame, pandas.Series(Y))):
+        together, alone = make()[:2], make()[:2]
+        fit_many(together, x, y, method="sequential", **OPTIONS)
+        for one, other in zip(together, alone, strict=True):
+            other.fit(x, y, **OPTIONS)
+            assert same(one, other)
+    for trainer in together:
+        with pytest.raises(InputError, match="in another order than the first data frame"):
+            trainer.predict(frame[frame.columns[::-1]])
+
+
+@pytest.mark.parametrize(
+    ("fold", "message"),
+    [
+        ((np.arange(40) < 20, np.arange(20)), r"folds\[1\]: got bool of shape \(40,\).* numpy.flatnonzero\(mask\)"),
+        ((np.arange(20), np.arange(50)), r"folds\[1\]: got row indices in 0…49; expected 0…39"),
+        ((np.arange(-1, 5), np.arange(5)), r"folds\[1\]: got row indices in -1…4; expected 0…39"),
+        (([], [1]), r"folds\[1\]: got float64 of shape \(0,\); expected a list of row indices, at least one"),
+        (np.arange(5), r"folds\[1\] is a ndarray; expected a tuple \(train, validation\)"),
+    ],
+    ids=["mask", "outside", "negative", "empty", "one part"],
+)
+def test_folds_that_are_not_row_indices(backend: Backend, fold: Any, message: str) -> None:
+    good = np.arange(20), np.arange(20, 40)
+    with pytest.raises(InputError, match=message):
+        fit_many(make()[:2], backend.array(X), backend.array(Y), folds=[good, fold])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -420,3 +422,21 @@ sys.exit(os.waitpid(child, 0)[1])
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], check=True, timeout=60)
     assert saved_names(tmp_path / "child") == saved_names(tmp_path / "parent")
+
+
+def test_snapshot_has_the_averages_without_an_engine(tmp_path: Path) -> None:
+    """After a pickle, a copy or a checkpoint, before the first data."""
+    trainer = with_everything()
+    trainer.fit(X, Y, epochs=2, batch_size=BATCH)
+    trainer.save(tmp_path / "one.safetensors")
+    loaded = with_everything()
+    loaded.load_state_dict(trainer.state_dict())
+    averages = tree.leaves(trainer.snapshot())
+    assert not all(np.array_equal(a, b) for a, b in zip(averages, tree.leaves(trainer.state.params), strict=True))
+    for other in (
+        pickle.loads(pickle.dumps(trainer)),
+        copy.deepcopy(trainer),
+        Trainer.restore(tmp_path / "one.safetensors"),
+        loaded,
+    ):
+        assert all(np.array_equal(a, b) for a, b in zip(averages, tree.leaves(other.snapshot()), strict=True))

@@ -118,6 +118,38 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
     raise InputError(f"{what}: {value!r} is not one of {listed}{hint}")
 
 
+def ensure_methods(what: str, part: object, methods: Iterable[str], example: str) -> None:
+    """Raise InputError unless `part` has these methods, as an object of another library has not.
+
+    Parameters
+    ----------
+    what
+        What the part is, for the error message.
+    part
+        Object to check.
+    methods
+        Names.
+    example
+        Code that makes such an object.
+
+    Raises
+    ------
+    InputError
+        If a method is missing.
+
+    Examples
+    --------
+    >>> ensure_methods("a layer", 1j, ("real", "init"), "nn.ReLU()")
+    Traceback (most recent call last):
+    xpnn.errors.InputError: 1j (builtins.complex) is not a layer: it has no method init; give, for example, nn.ReLU()
+    """
+    missing = [name for name in methods if not hasattr(part, name)]
+    if missing:
+        kind = f"{type(part).__module__.partition('.')[0]}.{type(part).__qualname__}"
+        shown = repr(part) if len(repr(part)) <= 40 and "\n" not in repr(part) else "the object"
+        raise InputError(f"{shown} ({kind}) is not {what}: it has no method {missing[0]}; give, for example, {example}")
+
+
 def as_float(what: str, value: object) -> float:
     """Return a real number as a Python float.
 

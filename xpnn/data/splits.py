@@ -6,6 +6,7 @@ import numpy as np
 
 from xpnn.arrays import random
 from xpnn.errors import InputError
+from xpnn.validation import as_float
 
 
 def stratified_split(labels: np.ndarray, fraction: float, key: random.Key) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +29,8 @@ def stratified_split(labels: np.ndarray, fraction: float, key: random.Key) -> tu
     Raises
     ------
     InputError
-        If `fraction` is out of range, if `rest` would be empty, or if `part` would be empty although `fraction` > 0.
+        If `labels` are not class indices, if `fraction` is out of range, if `rest` would be empty, or if `part` would
+        be empty although `fraction` > 0.
 
     Notes
     -----
@@ -43,9 +45,15 @@ def stratified_split(labels: np.ndarray, fraction: float, key: random.Key) -> tu
     >>> len(rest), len(part), int((part >= 4).sum())
     (3, 3, 1)
     """
-    n = len(labels)
-    if not 0 <= fraction < 1:
+    labels = np.asarray(labels)
+    n = labels.size
+    if not 0 <= as_float("fraction", fraction) < 1:
         raise InputError(f"fraction: got {fraction!r}; expected 0 <= fraction < 1")
+    if labels.ndim != 1 or labels.dtype.kind not in "biu":
+        raise InputError(
+            f"labels: got {labels.dtype} of shape {labels.shape}; expected class indices of shape (rows,): "
+            "numpy.unique(labels, return_inverse=True) makes them of names"
+        )
     size = round(fraction * n)
     if n == 0 or size == n or (fraction > 0 and size == 0):
         empty = "no row is held back" if n and size == 0 else "no row remains"

@@ -83,8 +83,8 @@ class EpochOrder:
             If a callable `shuffle` does not return indices of rows.
         """
         if callable(shuffle):
-            return _checked_order(shuffle(epoch, rows), rows)
-        if not shuffle:
+            return row_indices("shuffle returned", shuffle(epoch, rows), rows)
+        if not check_shuffle(shuffle):
             return np.arange(rows, dtype=np.int32)
         if self._ahead is None or self._ahead[:2] != (epoch, rows):
             self.draw_ahead(epoch, rows)
@@ -97,14 +97,23 @@ class EpochOrder:
         self._ahead = epoch, rows, random.permutation(random.key(self._seed, "shuffle").child(epoch), rows)
 
 
-def _checked_order(given: Any, rows: int) -> np.ndarray:
+def check_shuffle(shuffle: Any) -> Shuffle:
+    """Return `shuffle`. Raises InputError unless it is True, False or a function."""
+    if callable(shuffle) or isinstance(shuffle, (bool, np.bool_)):
+        return shuffle
+    raise InputError(f"shuffle: {shuffle!r} is not True, False or a function (epoch, rows) -> row indices")
+
+
+def row_indices(what: str, given: Any, rows: int) -> np.ndarray:
+    """Return indices of rows as int32 on the host. Raises InputError, whose message begins with `what`, for others."""
     order = np.asarray(to_numpy(given) if is_array(given) else given)
     if order.ndim != 1 or order.dtype.kind not in "iu" or not order.size:
+        hint = "; of a mask, they are numpy.flatnonzero(mask)" if order.dtype.kind == "b" else ""
         raise InputError(
-            f"shuffle returned {order.dtype} of shape {order.shape}; expected a list of row indices, at least one"
+            f"{what} {order.dtype} of shape {order.shape}; expected a list of row indices, at least one{hint}"
         )
     if order.min() < 0 or order.max() >= rows:
-        raise InputError(f"shuffle returned row indices in {order.min()}…{order.max()}; expected 0…{rows - 1}")
+        raise InputError(f"{what} row indices in {order.min()}…{order.max()}; expected 0…{rows - 1}")
     return order.astype(np.int32)
 
 

@@ -29,8 +29,8 @@ from xpnn.training.checks.batch_memory import device_scope
 from xpnn.training.checks.inputs import Features, check_pair, check_rows, check_weight, row_weights
 from xpnn.training.checks.ranks import check_same
 from xpnn.training.checks.recovery import recovery_for
-from xpnn.training.checks.shapes import ShapeCheck, check_same_structure
-from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, data_source
+from xpnn.training.checks.shapes import ShapeCheck, saved_state
+from xpnn.training.data_feed import DataSource, EpochOrder, Shuffle, check_shuffle, data_source
 from xpnn.training.display.shown import Shown
 from xpnn.training.engine import Engine, Progress, engine_for
 from xpnn.training.epoch import Plan, run_epoch
@@ -153,7 +153,7 @@ class Trainer:
         params: Params | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        check_numbers(device, dtype, precision, ema)
+        check_numbers(device, dtype, precision, ema, ranks)
         check_parts(model, loss, optimizer, penalty)
         self.model, self.loss, self.optimizer, self.precision = model, loss, optimizer, precision
         self.seed, self.device, self.dtype, self.penalty, self.ranks = seed, device, dtype, penalty, ranks
@@ -204,9 +204,10 @@ class Trainer:
         Params
             NumPy arrays in the structure that ``model.init`` returns; the moving averages if the trainer has `ema`.
         """
-        if self._engine is None:
-            return tree.map(np.array, self._host.params)
-        return matching(self._host.params, self._engine.weights)
+        host, engine = self._host, self._engine
+        if engine is None:
+            return tree.map(np.array, host.params if self.ema is None else host.ema)
+        return matching(host.params, engine.weights)
 
     def load(self, params: Params, ema: Params | None = None) -> None:
         """Replace the parameters, and their moving averages, by a copy of the given ones.
@@ -293,8 +294,7 @@ class Trainer:
             If it belongs to another model, loss or optimizer, to other metrics, or if only one of both trainers has
             `ema`. `fit` raises it if its callbacks are not of the same classes, in the same order.
         """
-        state: State = saved["state"]
-        check_same_structure(self._host, state, self.optimizer)
+        state = saved_state(self._host, saved, self.optimizer)
         self.seed, self.dtype, self._host = saved["seed"], saved["dtype"], state
         self.epoch, self.steps, self.lr_scale = saved["epoch"], saved["steps"], saved["lr_scale"]
         self.history = History(saved["history"])
@@ -449,7 +449,7 @@ class Trainer:
         class_weight: dict[int, float] | str | None = None,
         validation_data: tuple[Array, Array] | None = None,
         shuffle: Shuffle = True,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback] | None = (),
         progress: Progress | bool | None = None,
         terminate_on_nan: bool = True,
     ) -> History:
@@ -485,7 +485,7 @@ class Trainer:
         shuffle : bool or callable, default True
             Whether to shuffle the rows in each epoch. A function (epoch, rows) -> indices determines the order itself;
             it may leave rows out or repeat them. Epochs count from 0.
-        callbacks : sequence of callables, default ()
+        callbacks : sequence of callables, optional
             Each is called as ``callback(trainer, logs)`` after each epoch; see `xpnn.training.callbacks`.
         progress : callable or bool, optional
             A function is called as ``progress(rows_done, rows)`` between steps. True shows the progress: in a notebook
@@ -535,7 +535,7 @@ class Trainer:
         history = self.history = History(self.history.records if resumed else ())
         shown = Shown(progress, self, epochs, data.rows)
         recovery, after_steps = recovery_for(callbacks), between_steps(shown.step, callbacks, self)
-        plan = Plan(data, validation, batch_size, shuffle, self._order, after_steps, recovery)
+        plan = Plan(data, validation, batch_size, check_shuffle(shuffle), self._order, after_steps, recovery)
         with device_scope(engine.place), recovery.going_back(self, engine), shown:
             engine.accumulate(accumulate)
             check_same(self, engine, [data, validation], batch_size=batch_size, accumulate=accumulate, epochs=epochs)

@@ -20,7 +20,9 @@ from xpnn.nn.layers.linear import Linear
 from xpnn.nn.layers.normalization import BatchNorm1d, LayerNorm, RMSNorm
 from xpnn.nn.protocols import Layer, Params, Residuals
 from xpnn.nn.sizes import described, ensure_weights_fit, features_through
-from xpnn.validation import Problems, as_count, one_of
+from xpnn.validation import Problems, as_count, ensure_methods, one_of
+
+_METHODS = ("init", "forward", "backward")  # of a layer
 
 
 @dataclass(frozen=True, init=False)
@@ -76,6 +78,7 @@ class Sequential:
                     raise InputError(f"Sequential: {layer!r} is not a layer; write Sequential(layer, layer, …)")
                 if isinstance(layer, type):
                     raise InputError(f"Sequential: {layer.__name__} is a class; write {layer.__name__}(…)")
+                ensure_methods("a layer", layer, _METHODS, "nn.ReLU()")
         problems.raise_found()
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "blocks", _blocks(layers))
@@ -221,6 +224,7 @@ class Residual:
     block: Layer
 
     def __post_init__(self) -> None:
+        ensure_methods("a layer", self.block, _METHODS, "nn.MLP(8, 8, (16,))")
         takes, gives = traits.features_in(self.block), traits.features_out(self.block)
         if isinstance(takes, int) and isinstance(gives, int) and takes != gives:
             raise InputError(f"Residual: the block {described(self.block)} takes {takes} features and gives {gives}")

@@ -233,8 +233,10 @@ def check_state(callback: Any, state: Any, **hints: Any) -> None:
             raise InputError(f"{type(callback).__name__}: the saved state has no usable {name}; is the file damaged?")
 
 
-def check_callbacks(callbacks: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the callbacks as a tuple. Raises InputError unless they are a list of callables."""
+def check_callbacks(callbacks: Sequence[Any] | None) -> tuple[Any, ...]:
+    """Return the callbacks as a tuple; none for None. Raises InputError unless they are a list of callables."""
+    if callbacks is None:
+        return ()
     if not isinstance(callbacks, Sequence):
         raise InputError(f"callbacks: {callbacks!r} is not a list; write [{callbacks!r}]")
     for callback in callbacks:

@@ -7,23 +7,25 @@ from typing import Any
 
 from xpnn.arrays.matmul import PRECISIONS
 from xpnn.devices.names import parse_device
+from xpnn.devices.place import Place
 from xpnn.errors import InputError
 from xpnn.nn.traits import reduction, uses_batch_statistics
-from xpnn.validation import Problems, as_float, one_of
+from xpnn.validation import Problems, as_float, ensure_methods, one_of
 
 
 def check_parts(model: Any, loss: Any, optimizer: Any, penalty: Any = None) -> None:
     """Raise InputError if a part is a class or a name instead of an instance, or if the loss is not a scalar."""
     problems = Problems()
-    for name, part, hint in (
-        ("model", model, "nn.Sequential(…)"),
-        ("loss", loss, "nn.CrossEntropyLoss()"),
-        ("optimizer", optimizer, "optim.Adam()"),
+    for name, part, methods, hint in (
+        ("a model", model, ("init", "forward", "backward"), "nn.Sequential(…)"),
+        ("a loss", loss, ("init", "forward", "backward"), "nn.CrossEntropyLoss()"),
+        ("an optimizer", optimizer, ("init", "update"), "optim.Adam()"),
     ):
         with problems:
             if isinstance(part, (str, type, int, float, list, tuple)):
-                article = "an" if name == "optimizer" else "a"
-                raise InputError(f"{name}: {part!r} is not {article} {name}; give an instance, for example {hint}")
+                argument = name.partition(" ")[2]
+                raise InputError(f"{argument}: {part!r} is not {name}; give an instance, for example {hint}")
+            ensure_methods(name, part, methods, hint)
     with problems:
         if penalty is not None and (isinstance(penalty, type) or not callable(getattr(penalty, "add", None))):
             raise InputError(f"penalty: {penalty!r} is not a penalty; give an instance, for example nn.L2(1e-4)")
@@ -33,12 +35,17 @@ def check_parts(model: Any, loss: Any, optimizer: Any, penalty: Any = None) -> N
     problems.raise_found()
 
 
-def check_numbers(device: Any, dtype: str | None, precision: str, ema: float | None) -> None:
-    """Raise InputError if the device, dtype or precision is unknown, or the decay out of range."""
+def check_numbers(device: Any, dtype: str | None, precision: str, ema: float | None, ranks: Any = None) -> None:
+    """Raise InputError if the device, dtype, precision or ranks are unknown, or the decay out of range."""
     problems = Problems()
     with problems:
         if isinstance(device, str):
             parse_device(device)
+        elif device is not None and not isinstance(device, Place):
+            raise InputError(f"device: {device!r} is not a name, such as 'cpu' or 'cuda:0', or a Place")
+    with problems:
+        if ranks is not None:
+            ensure_methods("ranks", ranks, ("rank", "size", "sum", "gather"), "xpnn.ranks.mpi()")
     with problems:
         if dtype not in (None, "float32", "float64"):
             raise InputError(f"dtype: {dtype!r} is not one of float32, float64, None")

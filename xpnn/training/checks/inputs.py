@@ -104,6 +104,10 @@ class Features:
         self._model = model
         self.columns: tuple[str, ...] | None = None
 
+    def note(self, name: str, x: Any) -> None:
+        """Compare the columns of a data frame with those of the first one, or remember them."""
+        self.columns = same_columns(name, x, self.columns)
+
     def __call__(self, name: str, x: Any, ranks: Ranks | None = None) -> Array:
         """Return `x` as an array of finite numbers. Raises InputError if it is not, or has other columns.
 
@@ -127,14 +131,14 @@ def check_rows(name: str, y: Any, rows: int) -> Array:
     return y
 
 
-def check_pair(name: str, pair: Any) -> Any:
-    """Return `pair`, None or a tuple or list (x, y). Raises InputError for anything else."""
+def check_pair(name: str, pair: Any, parts: str = "(x, y)") -> Any:
+    """Return `pair`, None or a tuple or list of two `parts`. Raises InputError for anything else."""
     if pair is None:
         return None
     if not isinstance(pair, (tuple, list)):
-        raise InputError(f"{name} is a {type(pair).__name__}; expected a tuple (x, y)")
+        raise InputError(f"{name} is a {type(pair).__name__}; expected a tuple {parts}")
     if len(pair) != 2:
-        raise InputError(f"{name} has {len(pair)} elements; expected two, (x, y)")
+        raise InputError(f"{name} has {len(pair)} elements; expected two, {parts}")
     return pair
 
 

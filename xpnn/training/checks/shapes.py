@@ -120,8 +120,12 @@ def computes_on_numpy(optimizer: Optimizer, params: Params) -> bool:
     return all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in tree.leaves(after))
 
 
-def check_same_structure(ours: State, given: State, optimizer: Optimizer) -> None:
-    """Raise InputError unless a saved state has the types and shapes of a trainer's state, both on the host."""
+def saved_state(ours: State, saved: dict[str, Any], optimizer: Optimizer) -> State:
+    """Return the state of a `state_dict`, on the host. Raises InputError unless it fits the trainer's own, `ours`."""
+    missing = [name for name in _SAVED if not isinstance(saved, dict) or name not in saved]
+    if missing:
+        raise InputError(f"state_dict: there is no {missing[0]!r}; expected what `state_dict` of a trainer returns")
+    given: State = saved["state"]
     expected = {name: getattr(ours, name) for name in ("params", "constants", "totals", "ema")}
     if given.optimizer != () and computes_on_numpy(optimizer, ours.params):  # (): saved before the first step
         expected["optimizer"] = optimizer.init(tree.trained(ours.params))
@@ -132,6 +136,10 @@ def check_same_structure(ours: State, given: State, optimizer: Optimizer) -> Non
                 f"state_dict: {name} has the structure {came}; expected {want}. It belongs to a trainer with other "
                 "arguments"
             )
+    return given
+
+
+_SAVED = ("state", "seed", "dtype", "epoch", "steps", "lr_scale", "history", "callbacks")
 
 
 def _kind_of_rows(x: Array) -> tuple[Any, ...]:

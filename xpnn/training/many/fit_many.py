@@ -22,9 +22,12 @@ from xpnn.arrays import tree
 from xpnn.arrays.namespace import Array, array_namespace, is_array
 from xpnn.devices.cpu_blas import usable_cores
 from xpnn.devices.libraries import default_library
+from xpnn.devices.libraries.conversion import as_numbers
 from xpnn.devices.libraries.openblas import openblas
 from xpnn.devices.place import place_of, to_place
 from xpnn.errors import InputError
+from xpnn.training.checks.inputs import check_pair
+from xpnn.training.data_feed import row_indices
 from xpnn.training.history import History
 from xpnn.training.many.processes import fit_in_processes, why_not
 from xpnn.training.many.shared import RunnerPool
@@ -62,7 +65,7 @@ def fit_many(
     trainers : sequence of Trainer
         With different seeds, learning rates, …; no two may be the same object. They may share models, losses and
         optimizers.
-    x, y : array
+    x, y : array, table or list
         As for `Trainer.fit`.
     folds : sequence of (train, validation), optional
         Row indices for each trainer, as those of scikit-learn's ``KFold(…).split(x)``: it is trained on the first, and
@@ -117,6 +120,10 @@ def fit_many(
     jobs = usable_cores() if jobs is None else as_count("jobs", jobs)
     if not trainers:
         return []
+    for trainer in trainers[1:]:
+        trainer.features.note("x", x)
+    x, y = trainers[0].features("x", x), as_numbers("y", y)
+    folds = None if folds is None else [_indices(i, fold, x.shape[0]) for i, fold in enumerate(folds)]
     given = [() if callbacks is None else callbacks(i) for i in range(len(trainers))]
     parts = [{"x": x, "y": y, "fold": fold, **options} for fold in folds or len(trainers) * (None,)]
     method = _method(one_of("method", method, METHODS), trainers, parts[0], given, jobs)
@@ -149,6 +156,12 @@ def cut_fold(part: dict[str, Any]) -> dict[str, Any]:
         return part
     (train, held), x, y = fold, part["x"], part["y"]
     return part | {"x": _rows(x, train), "y": _rows(y, train), "validation_data": (_rows(x, held), _rows(y, held))}
+
+
+def _indices(i: int, fold: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The row indices of a fold. Raises InputError if they are not."""
+    train, held = check_pair(f"folds[{i}]", fold, "(train, validation)")
+    return row_indices(f"folds[{i}]: got", train, rows), row_indices(f"folds[{i}]: got", held, rows)
 
 
 def _rows(x: Array, rows: np.ndarray) -> Array:
