@@ -126,7 +126,7 @@ def test_a_user_signal_stops_a_training_as_others_do() -> None:
 
     trainer: Any = Stoppable()
     with Stopping() as stopping:
-        stopping.training(trainer)
+        stopping.on_train_begin(trainer)
         os.kill(os.getpid(), signal.SIGUSR1)
     assert trainer.resumable and stopping.status == 128 + signal.SIGUSR1
 

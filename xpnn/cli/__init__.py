@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from xpnn.cli.terminal.imports import ended_by_ctrl_c
 from xpnn.devices import cpu_blas
 
 
@@ -21,6 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     cpu_blas.choose()
-    from xpnn.cli.app import run
-
+    with ended_by_ctrl_c():
+        from xpnn.cli.app import run
     return run(arguments)

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from xpnn.cli.terminal.console import make_console, make_table, marks, print_line, print_stderr
+from xpnn.cli.terminal.imports import ended_by_ctrl_c
 from xpnn.cli.terminal.options import Debug, Json
 from xpnn.devices.libraries import LIBRARIES
 from xpnn.testing import PlaceReport, Report
@@ -31,10 +32,11 @@ def check(
     Compares every layer, loss and optimizer, on every library and device of this machine, with NumPy's float64 and with
     finite differences. The exit status is 1 if anything is out of tolerance.
     """
-    for library in LIBRARIES.values():
-        with contextlib.suppress(Exception):  # absent or broken: `xpnn doctor` shows the reason
-            library.enable_float64()
-    from xpnn.testing.cases import CHECKS, SHORT_LIST
+    with ended_by_ctrl_c():
+        for library in LIBRARIES.values():
+            with contextlib.suppress(Exception):  # absent or broken: `xpnn doctor` shows the reason
+                library.enable_float64()
+        from xpnn.testing.cases import CHECKS, SHORT_LIST
 
     names = [one_of("--only", name, CHECKS) for name in only or ()] or list(SHORT_LIST)
     console = make_console(stderr=True)

@@ -79,7 +79,6 @@ def _train(recipe: Recipe, place: Place, data_dir: str | None, quiet: bool, stop
     def on_start(experiment: Experiment) -> None:
         downloads.stop()
         display.stop()
-        stopping.training(experiment.trainer)
         display.start(experiment)
 
     def on_seed(done: int) -> None:
@@ -92,7 +91,7 @@ def _train(recipe: Recipe, place: Place, data_dir: str | None, quiet: bool, stop
             recipe,
             place,
             data_dir=data_dir,
-            callbacks=[display],
+            callbacks=[stopping, display],
             progress=display.step,
             hooks=hooks,
             on_seed=on_seed,

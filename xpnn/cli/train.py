@@ -116,7 +116,6 @@ def train(
     def on_start(experiment: Experiment) -> None:
         downloads.stop()
         _print_plan(console, experiment)
-        stopping.training(experiment.trainer)
         display.start(experiment)
 
     def on_trained(experiment: Experiment) -> None:
@@ -129,7 +128,7 @@ def train(
             settings,
             output=folder,
             device=place,
-            callbacks=[display],
+            callbacks=[stopping, display],
             progress=display.step,
             tensorboard=tensorboard_dir or tensorboard,
             hooks=hooks,

@@ -195,13 +195,14 @@ class RunFolder:
         return f"; make room, and continue the run in {str(self.path)!r} with `resume`" if found else ""
 
     def record_failure(self, facts: dict[str, Any], error: BaseException) -> None:
-        """Write run.json for a run that failed; a run that has no facts yet leaves nothing behind."""
+        """Write run.json for a run that failed or was stopped; one that has no facts yet leaves nothing behind."""
         if not facts:
             self.release()
             return
         text = str(error) if isinstance(error, XpnnError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(OSError):  # the error that is being raised is more important
-            self.write_run({**facts, "status": "failed", "error": text})
+            status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
+            self.write_run({**facts, "status": status, "error": text})
 
 
 def _line(logs: Logs) -> str:

@@ -517,6 +517,7 @@ class Trainer:
         has the attributes `epoch`, `step`, `rows` (of the batch) and `first` (what went bad first).
         """
         resumed = self._resumed is not None
+        self._stopping, self.is_resumable = resumed and self._stopping, False
         epochs = as_nonnegative_count("epochs", epochs) if resumed else as_count("epochs", epochs)
         batch_size, accumulate = as_count("batch_size", batch_size), as_count("accumulate", accumulate)
         callbacks = (*([TerminateOnNaN()] if terminate_on_nan else []), *check_callbacks(callbacks))
@@ -531,7 +532,7 @@ class Trainer:
         check_resumed(self._resumed, engine.place, self.epoch_steps, self._batches, (data.rows, batch_size))
         self.epoch_first = self.epoch_first if resumed else None
         self._batches, self._resumed = (data.rows, batch_size), None
-        self._stopping, self.is_resumable, self._callbacks = resumed and self._stopping, False, callbacks
+        self._callbacks = callbacks
         history = self.history = History(self.history.records if resumed else ())
         shown = Shown(progress, self, epochs, data.rows)
         recovery, after_steps = recovery_for(callbacks), between_steps(shown.step, callbacks, self)

@@ -15,11 +15,12 @@ from rich.table import Table
 
 from xpnn.errors import printable
 from xpnn.training.display.numbers import readable_numbers
+from xpnn.training.display.terminal import PipeConsole
 
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console for text without markup and highlighting."""
-    console = Console(stderr=stderr, quiet=quiet or Output.is_silent, highlight=False, markup=False)
+    console = PipeConsole(stderr=stderr, quiet=quiet or Output.is_silent, highlight=False, markup=False)
     console.soft_wrap = not console.is_terminal
     return console
 
@@ -38,9 +39,9 @@ def print_line(console: Console, text: str) -> None:
     """Print a line. If that fails, print nothing from then on, and let the work continue."""
     try:
         console.print(printable(text))  # wherever in it a name or the content of a file is
-    except (OSError, SystemExit) as error:  # rich turns a broken pipe into SystemExit
+    except OSError as error:
         console.quiet = True
-        if isinstance(error, OSError) and not console.stderr:
+        if not console.stderr and not isinstance(error, BrokenPipeError):
             Output.failure = error
 
 

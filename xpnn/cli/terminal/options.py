@@ -14,6 +14,7 @@ import typer
 
 from xpnn import config
 from xpnn.cli.terminal.console import print_stderr
+from xpnn.cli.terminal.imports import ended_by_ctrl_c
 from xpnn.devices.libraries import LIBRARIES
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import InputError
@@ -96,7 +97,8 @@ def with_option_names(message: str) -> str:
 
 def choose_place(device: str, backend: str, fallback: bool, precision: str) -> Place:
     """Return the place to use; print a line if it is not the one that was requested."""
-    place = find_place(device, backend, fallback=fallback)
+    with ended_by_ctrl_c():
+        place = find_place(device, backend, fallback=fallback)
     if place.fell_back:
         print_stderr(f"{place.reason}. Using the CPU, with {place.library}.")
     if precision == "fp64":

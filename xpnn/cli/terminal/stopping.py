@@ -8,10 +8,11 @@ from types import FrameType, TracebackType
 from xpnn.cli.terminal.console import print_stderr
 from xpnn.ranks import Ranks
 from xpnn.training import Trainer
+from xpnn.training.history import Logs
 
 
 class Stopping:
-    """A context that handles signals during a run.
+    """A context that handles signals during a run, and a callback of the run.
 
     Before the training, a signal ends the program. During the training, the first signal ends the training after the
     current step, and a second one ends the program. After the training, signals wait until the model is saved. A signal
@@ -21,7 +22,7 @@ class Stopping:
     def __init__(self) -> None:
         self.signal: int | None = None  # the first one during the training
         self._trainer: Trainer | None = None
-        self._saving = False
+        self._saving = self._ending = False
 
     @property
     def status(self) -> int:
@@ -32,9 +33,14 @@ class Stopping:
         """Whether a signal has ended the training."""
         return self.signal is not None
 
-    def training(self, trainer: Trainer) -> None:
-        """Note that the training begins."""
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Note that the training begins: as a callback, because `Trainer.fit` forgets what stopped an earlier one."""
         self._trainer = trainer
+        if self.signal is not None:  # between two trainings
+            trainer.stop(resumable=True)
+
+    def __call__(self, trainer: Trainer, logs: Logs) -> None:
+        """Do nothing after an epoch."""
 
     def saving(self, ranks: Ranks | None = None) -> None:
         """Note that the training has ended; from now on signals are ignored until the model is saved.
@@ -65,7 +71,9 @@ class Stopping:
             print_stderr("stopped before the training began")
             raise SystemExit(128 + number)
         if self.signal is not None:
-            print_stderr("stopped at once by a second signal; the model is not saved, complete checkpoints remain")
+            if not self._ending:
+                self._ending = True
+                print_stderr("stopped at once by a second signal; the model is not saved, complete checkpoints remain")
             raise SystemExit(128 + number)
         self.signal = number
         self._trainer.stop(resumable=True)

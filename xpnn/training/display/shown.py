@@ -74,15 +74,13 @@ class Shown:
 
 def _terminal() -> Display:
     """The display on standard error."""
-    from rich.console import Console
+    from xpnn.training.display.terminal import PipeConsole, TerminalDisplay
 
-    from xpnn.training.display.terminal import TerminalDisplay
-
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = PipeConsole(stderr=True, highlight=False, markup=False)
     console.soft_wrap = not console.is_terminal
 
     def print_line(text: str) -> None:
-        with contextlib.suppress(OSError, SystemExit):  # a closed pipe does not end the training
+        with contextlib.suppress(OSError):  # a closed pipe does not end the training
             console.print(printable(text))
 
     return TerminalDisplay(console, print_line)
