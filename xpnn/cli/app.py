@@ -17,7 +17,7 @@ import typer
 from xpnn import config
 from xpnn.cli import check, doctor, evaluate, explain, export, plot, predict, reproduce, train
 from xpnn.cli.terminal.console import Output, close_quietly, print_stderr
-from xpnn.cli.terminal.options import with_option_names
+from xpnn.cli.terminal.options import CheckedCommand, with_option_names
 from xpnn.cli.terminal.ranks import end_all, report
 from xpnn.errors import DeviceMemoryError, DeviceUnavailableError, InputError, XpnnError
 from xpnn.version import __version__
@@ -31,12 +31,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for command in (train.train, evaluate.evaluate, predict.predict, plot.plot, plot.report, check.check, doctor.doctor):
-    app.command()(command)
-app.command("explain")(explain.explain_step)
-app.command("recipes")(reproduce.list_recipes)
-app.command()(reproduce.reproduce)
-app.command("export")(export.export_run)
-app.command("import")(export.import_weights)
+    app.command(cls=CheckedCommand)(command)
+app.command("explain", cls=CheckedCommand)(explain.explain_step)
+app.command("recipes", cls=CheckedCommand)(reproduce.list_recipes)
+app.command(cls=CheckedCommand)(reproduce.reproduce)
+app.command("export", cls=CheckedCommand)(export.export_run)
+app.command("import", cls=CheckedCommand)(export.import_weights)
 
 
 def _version(show: bool) -> None:

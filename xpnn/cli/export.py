@@ -52,6 +52,13 @@ def export_run(
     kind = file.suffix.lower()
     if kind not in _FORMS:
         raise InputError(f"FILE: {str(file)!r} ends with {kind!r}; expected one of {', '.join(_FORMS)}")
+    for option, given, of in (
+        ("--separate-weights", separate, ".py"),
+        ("--opset", opset != OPSET, ".onnx"),
+        ("--prefix", prefix != "", ".safetensors"),
+    ):
+        if given and kind != of:
+            raise InputError(f"{option} belongs to a file that ends with {of}; leave it out")
     saved = SavedRun.open(run)
     for path in (file, *([file.with_suffix(".npz")] if kind == ".py" and separate else [])):
         check_output(path, "FILE")

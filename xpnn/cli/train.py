@@ -106,6 +106,9 @@ def train(
     settings = _settings(context, values)
     factory.check(settings)
     folder, resumes = _folder(output, resume)
+    for name in ("checkpoint_every", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"):
+        if folder is None and _is_given(context, name):
+            raise InputError(f"--{name.replace('_', '-')} is about the checkpoints in --output; name a folder")
     if plot:
         on_rank_0(together, lambda: check_pictures(folder))
     backend = own_backend(backend, together)
@@ -173,8 +176,13 @@ def _settings(
     name = values.pop("recipe")
     if name is None:
         return Settings(**{**values, **first})
-    given = {key: value for key, value in values.items() if "COMMANDLINE" in str(context.get_parameter_source(key))}
+    given = {key: value for key, value in values.items() if _is_given(context, key)}
     return Settings.from_recipe(name, **{**given, **first})
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option is on the command line."""
+    return "COMMANDLINE" in str(context.get_parameter_source(name))
 
 
 def _print_plan(console: Console, experiment: Experiment) -> None:

@@ -208,7 +208,18 @@ _BUILT_IN: dict[str, Callable[[Path | None, Progress | None], Dataset]] = {
 }
 
 
+_OF_IMAGES = ("image_size", "skip_broken")
+
+
+def _check_images(path: str, options: TableOptions) -> None:
+    """Raise InputError for options of images, unless the data are a folder of images."""
+    for name in _OF_IMAGES:
+        if name in options.given() and not Path(path).is_dir():
+            raise InputError(f"`{name}` belongs to folders of images, and {path} is none; leave it out")
+
+
 def _table(path: str, options: TableOptions, test_fraction: float, validation_fraction: float, seed: int) -> Dataset:
+    _check_images(path, options)
     x, y, schema, target, train, validation, test = split_table(path, options, test_fraction, validation_fraction, seed)
     rest = np.sort(np.concatenate([train, validation]))
     kept, held = (np.searchsorted(rest, rows).astype(np.int32) for rows in (train, validation))
@@ -224,7 +235,8 @@ def _file_set(
     seed: int,
     first_bad: FirstBad,
 ) -> Dataset:
-    unsuited = set(options.given()) - {"task", "image_size", "skip_broken"}
+    _check_images(path, options)
+    unsuited = set(options.given()) - {"task", *_OF_IMAGES}
     if unsuited:
         name = min(unsuited)
         raise InputError(f"`{name}`: got {getattr(options, name)!r}, but {path} is no table; omit `{name}`")

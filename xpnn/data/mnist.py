@@ -69,9 +69,9 @@ def read(data_dir: Path | None, progress: Progress | None = None) -> tuple[list[
     if data_dir is not None:
         folder, found = locate(data_dir)
         if missing := [f"{name}.gz" for name in FILES if name not in found]:
+            instead = "" if config.get("XPNN_OFFLINE") == "1" else ", or omit data_dir to download them"
             raise InputError(
-                f"data_dir: {str(data_dir)!r} lacks {', '.join(missing)}; put them there (with or without .gz), "
-                "or omit data_dir to download them"
+                f"data_dir: {str(data_dir)!r} lacks {', '.join(missing)}; put them there (with or without .gz){instead}"
             )
         return [read_idx(found[name], *FILES[name]) for name in FILES], folder
     if named := config.get("XPNN_DATA_DIR"):

@@ -160,7 +160,7 @@ def _check_schedule(settings: Any, problems: Problems) -> None:
     with problems:
         if settings.decay is not None and settings.schedule in ("constant", "cosine", "one-cycle"):
             raise InputError(f"`decay`: the schedule {settings.schedule} has none")
-    if settings.epochs is not None:
+    if settings.epochs is not None and _holds(EPOCHS, settings.epochs):
         check_warmup(settings.warmup, settings.epochs)
     if settings.patience is not None and not settings.validation_fraction:
         raise InputError("`patience` watches the validation loss; leave `validation_fraction` above 0")

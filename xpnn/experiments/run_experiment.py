@@ -253,10 +253,13 @@ def _tensorboard(wanted: bool | str | Path, output: str | Path | None, resume: b
 
 
 def _resumed(experiment: Experiment, saved: SavedTraining, data: str) -> Experiment:
-    """The experiment as the checkpoint left it. Raises InputError if the data have changed."""
+    """The experiment as the checkpoint left it. Raises InputError if the data have changed, or with too few epochs."""
     if saved.about["data"] != data:
         raise InputError(f"{experiment.data.source}: the data have changed since the run began, so it cannot continue")
-    return experiment.resumed(saved)
+    resumed = experiment.resumed(saved)
+    if (done := resumed.trainer.epoch) > resumed.epochs:
+        raise InputError(f"`epochs` {resumed.epochs}: the run has already trained {done}; give at least as many")
+    return resumed
 
 
 def _facts_before(experiment: Experiment, saved: SavedTraining | None) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
+from typer.core import TyperCommand
 
 from xpnn import config
 from xpnn.cli.terminal.console import print_stderr
@@ -72,6 +73,26 @@ def takes_settings(*names: str, **defaults: object) -> Callable[[Command], Comma
     return decorate
 
 
+class CheckedCommand(TyperCommand):
+    """A command that refuses an empty path, as of a shell variable that is not set, and a list that is given twice."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        values, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        given: list[Any] = list(order)
+        for parameter in given:
+            name, metavar, times = parameter.name, parameter.metavar or "", given.count(parameter)
+            is_option = parameter.param_type_name == "option"
+            shown = f"--{name.replace('_', '-')}" if is_option else name.upper()
+            value = values.get(name)
+            texts = value if isinstance(value, (list, tuple)) else (value,)
+            if "" in texts and (not is_option or name in _PATHS):
+                raise InputError(f"{shown}: the path is empty; name a file or a folder (is a shell variable not set?)")
+            if is_option and times > 1 and metavar.endswith(",…"):
+                raise InputError(f"{shown} is given {times} times; give it once, as {metavar}")
+        return super().parse_args(ctx, args)
+
+
+_PATHS = ("output", "resume", "run", "data_dir", "tensorboard_dir")
 _SETTING = re.compile(r"`([a-z_]+)`")
 _OTHERS = (
     "output",
