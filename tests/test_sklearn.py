@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
 import subprocess
@@ -162,6 +163,64 @@ def test_partial_fit_and_warm_starts(data: str, options: dict[str, Any]) -> None
             estimator.fit(X, y)
     assert_alike(a, b, 1e-12)
     assert len(b.loss_curve_) == 16
+
+
+_COUNTS = np.floor(np.exp(_SCORES[:, 0]))
+CHANGES: dict[str, tuple[str, np.ndarray, dict[str, Any], list[dict[str, Any]]]] = {
+    "classifier": (
+        "MLPClassifier",
+        DATA["binary"][1],
+        {},
+        [{"alpha": 5.0}, {"activation": "logistic"}, {"epsilon": 0.5, "beta_1": 0.1}, {"batch_size": 9}],
+    ),
+    "regressor": (
+        "MLPRegressor",
+        _COUNTS,
+        {},
+        [
+            {"alpha": 5.0},
+            {"activation": "tanh"},
+            {"solver": "sgd"},
+            {"hidden_layer_sizes": (3, 3)},
+            {"loss": "poisson"},
+        ],
+    ),
+    "sgd": (
+        "MLPRegressor",
+        _COUNTS,
+        {"solver": "sgd", "loss": "poisson", "learning_rate": "invscaling", "learning_rate_init": 1e-4},
+        [{"loss": "squared_error"}, {"momentum": 0.1, "nesterovs_momentum": False, "power_t": 0.1}, {"solver": "adam"}],
+    ),
+}
+COPIES: dict[str, Any] = {
+    "none": lambda model: model,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "deepcopy": copy.deepcopy,
+    "conversions": lambda model: ours.from_sklearn(ours.to_sklearn(model)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("case", CHANGES.values(), ids=CHANGES)
+def test_parameters_changed_between_partial_fits(case: Any, kind: str, copied: Any) -> None:
+    """Those of the network and the loss take effect; those of the optimizer do not. Copies change nothing."""
+    name, y, options, changes = case
+    classes: dict[str, Any] = {"classes": [0, 1]} if name == "MLPClassifier" else {}
+    a, b = (estimator.partial_fit(X, y, **classes) for estimator in pair(name, **options))
+    for changed in changes:
+        b = copied(b)
+        a.set_params(**changed).partial_fit(X, y)
+        b.set_params(**changed).partial_fit(X if kind == "dense" else scipy.sparse.csr_array(X), y)
+        assert_alike(a, b, 1e-12)
+        np.testing.assert_allclose(b.predict(X), a.predict(X), rtol=1e-9)
+
+
+def test_loss_changed_to_one_without_a_prediction() -> None:
+    model = pair("MLPRegressor", loss="poisson")[1].partial_fit(X, _COUNTS)
+    with pytest.raises(ValueError, match=r"loss is 'huber', but the network was fitted with 'poisson'"):
+        model.set_params(loss="huber").partial_fit(X, _COUNTS)
 
 
 def test_training_until_it_stops(capsys: pytest.CaptureFixture[str]) -> None:

@@ -218,6 +218,22 @@ def test_dropout_depends_on_the_seed_alone() -> None:
     assert np.array_equal(one.predict(X), one.predict(X))
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["", "pickle"])
+@pytest.mark.parametrize("options", [{}, {"optimizer": optim.AdamW(optim.ExponentialLR(0.05, 0.5))}], ids=["", "lr"])
+def test_copies_go_on_with_the_same_bits(options: dict[str, Any], copied: Any, backend: Backend) -> None:
+    """With the same dropout masks, and at the same time of a schedule; from dense to sparse data too."""
+    x = backend.array(X)
+    model = made(MLPRegressor, dropout=0.4, **options)
+    twin = made(MLPRegressor, dropout=0.4, **options)
+    for i in range(6):
+        data = csr_matrix(X) if i in (2, 5) and backend.library == "numpy" else x
+        twin = copied(twin)
+        for estimator in (model, twin):
+            estimator.partial_fit(data, Y)
+    for one, other in zip(model.coefs_, twin.coefs_, strict=True):
+        assert np.array_equal(to_numpy(one), to_numpy(other))
+
+
 @pytest.mark.parametrize("loss", ["absolute_error", "huber", "quantile"])
 def test_further_losses(loss: str) -> None:
     options = {"loss": loss, "quantile": 0.9, "max_iter": 300, "learning_rate_init": 0.02, "alpha": 0.0}

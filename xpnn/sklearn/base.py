@@ -10,7 +10,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 
 from xpnn import nn
 from xpnn.arrays import tree
-from xpnn.devices.place import Place, to_numpy, to_place
+from xpnn.devices.place import Place, place_of, to_numpy, to_place
 from xpnn.sklearn import network
 from xpnn.sklearn.entrance import SUM_IS_ZERO, constraints, dtype_name, on_host, weights
 from xpnn.sklearn.fitted import HOST, Fitted
@@ -133,25 +133,28 @@ class Perceptron(Fitted):
         Epochs(self, run, self._optimizer, training, given, incremental, context).go(state)
 
     def _runs(self, training: Rows, validation: Rows | None, state: np.random.RandomState) -> Any:
-        """Return what runs the epochs: that of the last call with its parameters, or a new one."""
-        x, sparse = training.x, scipy.sparse.issparse(training.x)
+        """Return what runs the epochs: that of the last call, or a new one that goes on from there.
+
+        A run is made of parameters of the estimator, which may have been changed since.
+        """
+        x, updates, sparse = training.x, self._optimizer, scipy.sparse.issparse(training.x)
         by_steps = sparse or any(map(_has_negative, (training, validation)))
-        params = self._params()
+        if updates.seed is None and np.any(self.dropout):
+            updates.seed = int(state.randint(2**31 - 1))
+        model, params = self._model(sparse), self._params()
+        loss, dtype, there = self._loss(), dtype_name(self.coefs_[0]), None if sparse else place_of(x)
+        made_of = (by_steps, self._built[0], loss, self.alpha, updates.seed, dtype, there, self.device, self.precision)
         run = self.__dict__.get("_run")
-        if run is not None and run.kind == (sparse, by_steps):
+        if run is not None and run.made_of == made_of:
             if not _are_same(run.params, params):
                 run.load(params)
             return run
-        moments = self._optimizer.moments if run is None else run.moments
-        seed = int(state.randint(2**31 - 1)) if np.any(self.dropout) else 0
-        model, dtype = self._model(sparse), dtype_name(self.coefs_[0])
+        if run is not None:
+            updates.progress = run.progress
         place = HOST if sparse else place_for(x, self.device)
         make: Any = StepRun if by_steps else TrainerRun
-        run = make(self, model, self._loss(), tree.map(_on_host, params), place, dtype, seed)
-        run.kind = (sparse, by_steps)
-        if moments is not None:
-            run.restore(moments)
-        self._run = run
+        run = self._run = make(self, model, loss, updates, tree.map(_on_host, params), place, dtype)
+        run.made_of, updates.progress = made_of, None
         return run
 
     def _fit_lbfgs(self, rows: Rows, validation: Any, context: Any) -> None:

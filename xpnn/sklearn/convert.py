@@ -15,7 +15,7 @@ from xpnn import nn
 from xpnn.arrays import tree
 from xpnn.devices.place import place_of, to_numpy
 from xpnn.sklearn.classifier import MLPClassifier
-from xpnn.sklearn.fitting.solvers import Updates
+from xpnn.sklearn.fitting.solvers import Progress, Updates
 from xpnn.sklearn.network import activations
 from xpnn.sklearn.objective import FURTHER
 from xpnn.sklearn.regressor import MLPRegressor
@@ -66,9 +66,10 @@ def from_sklearn(model: Any) -> MLPClassifier | MLPRegressor:
     new._others = new._first_others()
     new._best_others = new._others
     if optimizer is not None:
-        new._optimizer = Updates(new)
-        new._optimizer.learning_rate = optimizer.learning_rate if new.solver == "sgd" else new.learning_rate_init
-        new._optimizer.moments = _moments(new, optimizer)
+        new._optimizer = Updates(copy.copy(new).set_params(**_as_it_began(optimizer)))
+        if isinstance(optimizer, SGDOptimizer):
+            new._optimizer.learning_rate = optimizer.learning_rate
+        new._optimizer.progress = Progress(_moments(new, optimizer))
     return new
 
 
@@ -124,8 +125,8 @@ def to_sklearn(model: MLPClassifier | MLPRegressor) -> Any:
         name: value for name, value in state.items() if name not in (*_OURS, "_sklearn_version", "_skl_callbacks")
     }
     vars(new).update(copy.deepcopy(fitted))
-    if optimizer is not None and optimizer.moments is not None and model.optimizer is None:
-        new._optimizer = _their_optimizer(model, new, optimizer)
+    if optimizer is not None and optimizer.progress is not None and model.optimizer is None:
+        new._optimizer = _their_optimizer(new, optimizer)
     return new
 
 
@@ -159,6 +160,15 @@ def _their_activation(model: Any) -> str | None:
     return next((name for name, layer in _THEIRS.items() if layers == {layer}), None)
 
 
+def _as_it_began(optimizer: Any) -> dict[str, Any]:
+    """Return the parameters from which scikit-learn's optimizer was made; those of its estimator may have changed."""
+    given: dict[str, Any] = {"learning_rate_init": optimizer.learning_rate_init}
+    if isinstance(optimizer, SGDOptimizer):
+        given |= {"solver": "sgd", "learning_rate": optimizer.lr_schedule, "power_t": optimizer.power_t}
+        return {**given, "momentum": optimizer.momentum, "nesterovs_momentum": optimizer.nesterov}
+    return {**given, "solver": "adam", **{name: getattr(optimizer, name) for name in ("beta_1", "beta_2", "epsilon")}}
+
+
 def _moments(model: Any, optimizer: Any) -> Any:
     """Return the state of xpnn's optimizer from lists of weights and biases; a velocity has another sign."""
     from xpnn.optim.adam import AdamState
@@ -175,29 +185,24 @@ def _moments(model: Any, optimizer: Any) -> Any:
     return AdamState(count, arranged(optimizer.ms), arranged(optimizer.vs), ())
 
 
-def _their_optimizer(model: Any, new: Any, updates: Updates) -> Any:
+def _their_optimizer(new: Any, updates: Any) -> Any:
     """Return scikit-learn's optimizer with this state."""
+    from xpnn.optim.sgd import SGD
     from xpnn.sklearn.network import parted
 
     def arranged(moments: Any) -> list[np.ndarray]:
         _, weights, biases = parted(moments)
         return [np.array(to_numpy(part)) for part in (*weights, *biases)]
 
+    moments, own = updates.progress.moments, updates.optimizer
     params = [*new.coefs_, *new.intercepts_]
-    if model.solver == "sgd":
-        made = SGDOptimizer(
-            params,
-            model.learning_rate_init,
-            model.learning_rate,
-            model.momentum,
-            model.nesterovs_momentum,
-            model.power_t,
-        )
+    if isinstance(own, SGD):
+        made = SGDOptimizer(params, updates.first, updates.schedule, own.momentum, own.nesterov, updates.power_t)
         made.learning_rate = updates.learning_rate
-        if tree.leaves(updates.moments):
-            made.velocities = [-part for part in arranged(updates.moments.velocity)]
+        if tree.leaves(moments):
+            made.velocities = [-part for part in arranged(moments.velocity)]
         return made
-    made = AdamOptimizer(params, model.learning_rate_init, model.beta_1, model.beta_2, model.epsilon)
-    made.t = int(updates.moments.count)
-    made.ms, made.vs = arranged(updates.moments.m), arranged(updates.moments.v)
+    made = AdamOptimizer(params, updates.first, *own.betas, own.eps)
+    made.t = int(moments.count)
+    made.ms, made.vs = arranged(moments.m), arranged(moments.v)
     return made

@@ -124,7 +124,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):
         state.pop("_built", None)
         if run is not None:
             state["_optimizer"] = copy.copy(self._optimizer)
-            state["_optimizer"].moments = run.moments
+            state["_optimizer"].progress = run.progress
         if "_home" in state:
             state["_home"] = HOST
         return {name: _portable(value) for name, value in state.items()}
@@ -140,7 +140,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):
         memo[id(self)] = new
         new.__dict__.update(copy.deepcopy(state, memo))
         if self.__dict__.get("_run") is not None:
-            new._optimizer.moments = self._run.moments
+            new._optimizer.progress = self._run.progress
         return new
 
 

@@ -29,8 +29,11 @@ class Objective:
     Parameters
     ----------
     output : {"softmax", "logistic", "identity", "exp"}
-        Cross-entropy of labels; binary cross-entropy, summed over the outputs; half the squared error, averaged over
-        the outputs; Poisson deviance, summed over the outputs.
+        The output activation. With "softmax", the loss is cross-entropy of labels; with "logistic", binary
+        cross-entropy, summed over the outputs.
+    loss : {"squared_error", "poisson"}
+        With "identity" and "exp": half the squared error, averaged over the outputs, or Poisson deviance, summed over
+        them. The gradient is the same, so that the other one of the two may be chosen after the first training.
 
     Notes
     -----
@@ -40,6 +43,7 @@ class Objective:
     """
 
     output: str
+    loss: str = "squared_error"
     reduction = "mean"
     epoch_average = "rows"  # of scikit-learn: batches count by their rows, also if the rows have weights
 
@@ -66,13 +70,13 @@ class Objective:
             q = limited(xp, p)
             each = -target * xp.log(q) - (1 - target) * xp.log(1 - q)
             slope = p - target
-        elif self.output == "exp":
-            p = xp.exp(z)
-            each = target * xp.log(xp.where(target == 0, 1.0, target / p)) - target + p
-            slope = p - target
         else:
-            slope = z - target
-            each = (0.5 / z.shape[1]) * slope**2
+            p = xp.exp(z) if self.output == "exp" else z
+            slope = p - target
+            if self.loss == "poisson":
+                each = target * xp.log(xp.where(target == 0, 1.0, target / p)) - target + p
+            else:
+                each = (0.5 / z.shape[1]) * slope**2
         slope = squared_slope(self.output, slope)
         slope *= factor
         return xp.sum(each * factor), slope

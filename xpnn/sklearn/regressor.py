@@ -261,7 +261,14 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return "exp" if self.loss == "poisson" else "identity"
 
     def _loss(self) -> nn.Loss:
-        return FURTHER[self.loss](self.quantile) if self.loss in FURTHER else Objective(self.out_activation_)
+        if self.loss not in FURTHER:
+            return Objective(self.out_activation_, self.loss)
+        if self.out_activation_ == "exp":
+            raise ValueError(
+                f"loss is {self.loss!r}, but the network was fitted with 'poisson', and predicts exp(z); "
+                "set it back, or fit anew (warm_start=False)"
+            )
+        return FURTHER[self.loss](self.quantile)
 
     def _validation_score(self, rows: Rows) -> float:
         values = on_host(self._values(rows.x))

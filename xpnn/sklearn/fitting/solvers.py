@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ Order = Callable[[int, int], np.ndarray] | bool
 
 
 def optimizer_for(estimator: Any) -> optim.Optimizer:
-    """Return the optimizer; with a learning rate of 1, because `Updates` has scikit-learn's."""
+    """Return a new optimizer; with a learning rate of 1, because `Updates` has scikit-learn's."""
     if estimator.optimizer is not None:
         return estimator.optimizer
     if estimator.solver == "adam":
@@ -30,24 +30,46 @@ def penalty_for(estimator: Any) -> nn.L2 | None:
     return nn.L2(estimator.alpha) if estimator.alpha else None
 
 
-class Updates:
-    """The learning rate over the epochs, and in a pickle the state of the optimizer.
+class Progress(NamedTuple):
+    """What a run needs, besides the parameters, to go on with the same bits.
 
     Attributes
     ----------
+    moments : tree of ndarray
+        The state of the optimizer.
+    epochs, steps : int
+        How many there were: schedules and the dropout masks depend on them.
+    """
+
+    moments: Any
+    epochs: int = 0
+    steps: int = 0
+
+
+class Updates:
+    """What scikit-learn has in its optimizer: parameters of an estimator as they were when training began, and a state.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+        The optimizer.
     learning_rate : float
         The learning rate of the next epoch; with a custom optimizer, the factor of its own.
-    moments : tree of ndarray, or None
-        The state of the optimizer, in the pickle of an estimator that has one.
+    seed : int or None
+        Determines the dropout masks; None until there is dropout.
+    progress : Progress or None
+        Where the next run begins; None at the beginning.
     """
 
     def __init__(self, estimator: Any) -> None:
+        self.optimizer = optimizer_for(estimator)
         self.first = float(estimator.learning_rate_init) if estimator.optimizer is None else 1.0
         self.learning_rate = self.first
         fixed = estimator.solver == "adam" and estimator.optimizer is None
         self.schedule = "constant" if fixed else estimator.learning_rate
         self.power_t = estimator.power_t
-        self.moments: Any = None
+        self.seed: int | None = None
+        self.progress: Progress | None = None
 
     def epoch_ends(self, rows: int) -> None:
         """Update the learning rate after an epoch; rows: all rows so far."""
@@ -75,16 +97,16 @@ class TrainerRun:
         estimator: Any,
         model: nn.Sequential,
         loss: nn.Loss,
+        updates: Updates,
         params: Any,
         place: Place | None,
         dtype: str,
-        seed: int,
     ) -> None:
         self._trainer = Trainer(
             model,
             loss,
-            optimizer_for(estimator),
-            seed=seed,
+            updates.optimizer,
+            seed=updates.seed or 0,
             device=place,
             dtype=dtype,
             metrics=(),
@@ -92,12 +114,11 @@ class TrainerRun:
             penalty=penalty_for(estimator),
             params=params,
         )
-
-    def restore(self, moments: Any) -> None:
-        """Continue with this state of the optimizer, before the first epoch."""
-        saved = self._trainer.state_dict()
-        saved["state"] = saved["state"]._replace(optimizer=moments)
-        self._trainer.load_state_dict(saved)
+        if updates.progress is not None:
+            moments, epochs, steps = updates.progress
+            saved = self._trainer.state_dict()
+            state = saved["state"]._replace(optimizer=moments, step=np.asarray([steps], np.uint32))
+            self._trainer.load_state_dict({**saved, "state": state, "epoch": epochs, "steps": steps})
 
     @property
     def params(self) -> Any:
@@ -105,9 +126,10 @@ class TrainerRun:
         return self._trainer.state.params
 
     @property
-    def moments(self) -> Any:
-        """A copy of the state of the optimizer on the host."""
-        return self._trainer.state_dict()["state"].optimizer
+    def progress(self) -> Progress:
+        """A copy of the state on the host."""
+        saved = self._trainer.state_dict()
+        return Progress(saved["state"].optimizer, saved["epoch"], int(saved["state"].step[0]))
 
     def load(self, params: Any) -> None:
         """Replace the parameters."""

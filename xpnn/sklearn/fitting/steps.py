@@ -16,7 +16,7 @@ from xpnn.devices.place import Place, to_numpy, to_place
 from xpnn.nn.layers.linear import LinearParams
 from xpnn.nn.layers.preprocessing import Gathered
 from xpnn.sklearn.entrance import dtype_name
-from xpnn.sklearn.fitting.solvers import Order, Updates, optimizer_for, penalty_for
+from xpnn.sklearn.fitting.solvers import Order, Progress, Updates, penalty_for
 from xpnn.training import Data, EvaluationStep, TrainingStep, begin_epoch, epoch_batches, initial_state, read_logs
 
 _ROWS = 1024  # of a batch of an evaluation
@@ -57,27 +57,30 @@ class StepRun:
         estimator: Any,
         model: nn.Sequential,
         loss: nn.Loss,
+        updates: Updates,
         params: Any,
         place: Place,
         dtype: str,
-        seed: int,
     ) -> None:
         self._place = place
-        self._step = TrainingStep(model, loss, optimizer_for(estimator), penalty=penalty_for(estimator))
+        self._step = TrainingStep(model, loss, updates.optimizer, penalty=penalty_for(estimator))
         self._evaluation = EvaluationStep(model, loss)
-        self._state = initial_state(self._step, self._place, seed, dtype, params)
+        state = self._state = initial_state(self._step, self._place, updates.seed or 0, dtype, params)
         self._dtype, self._epochs = dtype, 0
+        if updates.progress is not None:
+            moments, self._epochs, steps = updates.progress
+            news = moments, np.asarray([steps], np.uint32)
+            moments, step = self._copied(news, (state.optimizer, state.step))
+            self._state = state._replace(optimizer=moments, step=step)
 
     @property
     def params(self) -> Any:
         return self._state.params
 
     @property
-    def moments(self) -> Any:
-        return tree.map(lambda leaf: np.array(to_numpy(leaf)), self._state.optimizer)
-
-    def restore(self, moments: Any) -> None:
-        self._state = self._state._replace(optimizer=self._copied(moments, self._state.optimizer))
+    def progress(self) -> Progress:
+        moments = tree.map(lambda leaf: np.array(to_numpy(leaf)), self._state.optimizer)
+        return Progress(moments, self._epochs, int(to_numpy(self._state.step)[0]))
 
     def load(self, params: Any) -> None:
         self._state = self._state._replace(params=self._copied(params, self._state.params))
