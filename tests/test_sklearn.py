@@ -22,6 +22,7 @@ import sklearn.neural_network as theirs  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 from sklearn.calibration import CalibratedClassifierCV  # noqa: E402
 from sklearn.compose import ColumnTransformer  # noqa: E402
+from sklearn.exceptions import ConvergenceWarning  # noqa: E402
 from sklearn.model_selection import GridSearchCV, cross_val_score, learning_curve  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
@@ -409,23 +410,54 @@ def test_parameters_are_those_of_scikit_learn() -> None:
         assert repr(getattr(ours, name)(alpha=0.1)) == repr(getattr(theirs, name)(alpha=0.1))
 
 
-def test_interrupted_training_keeps_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("early", [False, True], ids=["", "early stopping"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_interrupted_training_keeps_the_weights(
+    error: Any, early: bool, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from xpnn.sklearn.fitting.epochs import Epochs
 
-    a, b = pair("MLPClassifier", max_iter=3)
+    x = X if kind == "dense" else scipy.sparse.csr_array(X)
+    a, b = pair("MLPClassifier", max_iter=3, early_stopping=early)
     count = Epochs._count
 
     def interrupted(self: Any, estimator: Any) -> None:
         count(self, estimator)
         if estimator.n_iter_ == 3:
-            raise KeyboardInterrupt
+            raise error
 
     a.fit(X, _Y)
     monkeypatch.setattr(Epochs, "_count", interrupted)
     b.set_params(max_iter=200)
-    with pytest.warns(UserWarning, match=r"Training interrupted by user\."):
-        b.fit(X, _Y)
+    with pytest.warns(UserWarning, match=r"by user\.") if error is KeyboardInterrupt else pytest.raises(error):
+        b.fit(x, _Y)
     assert_alike(a, b, 1e-12)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_a_warning_as_an_error_keeps_the_weights(solver: str, kind: str) -> None:
+    """With early stopping, the best ones, as without the error; scikit-learn keeps the last ones then."""
+    x = X if kind == "dense" else scipy.sparse.csr_array(X)
+    for data in ("binary", "three targets"):
+        a, b = pair(DATA[data][0], solver=solver, max_iter=4)
+        for estimator, rows in ((a, X), (b, x)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", ConvergenceWarning)
+                with pytest.raises(ConvergenceWarning):
+                    estimator.fit(rows, DATA[data][1])
+        if solver == "lbfgs":
+            for one, other in zip(a.coefs_, b.coefs_, strict=True):
+                np.testing.assert_allclose(other, one, rtol=0, atol=1e-9)
+            continue
+        assert_alike(a, b, 1e-12)
+        a, b = (e.set_params(early_stopping=True, learning_rate_init=0.5) for e in (a, b))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            with pytest.raises(ConvergenceWarning):
+                b.fit(x, DATA[data][1])
+        assert_alike(a.fit(X, DATA[data][1]), b, 1e-9)
 
 
 def test_inside_the_tools_of_scikit_learn() -> None:

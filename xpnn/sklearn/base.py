@@ -169,8 +169,7 @@ class Perceptron(Fitted):
         if rows.weight is not None and rows.weight.sum() == 0:
             raise ZeroDivisionError(SUM_IS_ZERO)
         params = self._params()
-        params = minimize(self, self._model(sparse), self._loss(), params, (x, y, weight), place, dtype, after)
-        self._set(params)
+        minimize(self, self._model(sparse), self._loss(), params, (x, y, weight), place, dtype, after)
 
     def _lbfgs_task(self, rows: Rows, context: Any) -> Any:
         """Return what is called after each iteration: a task of the callbacks."""

@@ -118,7 +118,7 @@ class Epochs:
         self._task: Any = None
 
     def go(self, state: np.random.RandomState) -> None:
-        """Train."""
+        """Train. After any exception, the estimator has the weights of the last step, or the best of early stopping."""
         estimator, (x, y, _, weight) = self._estimator, self._training
         rows = x.shape[0]
         batch_size = batch_size_of(estimator, rows)
@@ -130,13 +130,15 @@ class Epochs:
         try:
             epochs = 1 if self._incremental else estimator.max_iter
             self._run.go(x, y, weight, epochs, batch_size, order, self._updates, self._after)
+            self._end_task()
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
-        self._end_task()
-        estimator._take(self._run)
-        if estimator.early_stopping:
-            estimator.coefs_, estimator.intercepts_ = estimator._best_coefs, estimator._best_intercepts
-            estimator._others = estimator._best_others
+            self._end_task()
+        finally:
+            estimator._take(self._run)
+            if estimator.early_stopping and estimator.validation_scores_ is not None:
+                estimator.coefs_, estimator.intercepts_ = estimator._best_coefs, estimator._best_intercepts
+                estimator._others = estimator._best_others
 
     def _after(self, loss: float) -> bool:
         """Record an epoch; return whether to stop."""

@@ -26,13 +26,13 @@ def minimize(
     place: Place,
     dtype: str,
     after: Callable[[Any], None] | None,
-) -> Any:
-    """Return the parameters at the minimum, as arrays of the place.
+) -> None:
+    """Set the parameters of an estimator to those at the minimum; after an exception, to the last ones.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        `n_iter_` and `loss_` are set.
+        `n_iter_` and `loss_` are set too.
     model, loss
     params : Params
         The first parameters.
@@ -60,25 +60,29 @@ def minimize(
         _, coefs, intercepts = parted(params)
         return np.hstack([to_numpy(leaf).ravel() for leaf in (*coefs, *intercepts)])
 
+    latest = packed(params).astype(dtype, copy=False)  # SciPy calls the function with this dtype
+
     def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal latest
+        latest = flat
         with place.lib.compute_scope():
             value, grads = f(unpacked(flat), *rows)
         return float(to_numpy(value)), packed(grads)
 
-    result = scipy.optimize.minimize(
-        value_and_slope,
-        packed(params).astype(dtype, copy=False),  # SciPy calls the function with this dtype
-        method="L-BFGS-B",
-        jac=True,
-        callback=None if after is None else lambda flat: after(unpacked(flat.copy())),
-        options={
-            "maxfun": estimator.max_fun,
-            "maxiter": estimator.max_iter,
-            "gtol": estimator.tol,
-            "maxcor": min(10, estimator.max_iter),  # of the last 10 steps; SciPy takes memory for all of them
-            **_get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose else -1),
-        },
-    )
-    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
-    estimator.loss_ = result.fun
-    return unpacked(result.x, "float32" if place.lib.why_no_dtype("float64") else "float64")
+    options = {
+        "maxfun": estimator.max_fun,
+        "maxiter": estimator.max_iter,
+        "gtol": estimator.tol,
+        "maxcor": min(10, estimator.max_iter),  # of the last 10 steps; SciPy takes memory for all of them
+        **_get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose else -1),
+    }
+    callback = None if after is None else lambda flat: after(unpacked(flat.copy()))
+    try:
+        result = scipy.optimize.minimize(
+            value_and_slope, latest, method="L-BFGS-B", jac=True, callback=callback, options=options
+        )
+        latest = result.x
+        estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+        estimator.loss_ = result.fun
+    finally:
+        estimator._set(unpacked(latest, "float32" if place.lib.why_no_dtype("float64") else "float64"))
