@@ -286,8 +286,10 @@ def test_rows_for_validation_of_ones_own(backend: Backend) -> None:
     stopping = made(MLPClassifier, early_stopping=True).fit(x, LABELS[:60], X_val=x_val, y_val=LABELS[60:])
     assert stopping.best_validation_score_ == pytest.approx(stopping.score(x_val, LABELS[60:]))
     assert stopping.t_ == 60 * stopping.n_iter_
+    gap = np.where(np.arange(30) > 3, LABELS[60:], np.nan)
     for wrong, message in (
         (None, "X_val needs y_val"),
+        (gap, "Input y_val contains NaN"),
         (LABELS[60:] + 1, "`y_val` has classes not in"),
         ([0, 1], "incons"),
     ):
@@ -295,8 +297,50 @@ def test_rows_for_validation_of_ones_own(backend: Backend) -> None:
             model.fit(x, LABELS[:60], X_val=x_val, y_val=wrong)
     with pytest.raises(ValueError, match="X_val need solver='sgd'"):
         made(MLPClassifier, solver="lbfgs").fit(x, LABELS[:60], X_val=x_val, y_val=LABELS[60:])
-    with pytest.raises(ValueError, match="X has 2 features"):
+    with pytest.raises(ValueError, match="X_val: X has 2 features"):
         model.fit(x, LABELS[:60], X_val=x_val[:, :2], y_val=LABELS[60:])
+    with pytest.raises(ValueError, match="sample_weight_val: Input sample_weight contains NaN"):
+        model.fit(x, LABELS[:60], X_val=x_val, y_val=LABELS[60:], sample_weight_val=np.where(gap > 9, 1, np.nan))
+    for solver in ("adam", "lbfgs"):
+        for given in ({"y_val": LABELS[60:]}, {"sample_weight_val": weights}):
+            with pytest.raises(ValueError, match=f"{next(iter(given))} needs X_val"):
+                made(MLPClassifier, solver=solver).fit(x, LABELS[:60], **given)
+
+
+def test_outputs_of_the_rows_for_validation(backend: Backend) -> None:
+    """Their number; also of the rows of a later call, which scikit-learn may broadcast."""
+    x, one, two = (backend.array(part) for part in (X, Y[:, 0], Y[:, :2]))
+    for y, wrong, message in ((two, one, "y_val is 1, but MLPRegressor is fitted with 2"), (one, two, "y_val is 2")):
+        with pytest.raises(ValueError, match=f"the number of outputs in {message}"):
+            made(MLPRegressor).fit(x, y, X_val=x[:9, :], y_val=wrong[:9, ...])
+        with pytest.raises(ValueError, match="the number of outputs in y is"):
+            made(MLPRegressor).partial_fit(x, y).partial_fit(x, wrong)
+    with pytest.raises(ValueError, match="the number of outputs in y is 1"):
+        made(MLPRegressor, solver="lbfgs", warm_start=True, max_iter=2).fit(x, two).fit(x, one)
+    labels = (Y > 0).astype(int)
+    for solver in ("sgd", "adam"):
+        with pytest.raises(ValueError, match="mismatch with the labels"):
+            made(MLPClassifier, solver=solver).fit(x, labels, X_val=x[:9, :], y_val=labels[:9, :2])
+
+
+def test_one_row_for_validation(backend: Backend) -> None:
+    """R² is undefined."""
+    x, y = backend.array(X), backend.array(Y)
+    for kind, target in ((MLPRegressor, y), (MLPClassifier, LABELS)):
+        with pytest.raises(ValueError, match=r"The validation set is too small: X_val has 1 row; expected at least 2"):
+            made(kind, early_stopping=True).fit(x, target, X_val=x[:1, :], y_val=target[:1, ...])
+        made(kind, max_iter=1).fit(x, target, X_val=x[:1, :], y_val=target[:1, ...])
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["", "early stopping"])
+def test_sparse_rows_for_validation(early: bool, backend: Backend) -> None:
+    """Beside dense data, and the other way round."""
+    some, curve = np.where(X > 0, X, 0), "validation_scores_" if early else "validation_loss_curve_"
+    wanted = made(MLPRegressor, early_stopping=early).fit(some, Y, X_val=some[:9], y_val=Y[:9])
+    dense, sparse = backend.array(some), csr_matrix(some)
+    for x, x_val in ((dense, sparse[:9]), (sparse, dense[:9, :]), (sparse, sparse[:9]), (dense, dense[:9, :])):
+        got = made(MLPRegressor, early_stopping=early).fit(x, Y, X_val=x_val, y_val=Y[:9])
+        np.testing.assert_allclose(getattr(got, curve), getattr(wanted, curve), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])

@@ -12,7 +12,7 @@ from xpnn import nn
 from xpnn.arrays import tree
 from xpnn.devices.place import Place, place_of, to_numpy, to_place
 from xpnn.sklearn import network
-from xpnn.sklearn.entrance import SUM_IS_ZERO, constraints, dtype_name, on_host, weights
+from xpnn.sklearn.entrance import SUM_IS_ZERO, constraints, dtype_name, naming, targets, weights
 from xpnn.sklearn.fitted import HOST, Fitted
 from xpnn.sklearn.fitting.epochs import Epochs, Rows, split
 from xpnn.sklearn.fitting.lbfgs import minimize
@@ -56,8 +56,9 @@ class Perceptron(Fitted):
         y: Any,
         sample_weight: Any,
         incremental: bool = False,
-        validation: tuple[Any, Any, Any] | None = None,
+        validation: tuple[Any, Any, Any] = (None, None, None),
     ) -> Any:
+        given = _given(*validation)
         sizes = network.widths(self.hidden_layer_sizes)
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         x, target, labels = self._validated(x, y, incremental, first_pass)
@@ -68,12 +69,13 @@ class Perceptron(Fitted):
         if first_pass:
             self._initialize(target, sizes, x, state)
         else:
+            self._check_outputs("y", target)
             self._find_home(x)
         context = self._callback_context(incremental)
         if self.solver in STOCHASTIC:
-            self._fit_stochastic(Rows(x, self._typed(target), labels, weight), validation, state, incremental, context)
+            self._fit_stochastic(Rows(x, self._typed(target), labels, weight), given, state, incremental, context)
         else:
-            self._fit_lbfgs(Rows(x, self._typed(target), labels, weight), validation, context)
+            self._fit_lbfgs(Rows(x, self._typed(target), labels, weight), given, context)
         if not all_leaves_finite([*self.coefs_, *self.intercepts_]):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
@@ -121,7 +123,7 @@ class Perceptron(Fitted):
             raise ValueError("partial_fit does not support early_stopping=True")
         given = None
         if validation is not None:
-            given = self._validation_rows(*validation)
+            given = self._validation_rows(rows.x, *validation)
             if not hasattr(self, "validation_loss_curve_") or not self.warm_start:
                 self.validation_loss_curve_: list[float] = []
         elif not incremental:
@@ -200,25 +202,48 @@ class Perceptron(Fitted):
     def _check_labels(self, labels: Any) -> None:
         """Raise ValueError if rows for validation have unknown labels."""
 
+    def _check_outputs(self, name: str, target: np.ndarray) -> None:
+        """Raise ValueError if a target does not have the outputs of the network: it would be broadcast."""
+        outputs = target.shape[1] if target.ndim == 2 else self.n_outputs_  # labels are in one column for all classes
+        if outputs != self.n_outputs_:
+            raise ValueError(
+                f"the number of outputs in {name} is {outputs}, but {type(self).__name__} is fitted with "
+                f"{self.n_outputs_}; expected {name} of shape (rows, {self.n_outputs_})"
+            )
+
     def _stratifies(self) -> bool:
         return False
 
-    def _validation_rows(self, x: Any, y: Any, sample_weight: Any) -> Rows:
-        if y is None:
-            raise ValueError("X_val needs y_val.")
-        x = self._features(x, "fit")
-        labels = on_host(y)
-        labels = np.asarray(labels) if not hasattr(labels, "iloc") else labels.to_numpy()
-        if labels.ndim == 2 and labels.shape[1] == 1:
-            labels = labels[:, 0]
+    def _validation_rows(self, training: Any, x: Any, y: Any, sample_weight: Any) -> Rows:
+        with naming("X_val"):
+            x = self._features(x, "fit")
+        if scipy.sparse.issparse(x) and not scipy.sparse.issparse(training):
+            x = x.toarray()
+        labels = targets(self, "y_val", y)
         check_consistent_length(np.empty((x.shape[0], 0)), labels)
+        if self.early_stopping and x.shape[0] < 2:
+            raise ValueError(
+                f"The validation set is too small: X_val has {x.shape[0]} row; expected at least 2 with early_stopping."
+            )
         self._check_labels(labels)
         target = self._target(labels)
-        return Rows(x, self._typed(target), labels, weights(sample_weight, x))
+        self._check_outputs("y_val", target)
+        with naming("sample_weight_val"):
+            weight = weights(sample_weight, x)
+        return Rows(x, self._typed(target), labels, weight)
 
     def _typed(self, target: np.ndarray) -> np.ndarray:
         """Return a target in the dtype of the weights, or int32 labels as they are."""
         return target if target.dtype == np.int32 else target.astype(dtype_name(self.coefs_[0]), copy=False)
+
+
+def _given(x: Any, y: Any, weight: Any) -> tuple[Any, Any, Any] | None:
+    """Return the rows for validation as they are; None if there are none. Raises ValueError for a part of them."""
+    if x is None and (y is not None or weight is not None):
+        raise ValueError(f"{'sample_weight_val' if y is None else 'y_val'} needs X_val.")
+    if x is not None and y is None:
+        raise ValueError("X_val needs y_val.")
+    return None if x is None else (x, y, weight)
 
 
 def _on_host(leaf: Any) -> np.ndarray:

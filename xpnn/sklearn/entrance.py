@@ -7,6 +7,8 @@ its device: only its values are checked there, and if anything is wrong with it,
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils._array_api import check_same_namespace
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_X_y, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, check_X_y, validate_data
 
 from xpnn.arrays.matmul import PRECISIONS
 from xpnn.arrays.namespace import Array, array_namespace, is_array
@@ -106,6 +108,22 @@ def features_and_targets(estimator: Any, x: Any, y: Any, *, reset: bool, **optio
     rows = np.broadcast_to(np.zeros((1, 1)), (x.shape[0], 1))
     _, y = check_X_y(rows, y, multi_output=True, estimator=estimator, **options)
     return x, y
+
+
+def targets(estimator: Any, name: str, y: Any) -> np.ndarray:
+    """Check targets of rows for validation as those for training; return them on the host, one column as flat."""
+    y = check_array(on_host(y), accept_sparse="csr", ensure_2d=False, dtype=None, input_name=name, estimator=estimator)
+    y = y.toarray() if scipy.sparse.issparse(y) else y
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put the name of an argument before the messages of a check, which has another name for it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def features(estimator: Any, x: Any, method: str) -> Any:

@@ -197,7 +197,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         -------
         self
         """
-        return self._fit(X, y, sample_weight, False, None if X_val is None else (X_val, y_val, sample_weight_val))
+        return self._fit(X, y, sample_weight, False, (X_val, y_val, sample_weight_val))
 
     @available_if(check_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
