@@ -329,6 +329,29 @@ def test_odd_input_has_the_outcome_and_the_words_of_scikit_learn(case: tuple[dic
         assert [text for text in says if "Runtime" not in text] == [text for text in said if "Runtime" not in text]
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@pytest.mark.parametrize("dtype", ["U", "S", "M8[s]"])
+def test_text_is_no_target_of_a_regressor(dtype: str, solver: str) -> None:
+    """scikit-learn raises the TypeError of NumPy's subtraction. Objects and weights are converted, as it does."""
+    text = np.arange(130).astype(dtype)
+    a, b = pair("MLPRegressor", solver=solver)
+    with pytest.raises(TypeError, match="subtract"):
+        a.fit(X, text)
+    for given in (text, np.stack([text, text], axis=1), text.tolist() if dtype == "U" else text):
+        with pytest.raises(ValueError, match=r"y has dtype [<|]?[USMd].*; expected numbers: convert it"):
+            b.fit(X, given)
+    if solver == "lbfgs":
+        return
+    with pytest.raises(ValueError, match="y has dtype"):
+        b.partial_fit(X, text)
+    with pytest.raises(ValueError, match="y_val has dtype"):
+        b.fit(X, np.arange(130), X_val=X, y_val=text)
+    if dtype == "U":
+        for estimator in (a, b):
+            estimator.fit(X, text.astype(object), sample_weight=WEIGHTS.astype(str))
+        assert_alike(a, b, 1e-12)
+
+
 def test_weights_of_zero() -> None:
     for name in ("MLPClassifier", "MLPRegressor"):
         for solver in ("adam", "lbfgs"):

@@ -48,6 +48,10 @@ class Perceptron(Fitted):
         """Return the target of rows for validation as the loss receives it."""
         raise NotImplementedError
 
+    def _check_labels(self, name: str, labels: Any) -> None:
+        """Raise ValueError if rows for validation have unknown labels, or no numbers."""
+        raise NotImplementedError
+
     # -- fit ---------------------------------------------------------------------------------------------------------
 
     def _fit(
@@ -199,9 +203,6 @@ class Perceptron(Fitted):
     def _weighted(self, weight: np.ndarray | None, labels: Any, incremental: bool) -> np.ndarray | None:
         return weight
 
-    def _check_labels(self, labels: Any) -> None:
-        """Raise ValueError if rows for validation have unknown labels."""
-
     def _check_outputs(self, name: str, target: np.ndarray) -> None:
         """Raise ValueError if a target does not have the outputs of the network: it would be broadcast."""
         outputs = target.shape[1] if target.ndim == 2 else self.n_outputs_  # labels are in one column for all classes
@@ -225,7 +226,7 @@ class Perceptron(Fitted):
             raise ValueError(
                 f"The validation set is too small: X_val has {x.shape[0]} row; expected at least 2 with early_stopping."
             )
-        self._check_labels(labels)
+        self._check_labels("y_val", labels)
         target = self._target(labels)
         self._check_outputs("y_val", target)
         with naming("sample_weight_val"):

@@ -316,10 +316,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         found: np.ndarray = self._label_binarizer.transform(y)
         return np.argmax(found, axis=1).astype(np.int32) if self._is_multiclass() else found
 
-    def _check_labels(self, labels: Any) -> None:
+    def _check_labels(self, name: str, labels: Any) -> None:
         known, classes = self._label_binarizer.classes_, unique_labels(labels)
         if len(np.setdiff1d(classes, known)):
-            raise ValueError(f"`y_val` has classes not in `self.classes_`, {known}: it has {classes}.")
+            raise ValueError(f"`{name}` has classes not in `self.classes_`, {known}: it has {classes}.")
 
     def _is_multiclass(self) -> bool:
         return self._label_binarizer.y_type_ == "multiclass"

@@ -251,7 +251,14 @@ class MLPRegressor(RegressorMixin, Perceptron):
         x, y = features_and_targets(self, x, y, reset=reset, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        self._check_labels("y", y)
         return x, self._target(y), y
+
+    def _check_labels(self, name: str, labels: Any) -> None:
+        if labels.dtype.kind not in "biufO":  # objects are converted, as in scikit-learn
+            raise ValueError(
+                f"{name} has dtype {labels.dtype}; expected numbers: convert it, for example by {name}.astype(float)"
+            )
 
     def _target(self, y: Any) -> np.ndarray:
         values = np.asarray(y)
