@@ -125,6 +125,50 @@ def test_odd_arrays_are_refused_as_numpy_would_be(backend: Backend) -> None:
         got.predict(backend.array(X[:, :2]))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_floats_that_numpy_lacks(library: str, dtype: str) -> None:
+    """Everywhere; the numbers are those of float32."""
+    pytest.importorskip(library)
+    backend = make_backend(library)
+    namespace: Any = pytest.importorskip("torch" if library == "torch" else "jax.numpy")
+
+    def small(values: Any) -> Any:
+        array = backend.array(values, "float32")
+        return array.to(getattr(namespace, dtype)) if library == "torch" else array.astype(getattr(namespace, dtype))
+
+    def rounded(values: Any) -> Any:
+        return to_numpy(backend.xp.astype(small(values), backend.xp.float32))
+
+    weight = np.linspace(0.5, 2, 90)
+    for kind, y in ((MLPClassifier, LABELS.astype(float)), (MLPRegressor, Y)):
+        both = []
+        for form in (rounded, small):
+            model = made(kind, max_iter=3).fit(
+                form(X),
+                form(y),
+                sample_weight=form(weight),
+                X_val=form(X[:9]),
+                y_val=form(y[:9]),
+                sample_weight_val=form(weight[:9]),
+            )
+            both.append(model)
+            classes = {"classes": form(np.arange(3.0))} if kind is MLPClassifier else {}
+            model.more = made(kind).partial_fit(form(X), form(y), **classes)
+            model.scores = model.score(form(X), form(y), sample_weight=form(weight))
+        wanted, got = both
+        assert got.scores == pytest.approx(wanted.scores, abs=1e-5)
+        np.testing.assert_allclose(got.validation_loss_curve_, wanted.validation_loss_curve_, rtol=1e-4)
+        for one, other in ((wanted, got), (wanted.more, got.more)):
+            assert assert_there(other.coefs_[0], backend).dtype == np.float32
+            np.testing.assert_allclose(to_numpy(other.coefs_[0]), one.coefs_[0], rtol=0, atol=1e-4)
+        name = "predict_proba" if kind is MLPClassifier else "predict"
+        values = assert_there(getattr(got, name)(small(X)), backend)
+        np.testing.assert_allclose(values, getattr(wanted, name)(rounded(X)), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        made(MLPClassifier).fit(small(np.where(X > 1, np.nan, X)), LABELS)
+
+
 def test_another_library_at_predict(backend: Backend) -> None:
     """Without scikit-learn's switch, the weights follow the data."""
     one, other = made(MLPClassifier).fit(X, LABELS), made(MLPClassifier).fit(backend.array(X), LABELS)

@@ -191,6 +191,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         Parameters
         ----------
         X : array, sparse matrix or data frame of shape (rows, features)
+            float32, bfloat16 and 8-bit floats are computed in float32, others in float64.
         y : array of shape (rows,) or (rows, outputs)
         sample_weight : array of shape (rows,), optional
         X_val, y_val, sample_weight_val : optional

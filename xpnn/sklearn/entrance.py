@@ -74,7 +74,15 @@ def is_foreign(x: Any) -> bool:
 
 def on_host(x: Any) -> Any:
     """Return an array of another library than NumPy on the host; anything else as it is."""
-    return to_numpy(library_of_array(x).plain("y", x)) if is_foreign(x) else x
+    return to_numpy(_plain("y", x)) if is_foreign(x) else x
+
+
+def _plain(name: str, x: Any) -> Array:
+    """Return an array of another library in a form that NumPy can read: of the floats that it lacks, as float32."""
+    x = library_of_array(x).plain(name, x)
+    lacking = "float" in dtype_name(x) and dtype_name(x) not in ("float16", "float32", "float64")
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float32) if lacking else x
 
 
 def features_and_targets(estimator: Any, x: Any, y: Any, *, reset: bool, **options: Any) -> tuple[Any, Any]:
@@ -168,7 +176,7 @@ def dtype_name(x: Any) -> str:
 
 
 def _foreign(estimator: Any, x: Any, reset: bool, dtype: Any) -> Array:
-    x = library_of_array(x).plain("X", x)
+    x = _plain("X", x)
     right = x.ndim == 2 and 0 not in x.shape and dtype_name(x) in ("float32", "float64")
     if right and all_finite(x):
         validate_data(estimator, x, reset=reset, skip_check_array=True)
