@@ -278,6 +278,48 @@ def test_copies_go_on_with_the_same_bits(options: dict[str, Any], copied: Any, b
         assert np.array_equal(to_numpy(one), to_numpy(other))
 
 
+RATES = [(0.0, 0.4, None), (0.4, 0.0, "batch"), (0.3, 0.6, "layer"), ([0.2, 0.0], [0.0, 0.2], "batch")]
+
+
+@pytest.mark.parametrize(("before", "after", "norm"), RATES, ids=str)
+def test_dropout_may_change_after_fit(before: Any, after: Any, norm: str | None, backend: Backend) -> None:
+    """Predictions are the same, and training goes on with the new rate; with a pickle in between or without."""
+    x = csr_matrix(X) if backend.name == "numpy-readonly" else backend.array(X)
+    model = made(MLPRegressor, dropout=before, norm=norm, warm_start=True, max_iter=3).fit(x, Y)
+    same, loaded = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    values = to_numpy(model.predict(x))
+    for estimator in (model, loaded):
+        assert np.array_equal(to_numpy(estimator.set_params(dropout=after).predict(x)), values)
+    for estimator in (model, loaded, same):
+        estimator.partial_fit(x, Y)
+    one, two, other = (to_numpy(estimator.coefs_[1]) for estimator in (model, loaded, same))
+    assert np.array_equal(one, two) and not np.array_equal(one, other)
+    assert np.isfinite(model.set_params(dropout=before).fit(x, Y).score(x, Y))
+
+
+def test_what_cannot_change_after_fit() -> None:
+    model = made(MLPRegressor, warm_start=True, max_iter=2).fit(X, Y)
+    work = (lambda: model.predict(X), lambda: model.partial_fit(X, Y), lambda: model.fit(X, Y))
+    scaled = nn.Residual(nn.Scale(0.5))
+    for changed in ({"norm": "layer"}, {"norm": "batch"}, {"activation": ["relu", scaled]}):
+        for call in work:
+            with pytest.raises(ValueError, match=r"norm is .* and activation .*, but the network"):
+                model.set_params(**changed) and call()
+        model.set_params(norm=None, activation="relu")
+    values = model.predict(X)
+    for widths in ((3,), (3, 3, 3)):
+        model.set_params(hidden_layer_sizes=widths)
+        assert np.array_equal(model.predict(X), values)
+        for call in work[1:]:
+            with pytest.raises(ValueError, match=r"the number of hidden_layer_sizes is .*, but the network was fitted"):
+                call()
+    model.set_params(hidden_layer_sizes=(4, 4), activation="tanh").fit(X, Y)  # as in scikit-learn
+    model.set_params(warm_start=False, norm="layer", hidden_layer_sizes=3).fit(X, Y).predict(X)
+    normed = made(MLPRegressor, norm="layer", max_iter=2).fit(X, Y).set_params(norm="rms")
+    with pytest.raises(ValueError, match="norm is 'rms'"):
+        normed.predict(X)
+
+
 @pytest.mark.parametrize("loss", ["absolute_error", "huber", "quantile"])
 def test_further_losses(loss: str) -> None:
     options = {"loss": loss, "quantile": 0.9, "max_iter": 300, "learning_rate_init": 0.02, "alpha": 0.0}

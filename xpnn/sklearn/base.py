@@ -73,6 +73,7 @@ class Perceptron(Fitted):
         if first_pass:
             self._initialize(target, sizes, x, state)
         else:
+            self._check_depth(len(sizes))
             self._check_outputs("y", target)
             self._find_home(x)
         context = self._callback_context(incremental)
@@ -202,6 +203,14 @@ class Perceptron(Fitted):
 
     def _weighted(self, weight: np.ndarray | None, labels: Any, incremental: bool) -> np.ndarray | None:
         return weight
+
+    def _check_depth(self, hidden: int) -> None:
+        """Raise ValueError if there are more or fewer hidden layers than in the network; widths are those of it."""
+        if hidden != self.n_layers_ - 2:
+            raise ValueError(
+                f"the number of hidden_layer_sizes is {hidden}, but the network was fitted with {self.n_layers_ - 2}; "
+                "set them back, or fit anew (warm_start=False)"
+            )
 
     def _check_outputs(self, name: str, target: np.ndarray) -> None:
         """Raise ValueError if a target does not have the outputs of the network: it would be broadcast."""

@@ -50,16 +50,27 @@ class Fitted(CallbackSupportMixin, BaseEstimator):
         return [int(coef.shape[0]) for coef in self.coefs_] + [int(self.coefs_[-1].shape[1])]
 
     def _model(self, sparse: bool = False) -> nn.Sequential:
-        """Return the model for the present parameters: that of the last call, or a new one."""
+        """Return the model for the present parameters: that of the last call, or a new one.
+
+        Raises ValueError if the layers between the Linear layers have other parameters than the fitted ones.
+        """
         made_of = (self._sizes(), *map(_fixed, (self.activation, self.dropout)), self.norm, sparse)
         if self.__dict__.get("_built", (None,))[0] != made_of:
-            self._built = made_of, network.build(self, made_of[0], SparseLinear if sparse else None)
-        model: nn.Sequential = self._built[1]
-        return model
+            model = network.build(self, made_of[0], SparseLinear if sparse else None)
+            first = network.first_others(model)
+            if "_others" in vars(self) and not network.are_alike(self._others, first):
+                raise ValueError(
+                    f"norm is {self.norm!r} and activation {self.activation!r}, but the network was fitted with "
+                    "others, which have other parameters; set them back, or fit anew (warm_start=False)"
+                )
+            self._built = made_of, model, first
+        found: nn.Sequential = self._built[1]
+        return found
 
     def _first_others(self) -> tuple[Any, ...]:
-        others = network.first_others(self._model())
-        return tree.map(self._homed, others)
+        self.__dict__.pop("_others", None)  # of an earlier fit
+        self._model()
+        return tree.map(self._homed, self._built[2])
 
     def _params(self) -> Any:
         """Return the parameters of the model, from the fitted attributes: they may have been set from outside."""
@@ -77,7 +88,8 @@ class Fitted(CallbackSupportMixin, BaseEstimator):
         self._others, coefs, intercepts = network.parted(copied)
         self.coefs_[:] = coefs
         self.intercepts_[:] = [
-            old if new is None else new for old, new in zip(self.intercepts_, intercepts, strict=True)
+            to_place(old, self._home, copy=False) if new is None else new
+            for old, new in zip(self.intercepts_, intercepts, strict=True)
         ]
 
     def _take(self, run: Any) -> None:

@@ -53,6 +53,9 @@ def rates(given: Any, count: int) -> list[float]:
 def build(estimator: Any, sizes: list[int], first: Callable[..., nn.Layer] | None = None) -> nn.Sequential:
     """Return the model for an estimator.
 
+    There is a Dropout layer after each hidden layer, also for a rate of 0: the rates may change after `fit`, and the
+    parameters are found by their positions.
+
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
@@ -70,8 +73,7 @@ def build(estimator: Any, sizes: list[int], first: Callable[..., nn.Layer] | Non
         layers.append(make(sizes[i], sizes[i + 1], not (bare and i < hidden)))
         if i < hidden:
             layers += [NORMS[estimator.norm](sizes[i + 1])] if estimator.norm is not None else []
-            layers.append(follows[i])
-            layers += [nn.Dropout(dropped[i])] if dropped[i] else []
+            layers += [follows[i], nn.Dropout(dropped[i])]
     return nn.Sequential(*layers)
 
 
@@ -105,6 +107,15 @@ def first_others(model: nn.Sequential) -> tuple[Any, ...]:
     """Return the initial parameters of the layers between the Linear layers; None for a Linear layer."""
     drawn = model.init(random.key(0, "init"))
     return tuple(None if isinstance(part, LinearParams) else part for part in drawn)
+
+
+def are_alike(others: tuple[Any, ...], first: tuple[Any, ...]) -> bool:
+    """Return whether parameters of the layers between the Linear layers are of the same kinds and shapes."""
+
+    def forms(parts: tuple[Any, ...]) -> list[Any]:
+        return [(type(part), [(name, tuple(leaf.shape)) for name, leaf in tree.named(part)]) for part in parts]
+
+    return forms(others) == forms(first)
 
 
 def joined(others: tuple[Any, ...], coefs: list[Array], intercepts: list[Array]) -> Any:
