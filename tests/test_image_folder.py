@@ -112,6 +112,22 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         read_image_folder(tmp_path, None, False)
 
 
+def test_class_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class is not left out silently."""
+    for name in ("cat", "dog", "owl"):
+        draw(tmp_path / name / "1.png")
+    listed = Path.iterdir
+
+    def denied(folder: Path) -> Any:
+        if folder.name == "dog":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(InputError, match=r"dog': the folder cannot be read: permission denied"):
+        read_image_folder(tmp_path)
+
+
 def test_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extra, "find", lambda name: None)
     with pytest.raises(InputError, match=r"holds images; for this, pip install 'xpnn\[data\]'"):

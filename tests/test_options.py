@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from xpnn.cli import app
 
-TABLE = "a,b,label\n" + "".join(f"{i},{i % 7},{'yes' if i % 3 else 'no'}\n" for i in range(60))
+TABLE = "a,b,label\n" + "".join(f"{i * 7 % 31},{i % 7},{'yes' if i % 3 else 'no'}\n" for i in range(60))
 
 
 @pytest.fixture
@@ -40,6 +41,10 @@ def train(*more: str) -> list[str]:
         (["train", "x.npz", "--image-size", "2x2"], "--image-size belongs to folders of images, and x.npz is none"),
         (train("--checkpoint-every", "2"), "--checkpoint-every is about the checkpoints in --output; name a folder"),
         (train("--keep-checkpoints", "2"), "--keep-checkpoints is about the checkpoints in --output"),
+        (
+            train("--monitor", "val_r2_score", "--patience", "2"),
+            "--monitor: 'val_r2_score' is not one of val_loss",
+        ),
         (train("--epochs", "0"), "error: --epochs: 0 is not a whole number of at least 1"),
         (["train", "mnist", "--offline", "--data-dir", "."], "put them there (with or without .gz)\n"),
     ],
@@ -52,6 +57,15 @@ def test_option_is_refused(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and "problems" not in error
     assert sorted(path.name for path in folder.iterdir()) == ["table.csv", "x.npz"]
+
+
+def test_nothing_piped_in(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Empty(io.StringIO):
+        buffer = io.BytesIO(b"")
+
+    monkeypatch.setattr("sys.stdin", Empty())
+    assert app.run(["train", "-", *train()[2:]]) == 2
+    assert "standard input is empty, and the data are read from it; pipe them in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

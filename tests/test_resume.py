@@ -240,6 +240,9 @@ def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
         saved = newest_checkpoint(tmp_path)
     assert saved is not None and saved.training["epoch"] == 1
     assert f"{newest.name}.corrupt" in saved_names(tmp_path)
+    (tmp_path / saved_names(tmp_path)[0]).write_bytes(b"nothing")
+    with pytest.warns(UserWarning, match="corrupt; no other is left"):
+        assert newest_checkpoint(tmp_path) is None
 
 
 @pytest.fixture

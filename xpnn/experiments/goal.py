@@ -16,6 +16,7 @@ from xpnn.errors import InputError
 from xpnn.experiments.options import parse_names
 from xpnn.experiments.settings import Settings
 from xpnn.training import Accuracy, BalancedAccuracy, F1Score, MeanAbsoluteError, Metric, R2Score, RootMeanSquaredError
+from xpnn.validation import one_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,13 @@ class Goal:
         return nn.CrossEntropyLoss(weight, label_smoothing=settings.label_smoothing or 0.0, reduction=reduction)
 
     def metrics(self, settings: Settings) -> list[Metric]:
-        """The metrics of the training: the usual ones, and what `monitor` watches."""
+        """The metrics of the training: the usual ones, and what `monitor` watches.
+
+        Raises InputError if that belongs to the other task.
+        """
+        of_classes = ("val_accuracy", "val_balanced_accuracy", "val_f1_score")
+        of_numbers = ("val_r2_score", "val_mean_absolute_error", "val_root_mean_squared_error")
+        one_of("`monitor`", settings.monitor, ("val_loss", *(of_classes if self.classes else of_numbers)))
         if not self.classes:
             return [
                 R2Score(len(self.scale)),

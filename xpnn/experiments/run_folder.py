@@ -110,7 +110,9 @@ class RunFolder:
             if self.saved is not None:
                 remove_temporary_files(path)
             elif resume is True:
-                raise InputError(f"{str(path)!r} contains no checkpoint, so its run cannot be continued")
+                raise InputError(
+                    f"{str(path)!r} contains no checkpoint, so its run cannot be continued; begin a new one elsewhere"
+                )
             else:
                 self._begin(resume == "auto")
         except InputError:

@@ -136,6 +136,8 @@ def _folders(root: Path) -> list[Path]:
 def _images(folder: Path) -> list[Path]:
     try:
         found = [path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and not path.name.startswith(".")]
+    except PermissionError as error:
+        raise InputError(f"{str(folder)!r}: the folder cannot be read: permission denied") from error
     except OSError:
         return []
     return sorted(found, key=_natural)

@@ -312,10 +312,13 @@ def newest_checkpoint(folder: str | Path) -> SavedTraining | None:
         None if there is no such file.
     """
     folder = Path(folder)
-    for _, _, file in reversed(list(_checkpoints(folder)) if folder.is_dir() else []):
+    files = [file for _, _, file in _checkpoints(folder)] if folder.is_dir() else []
+    while files:
+        file = files.pop()
         try:
             return read_checkpoint(file)
         except DataFormatError as error:
-            warnings.warn(f"{error}; renamed to {file.name}.corrupt, and the one before it is used", stacklevel=2)
+            before = ", and the one before it is used" if files else "; no other is left"
+            warnings.warn(f"{error}; renamed to {file.name}.corrupt{before}", stacklevel=2)
             file.rename(file.with_name(f"{file.name}.corrupt"))
     return None
