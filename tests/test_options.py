@@ -65,7 +65,7 @@ def test_nothing_piped_in(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
     monkeypatch.setattr("sys.stdin", Empty())
     assert app.run(["train", "-", *train()[2:]]) == 2
-    assert "standard input is empty, and the data are read from it; pipe them in" in capsys.readouterr().err
+    assert "standard input is empty; pipe the data in, as in: cat FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,8 @@ def to_text(name: str, data: bytes, encoding: str) -> bytes:
         raise InputError(
             f"`encoding`: {encoding!r} is unknown; use utf-8, cp1252, latin-1, utf-16 or another of Python's"
         )
+    if not data and name == name_of(STDIN):
+        raise fault(name, "standard input is empty", "pipe the data in, as in: cat FILE | xpnn …")
     if codec.name in ("utf-8", "utf-8-sig"):
         if kind := describe(data[:512]):
             hint = "expected a table as text; save or download it again"
