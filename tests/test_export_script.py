@@ -154,6 +154,9 @@ def test_weights_beside_the_script(tmp_path: Path, alone: Call, capsys: Any) -> 
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "run" / "predict.py")]) == 0
     separate, embedded = alone(script, file), alone(tmp_path / "run" / "predict.py", file)
     assert separate == embedded and separate[0] == 0 and len(separate[1].splitlines()) == 3
+    np.save(tmp_path / "wide.npy", np.zeros((2, 4, 16)))
+    status, out, err = alone(script, tmp_path / "wide.npy")
+    assert (status, out) == (1, "") and "has shape (2, 4, 16); expected (rows, 8, 8)" in err
     capsys.readouterr()
     (tmp_path / "q.npz").touch()
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "q.py"), "--separate-weights"]) == 2

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -291,13 +292,42 @@ def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
         x = read_idx(path)
     else:
         raise fault(path, f"found {describe(head) or 'text'}", "expected a table, .npy or idx file")
-    found, n = x.shape, math.prod(shape)
+    n = math.prod(shape)
     if x.ndim == 0 or x.size == 0:
-        raise fault(path, f"holds no samples (shape {found})", f"expected (rows, {n})")
-    if math.prod(found[1:]) != n and found not in ((n,), shape):
-        raise InputError(f"{str(path)!r}: has shape {found}; the model takes {n} values per sample: (rows, {n})")
-    x = x.reshape(-1, n)
+        raise fault(path, f"holds no samples (shape {x.shape})", f"expected (rows, {n})")
+    x = as_samples(str(path), x[None] if x.shape in ((n,), shape) else x, shape).reshape(-1, n)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise fault(path, f"x[{row}, {column}] is {x[row, column]}", "replace it with a finite number")
     return x.astype(x.dtype if x.dtype == np.uint8 else np.float64, copy=False).reshape(-1, *shape)
+
+
+def as_samples(source: str, x: Any, shape: tuple[int, ...]) -> Any:
+    """Return samples in the shape that a network takes.
+
+    Parameters
+    ----------
+    source
+        Name of the file, for the message.
+    x
+        An array or `MappedRows`, (rows, …).
+    shape
+        The shape of one sample.
+
+    Returns
+    -------
+    array
+        (rows, *shape). Flat samples of images get the shape of the images, and images of a network that takes flat
+        samples become flat.
+
+    Raises
+    ------
+    InputError
+        If the samples have another number of values, or are images of another shape.
+    """
+    n, found, wanted = math.prod(shape), *([k for k in one if k != 1] for one in (x.shape[1:], shape))
+    is_flat = len(found) <= 1 or len(wanted) <= 1
+    if math.prod(found) != n or not (is_flat or found == wanted):
+        expected = f"(rows, {', '.join(map(str, shape))})" if shape else "(rows,)"
+        raise InputError(f"{source!r}: has shape {x.shape}; the model takes {n} values per sample: {expected}")
+    return x.reshape(-1, *shape)

@@ -15,7 +15,7 @@ import numpy as np
 from xpnn import nn
 from xpnn.arrays import random, tree
 from xpnn.arrays.mapped import take_rows
-from xpnn.data.datasets import is_file, is_table, load, read_samples
+from xpnn.data.datasets import as_samples, is_file, is_table, load, read_samples
 from xpnn.data.file_sets import read_file_set
 from xpnn.data.readers import is_pipe
 from xpnn.data.tables.schema import Schema
@@ -257,8 +257,11 @@ class SavedRun:
         -------
         Predictions
         """
-        x = self.read(x) if isinstance(x, (str, Path)) else x
-        outputs: Any = self.trainer(place).predict(x.reshape(-1, *self.input_shape))
+        if isinstance(x, (str, Path)):
+            x = self.read(x)
+        elif x.shape in (self.input_shape, (math.prod(self.input_shape),)):  # one sample
+            x = x[None]
+        outputs: Any = self.trainer(place).predict(as_samples("x", x, self.input_shape))
         scores = self.goal.from_outputs(self.settings, outputs)
         labels = [self.classes[i] for i in np.argmax(scores, axis=1)] if self.classes else []
         return Predictions(labels, scores, self.goal.gives_probabilities(self.settings))
@@ -334,10 +337,11 @@ class SavedRun:
             progress=download_progress,
             table=table,
         )
+        x, y, which = data.x_test, data.y_test, "held back from training"
         if part == "validation":
             rows = data.validation_rows
-            return Samples(take_rows(data.x_train, rows), data.y_train[rows], "used for the validation")
-        return Samples(data.x_test, data.y_test, "held back from training")
+            x, y, which = take_rows(data.x_train, rows), data.y_train[rows], "used for the validation"
+        return Samples(as_samples(dataset, x, self.input_shape), y, which)
 
     def _labelled(self, file: str, target: str | None) -> Samples:
         """All rows of another file; of one with a test set, that."""
@@ -347,13 +351,13 @@ class SavedRun:
             rows = found.y_train if found.y_test is None else found.y_test
             images = found.x_train if found.x_test is None else found.x_test
             labels = dataclasses.replace(known, classes=self.classes).encode(rows)
-            return Samples(images.reshape(-1, *self.input_shape), labels, "all of the file")
+            return Samples(as_samples(file, images, self.input_shape), labels, "all of the file")
         frame = self.settings.table.read(file)
         names = find_targets(frame, target) if target or not self.goal.targets else self.goal.targets
         y = Target(names, self.goal.task, self.classes).encode(frame)
         if self.schema is None:
             features = [name for name in frame.columns if name not in names]
-            x = Schema.fit(frame, features).encode(frame).reshape(-1, *self.input_shape)
+            x = as_samples(file, Schema.fit(frame, features).encode(frame), self.input_shape)
         else:
             x = self.schema.encode(frame)
         return Samples(x, y, "all of the file")
