@@ -387,6 +387,51 @@ def test_help_names_the_defaults(run: Any) -> None:
         assert default in out
 
 
+@pytest.fixture
+def many_classes(tmp_path: Path, result: Any) -> tuple[Path, Path]:
+    """A run with twenty classes of long names that begin alike, and the file."""
+    rng, labels = np.random.default_rng(0), np.arange(60_000) % 20
+    names = np.array([f"a_class_of_a_long_name_{i}" for i in range(20)])
+    np.savez(tmp_path / "t.npz", x=rng.normal(size=(60_000, 2)) + labels[:, None], y=names[labels])
+    result(tmp_path / "t.npz", "--epochs", 1, "--hidden", 4, "--batch-size", 5000, "--output", tmp_path / "run")
+    return tmp_path / "run", tmp_path / "copy.npz"
+
+
+def test_confusion_matrix_is_whole_or_left_out(
+    many_classes: tuple[Path, Path], run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a file as wide as it is; on a terminal it fits, with long names in several lines, or a line says so."""
+    monkeypatch.setenv("COLUMNS", "80")
+    folder, file = many_classes
+    (folder.parent / "t.npz").rename(file)
+    facts = json.loads(run("evaluate", folder, file, "--json")[1])
+    names, matrix = list(facts["classes"]), np.array(facts["confusion_matrix"])
+    _, out, _ = run("evaluate", folder, file)
+    head, _, *rows = out[out.index(" true ") :].splitlines()
+    assert head.split() == ["true", "\\", "predicted", *names]
+    read = [[int(cell.replace("·", "0").replace(",", "")) for cell in row.split()[1:]] for row in rows if row.split()]
+    assert [row.split()[0] for row in rows if row.split()] == names and np.array_equal(read, matrix)
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes this for a terminal
+    _, out, _ = run("evaluate", folder, file)
+    wide = int(re.findall(r"the confusion matrix needs (\d+) columns, the terminal has 80", out)[0])
+    assert "see --json" in " ".join(out.split()) and " true " not in out and "…" not in out
+    assert all(f"{found['support']:,}" in out for found in facts["classes"].values())
+    for columns in (wide, wide - 1):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        _, out, _ = run("evaluate", folder, file)
+        assert ("the confusion matrix needs" in out) == (columns < wide) and "…" not in out
+
+
+def test_more_classes_than_a_table_shows_are_named(tmp_path: Path, run: Any, result: Any) -> None:
+    labels = np.arange(400) % 40
+    np.savez(tmp_path / "t.npz", x=labels[:, None] + 0.5, y=labels)
+    result(tmp_path / "t.npz", *FAST, "--task", "classification", "--output", tmp_path / "run")
+    assert "40 classes: their scores and the confusion matrix are in the output of --json" in run(
+        "evaluate", tmp_path / "run"
+    )[1]  # fmt: skip
+
+
 def test_existing_file_is_never_overwritten(run: Any, result: Any, tmp_path: Path) -> None:
     result(*FAST, "--output", tmp_path / "run")
     np.save(tmp_path / "x.npy", load("digits").x_test[:3])

@@ -10,7 +10,7 @@ import typer
 from rich.progress import Progress
 from rich.text import Text
 
-from xpnn.cli.terminal.console import make_console, make_table, marks, print_line, print_stderr
+from xpnn.cli.terminal.console import make_console, make_table, marks, print_line, print_stderr, print_table
 from xpnn.cli.terminal.options import Debug, Json
 from xpnn.devices.libraries import LIBRARIES
 from xpnn.testing import PlaceReport, Report
@@ -89,7 +89,7 @@ def _show(names: list[str], reports: list[Report]) -> None:
             f"{max(runs):.0e}" if runs else "",
             *(_worst(here.get(place)) or no for place in places),
         )
-    console.print(table)
+    print_table(console, table, "the table of the checks")
     failed = [(name, line) for name, report in zip(names, reports, strict=True) for line in report.failures()]
     for name, line in failed:
         console.print(Text(f"{no} {name}: {line}", "red"))

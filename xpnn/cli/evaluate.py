@@ -6,9 +6,10 @@ import json
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
-from xpnn.cli.terminal.console import escaped, make_console, make_table, print_line
+from xpnn.cli.terminal.console import escaped, make_console, make_table, print_line, print_table
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, Offline, Run, choose_place
 from xpnn.experiments import SavedRun
@@ -62,24 +63,36 @@ def evaluate(
         shown = {name.replace("_", " "): result[name] for name in SCORES if name in result}
         rows = f"({len(samples.labels):,} rows, {samples.which})"
         print_line(console, f"{escaped(dataset)}: {readable_numbers(shown)}  {rows}")
-        if saved.classes and len(saved.classes) <= _MOST:
-            for table in _class_tables(result):
-                console.print(table)
+        if saved.classes:
+            _print_classes(console, result)
 
 
-def _class_tables(result: dict[str, Any]) -> tuple[Table, Table]:
-    """The scores of each class, and the confusion matrix."""
+def _print_classes(console: Console, result: dict[str, Any]) -> None:
+    """Print the scores of each class and the confusion matrix, whole or not at all."""
+    n = len(result["classes"])
+    if n > _MOST:
+        print_line(console, f"{n:,} classes: their scores and the confusion matrix are in the output of --json")
+        return
+    scores, matrix = _class_tables(console, result)
+    print_table(console, scores, "the table of the classes")
+    print_table(console, matrix, "the confusion matrix")
+
+
+def _class_tables(console: Console, result: dict[str, Any]) -> tuple[Table, Table]:
+    """The scores of each class, and the confusion matrix; on a terminal, long names take several lines."""
+    long, short = (30, 12) if console.is_terminal else (None, None)
+    names = [escaped(name) for name in result["classes"]]
     scores = make_table()
-    scores.add_column("class")
-    for name in ("precision", "recall", "F1", "rows"):
-        scores.add_column(name, justify="right", min_width=5)
-    for name, found in result["classes"].items():
+    scores.add_column("class", overflow="fold", max_width=long)
+    for title in ("precision", "recall", "F1", "rows"):
+        scores.add_column(title, justify="right", min_width=5)
+    for name, found in zip(names, result["classes"].values(), strict=True):
         numbers = [f"{found[key]:.3f}" for key in ("precision", "recall", "f1_score")]
-        scores.add_row(escaped(name[:30]), *numbers, f"{found['support']:,}")
+        scores.add_row(name, *numbers, f"{found['support']:,}")
     matrix = make_table()
-    matrix.add_column("true \\ predicted")
-    for name in result["classes"]:
-        matrix.add_column(escaped(name[:12]), justify="right")
-    for name, counts in zip(result["classes"], result["confusion_matrix"], strict=True):
-        matrix.add_row(escaped(name[:30]), *(f"{count:,}" if count else "·" for count in counts))
+    matrix.add_column("true \\ predicted", overflow="fold", max_width=long)
+    for name in names:
+        matrix.add_column(name, justify="right", overflow="fold", max_width=short)
+    for name, counts in zip(names, result["confusion_matrix"], strict=True):
+        matrix.add_row(name, *(f"{count:,}" if count else "·" for count in counts))
     return scores, matrix

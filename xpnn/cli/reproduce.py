@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xpnn.cli.terminal.console import make_console, make_table, marks, pluralize, print_line, print_stderr
+from xpnn.cli.terminal.console import make_console, make_table, marks, pluralize, print_line, print_stderr, print_table
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, Offline, choose_place
 from xpnn.cli.terminal.progress import EpochDisplay
@@ -113,7 +113,7 @@ def _show(results: list[dict[str, Any]], place: Place) -> None:
             right if row["met"] else wrong,
             f"{row['seconds']:.0f}",
         )
-    console.print(table)
+    print_table(console, table, "the table of the figures")
     met = sum(row["met"] for row in results)
     print_line(console, f"{met} of {pluralize(len(results), 'figure')} met, on {place.name} with {place.library}.")
 

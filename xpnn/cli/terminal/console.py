@@ -11,10 +11,13 @@ from typing import Any, ClassVar
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from xpnn.errors import printable
 from xpnn.training.display.numbers import readable_numbers
+
+_WIDEST = 2**20  # columns, to measure a table
 
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -27,6 +30,18 @@ def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
 def make_table() -> Table:
     """Return a table whose only line is below its header."""
     return Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+
+
+def print_table(console: Console, table: Table, what: str) -> None:
+    """Print a table as wide as it is, or on a terminal that is too narrow a line that says so: rich would cut cells."""
+    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    if console.is_terminal and needed > console.width:
+        found = f"{what} needs {needed} columns, the terminal has {console.width}"
+        print_line(console, f"{found}; see --json, or write the output into a file")
+        return
+    wide = make_console(stderr=console.stderr, quiet=console.quiet)
+    wide.width = max(console.width, needed)
+    wide.print(table)
 
 
 def marks(console: Console) -> tuple[str, str]:
