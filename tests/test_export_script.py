@@ -163,6 +163,15 @@ def test_weights_beside_the_script(tmp_path: Path, alone: Call, capsys: Any) -> 
     assert "q.npz' already exists" in capsys.readouterr().err and not (tmp_path / "q.py").exists()
 
 
+def test_id_with_the_name_of_a_result_is_refused(tmp_path: Path, alone: Call) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("prediction,a,y\n" + "".join(f"n{i},{i % 7},{'pq'[i % 2]}\n" for i in range(60)))
+    run(Settings(dataset=str(table), hidden="4", epochs=1, id="prediction"), output=tmp_path / "run")
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "p.py")]) == 0
+    status, out, err = alone(tmp_path / "p.py", table)
+    assert (status, out) == (1, "") and "['prediction'] of the file would also be the name of a result" in err
+
+
 def test_faults_of_the_files_are_one_line(tmp_path: Path, alone: Call, capsys: Any) -> None:
     table, file = tmp_path / "t.csv", tmp_path / "new.csv"
     rng = np.random.default_rng(0)
