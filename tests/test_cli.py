@@ -454,6 +454,32 @@ def test_changed_table_is_detected(table: Path, run: Any, result: Any, tmp_path:
     assert run("evaluate", tmp_path / "run", tmp_path / "copy.csv")[0] == 0
 
 
+@pytest.mark.parametrize("kind", ["table", "archive", "pair", "images"])
+def test_data_that_was_moved_does_not_exist(kind: str, table: Path, run: Any, result: Any, tmp_path: Path) -> None:
+    x, y, folder = np.zeros((60, 4, 4), np.uint8), np.arange(60) % 2, tmp_path / "data"
+    folder.mkdir()
+    if kind == "table":
+        dataset = str(table.rename(folder / "t.csv"))
+    elif kind == "archive":
+        dataset = str(folder / "a.npz")
+        np.savez(dataset, x=x, y=y)
+    elif kind == "pair":
+        dataset = f"{folder / 'x.npy'},{folder / 'y.npy'}"
+        np.save(folder / "x.npy", x)
+        np.save(folder / "y.npy", y)
+    else:
+        pillow, dataset = pytest.importorskip("PIL.Image"), str(folder)
+        for i in range(20):
+            (folder / "ab"[i % 2]).mkdir(exist_ok=True)
+            pillow.fromarray(x[i]).save(folder / "ab"[i % 2] / f"{i}.png")
+    result(dataset, *FAST, "--output", tmp_path / "run")
+    folder.rename(tmp_path / "moved")
+    status, _, err = run("evaluate", tmp_path / "run")
+    assert status == 2 and f"{folder}" in err and "does not exist" in err and err.count("\n") == 1
+    status, _, err = run("train", dataset, *FAST)
+    assert status == 2 and "does not exist" in err
+
+
 def test_evaluate_from_another_folder(table: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("train", table.name, *FAST, "--output", "run", "--quiet")[0] == 0

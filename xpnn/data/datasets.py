@@ -144,6 +144,8 @@ def load(
             return _file_set(name, table or TableOptions(), test_fraction, validation_fraction, seed, first_bad)
     if name not in _BUILT_IN and Path(name).exists():
         raise InputError(f"data: {name!r} is not one of these: {KINDS}")
+    if name not in _BUILT_IN and Path(name).name != name:
+        raise InputError(f"{name!r} does not exist; check the path")
     one_of("data", name, (*_BUILT_IN, "FILE.csv"))
     given = {"test_fraction": test_fraction, **({} if table is None else table.given())}
     for option, value in given.items():

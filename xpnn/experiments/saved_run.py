@@ -311,7 +311,7 @@ class SavedRun:
         Raises
         ------
         InputError
-            If the CSV file of the training has changed since.
+            If the CSV file of the training has changed since, or does not exist.
         """
         settings = self.settings
         if dataset is None and is_pipe(settings.dataset):
@@ -322,6 +322,8 @@ class SavedRun:
         dataset = dataset or settings.dataset
         if is_file(dataset) and (is_pipe(dataset) or not _same_file(dataset, settings.dataset)):
             return self._labelled(dataset, target)
+        if self.data_sha256 is not None and not Path(dataset).exists():
+            raise InputError(f"{dataset!r} does not exist; it held the data of the training: name a file to test on")
         if is_file(dataset) and sha256_of(dataset) != self.data_sha256:
             raise InputError(
                 f"{dataset!r} has changed since the training, so its test rows cannot be found again; "
