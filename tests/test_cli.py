@@ -480,6 +480,39 @@ def test_data_that_was_moved_does_not_exist(kind: str, table: Path, run: Any, re
     assert status == 2 and "does not exist" in err
 
 
+def test_hints_name_options_that_the_command_has(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
+    result(table, *FAST, "--output", tmp_path / "run")
+    other = tmp_path / "other.csv"
+    other.write_bytes(table.read_bytes().replace(b"\n", b";\xe9\n").replace(b",", b";").replace(b".", b","))
+    for command in ("evaluate", "predict"):
+        status, _, err = run(command, tmp_path / "run", other)
+        assert status == 2 and "name its encoding by --encoding, for example cp1252" in err
+        assert run(command, tmp_path / "run", other, "--encoding", "cp1252", "--decimal", ",")[0] == 0
+        status, _, err = run(command, tmp_path / "run", other, "--decimal", ";")
+        assert status == 2 and "--decimal: ';' is not one of" in err
+    assert run("train", *FAST, "--output", tmp_path / "digits", "--quiet")[0] == 0
+    other.write_text(f"y,{','.join(f'p{i}' for i in range(64))}\n1{',' * 64}\n")
+    status, _, err = run("predict", tmp_path / "digits", other)
+    assert status == 2 and "leave it out by --drop of xpnn train p0" in err
+
+
+def test_images_of_several_sizes_are_evaluated(run: Any, result: Any, tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    for i in range(20):
+        for name, size in (("a", 4), ("b", 4 + i % 2)):
+            folder = tmp_path / name / "xy"[i // 10]
+            folder.mkdir(parents=True, exist_ok=True)
+            pillow.fromarray(np.full((size, size), 9 * i, np.uint8)).save(folder / f"{i}.png")
+    result(tmp_path / "a", *FAST, "--output", tmp_path / "run")
+    (tmp_path / "b" / "x" / "broken.png").write_bytes(b"")
+    status, _, err = run("evaluate", tmp_path / "run", tmp_path / "b")
+    assert status == 2 and "--image-size" in err and "xpnn train" not in err
+    status, _, err = run("evaluate", tmp_path / "run", tmp_path / "b", "--image-size", "4x4")
+    assert status == 2 and "--skip-broken" in err and "xpnn train" not in err
+    status, out, _ = run("evaluate", tmp_path / "run", tmp_path / "b", "--skip-broken", "--image-size", "4x4")
+    assert status == 0 and "20 rows, all of the file" in out
+
+
 def test_evaluate_from_another_folder(table: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("train", table.name, *FAST, "--output", "run", "--quiet")[0] == 0

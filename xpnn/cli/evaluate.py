@@ -11,7 +11,21 @@ from rich.table import Table
 
 from xpnn.cli.terminal.console import escaped, make_console, make_table, print_line, print_table
 from xpnn.cli.terminal.downloads import DownloadDisplay
-from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, Offline, Run, choose_place
+from xpnn.cli.terminal.options import (
+    Backend,
+    DataDir,
+    Debug,
+    Decimal,
+    Device,
+    Encoding,
+    ImageSize,
+    Json,
+    NoFallback,
+    Offline,
+    Run,
+    SkipBroken,
+    choose_place,
+)
 from xpnn.experiments import SavedRun
 from xpnn.experiments.run_folder import SCHEMA_VERSION
 from xpnn.training.display.numbers import readable_numbers
@@ -27,6 +41,10 @@ def evaluate(
     dataset: Annotated[str | None, typer.Argument(help="Data to test on. [default: the test rows of the run]")] = None,
     data_dir: DataDir = None,
     target: Annotated[str | None, typer.Option(help="Column to compare with. [default: as in training]")] = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
+    image_size: ImageSize = None,
+    skip_broken: SkipBroken = None,
     device: Device = "auto",
     backend: Backend = "auto",
     no_fallback: NoFallback = False,
@@ -40,7 +58,9 @@ def evaluate(
 
     Of classes, a table with precision, recall and F1 score of each follows, and the confusion matrix.
     """
-    saved = SavedRun.open(run)
+    saved = SavedRun.open(run).reading(
+        encoding=encoding, decimal=decimal, image_size=image_size, skip_broken=skip_broken
+    )
     with DownloadDisplay() as downloads:
         samples = saved.samples(dataset, data_dir=data_dir, target=target, download_progress=downloads)
     place = choose_place(device, backend, not no_fallback, saved.precision)

@@ -15,7 +15,18 @@ import numpy as np
 import typer
 
 from xpnn.cli.terminal.console import escaped
-from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Run, check_output, choose_place
+from xpnn.cli.terminal.options import (
+    Backend,
+    Debug,
+    Decimal,
+    Device,
+    Encoding,
+    Json,
+    NoFallback,
+    Run,
+    check_output,
+    choose_place,
+)
 from xpnn.data.datasets import is_table
 from xpnn.data.readers import extra
 from xpnn.data.text import listed, number_of
@@ -44,6 +55,8 @@ def predict(
     probabilities: Annotated[
         str, typer.Option(metavar="|".join(PROBABILITIES), help="Write the probability of the class, of all, or none.")
     ] = "top",
+    encoding: Encoding = None,
+    decimal: Decimal = None,
     first_row: Annotated[int, typer.Option(help="The number of the first row.")] = 0,
     device: Device = "auto",
     backend: Backend = "auto",
@@ -57,7 +70,7 @@ def predict(
     compute as a formula, such as =A1, gets an apostrophe in front.
     """
     one_of("--probabilities", probabilities, PROBABILITIES)
-    saved = SavedRun.open(run)
+    saved = SavedRun.open(run).reading(encoding=encoding, decimal=decimal)
     ending = "" if output is None else output.suffix.lower()
     if output is not None:
         check_output(output)

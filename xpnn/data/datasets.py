@@ -20,7 +20,7 @@ from xpnn.data.file_sets import is_file_set, read_file_set
 from xpnn.data.files import describe, fault, read_head, read_idx, refuse_pickle
 from xpnn.data.limits import memory_scope
 from xpnn.data.npy import read_npy
-from xpnn.data.readers import is_frame, read_frame
+from xpnn.data.readers import is_frame
 from xpnn.data.splits import stratified_split
 from xpnn.data.tables.column import Column
 from xpnn.data.tables.schema import Schema
@@ -258,7 +258,7 @@ def _split(
         raise InputError(f"{path!r}: {purpose.split()[0]}_{error}") from error
 
 
-def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
+def read_samples(path: str | Path, shape: tuple[int, ...], table: TableOptions | None = None) -> np.ndarray:
     """Read unlabelled samples of a network without named features, such as images, from a table, .npy or idx file.
 
     Parameters
@@ -268,6 +268,8 @@ def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
         would use as the target.
     shape
         The shape of one sample.
+    table
+        How a table is read.
 
     Returns
     -------
@@ -285,7 +287,7 @@ def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
         refuse_pickle(path)
         head = read_head(path)
     if is_table(path):
-        frame = read_frame(path)
+        frame = (table or TableOptions()).read(path)
         names = [name for name in frame.columns if name not in find_targets(frame, None, needed=False)]
         x = np.asarray(Schema.fit(frame, names).encode(frame))
     elif head.startswith(b"\x93NUMPY"):

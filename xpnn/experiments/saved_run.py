@@ -192,6 +192,26 @@ class SavedRun:
             raise DataFormatError(f"{str(path)!r} was not written by xpnn train, or is damaged: {text}") from error
         return opened
 
+    def reading(self, **options: Any) -> SavedRun:
+        """The same run that reads files in another way than in training.
+
+        Parameters
+        ----------
+        **options
+            Of `Settings`: ``encoding``, ``decimal``, ``image_size`` or ``skip_broken``; None for that of the training.
+
+        Returns
+        -------
+        SavedRun
+
+        Raises
+        ------
+        InputError
+            If a value is not allowed.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **given))
+
     def _rehearse(self) -> None:
         """Predict one row of zeros. Raises whatever the parts raise if they do not fit together."""
         sizes = [math.prod(leaf.shape) for leaf in tree.leaves(self.params)]
@@ -239,7 +259,7 @@ class SavedRun:
         """Read the samples of a table, .npy or IDX file, (rows, *input_shape). Raises InputError, DataFormatError."""
         if self.schema is not None and is_table(file):
             return self.schema.encode(self.settings.table.read(file))
-        x = read_samples(file, self.input_shape)
+        x = read_samples(file, self.input_shape, self.settings.table)
         self._warn_of_scale(file, x)
         return x
 
