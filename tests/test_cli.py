@@ -544,7 +544,7 @@ def test_closed_stdout_does_not_stop_training(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", load("digits").x_test)
     command = f"{sys.executable} -m xpnn predict {tmp_path}/run {tmp_path}/x.npy | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True)
-    assert done.stdout == "1\n" and done.stderr == ""
+    assert done.stdout == "0\n" and done.stderr == ""
 
 
 def test_help_and_version(run: Any) -> None:

@@ -68,12 +68,12 @@ def _run(arguments: Sequence[str]) -> int:
         try:
             config.check()  # before anything else reads a variable
             return int(app(arguments, standalone_mode=False) or 0)
-        except SystemExit as error:  # by a signal
-            end_all(error.code)
+        except SystemExit as error:
+            if error.code == 1:  # typer found a closed pipe, as by `| head`, when it printed a help text
+                close_quietly()
+                return 0
+            end_all(error.code)  # by a signal
             raise
-        except BrokenPipeError:  # the pipe was closed, as by `| head`
-            close_quietly()
-            return 1  # as typer does if it finds the closed pipe
         except Exception as error:
             if "--debug" in arguments and not isinstance(error, typer.TyperException):
                 with contextlib.suppress(OSError):

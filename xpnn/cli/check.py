@@ -10,7 +10,15 @@ import typer
 from rich.progress import Progress
 from rich.text import Text
 
-from xpnn.cli.terminal.console import make_console, make_table, marks, print_line, print_stderr, print_table
+from xpnn.cli.terminal.console import (
+    make_console,
+    make_table,
+    marks,
+    print_line,
+    print_result,
+    print_stderr,
+    print_table,
+)
 from xpnn.cli.terminal.options import Debug, Json
 from xpnn.devices.libraries import LIBRARIES
 from xpnn.testing import PlaceReport, Report
@@ -54,7 +62,7 @@ def check(
         print_stderr(f"stopped by a signal after {len(reports)} of {len(names)} checks")
         names = names[: len(reports)]
     if as_json:
-        print(json.dumps(to_json(_facts(names, reports))))
+        print_result(json.dumps(to_json(_facts(names, reports))))
     else:
         _show(names, reports)
     raise typer.Exit(130 if stopped else int(not ok))

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from xpnn.cli.terminal.console import escaped, make_console, make_table, print_line, print_table
+from xpnn.cli.terminal.console import escaped, make_console, make_table, print_line, print_result, print_table
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import (
     Backend,
@@ -77,7 +77,7 @@ def evaluate(
             "device": place.name,
             **result,
         }
-        print(json.dumps(to_json(facts)))
+        print_result(json.dumps(to_json(facts)))
     else:
         console = make_console()
         shown = {name.replace("_", " "): result[name] for name in SCORES if name in result}

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from xpnn.cli.terminal.console import escaped
+from xpnn.cli.terminal.console import escaped, print_result
 from xpnn.cli.terminal.options import (
     Backend,
     Debug,
@@ -96,9 +96,9 @@ def predict(
             "classes": saved.classes,
             "predictions": [dict(zip(with_numbers, row, strict=True)) for row in rows],
         }
-        print(json.dumps(facts))
+        print_result(json.dumps(facts))
     elif output is None:
-        print(_csv(table, is_shown=sys.stdout.isatty()), end="")
+        print_result(_csv(table, is_shown=sys.stdout.isatty()), end="")
 
 
 def _read(saved: SavedRun, file: Path) -> tuple[np.ndarray, dict[str, Any]]:
