@@ -97,7 +97,10 @@ def _describe(error: Exception, command: str) -> str:
         text = f"{error.format_message().rstrip('.')} (see xpnn --help)"
     elif isinstance(error, OSError) and error.filename is None and error.strerror and not isinstance(error, XpnnError):
         text = f"standard output cannot be written ({error.strerror})"
-    elif isinstance(error, (XpnnError, OSError)):
+    elif isinstance(error, OSError) and not isinstance(error, XpnnError):
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be used ({error.strerror})"
+        text = f"{error.filename!r} {reason}; check the path" if error.filename is not None else str(error)
+    elif isinstance(error, XpnnError):
         text = with_option_names(str(error), _options_of(command))
     elif isinstance(error, MemoryError):
         text = f"not enough memory: {error}; try a smaller --batch-size or --hidden"
