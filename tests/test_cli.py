@@ -493,7 +493,7 @@ def test_hints_name_options_that_the_command_has(table: Path, run: Any, result: 
     assert run("train", *FAST, "--output", tmp_path / "digits", "--quiet")[0] == 0
     other.write_text(f"y,{','.join(f'p{i}' for i in range(64))}\n1{',' * 64}\n")
     status, _, err = run("predict", tmp_path / "digits", other)
-    assert status == 2 and "leave it out by --drop of xpnn train p0" in err
+    assert status == 2 and "leave it out by xpnn train --drop p0" in err
 
 
 def test_images_of_several_sizes_are_evaluated(run: Any, result: Any, tmp_path: Path) -> None:
@@ -511,6 +511,24 @@ def test_images_of_several_sizes_are_evaluated(run: Any, result: Any, tmp_path: 
     assert status == 2 and "--skip-broken" in err and "xpnn train" not in err
     status, out, _ = run("evaluate", tmp_path / "run", tmp_path / "b", "--skip-broken", "--image-size", "4x4")
     assert status == 0 and "20 rows, all of the file" in out
+
+
+def test_rows_that_training_would_drop(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
+    """evaluate leaves them out, too; predict refuses them, because each row needs its prediction."""
+    head, *rows = table.read_text().splitlines()
+    rows[4] = rows[4].rpartition(",")[0] + ","
+    table.write_text("\n".join([head, *rows]) + "\n")
+    result(table, *FAST, "--missing", "drop", "--output", tmp_path / "run")
+    copy = tmp_path / "copy.csv"
+    copy.write_text(table.read_text())
+    status, out, err = run("evaluate", tmp_path / "run", copy)
+    assert status == 0 and "59 rows, all complete rows of the file" in out and "1 of 60 rows" in err
+    status, _, err = run("predict", tmp_path / "run", copy)
+    assert status == 2 and "line 6, column 'large': the value is missing; fill it in or remove the row" in err
+    assert "xpnn train --missing mean" in err
+    copy.write_text("class,small\na,1\n")
+    status, _, err = run("evaluate", tmp_path / "run", copy)
+    assert status == 2 and "1 of 2 features missing: 'large'" in err
 
 
 def test_evaluate_from_another_folder(table: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

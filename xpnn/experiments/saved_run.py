@@ -19,6 +19,7 @@ from xpnn.data.datasets import as_samples, is_file, is_table, load, read_samples
 from xpnn.data.file_sets import read_file_set
 from xpnn.data.readers import is_pipe
 from xpnn.data.tables.schema import Schema
+from xpnn.data.tables.tabular import complete_rows
 from xpnn.data.tables.target import Target, find_targets
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import DataFormatError, InputError
@@ -376,13 +377,17 @@ class SavedRun:
             return Samples(as_samples(file, images, self.input_shape), labels, "all of the file")
         frame = self.settings.table.read(file)
         names = find_targets(frame, target) if target or not self.goal.targets else self.goal.targets
+        which = "all of the file"
+        if self.schema is not None and self.settings.missing == "drop":
+            there = [name for name in (*self.schema.names, *names) if name in frame.columns]  # `encode` names others
+            frame, which = complete_rows(frame, there), "all complete rows of the file"
         y = Target(names, self.goal.task, self.classes).encode(frame)
         if self.schema is None:
             features = [name for name in frame.columns if name not in names]
             x = as_samples(file, Schema.fit(frame, features).encode(frame), self.input_shape)
         else:
             x = self.schema.encode(frame)
-        return Samples(x, y, "all of the file")
+        return Samples(x, y, which)
 
 
 def sha256_of(dataset: str) -> str | None:

@@ -98,15 +98,15 @@ _OTHERS = (
 def with_option_names(message: str, own: Collection[str] | None = None) -> str:
     """Return a message of the library with settings written as options: `batch_size` becomes --batch-size.
 
-    `own` are the options of the command, of others it says whose they are: --missing of xpnn train. None for any.
+    `own` are the options of the command, others are written with theirs: xpnn train --missing. None for any.
     """
 
     def replace(found: re.Match[str]) -> str:
         is_setting = found[1] in Settings.__dataclass_fields__
         if not is_setting and found[1] not in _OTHERS:
             return found[0]
-        other = " of xpnn train" if is_setting and own is not None and found[1] not in own else ""
-        return f"--{found[1].replace('_', '-')}{other}"
+        of_another = is_setting and own is not None and found[1] not in own
+        return f"{'xpnn train ' if of_another else ''}--{found[1].replace('_', '-')}"
 
     return _SETTING.sub(replace, message)
 
