@@ -387,6 +387,51 @@ def test_help_names_the_defaults(run: Any) -> None:
         assert default in out
 
 
+@pytest.fixture
+def many_classes(tmp_path: Path, result: Any) -> tuple[Path, Path]:
+    """A run with twenty classes of long names that begin alike, and the file."""
+    rng, labels = np.random.default_rng(0), np.arange(60_000) % 20
+    names = np.array([f"a_class_of_a_long_name_{i}" for i in range(20)])
+    np.savez(tmp_path / "t.npz", x=rng.normal(size=(60_000, 2)) + labels[:, None], y=names[labels])
+    result(tmp_path / "t.npz", "--epochs", 1, "--hidden", 4, "--batch-size", 5000, "--output", tmp_path / "run")
+    return tmp_path / "run", tmp_path / "copy.npz"
+
+
+def test_confusion_matrix_is_whole_or_left_out(
+    many_classes: tuple[Path, Path], run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a file as wide as it is; on a terminal it fits, with long names in several lines, or a line says so."""
+    monkeypatch.setenv("COLUMNS", "80")
+    folder, file = many_classes
+    (folder.parent / "t.npz").rename(file)
+    facts = json.loads(run("evaluate", folder, file, "--json")[1])
+    names, matrix = list(facts["classes"]), np.array(facts["confusion_matrix"])
+    _, out, _ = run("evaluate", folder, file)
+    head, _, *rows = out[out.index(" true ") :].splitlines()
+    assert head.split() == ["true", "\\", "predicted", *names]
+    read = [[int(cell.replace("·", "0").replace(",", "")) for cell in row.split()[1:]] for row in rows if row.split()]
+    assert [row.split()[0] for row in rows if row.split()] == names and np.array_equal(read, matrix)
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes this for a terminal
+    _, out, _ = run("evaluate", folder, file)
+    wide = int(re.findall(r"the confusion matrix needs (\d+) columns, the terminal has 80", out)[0])
+    assert "see --json" in " ".join(out.split()) and " true " not in out and "…" not in out
+    assert all(f"{found['support']:,}" in out for found in facts["classes"].values())
+    for columns in (wide, wide - 1):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        _, out, _ = run("evaluate", folder, file)
+        assert ("the confusion matrix needs" in out) == (columns < wide) and "…" not in out
+
+
+def test_more_classes_than_a_table_shows_are_named(tmp_path: Path, run: Any, result: Any) -> None:
+    labels = np.arange(400) % 40
+    np.savez(tmp_path / "t.npz", x=labels[:, None] + 0.5, y=labels)
+    result(tmp_path / "t.npz", *FAST, "--task", "classification", "--output", tmp_path / "run")
+    assert "40 classes: their scores and the confusion matrix are in the output of --json" in run(
+        "evaluate", tmp_path / "run"
+    )[1]  # fmt: skip
+
+
 def test_existing_file_is_never_overwritten(run: Any, result: Any, tmp_path: Path) -> None:
     result(*FAST, "--output", tmp_path / "run")
     np.save(tmp_path / "x.npy", load("digits").x_test[:3])
@@ -407,6 +452,83 @@ def test_changed_table_is_detected(table: Path, run: Any, result: Any, tmp_path:
     assert status == 2 and "has changed since the training" in err
     (tmp_path / "copy.csv").write_text(table.read_text())
     assert run("evaluate", tmp_path / "run", tmp_path / "copy.csv")[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["table", "archive", "pair", "images"])
+def test_data_that_was_moved_does_not_exist(kind: str, table: Path, run: Any, result: Any, tmp_path: Path) -> None:
+    x, y, folder = np.zeros((60, 4, 4), np.uint8), np.arange(60) % 2, tmp_path / "data"
+    folder.mkdir()
+    if kind == "table":
+        dataset = str(table.rename(folder / "t.csv"))
+    elif kind == "archive":
+        dataset = str(folder / "a.npz")
+        np.savez(dataset, x=x, y=y)
+    elif kind == "pair":
+        dataset = f"{folder / 'x.npy'},{folder / 'y.npy'}"
+        np.save(folder / "x.npy", x)
+        np.save(folder / "y.npy", y)
+    else:
+        pillow, dataset = pytest.importorskip("PIL.Image"), str(folder)
+        for i in range(20):
+            (folder / "ab"[i % 2]).mkdir(exist_ok=True)
+            pillow.fromarray(x[i]).save(folder / "ab"[i % 2] / f"{i}.png")
+    result(dataset, *FAST, "--output", tmp_path / "run")
+    folder.rename(tmp_path / "moved")
+    status, _, err = run("evaluate", tmp_path / "run")
+    assert status == 2 and f"{folder}" in err and "does not exist" in err and err.count("\n") == 1
+    status, _, err = run("train", dataset, *FAST)
+    assert status == 2 and "does not exist" in err
+
+
+def test_hints_name_options_that_the_command_has(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
+    result(table, *FAST, "--output", tmp_path / "run")
+    other = tmp_path / "other.csv"
+    other.write_bytes(table.read_bytes().replace(b"\n", b";\xe9\n").replace(b",", b";").replace(b".", b","))
+    for command in ("evaluate", "predict"):
+        status, _, err = run(command, tmp_path / "run", other)
+        assert status == 2 and "name its encoding by --encoding, for example cp1252" in err
+        assert run(command, tmp_path / "run", other, "--encoding", "cp1252", "--decimal", ",")[0] == 0
+        status, _, err = run(command, tmp_path / "run", other, "--decimal", ";")
+        assert status == 2 and "--decimal: ';' is not one of" in err
+    assert run("train", *FAST, "--output", tmp_path / "digits", "--quiet")[0] == 0
+    other.write_text(f"y,{','.join(f'p{i}' for i in range(64))}\n1{',' * 64}\n")
+    status, _, err = run("predict", tmp_path / "digits", other)
+    assert status == 2 and "leave it out by xpnn train --drop p0" in err
+
+
+def test_images_of_several_sizes_are_evaluated(run: Any, result: Any, tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    for i in range(20):
+        for name, size in (("a", 4), ("b", 4 + i % 2)):
+            folder = tmp_path / name / "xy"[i // 10]
+            folder.mkdir(parents=True, exist_ok=True)
+            pillow.fromarray(np.full((size, size), 9 * i, np.uint8)).save(folder / f"{i}.png")
+    result(tmp_path / "a", *FAST, "--output", tmp_path / "run")
+    (tmp_path / "b" / "x" / "broken.png").write_bytes(b"")
+    status, _, err = run("evaluate", tmp_path / "run", tmp_path / "b")
+    assert status == 2 and "--image-size" in err and "xpnn train" not in err
+    status, _, err = run("evaluate", tmp_path / "run", tmp_path / "b", "--image-size", "4x4")
+    assert status == 2 and "--skip-broken" in err and "xpnn train" not in err
+    status, out, _ = run("evaluate", tmp_path / "run", tmp_path / "b", "--skip-broken", "--image-size", "4x4")
+    assert status == 0 and "20 rows, all of the file" in out
+
+
+def test_rows_that_training_would_drop(table: Path, run: Any, result: Any, tmp_path: Path) -> None:
+    """evaluate leaves them out, too; predict refuses them, because each row needs its prediction."""
+    head, *rows = table.read_text().splitlines()
+    rows[4] = rows[4].rpartition(",")[0] + ","
+    table.write_text("\n".join([head, *rows]) + "\n")
+    result(table, *FAST, "--missing", "drop", "--output", tmp_path / "run")
+    copy = tmp_path / "copy.csv"
+    copy.write_text(table.read_text())
+    status, out, err = run("evaluate", tmp_path / "run", copy)
+    assert status == 0 and "59 rows, all complete rows of the file" in out and "1 of 60 rows" in err
+    status, _, err = run("predict", tmp_path / "run", copy)
+    assert status == 2 and "line 6, column 'large': the value is missing; fill it in or remove the row" in err
+    assert "xpnn train --missing mean" in err
+    copy.write_text("class,small\na,1\n")
+    status, _, err = run("evaluate", tmp_path / "run", copy)
+    assert status == 2 and "1 of 2 features missing: 'large'" in err
 
 
 def test_evaluate_from_another_folder(table: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -440,7 +562,7 @@ def test_closed_stdout_does_not_stop_training(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", load("digits").x_test)
     command = f"{sys.executable} -m xpnn predict {tmp_path}/run {tmp_path}/x.npy | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True)
-    assert done.stdout == "1\n" and done.stderr == ""
+    assert done.stdout == "0\n" and done.stderr == ""
 
 
 def test_help_and_version(run: Any) -> None:

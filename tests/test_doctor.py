@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import xpnn
 from xpnn.cli import doctor as command
@@ -208,7 +209,7 @@ def test_compiled_loops(
         monkeypatch.delenv("XPNN_FAST", raising=False)
     monkeypatch.setattr(command, "installed_distributions", lambda names: [("numba", version)] if version else [])
     out = io.StringIO()
-    command.show(command.report(), command.Console(file=out, width=80))
+    command.show(command.report(), Console(file=out, width=80))
     assert line in "\n".join(text.rstrip() for text in out.getvalue().splitlines()) + "\n"
 
 
@@ -216,5 +217,5 @@ def test_screen_with_a_long_blas_warning(machine: Callable[..., None], monkeypat
     machine()
     monkeypatch.setattr(cpu_blas, "advice", lambda *_, **__: [("slow", "set A"), ("crowded", "set B")])
     out = io.StringIO()
-    command.show(command.report(), command.Console(file=out, width=80))
+    command.show(command.report(), Console(file=out, width=80))
     assert "warning: slow; crowded" in out.getvalue() and "hint: set A; set B" in out.getvalue()

@@ -184,6 +184,8 @@ def test_messages_name_settings_or_options(run_command: Any) -> None:
         Settings(loss="mse", label_smoothing=0.1)
     text = "`label_smoothing` belongs to `loss` x, `output` and `other` stay"
     assert with_option_names(text) == "--label-smoothing belongs to --loss x, --output and `other` stay"
+    of_another = "xpnn train --label-smoothing belongs to --loss x, --output and `other` stay"
+    assert with_option_names(text, {"loss"}) == of_another
 
 
 @pytest.mark.parametrize("name", [name for name, described in options_of(Settings).items() if described.choices])

@@ -154,10 +154,22 @@ def test_weights_beside_the_script(tmp_path: Path, alone: Call, capsys: Any) -> 
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "run" / "predict.py")]) == 0
     separate, embedded = alone(script, file), alone(tmp_path / "run" / "predict.py", file)
     assert separate == embedded and separate[0] == 0 and len(separate[1].splitlines()) == 3
+    np.save(tmp_path / "wide.npy", np.zeros((2, 4, 16)))
+    status, out, err = alone(script, tmp_path / "wide.npy")
+    assert (status, out) == (1, "") and "has shape (2, 4, 16); expected (rows, 8, 8)" in err
     capsys.readouterr()
     (tmp_path / "q.npz").touch()
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "q.py"), "--separate-weights"]) == 2
     assert "q.npz' already exists" in capsys.readouterr().err and not (tmp_path / "q.py").exists()
+
+
+def test_id_with_the_name_of_a_result_is_refused(tmp_path: Path, alone: Call) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("prediction,a,y\n" + "".join(f"n{i},{i % 7},{'pq'[i % 2]}\n" for i in range(60)))
+    run(Settings(dataset=str(table), hidden="4", epochs=1, id="prediction"), output=tmp_path / "run")
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "p.py")]) == 0
+    status, out, err = alone(tmp_path / "p.py", table)
+    assert (status, out) == (1, "") and "['prediction'] of the file would also be the name of a result" in err
 
 
 def test_faults_of_the_files_are_one_line(tmp_path: Path, alone: Call, capsys: Any) -> None:

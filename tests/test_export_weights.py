@@ -181,6 +181,11 @@ def test_faults_are_named() -> None:
         export.from_torch(model, renamed)
     with pytest.raises(InputError, match=r"found 'a.0.bias'.*another prefix"):
         export.from_torch(model, {f"a.{name}": tensor for name, tensor in good.items()})
+    many = {f"{i}.{kind}": np.ones(1) for i in range(11, 0, -1) for kind in ("weight", "bias")}
+    with pytest.raises(
+        InputError, match=r"not of these layers '1.bias', '1.weight', '3.bias', .*found .*'9.weight', '10.bias'"
+    ):
+        export.from_torch(model, many)
     with pytest.raises(InputError, match=r"0.weight has shape \(2, 3\); the layers expect \(3, 2\)"):
         export.from_torch(model, {**good, "0.weight": good["0.weight"].T})
     with pytest.raises(InputError, match=r"0.bias contains a value that is not finite"):
@@ -276,7 +281,10 @@ def test_faults_of_the_commands(runs: Path, tmp_path: Path, capsys: pytest.Captu
     wrong = message("import", file, runs / "numbers", "--output", new)
     assert str(file) in wrong and "not of these layers '0.factor'" in wrong and "expected '2.weight'" in wrong
     assert "already exists" in message("import", file, runs / "0", "--output", runs / "1")
-    assert "No such file" in message("import", tmp_path / "no", runs / "0", "--output", new)
+    assert f"'{tmp_path / 'no'}' does not exist; check" in message(
+        "import", tmp_path / "no", runs / "0", "--output", new
+    )
+    assert "(Is a directory); check" in message("import", tmp_path, runs / "0", "--output", new)
     (tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:-3])
     assert "not a complete safetensors" in message("import", tmp_path / "cut.safetensors", runs / "0", "--output", new)
     assert not new.exists()

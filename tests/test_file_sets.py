@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,34 @@ def test_another_file_is_evaluated_with_the_classes_of_the_training(tmp_path: Pa
     assert saved.samples(str(tmp_path / "b.npz")).labels.tolist() == [2, 1] * 10
     with pytest.raises(InputError, match="row 2: the model has no class 'dog'; its classes are 'ape', 'bee', 'cat'"):
         saved.samples(str(tmp_path / "c.npz"))
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 4), (2, 10), (8, 5), (4, 5, 3), (19,)], ids=str)
+def test_samples_of_another_shape_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """Also those that hold as many values, or several times as many."""
+    np.savez(tmp_path / "a.npz", x=IMAGES, y=LABELS)
+    run(Settings(dataset=str(tmp_path / "a.npz"), **QUICK), device=CPU, output=tmp_path / "r")
+    np.save(tmp_path / "x.npy", np.zeros((12, *shape), np.uint8))
+    np.save(tmp_path / "y.npy", np.arange(12) % 3)
+    saved, pair = SavedRun.open(tmp_path / "r"), f"{tmp_path / 'x.npy'},{tmp_path / 'y.npy'}"
+    found = re.escape(f"has shape {(12, *shape)}; the model takes 20 values per sample: (rows, 4, 5)")
+    with pytest.raises(InputError, match=f"{re.escape(pair)}': {found}"):
+        saved.samples(pair)
+    with pytest.raises(InputError, match=f"x.npy': {found}"):
+        saved.predict(tmp_path / "x.npy")
+    with pytest.raises(InputError, match=found):
+        saved.predict(np.zeros((12, *shape)))
+
+
+@pytest.mark.parametrize("shape", [(20,), (4, 5, 1), (1, 4, 5)], ids=str)
+def test_samples_may_be_flat_or_have_axes_of_length_one(shape: tuple[int, ...], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=IMAGES, y=LABELS)
+    run(Settings(dataset=str(tmp_path / "a.npz"), **QUICK), device=CPU, output=tmp_path / "r")
+    np.savez(tmp_path / "b.npz", x=IMAGES.reshape(60, *shape), y=LABELS)
+    saved = SavedRun.open(tmp_path / "r")
+    assert np.array_equal(saved.samples(str(tmp_path / "b.npz")).x, IMAGES)
+    one = saved.predict(IMAGES[0]).scores
+    assert np.array_equal(one, saved.predict(IMAGES[:1].reshape(1, *shape)).scores) and len(one) == 1
 
 
 def test_folder_of_images(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def train(*more: str) -> list[str]:
     ("arguments", "message"),
     [
         (train("--drop", "a", "--drop", "b"), "--drop is given 2 times; give it once, as COLUMN,…"),
-        (train("--hidden", "8", "--hidden", "4"), "--hidden is given 2 times; give it once, as N,…"),
+        (train("--class-weight", "no=2", "--class-weight", "yes=1"), "give it once, as balanced|NAME=X,…"),
         (train("--output", ""), "--output: the path is empty"),
         (["train", "--resume", ""], "--resume: the path is empty"),
         (["evaluate", ""], "RUN: the path is empty"),

@@ -50,6 +50,33 @@ def test_closed_stdout_is_one_line_after_the_work(folder: Path) -> None:
     assert bash(f"{TRAIN} 2>&-")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("evaluate run", 0),
+        ("evaluate run --json", 0),
+        ("predict run many.csv", 0),
+        ("predict run many.csv --json", 0),
+        ("doctor", 0),
+        ("doctor --json", 0),
+        ("recipes", 0),
+        ("explain", 0),
+        ("train --help", 0),
+        ("train t.csv --epochs 1", 0),
+        ("evaluate absent", 2),
+    ],
+)
+def test_reader_that_closes_the_pipe_does_not_change_the_status(arguments: str, status: int, folder: Path) -> None:
+    """As `| head` does. The result of `predict` is larger than the buffer of the stream."""
+    (folder / "many.csv").write_text("a\n" + "1\n" * 20_000)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*XPNN.split(), *arguments.split()], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == status
+    assert "BrokenPipe" not in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize(
     "arguments",

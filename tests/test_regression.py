@@ -228,9 +228,43 @@ def test_predict_chooses_and_names_columns(table: Path, tmp_path: Path, command:
     assert json.loads(out)["predictions"][0].keys() == {"row", "name", "prediction"}
     assert json.loads(out)["predictions"][0]["row"] == 1
     status, _, err = command("predict", tmp_path / "r", table, "--columns", "label", CPU)
-    assert status == 2 and "--columns: 'label' is not one of 'id', 'name', 'prediction', 'probability'" in err
+    assert status == 2 and "--columns: 'label' is not one of 'id', 'row', 'name', 'prediction', 'probability'" in err
     polars = pytest.importorskip("polars")
     assert command("predict", tmp_path / "r", table, "--output", tmp_path / "p.parquet", CPU)[0] == 0
+    assert polars.read_parquet(tmp_path / "p.parquet").columns == ["name", "prediction", "probability"]
+
+
+def test_predict_refuses_two_columns_of_one_name(table: Path, tmp_path: Path, command: Any) -> None:
+    """The name of an id column may be that of an output, but then one of them gets another name."""
+    for name in ("prediction", "probability", "probability b", "row"):
+        file, folder = tmp_path / f"{name}.csv", tmp_path / name
+        file.write_text(table.read_text().replace("name", name, 1))
+        run(settings(file, target="kind", drop="count,size", id=name), device=CPU, output=folder)
+        options = {"probability b": ("--probabilities", "all"), "row": ("--json",)}.get(name, ())
+        output = ("--output", tmp_path / f"{name} p.csv")
+        status, out, err = command("predict", folder, file, CPU, *options, *output)
+        assert (status, out) == (2, "") and not output[1].exists()
+        assert f"two columns would be called '{name}'; name them by --columns" in err and err.count("\n") == 1
+        status, out, _ = command("predict", folder, file, CPU, "--columns", "id=key,prediction")
+        assert status == 0 and out.startswith("key,prediction\nr0,")
+    status, _, err = command("predict", folder, file, CPU, "--columns", "id=x,prediction=x")
+    assert status == 2 and "two columns would be called 'x'" in err
+    status, out, _ = command("predict", folder, file, CPU, "--columns", "id=key,row,prediction", "--json")
+    assert status == 0 and list(json.loads(out)["predictions"][0].values())[:2] == ["r0", "r0"]
+
+
+def test_predict_writes_the_form_that_the_name_says(table: Path, tmp_path: Path, command: Any) -> None:
+    """And with --json the object on standard output, too."""
+    run(settings(table, target="kind", drop="count,size"), device=CPU, output=tmp_path / "r")
+    _, out, _ = command("predict", tmp_path / "r", table, CPU)
+    _, facts, _ = command("predict", tmp_path / "r", table, CPU, "--json")
+    assert command("predict", tmp_path / "r", table, "--output", tmp_path / "p.CSV", "--json", CPU)[:2] == (0, facts)
+    assert (tmp_path / "p.CSV").read_text() == out
+    for name in ("p.xlsx", "p.json", "p.csv.gz", "p"):
+        status, out, err = command("predict", tmp_path / "r", table, "--output", tmp_path / name, CPU)
+        assert (status, out) == (2, "") and "expected one of .csv, .parquet" in err and not (tmp_path / name).exists()
+    polars = pytest.importorskip("polars")
+    assert command("predict", tmp_path / "r", table, "--output", tmp_path / "p.parquet", "--json", CPU)[1] == facts
     assert polars.read_parquet(tmp_path / "p.parquet").columns == ["name", "prediction", "probability"]
 
 

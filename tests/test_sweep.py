@@ -194,7 +194,7 @@ def test_without_patience_the_figure_is_that_of_the_last_epoch(tmp_path: Path) -
     ("settings", "message"),
     [
         ({"validation_fraction": 0.0}, "leave `validation_fraction` above 0"),
-        ({"monitor": "val_r2_score"}, "`monitor` val_r2_score is not measured here; choose one of val_loss"),
+        ({"monitor": "val_r2_score"}, "`monitor`: 'val_r2_score' is not one of val_loss"),
         ({"dataset": "-", "target": "y"}, "can be read only once"),
     ],
 )

@@ -10,6 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import typer
@@ -62,36 +63,45 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     with warnings.catch_warnings():
-        warnings.showwarning = _one_line
+        warnings.showwarning = partial(_one_line, arguments[0])
         warnings.simplefilter("always", UserWarning)
         try:
             config.check()  # before anything else reads a variable
             return int(app(arguments, standalone_mode=False) or 0)
-        except SystemExit as error:  # by a signal
-            end_all(error.code)
+        except SystemExit as error:
+            if error.code == 1:  # typer found a closed pipe, as by `| head`, when it printed a help text
+                close_quietly()
+                return 0
+            end_all(error.code)  # by a signal
             raise
-        except BrokenPipeError:  # the pipe was closed, as by `| head`
-            close_quietly()
-            return 1  # as typer does if it finds the closed pipe
         except Exception as error:
             if "--debug" in arguments and not isinstance(error, typer.TyperException):
                 with contextlib.suppress(OSError):
                     traceback.print_exc()
-            report(f"error: {_describe(error)}", _status(error))
+            report(f"error: {_describe(error, arguments[0])}", _status(error))
             return _status(error)
 
 
-def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    print_stderr(f"warning: {with_option_names(str(message))}")
+def _options_of(name: str) -> set[str] | None:
+    """The options of a subcommand; None if there is none of this name."""
+    group: Any = typer.main.get_command(app)
+    return {option.name for option in group.commands[name].params} if name in group.commands else None
 
 
-def _describe(error: Exception) -> str:
+def _one_line(command: str, message: Warning | str, *_: Any, **__: Any) -> None:
+    print_stderr(f"warning: {with_option_names(str(message), _options_of(command))}")
+
+
+def _describe(error: Exception, command: str) -> str:
     if isinstance(error, typer.TyperException):
         text = f"{error.format_message().rstrip('.')} (see xpnn --help)"
     elif isinstance(error, OSError) and error.filename is None and error.strerror and not isinstance(error, XpnnError):
         text = f"standard output cannot be written ({error.strerror})"
-    elif isinstance(error, (XpnnError, OSError)):
-        text = with_option_names(str(error))
+    elif isinstance(error, OSError) and not isinstance(error, XpnnError):
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be used ({error.strerror})"
+        text = f"{error.filename!r} {reason}; check the path" if error.filename is not None else str(error)
+    elif isinstance(error, XpnnError):
+        text = with_option_names(str(error), _options_of(command))
     elif isinstance(error, MemoryError):
         text = f"not enough memory: {error}; try a smaller --batch-size or --hidden"
     else:

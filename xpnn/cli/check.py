@@ -10,7 +10,15 @@ import typer
 from rich.progress import Progress
 from rich.text import Text
 
-from xpnn.cli.terminal.console import make_console, make_table, marks, print_line, print_stderr
+from xpnn.cli.terminal.console import (
+    make_console,
+    make_table,
+    marks,
+    print_line,
+    print_result,
+    print_stderr,
+    print_table,
+)
 from xpnn.cli.terminal.imports import ended_by_ctrl_c
 from xpnn.cli.terminal.options import Debug, Json
 from xpnn.devices.libraries import LIBRARIES
@@ -56,7 +64,7 @@ def check(
         print_stderr(f"stopped by a signal after {len(reports)} of {len(names)} checks")
         names = names[: len(reports)]
     if as_json:
-        print(json.dumps(to_json(_facts(names, reports))))
+        print_result(json.dumps(to_json(_facts(names, reports))))
     else:
         _show(names, reports)
     raise typer.Exit(130 if stopped else int(not ok))
@@ -91,7 +99,7 @@ def _show(names: list[str], reports: list[Report]) -> None:
             f"{max(runs):.0e}" if runs else "",
             *(_worst(here.get(place)) or no for place in places),
         )
-    console.print(table)
+    print_table(console, table, "the table of the checks")
     failed = [(name, line) for name, report in zip(names, reports, strict=True) for line in report.failures()]
     for name, line in failed:
         console.print(Text(f"{no} {name}: {line}", "red"))

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import threadpoolctl
 import typer
-from rich.console import Console
 
 from xpnn import config
+from xpnn.cli.terminal.console import make_console, print_result
 from xpnn.cli.terminal.doctor_screen import show
 from xpnn.devices import cpu_blas, probe
 from xpnn.devices.driver import Stage, one_line
@@ -42,11 +42,11 @@ def doctor(
     with contextlib.redirect_stdout(sys.stderr):  # what a library prints at import is not part of the report
         facts = report()
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print_result(json.dumps(facts, indent=2))
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a report with a few question marks is better than a traceback
-    show(facts, Console())
+    show(facts, make_console())
 
 
 def report() -> dict[str, Any]:

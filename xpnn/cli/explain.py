@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xpnn import nn
-from xpnn.cli.terminal.console import make_console, make_table, marks, print_line
+from xpnn.cli.terminal.console import make_console, make_table, marks, print_line, print_result
 from xpnn.cli.terminal.options import Debug, Json, takes_settings
 from xpnn.data.datasets import load
 from xpnn.errors import InputError
@@ -49,7 +49,7 @@ def explain_step(
     found = explain(model, nn.CrossEntropyLoss(), data.x_train[:_ROWS], data.y_train[:_ROWS], seed=settings.seed)
     steps = found.steps if layer is None else _chosen(found.steps, layer)
     if as_json:
-        print(json.dumps(to_json(_facts(found, steps, in_detail=layer is not None))))
+        print_result(json.dumps(to_json(_facts(found, steps, in_detail=layer is not None))))
     else:
         _print(make_console(), found, steps, in_detail=layer is not None)
     raise typer.Exit(int(not found.ok))

@@ -14,8 +14,19 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from xpnn.cli.terminal.console import escaped
-from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Run, check_output, choose_place
+from xpnn.cli.terminal.console import escaped, print_result
+from xpnn.cli.terminal.options import (
+    Backend,
+    Debug,
+    Decimal,
+    Device,
+    Encoding,
+    Json,
+    NoFallback,
+    Run,
+    check_output,
+    choose_place,
+)
 from xpnn.data.datasets import is_table
 from xpnn.data.readers import extra
 from xpnn.data.text import listed, number_of
@@ -27,6 +38,7 @@ from xpnn.training.saving.atomic_write import write_whole
 from xpnn.validation import one_of
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")  # with these, a formula begins in Excel, LibreOffice and others
+_FORMS = (".csv", ".parquet")
 PROBABILITIES = ("top", "all", "none")
 
 
@@ -34,7 +46,7 @@ def predict(
     run: Run,
     file: Annotated[Path, typer.Argument(help="Rows to predict: a table (columns by name), .npy or IDX images.")],
     output: Annotated[
-        Path | None, typer.Option(help="File to write, .csv or .parquet. [default: standard output]")
+        Path | None, typer.Option(help="File to write, .csv or .parquet. [default: CSV on standard output]")
     ] = None,
     columns: Annotated[
         str | None,
@@ -43,6 +55,8 @@ def predict(
     probabilities: Annotated[
         str, typer.Option(metavar="|".join(PROBABILITIES), help="Write the probability of the class, of all, or none.")
     ] = "top",
+    encoding: Encoding = None,
+    decimal: Decimal = None,
     first_row: Annotated[int, typer.Option(help="The number of the first row.")] = 0,
     device: Device = "auto",
     backend: Backend = "auto",
@@ -56,41 +70,35 @@ def predict(
     compute as a formula, such as =A1, gets an apostrophe in front.
     """
     one_of("--probabilities", probabilities, PROBABILITIES)
-    saved = SavedRun.open(run)
+    saved = SavedRun.open(run).reading(encoding=encoding, decimal=decimal)
+    ending = "" if output is None else output.suffix.lower()
     if output is not None:
         check_output(output)
-        if output.suffix.lower() == ".parquet":
+        if ending not in _FORMS:
+            raise InputError(f"--output: {str(output)!r} ends with {ending!r}; expected one of {', '.join(_FORMS)}")
+        if ending == ".parquet":
             extra.need("polars", str(output), "a Parquet file")
     samples, ids = _read(saved, file)
     place = choose_place(device, backend, not no_fallback, saved.precision)
     found = saved.predict(samples, place)
-    numbers = {"row": range(first_row, first_row + len(found.scores))}
-    table = (ids or numbers) | _predicted(saved, found, probabilities)
+    numbers = range(first_row, first_row + len(found.scores))
+    predicted = _predicted(saved, found, probabilities)
+    table = _table(numbers, ids, predicted, columns)
+    with_numbers = _table(numbers, ids, predicted, columns, numbered=True) if as_json else {}
+    if output is not None:
+        write_whole(output, _parquet(table) if ending == ".parquet" else _csv(table).encode(errors="surrogateescape"))
     if as_json:
-        table = numbers | table
-    if columns is not None:
-        table = _chosen(table, columns, next(iter(ids or numbers)))
-    if as_json:
-        names = list(table)
+        rows = zip(*with_numbers.values(), strict=True)
         facts = {
             "schema_version": SCHEMA_VERSION,
             "run": str(run),
             "file": str(file),
             "classes": saved.classes,
-            "predictions": [dict(zip(names, row, strict=True)) for row in zip(*table.values(), strict=True)],
+            "predictions": [dict(zip(with_numbers, row, strict=True)) for row in rows],
         }
-        data = (json.dumps(facts) + "\n").encode()
-    elif output is not None and output.suffix.lower() == ".parquet":
-        data = _parquet(table)
-    else:
-        text, is_shown = io.StringIO(), output is None and sys.stdout.isatty()
-        rows = ([_cell(value, is_shown) for value in row] for row in zip(*table.values(), strict=True))
-        csv.writer(text, lineterminator="\n").writerows([[_cell(name, is_shown) for name in table], *rows])
-        data = text.getvalue().encode(errors="surrogateescape")
-    if output is None:
-        print(data.decode(errors="surrogateescape"), end="")
-    else:
-        write_whole(output, data)
+        print_result(json.dumps(facts))
+    elif output is None:
+        print_result(_csv(table, is_shown=sys.stdout.isatty()), end="")
 
 
 def _read(saved: SavedRun, file: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -135,16 +143,45 @@ def _predicted(saved: SavedRun, found: Predictions, probabilities: str) -> dict[
     return table
 
 
-def _chosen(table: dict[str, Sequence[Any]], columns: str, first: str) -> dict[str, Sequence[Any]]:
+def _table(
+    numbers: range,
+    ids: dict[str, Sequence[Any]],
+    predicted: dict[str, Sequence[Any]],
+    columns: str | None,
+    *,
+    numbered: bool = False,
+) -> dict[str, Sequence[Any]]:
+    """The columns to write, by name: those asked for, or the ids, or else the row numbers, and the predictions."""
+    rows = {"row": numbers}
+    wanted = [*(rows if numbered or not ids else {}).items(), *ids.items(), *predicted.items()]
+    if columns is not None:
+        first = next(iter((ids or rows).values()))
+        wanted = _chosen({"id": first, **rows, **ids, **predicted}, columns)
+    names = [name for name, _ in wanted]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"two columns would be called {listed(twice)}; name them by --columns, for example id=key,prediction=label"
+        )
+    return dict(wanted)
+
+
+def _chosen(known: dict[str, Sequence[Any]], columns: str) -> list[tuple[str, Sequence[Any]]]:
     """The columns that were asked for, renamed; id is the first column that names or numbers the rows."""
-    known = {"id": table[first], **table}
-    chosen: dict[str, Sequence[Any]] = {}
+    chosen = []
     for part in parse_names(columns):
         name, _, new = part.partition("=")
         if name not in known:
             raise InputError(f"--columns: {name!r} is not one of {listed(known)}; write NAME or NAME=NEW")
-        chosen[new or name] = known[name]
+        chosen.append((new or name, known[name]))
     return chosen
+
+
+def _csv(table: dict[str, Sequence[Any]], *, is_shown: bool = False) -> str:
+    text = io.StringIO()
+    rows = ([_cell(value, is_shown) for value in row] for row in zip(*table.values(), strict=True))
+    csv.writer(text, lineterminator="\n").writerows([[_cell(name, is_shown) for name in table], *rows])
+    return text.getvalue()
 
 
 def _parquet(table: dict[str, Sequence[Any]]) -> bytes:

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from xpnn.cli.terminal.console import make_console, make_table, marks, pluralize, print_line, print_stderr
+from xpnn.cli.terminal.console import (
+    make_console,
+    make_table,
+    marks,
+    pluralize,
+    print_line,
+    print_result,
+    print_stderr,
+    print_table,
+)
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, DataDir, Debug, Device, Json, NoFallback, Offline, choose_place
 from xpnn.cli.terminal.progress import EpochDisplay
@@ -25,7 +34,7 @@ def list_recipes(as_json: Json = False, debug: Debug = False) -> None:
     found = [recipes.read(name) for name in recipes.names()]
     if as_json:
         rows = [asdict(recipe) for recipe in found]
-        print(json.dumps({"schema_version": 1, "version": __version__, "recipes": rows}))
+        print_result(json.dumps({"schema_version": 1, "version": __version__, "recipes": rows}))
         return
     console = make_console()
     for recipe in found:
@@ -66,7 +75,7 @@ def reproduce(
         print_stderr(f"stopped by a signal; {pluralize(done, 'recipe')} of {len(chosen)} done")
     if as_json:
         facts = {"schema_version": 1, "version": __version__, "backend": place.library, "device": place.name}
-        print(json.dumps(to_json({**facts, "results": results})))
+        print_result(json.dumps(to_json({**facts, "results": results})))
     elif results:
         _show(results, place)
     raise typer.Exit(stopping.status or int(not all(row["met"] for row in results)))
@@ -112,7 +121,7 @@ def _show(results: list[dict[str, Any]], place: Place) -> None:
             right if row["met"] else wrong,
             f"{row['seconds']:.0f}",
         )
-    console.print(table)
+    print_table(console, table, "the table of the figures")
     met = sum(row["met"] for row in results)
     print_line(console, f"{met} of {pluralize(len(results), 'figure')} met, on {place.name} with {place.library}.")
 

@@ -16,7 +16,16 @@ from rich.console import Console
 
 from xpnn import nn
 from xpnn.cli.plot import check_pictures, draw_pictures
-from xpnn.cli.terminal.console import Output, escaped, make_console, pluralize, print_line, print_stderr, test_figures
+from xpnn.cli.terminal.console import (
+    Output,
+    escaped,
+    make_console,
+    pluralize,
+    print_line,
+    print_result,
+    print_stderr,
+    test_figures,
+)
 from xpnn.cli.terminal.downloads import DownloadDisplay
 from xpnn.cli.terminal.options import Backend, Debug, Device, Json, NoFallback, Offline, choose_place, takes_settings
 from xpnn.cli.terminal.progress import EpochDisplay
@@ -147,7 +156,7 @@ def train(
         hint = "" if folder is None else f"; to continue: xpnn train --resume {shlex.quote(str(folder))}"
         print_stderr(f"stopped by a signal after {pluralize(facts['epochs'], 'whole epoch')}{escaped(hint)}")
     if as_json and not Output.is_silent:
-        print(json.dumps(to_json(facts)))
+        print_result(json.dumps(to_json(facts)))
     elif not as_json:
         _print_result(facts, make_console(), drawn, quiet=quiet)
     if together is not None:

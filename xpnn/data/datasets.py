@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from xpnn.data.file_sets import is_file_set, read_file_set
 from xpnn.data.files import describe, fault, read_head, read_idx, refuse_pickle
 from xpnn.data.limits import memory_scope
 from xpnn.data.npy import read_npy
-from xpnn.data.readers import is_frame, read_frame
+from xpnn.data.readers import is_frame
 from xpnn.data.splits import stratified_split
 from xpnn.data.tables.column import Column
 from xpnn.data.tables.schema import Schema
@@ -143,6 +144,8 @@ def load(
             return _file_set(name, table or TableOptions(), test_fraction, validation_fraction, seed, first_bad)
     if name not in _BUILT_IN and Path(name).exists():
         raise InputError(f"data: {name!r} is not one of these: {KINDS}")
+    if name not in _BUILT_IN and Path(name).name != name:
+        raise InputError(f"{name!r} does not exist; check the path")
     one_of("data", name, (*_BUILT_IN, "FILE.csv"))
     given = {"test_fraction": test_fraction, **({} if table is None else table.given())}
     for option, value in given.items():
@@ -267,7 +270,7 @@ def _split(
         raise InputError(f"{path!r}: {purpose.split()[0]}_{error}") from error
 
 
-def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
+def read_samples(path: str | Path, shape: tuple[int, ...], table: TableOptions | None = None) -> np.ndarray:
     """Read unlabelled samples of a network without named features, such as images, from a table, .npy or idx file.
 
     Parameters
@@ -277,6 +280,8 @@ def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
         would use as the target.
     shape
         The shape of one sample.
+    table
+        How a table is read.
 
     Returns
     -------
@@ -294,7 +299,7 @@ def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
         refuse_pickle(path)
         head = read_head(path)
     if is_table(path):
-        frame = read_frame(path)
+        frame = (table or TableOptions()).read(path)
         names = [name for name in frame.columns if name not in find_targets(frame, None, needed=False)]
         x = np.asarray(Schema.fit(frame, names).encode(frame))
     elif head.startswith(b"\x93NUMPY"):
@@ -303,13 +308,42 @@ def read_samples(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
         x = read_idx(path)
     else:
         raise fault(path, f"found {describe(head) or 'text'}", "expected a table, .npy or idx file")
-    found, n = x.shape, math.prod(shape)
+    n = math.prod(shape)
     if x.ndim == 0 or x.size == 0:
-        raise fault(path, f"holds no samples (shape {found})", f"expected (rows, {n})")
-    if math.prod(found[1:]) != n and found not in ((n,), shape):
-        raise InputError(f"{str(path)!r}: has shape {found}; the model takes {n} values per sample: (rows, {n})")
-    x = x.reshape(-1, n)
+        raise fault(path, f"holds no samples (shape {x.shape})", f"expected (rows, {n})")
+    x = as_samples(str(path), x[None] if x.shape in ((n,), shape) else x, shape).reshape(-1, n)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise fault(path, f"x[{row}, {column}] is {x[row, column]}", "replace it with a finite number")
     return x.astype(x.dtype if x.dtype == np.uint8 else np.float64, copy=False).reshape(-1, *shape)
+
+
+def as_samples(source: str, x: Any, shape: tuple[int, ...]) -> Any:
+    """Return samples in the shape that a network takes.
+
+    Parameters
+    ----------
+    source
+        Name of the file, for the message.
+    x
+        An array or `MappedRows`, (rows, …).
+    shape
+        The shape of one sample.
+
+    Returns
+    -------
+    array
+        (rows, *shape). Flat samples of images get the shape of the images, and images of a network that takes flat
+        samples become flat.
+
+    Raises
+    ------
+    InputError
+        If the samples have another number of values, or are images of another shape.
+    """
+    n, found, wanted = math.prod(shape), *([k for k in one if k != 1] for one in (x.shape[1:], shape))
+    is_flat = len(found) <= 1 or len(wanted) <= 1
+    if math.prod(found) != n or not (is_flat or found == wanted):
+        expected = f"(rows, {', '.join(map(str, shape))})" if shape else "(rows,)"
+        raise InputError(f"{source!r}: has shape {x.shape}; the model takes {n} values per sample: {expected}")
+    return x.reshape(-1, *shape)

@@ -15,10 +15,11 @@ import numpy as np
 from xpnn import nn
 from xpnn.arrays import random, tree
 from xpnn.arrays.mapped import take_rows
-from xpnn.data.datasets import is_file, is_table, load, read_samples
+from xpnn.data.datasets import as_samples, is_file, is_table, load, read_samples
 from xpnn.data.file_sets import read_file_set
 from xpnn.data.readers import is_pipe
 from xpnn.data.tables.schema import Schema
+from xpnn.data.tables.tabular import complete_rows
 from xpnn.data.tables.target import Target, find_targets
 from xpnn.devices.place import Place, find_place
 from xpnn.errors import DataFormatError, InputError
@@ -192,6 +193,26 @@ class SavedRun:
             raise DataFormatError(f"{str(path)!r} was not written by xpnn train, or is damaged: {text}") from error
         return opened
 
+    def reading(self, **options: Any) -> SavedRun:
+        """The same run that reads files in another way than in training.
+
+        Parameters
+        ----------
+        **options
+            Of `Settings`: ``encoding``, ``decimal``, ``image_size`` or ``skip_broken``; None for that of the training.
+
+        Returns
+        -------
+        SavedRun
+
+        Raises
+        ------
+        InputError
+            If a value is not allowed.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **given))
+
     def _rehearse(self) -> None:
         """Predict one row of zeros. Raises whatever the parts raise if they do not fit together."""
         sizes = [math.prod(leaf.shape) for leaf in tree.leaves(self.params)]
@@ -239,7 +260,7 @@ class SavedRun:
         """Read the samples of a table, .npy or IDX file, (rows, *input_shape). Raises InputError, DataFormatError."""
         if self.schema is not None and is_table(file):
             return self.schema.encode(self.settings.table.read(file))
-        x = read_samples(file, self.input_shape)
+        x = read_samples(file, self.input_shape, self.settings.table)
         self._warn_of_scale(file, x)
         return x
 
@@ -257,8 +278,11 @@ class SavedRun:
         -------
         Predictions
         """
-        x = self.read(x) if isinstance(x, (str, Path)) else x
-        outputs: Any = self.trainer(place).predict(x.reshape(-1, *self.input_shape))
+        if isinstance(x, (str, Path)):
+            x = self.read(x)
+        elif x.shape in (self.input_shape, (math.prod(self.input_shape),)):  # one sample
+            x = x[None]
+        outputs: Any = self.trainer(place).predict(as_samples("x", x, self.input_shape))
         scores = self.goal.from_outputs(self.settings, outputs)
         labels = [self.classes[i] for i in np.argmax(scores, axis=1)] if self.classes else []
         return Predictions(labels, scores, self.goal.gives_probabilities(self.settings))
@@ -308,7 +332,7 @@ class SavedRun:
         Raises
         ------
         InputError
-            If the CSV file of the training has changed since.
+            If the CSV file of the training has changed since, or does not exist.
         """
         settings = self.settings
         if dataset is None and is_pipe(settings.dataset):
@@ -319,6 +343,8 @@ class SavedRun:
         dataset = dataset or settings.dataset
         if is_file(dataset) and (is_pipe(dataset) or not _same_file(dataset, settings.dataset)):
             return self._labelled(dataset, target)
+        if self.data_sha256 is not None and not Path(dataset).exists():
+            raise InputError(f"{dataset!r} does not exist; it held the data of the training: name a file to test on")
         if is_file(dataset) and sha256_of(dataset) != self.data_sha256:
             raise InputError(
                 f"{dataset!r} has changed since the training, so its test rows cannot be found again; "
@@ -334,10 +360,11 @@ class SavedRun:
             progress=download_progress,
             table=table,
         )
+        x, y, which = data.x_test, data.y_test, "held back from training"
         if part == "validation":
             rows = data.validation_rows
-            return Samples(take_rows(data.x_train, rows), data.y_train[rows], "used for the validation")
-        return Samples(data.x_test, data.y_test, "held back from training")
+            x, y, which = take_rows(data.x_train, rows), data.y_train[rows], "used for the validation"
+        return Samples(as_samples(dataset, x, self.input_shape), y, which)
 
     def _labelled(self, file: str, target: str | None) -> Samples:
         """All rows of another file; of one with a test set, that."""
@@ -347,16 +374,20 @@ class SavedRun:
             rows = found.y_train if found.y_test is None else found.y_test
             images = found.x_train if found.x_test is None else found.x_test
             labels = dataclasses.replace(known, classes=self.classes).encode(rows)
-            return Samples(images.reshape(-1, *self.input_shape), labels, "all of the file")
+            return Samples(as_samples(file, images, self.input_shape), labels, "all of the file")
         frame = self.settings.table.read(file)
         names = find_targets(frame, target) if target or not self.goal.targets else self.goal.targets
+        which = "all of the file"
+        if self.schema is not None and self.settings.missing == "drop":
+            there = [name for name in (*self.schema.names, *names) if name in frame.columns]  # `encode` names others
+            frame, which = complete_rows(frame, there), "all complete rows of the file"
         y = Target(names, self.goal.task, self.classes).encode(frame)
         if self.schema is None:
             features = [name for name in frame.columns if name not in names]
-            x = Schema.fit(frame, features).encode(frame).reshape(-1, *self.input_shape)
+            x = as_samples(file, Schema.fit(frame, features).encode(frame), self.input_shape)
         else:
             x = self.schema.encode(frame)
-        return Samples(x, y, "all of the file")
+        return Samples(x, y, which)
 
 
 def sha256_of(dataset: str) -> str | None:

@@ -92,11 +92,7 @@ class Settings:
     )
     recipe: str | None = option(None, "Start from a recipe (see xpnn recipes).")
     hidden: str = option(
-        "256,128",
-        "Widths of the hidden layers, as 256,128; '' for none.",
-        metavar="N,…",
-        range=options.WIDTH,
-        numbers=int,
+        "256,128", "Widths of the hidden layers, as 256,128; '' for none.", range=options.WIDTH, numbers=int
     )
     activation: str = option("relu", "Activation of the hidden layers.", choices=ACTIVATIONS)
     output_activation: str = option(

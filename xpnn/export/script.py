@@ -68,14 +68,17 @@ def main():
     parser.add_argument("--first-row", type=int, default=0, help="the number of the first row")
 {arguments}    given = parser.parse_args()
     try:
-        x, table = read(given.file)
+        x, ids = read(given.file)
     except (OSError, EOFError, ValueError, IndexError, csv.Error) as error:
         fail(error)
-    if not table:
-        table["row"] = range(given.first_row, given.first_row + len(x))
+    ids = ids or {{"row": range(given.first_row, given.first_row + len(x))}}
+    table = {{}}
 {columns}
+    both = [name for name in table if name in ids]
+    if both:
+        fail(f"{{both}} of the file would also be the name of a result; take it out of IDS")
     try:
-        write_csv(table, given.output)
+        write_csv({{**ids, **table}}, given.output)
     except OSError as error:
         fail(error)
 

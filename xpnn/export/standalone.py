@@ -255,8 +255,11 @@ def read_numbers(path, data, shape, decimal="."):
             axis=1,
         )
     size = math.prod(shape)
-    if not x.size or (math.prod(x.shape[1:]) != size and x.shape not in ((size,), tuple(shape))):
-        fail(f"{path!r} has shape {x.shape}; expected (rows, {size})")
+    x = x[None] if x.shape in ((size,), tuple(shape)) else x
+    found, wanted = ([n for n in one if n != 1] for one in (x.shape[1:], shape))
+    is_flat = len(found) <= 1 or len(wanted) <= 1
+    if not x.size or math.prod(found) != size or not (is_flat or found == wanted):
+        fail(f"{path!r} has shape {x.shape}; expected (rows, {', '.join(map(str, shape))})")
     if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
         fail(f"{path!r}: expected finite numbers")
     return x.reshape(-1, *shape)

@@ -128,7 +128,7 @@ def from_torch(model: Layer, state_dict: Mapping[str, Any], *, prefix: str = "")
     template = _initial(model)
     found = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     expected = list(_tensors(model, template))
-    _check_names(found, expected, prefix, sorted(state_dict))
+    _check_names(found, expected, prefix, sorted(state_dict, key=_natural))
     leaves: list[np.ndarray | None] = []
     for name, array, is_turned, _ in expected:
         if name not in found:
@@ -257,7 +257,7 @@ def _check_names(found: Mapping[str, Any], expected: Sequence[_Tensor], prefix: 
     }
     names = [one.name for one in expected]
     missing = [name for name in names if name not in found and name not in optional]
-    odd = [name for name in found if name not in names and name not in optional]
+    odd = [name for name in sorted(found, key=_natural) if name not in names and name not in optional]
     if not missing and not odd:
         return
     problems = [f"missing {listed(prefix + name for name in missing)}"] if missing else []
@@ -267,6 +267,11 @@ def _check_names(found: Mapping[str, Any], expected: Sequence[_Tensor], prefix: 
         f"{listed((prefix + name for name in names if name not in optional), 20)}; found {listed(given, 20)}; give the "
         "layers of the network that the file comes from, or another prefix"
     )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts 2.weight before 10.bias."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
 
 
 def _numbers(name: str, given: Any) -> np.ndarray:

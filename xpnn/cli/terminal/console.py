@@ -11,23 +11,39 @@ from typing import Any, ClassVar
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from xpnn.errors import printable
 from xpnn.training.display.numbers import readable_numbers
-from xpnn.training.display.terminal import PipeConsole
+
+_WIDEST = 2**20  # columns, to measure a table
 
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console for text without markup and highlighting."""
-    console = PipeConsole(stderr=stderr, quiet=quiet or Output.is_silent, highlight=False, markup=False)
+    console = Console(stderr=stderr, quiet=quiet or Output.is_silent, highlight=False, markup=False)
     console.soft_wrap = not console.is_terminal
+    stream = sys.stderr if stderr else sys.stdout
+    # rich would end the command, and with it the work and the exit status
+    console.on_broken_pipe = lambda: _to_null(stream)  # type: ignore[method-assign, assignment]
     return console
 
 
 def make_table() -> Table:
     """Return a table whose only line is below its header."""
     return Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+
+
+def print_table(console: Console, table: Table, what: str) -> None:
+    """Print a table as wide as it is, or on a terminal that is too narrow a line that says so: rich would cut cells."""
+    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    if needed > console.width and console.is_terminal:
+        found = f"{what} needs {needed} columns, the terminal has {console.width}"
+        print_line(console, f"{found}; see --json, or write the output into a file")
+        return
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def marks(console: Console) -> tuple[str, str]:
@@ -41,8 +57,16 @@ def print_line(console: Console, text: str) -> None:
         console.print(printable(text))  # wherever in it a name or the content of a file is
     except OSError as error:
         console.quiet = True
-        if not console.stderr and not isinstance(error, BrokenPipeError):
+        if not console.stderr:
             Output.failure = error
+
+
+def print_result(text: str, end: str = "\n") -> None:
+    """Print what may be large on standard output. If the reader has closed the pipe, as `| head` does, that is all."""
+    try:
+        print(text, end=end)
+    except BrokenPipeError:
+        close_quietly()
 
 
 def print_stderr(text: str) -> None:
@@ -118,8 +142,8 @@ class Output:
             if Output.failure is not None:
                 raise Output.failure
         except OSError as error:
-            self.lost = True
             if not isinstance(error, BrokenPipeError):  # a closed pipe, as by `| head`, is the reader's will
+                self.lost = True
                 print_stderr(f"error: standard output cannot be written ({error.strerror}); not all results are there")
             close_quietly()
         if isinstance(self._stream, _Nowhere) and self._stream.written:

@@ -10,6 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from xpnn.cli.terminal.console import print_table
+
 _ROWS = ("installed", "cpu", "driver", "device", "import", "kernel", "matmul", "graph")
 
 
@@ -50,7 +52,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
             else:
                 cells.append(words[stage["ok"]])
         table.add_row(row, *cells)
-    console.print(table)
+    print_table(console, table, "the table of the libraries")
 
     for hint, causes in hints_of(facts).items():
         for cause in causes:

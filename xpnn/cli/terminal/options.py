@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -29,6 +29,17 @@ Backend = Annotated[
 ]
 NoFallback = Annotated[bool, typer.Option("--no-fallback", help="Fail if the requested GPU cannot be used.")]
 DataDir = Annotated[str | None, typer.Option(help=options_of(Settings)["data_dir"].help)]
+
+
+def _as_in_training(name: str) -> Any:
+    described = options_of(Settings)[name]
+    return typer.Option(metavar=described.metavar, help=f"{described.help} [default: as in training]")
+
+
+Encoding = Annotated[str | None, _as_in_training("encoding")]
+Decimal = Annotated[str | None, _as_in_training("decimal")]
+ImageSize = Annotated[str | None, _as_in_training("image_size")]
+SkipBroken = Annotated[bool | None, _as_in_training("skip_broken")]
 
 
 def _go_offline(context: typer.Context, offline: bool) -> bool:
@@ -87,7 +98,7 @@ class CheckedCommand(TyperCommand):
             texts = value if isinstance(value, (list, tuple)) else (value,)
             if "" in texts and (not is_option or name in _PATHS):
                 raise InputError(f"{shown}: the path is empty; name a file or a folder (is a shell variable not set?)")
-            if is_option and times > 1 and metavar.endswith(",…"):
+            if is_option and times > 1 and re.search("(COLUMN|NAME.*),…$", metavar) and not parameter.multiple:
                 raise InputError(f"{shown} is given {times} times; give it once, as {metavar}")
         return super().parse_args(ctx, args)
 
@@ -106,12 +117,18 @@ _OTHERS = (
 )  # that messages of the library name
 
 
-def with_option_names(message: str) -> str:
-    """Return a message of the library with settings written as options: `batch_size` becomes --batch-size."""
+def with_option_names(message: str, own: Collection[str] | None = None) -> str:
+    """Return a message of the library with settings written as options: `batch_size` becomes --batch-size.
+
+    `own` are the options of the command, others are written with theirs: xpnn train --missing. None for any.
+    """
 
     def replace(found: re.Match[str]) -> str:
-        known = found[1] in _OTHERS or found[1] in Settings.__dataclass_fields__
-        return f"--{found[1].replace('_', '-')}" if known else found[0]
+        is_setting = found[1] in Settings.__dataclass_fields__
+        if not is_setting and found[1] not in _OTHERS:
+            return found[0]
+        of_another = is_setting and own is not None and found[1] not in own
+        return f"{'xpnn train ' if of_another else ''}--{found[1].replace('_', '-')}"
 
     return _SETTING.sub(replace, message)
 

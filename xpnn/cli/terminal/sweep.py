@@ -23,6 +23,7 @@ from xpnn.cli.terminal.console import (
     make_table,
     pluralize,
     print_line,
+    print_result,
     print_stderr,
     test_figures,
 )
@@ -160,7 +161,7 @@ def train_sweep(
         print_stderr(f"stopped by a signal after {done}; to continue, give the same command again")
         return 128 + (stopping.signal or signal.SIGINT)
     if as_json:
-        print(json.dumps(to_json(dict(result.facts))))
+        print_result(json.dumps(to_json(dict(result.facts))))
     else:
         _print_result(result, grid, make_console())
     return int(bool(result.failed))

@@ -130,7 +130,10 @@ def write_outputs(frame: Frame, column: Column, out: np.ndarray, unseen: Unseen)
         )
     if absent.any() and column.fill is None and not column.indicator:
         row = int(np.argmax(absent))
-        hint = "fill it in; the model was trained without missing values there"
+        hint = (
+            "fill it in or remove the row: the model was trained without missing values there; or train it with "
+            "something in their place, as by `missing` mean"
+        )
         raise fault(frame.source, f"{frame.place(row)}, column {column.name!r}: the value is missing", hint)
     if column.indicator:
         out[:, -1] = absent

@@ -141,7 +141,7 @@ def split_table(
     names = find_targets(frame, options.target)
     features = _features(frame, options, names)
     if options.missing == "drop":
-        frame = _complete_rows(frame, (*features, *names))
+        frame = complete_rows(frame, (*features, *names))
     fit_schema = Schema.scan(  # faults of the file come first
         frame, features, missing=options.missing, dates=options.date, embedding_above=options.embedding_above
     )
@@ -187,8 +187,8 @@ def _features(frame: Frame, options: TableOptions, targets: Sequence[str]) -> li
     return found
 
 
-def _complete_rows(frame: Frame, names: Sequence[str]) -> Frame:
-    """The rows in which none of these columns is missing."""
+def complete_rows(frame: Frame, names: Sequence[str]) -> Frame:
+    """The rows in which none of these columns is missing; with a warning if they are not all."""
     absent = np.zeros(len(frame.lines), bool)
     for name in names:
         absent |= has_missing(frame.columns[name])

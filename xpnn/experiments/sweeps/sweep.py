@@ -271,9 +271,6 @@ def _first_experiment(runs: Sequence[Planned], place: Place, hooks: SweepHooks) 
         warnings.warn(text, stacklevel=3)
     if not len(experiment.validation_rows):
         raise InputError("the runs are compared on validation rows, but there are too few rows to keep any")
-    names = ["val_loss", *(f"val_{metric.name}" for metric in experiment.trainer.metrics)]
-    if (monitor := experiment.settings.monitor) not in names:
-        raise InputError(f"`monitor` {monitor} is not measured here; choose one of {', '.join(names)}")
     hooks.on_start(experiment, runs)
     return warned
 

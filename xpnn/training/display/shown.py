@@ -74,13 +74,16 @@ class Shown:
 
 def _terminal() -> Display:
     """The display on standard error."""
-    from xpnn.training.display.terminal import PipeConsole, TerminalDisplay
+    from rich.console import Console
 
-    console = PipeConsole(stderr=True, highlight=False, markup=False)
+    from xpnn.training.display.terminal import TerminalDisplay
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    console.on_broken_pipe = lambda: setattr(console, "quiet", True)  # type: ignore[method-assign]
     console.soft_wrap = not console.is_terminal
 
     def print_line(text: str) -> None:
-        with contextlib.suppress(OSError):  # a closed pipe does not end the training
+        with contextlib.suppress(OSError):  # a closed terminal does not end the training
             console.print(printable(text))
 
     return TerminalDisplay(console, print_line)

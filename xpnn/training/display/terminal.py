@@ -12,14 +12,6 @@ from xpnn.training.history import Logs
 from xpnn.training.stopwatch import Stopwatch
 
 
-class PipeConsole(Console):
-    """A console that raises BrokenPipeError if its pipe is closed; rich's raises SystemExit, as a signal does."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise the error again, which rich is handling when it calls this."""
-        raise
-
-
 class TerminalDisplay:
     """The display of one training, which `start` begins and `stop` ends.
 
