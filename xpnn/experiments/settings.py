@@ -255,8 +255,8 @@ class Settings:
         options |= {
             name: getattr(self, name) for name in ("target", "missing", "embedding_above", "decimal", "encoding")
         }
-        size = parse_size(self.image_size)
-        return TableOptions(task=task, image_size=size, skip_broken=self.skip_broken, **options)
+        options |= {"image_size": parse_size(self.image_size), "is_double": self.precision == "fp64"}
+        return TableOptions(task=task, skip_broken=self.skip_broken, **options)
 
     def complete(self, rows: int, task: str = "classification", *, is_table: bool = True) -> Settings:
         """Fill in the defaults that depend on the data.

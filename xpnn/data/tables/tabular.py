@@ -15,7 +15,7 @@ from xpnn.arrays import random
 from xpnn.data.frame import Frame
 from xpnn.data.readers import read_frame
 from xpnn.data.splits import stratified_split
-from xpnn.data.tables.column import has_missing
+from xpnn.data.tables.column import LARGEST, check_size, has_missing
 from xpnn.data.tables.leaks import warn_of_leaks, without_row_numbers
 from xpnn.data.tables.schema import MISSING, Schema
 from xpnn.data.tables.target import TASKS, Target, find_targets
@@ -56,6 +56,8 @@ class TableOptions:
         Height and width to which the images of a folder are resized; None if all have one size.
     skip_broken : bool
         Whether to leave out images of a folder that cannot be read.
+    is_double : bool
+        Whether the network computes in float64: in float32, numbers are refused that are too large for it.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class TableOptions:
     encoding: str = "utf-8"
     image_size: tuple[int, int] | None = None
     skip_broken: bool = False
+    is_double: bool = False
 
     def __post_init__(self) -> None:
         one_of("`task`", self.task, TASKS)
@@ -86,8 +89,13 @@ class TableOptions:
         return {
             field.name: value
             for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default
+            if field.name != "is_double" and (value := getattr(self, field.name)) != field.default
         }
+
+    @property
+    def largest(self) -> float:
+        """The largest number that a feature or a target may be."""
+        return LARGEST if self.is_double else float(np.finfo(np.float32).max)
 
     def read(self, path: str | Path) -> Frame:
         """Read the file."""
@@ -147,6 +155,7 @@ def split_table(
     )
     target = Target.fit(frame, names, options.task)
     y = target.encode(frame)
+    check_size(frame, features if target.classes else (*features, *names), options.largest)
     warn_of_leaks(frame, features, target)
     labels = y if target.task == "classification" else np.zeros(len(y), np.int32)
     try:
