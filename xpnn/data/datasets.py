@@ -302,7 +302,7 @@ def read_samples(path: str | Path, shape: tuple[int, ...], table: TableOptions |
     x = as_samples(str(path), x[None] if x.shape in ((n,), shape) else x, shape).reshape(-1, n)
     if x.dtype.kind == "f":
         largest = (table or TableOptions()).largest
-        bad = np.argwhere(~(np.abs(x) <= largest))  # also NaN
+        bad = np.argwhere(~np.isfinite(x) | (np.abs(x) > largest))
         if len(bad):
             found, what = x[tuple(bad[0])], f"x[{bad[0][0]}, {bad[0][1]}] is {x[tuple(bad[0])]}"
             what += f", {too_large(largest)}" if np.isfinite(found) else ""

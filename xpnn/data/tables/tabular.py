@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ class TableOptions:
         Height and width to which the images of a folder are resized; None if all have one size.
     skip_broken : bool
         Whether to leave out images of a folder that cannot be read.
-    is_double : bool
-        Whether the network computes in float64: in float32, numbers are refused that are too large for it.
+    largest : float
+        The largest number that a feature or a target may be, see `largest_of`.
 
     Raises
     ------
@@ -77,7 +78,7 @@ class TableOptions:
     encoding: str = "utf-8"
     image_size: tuple[int, int] | None = None
     skip_broken: bool = False
-    is_double: bool = False
+    largest: float = math.inf
 
     def __post_init__(self) -> None:
         one_of("`task`", self.task, TASKS)
@@ -89,17 +90,17 @@ class TableOptions:
         return {
             field.name: value
             for field in dataclasses.fields(self)
-            if field.name != "is_double" and (value := getattr(self, field.name)) != field.default
+            if field.name != "largest" and (value := getattr(self, field.name)) != field.default
         }
-
-    @property
-    def largest(self) -> float:
-        """The largest number that a feature or a target may be."""
-        return LARGEST if self.is_double else float(np.finfo(np.float32).max)
 
     def read(self, path: str | Path) -> Frame:
         """Read the file."""
         return read_frame(path, decimal=self.decimal, encoding=self.encoding)
+
+
+def largest_of(precision: str) -> float:
+    """Return the largest number that a network of this `precision` can learn from."""
+    return LARGEST if precision == "fp64" else float(np.finfo(np.float32).max)
 
 
 class TableSplit(NamedTuple):
