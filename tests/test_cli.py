@@ -548,6 +548,37 @@ def test_too_large_values_raise_before_training(table: Path, run: Any) -> None:
         assert (status, out) == (2, "") and message in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("value", ["1e39", "-1e300"])
+def test_too_large_number_is_named_by_file_line_and_column(value: str, table: Path, run: Any, result: Any) -> None:
+    """In training, testing and predicting, as a feature and as a target; without warnings of NumPy."""
+    bad, text = table.with_name("bad.csv"), table.read_text()
+    bad.write_text(re.sub(r"(?m)^(a,.*),[^,]*$", rf"\1,{value}", text, count=1))
+    line = 1 + next(i for i, row in enumerate(bad.read_text().splitlines()) if value in row)
+    result(table, *FAST, "--output", table.with_name("run"))
+    result(table, *FAST, "--target", "large", "--drop", "class", "--output", table.with_name("numbers"))
+    said = f"line {line}, column 'large': {float(value):g} is too large"
+    for arguments in (
+        ("train", bad, *FAST),
+        ("train", bad, *FAST, "--target", "large", "--drop", "class"),
+        ("evaluate", table.with_name("run"), bad),
+        ("predict", table.with_name("run"), bad),
+        ("evaluate", table.with_name("numbers"), bad),
+    ):
+        status, out, err = run(*arguments)
+        assert (status, out) == (2, "") and str(bad) in err and said in err and len(err.splitlines()) == 1
+    status, _, err = run("train", bad, *FAST, "--precision", "fp64")
+    assert (status == 0) == (value == "1e39") and "xpnn: warning: overflow" not in err
+
+
+def test_too_large_number_of_an_array_is_named(run: Any, result: Any, tmp_path: Path) -> None:
+    result(*FAST, "--output", tmp_path / "run")
+    x = np.zeros((3, 64))
+    x[1, 2] = 1e300
+    np.save(tmp_path / "x.npy", x)
+    status, _, err = run("predict", tmp_path / "run", tmp_path / "x.npy")
+    assert status == 2 and "x.npy': x[1, 2] is 1e+300, too large for float32" in err
+
+
 def test_class_without_training_rows_warns(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("y,a\n" + "".join(f"{i},{i}\n" for i in range(10)))

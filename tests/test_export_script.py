@@ -185,6 +185,7 @@ def test_faults_of_the_files_are_one_line(tmp_path: Path, alone: Call, capsys: A
         ("a,c\n1,u\n\nx,v\n", "line 4, column 'a': 'x' is not a number"),
         ("a,c\n1,u,3\n", "line 2 has 3 cells, the header has 2"),
         ("a,c\n1e999,u\n", "'1e999' is not a number"),
+        ("a,c\n1,u\n-1e300,u\n", "line 3, column 'a': -1e+300 is too large for the network"),
         ("a,a\n1,u\n", "expected a header row"),
         ("a,c\n", "no rows follow"),
     ):

@@ -110,7 +110,7 @@ def _read(saved: SavedRun, file: Path) -> tuple[np.ndarray, dict[str, Any]]:
     absent = [name for name in names if name not in frame.columns]
     if absent:
         raise InputError(f"{str(file)!r}: the id {listed(absent)} is missing; its columns are {listed(frame.columns)}")
-    return saved.schema.encode(frame), {name: _plain(frame.columns[name]) for name in names}
+    return saved.encode(frame), {name: _plain(frame.columns[name]) for name in names}
 
 
 def _cell(value: Any, is_shown: bool) -> Any:

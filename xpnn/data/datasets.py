@@ -22,7 +22,7 @@ from xpnn.data.limits import memory_scope
 from xpnn.data.npy import read_npy
 from xpnn.data.readers import is_frame
 from xpnn.data.splits import stratified_split
-from xpnn.data.tables.column import Column
+from xpnn.data.tables.column import Column, too_large
 from xpnn.data.tables.schema import Schema
 from xpnn.data.tables.tabular import TableOptions, split_table
 from xpnn.data.tables.target import Target, find_targets
@@ -312,9 +312,13 @@ def read_samples(path: str | Path, shape: tuple[int, ...], table: TableOptions |
     if x.ndim == 0 or x.size == 0:
         raise fault(path, f"holds no samples (shape {x.shape})", f"expected (rows, {n})")
     x = as_samples(str(path), x[None] if x.shape in ((n,), shape) else x, shape).reshape(-1, n)
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        row, column = np.argwhere(~np.isfinite(x))[0]
-        raise fault(path, f"x[{row}, {column}] is {x[row, column]}", "replace it with a finite number")
+    if x.dtype.kind == "f":
+        largest = (table or TableOptions()).largest
+        bad = np.argwhere(~np.isfinite(x) | (np.abs(x) > largest))
+        if len(bad):
+            found, what = x[tuple(bad[0])], f"x[{bad[0][0]}, {bad[0][1]}] is {x[tuple(bad[0])]}"
+            what += f", {too_large(largest)}" if np.isfinite(found) else ""
+            raise fault(path, what, "replace it with a finite number" if not np.isfinite(found) else "scale the values")
     return x.astype(x.dtype if x.dtype == np.uint8 else np.float64, copy=False).reshape(-1, *shape)
 
 

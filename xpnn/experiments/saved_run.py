@@ -17,7 +17,9 @@ from xpnn.arrays import random, tree
 from xpnn.arrays.mapped import take_rows
 from xpnn.data.datasets import as_samples, is_file, is_table, load, read_samples
 from xpnn.data.file_sets import read_file_set
+from xpnn.data.frame import Frame
 from xpnn.data.readers import is_pipe
+from xpnn.data.tables.column import check_size
 from xpnn.data.tables.schema import Schema
 from xpnn.data.tables.tabular import complete_rows
 from xpnn.data.tables.target import Target, find_targets
@@ -259,7 +261,7 @@ class SavedRun:
     def read(self, file: str | Path) -> np.ndarray:
         """Read the samples of a table, .npy or IDX file, (rows, *input_shape). Raises InputError, DataFormatError."""
         if self.schema is not None and is_table(file):
-            return self.schema.encode(self.settings.table.read(file))
+            return self.encode(self.settings.table.read(file))
         x = read_samples(file, self.input_shape, self.settings.table)
         self._warn_of_scale(file, x)
         return x
@@ -286,6 +288,13 @@ class SavedRun:
         scores = self.goal.from_outputs(self.settings, outputs)
         labels = [self.classes[i] for i in np.argmax(scores, axis=1)] if self.classes else []
         return Predictions(labels, scores, self.goal.gives_probabilities(self.settings))
+
+    def encode(self, frame: Frame) -> Any:
+        """The features of a table, encoded as in training. Raises InputError, DataFormatError."""
+        assert self.schema is not None
+        encoded = self.schema.encode(frame)
+        check_size(frame, self.schema.names, self.settings.table.largest)
+        return encoded
 
     def _warn_of_scale(self, file: str | Path, x: np.ndarray) -> None:
         """Warn of images whose values have another range than those of the training."""
@@ -386,7 +395,8 @@ class SavedRun:
             features = [name for name in frame.columns if name not in names]
             x = as_samples(file, Schema.fit(frame, features).encode(frame), self.input_shape)
         else:
-            x = self.schema.encode(frame)
+            x = self.encode(frame)
+            check_size(frame, () if self.classes else names, self.settings.table.largest)
         return Samples(x, y, which)
 
 

@@ -17,7 +17,7 @@ from xpnn import optim
 from xpnn.data.datasets import is_file
 from xpnn.data.readers import is_pipe
 from xpnn.data.tables.schema import MISSING
-from xpnn.data.tables.tabular import TableOptions
+from xpnn.data.tables.tabular import TableOptions, largest_of
 from xpnn.data.tables.target import TASKS
 from xpnn.errors import InputError
 from xpnn.experiments import options, recipes
@@ -255,8 +255,8 @@ class Settings:
         options |= {
             name: getattr(self, name) for name in ("target", "missing", "embedding_above", "decimal", "encoding")
         }
-        size = parse_size(self.image_size)
-        return TableOptions(task=task, image_size=size, skip_broken=self.skip_broken, **options)
+        options |= {"image_size": parse_size(self.image_size), "largest": largest_of(self.precision)}
+        return TableOptions(task=task, skip_broken=self.skip_broken, **options)
 
     def complete(self, rows: int, task: str = "classification", *, is_table: bool = True) -> Settings:
         """Fill in the defaults that depend on the data.

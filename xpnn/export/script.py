@@ -92,16 +92,16 @@ def weights():
 '''
 _READ_TABLE = """\
 if is_array(data):
-    return read_numbers(file, data, INPUT_SHAPE), {}
+    return read_numbers(file, data, INPUT_SHAPE, largest=float(np.finfo(DTYPE).max)), {}
 names, rows, lines = read_table(file, data, DECIMAL)
 absent = [name for name in IDS if name not in names]
 if absent:
     fail(f"{file!r}: the columns {absent} are missing")
 ids = {name: [row[names.index(name)] for row in rows] for name in IDS}
-return encode(COLUMNS, names, rows, lines, DECIMAL), ids
+return encode(COLUMNS, names, rows, lines, DECIMAL, float(np.finfo(DTYPE).max)), ids
 """
 _READ_NUMBERS = """\
-return read_numbers(file, data, INPUT_SHAPE), {}
+return read_numbers(file, data, INPUT_SHAPE, largest=float(np.finfo(DTYPE).max)), {}
 """
 _PROBABILITIES = """\
 parser.add_argument("--probabilities", choices=("top", "all", "none"), default="top")

@@ -158,7 +158,7 @@ def read_table(path, data, decimal="."):
     return names, rows, lines
 
 
-def encode(columns, names, rows, lines, decimal="."):
+def encode(columns, names, rows, lines, decimal=".", largest=math.inf):
     """Return the input of the network, (rows, outputs), for the cells of a table."""
     absent = [column["name"] for column in columns if column["name"] not in names]
     if absent:
@@ -176,13 +176,13 @@ def encode(columns, names, rows, lines, decimal="."):
         elif column["kind"] == "date":
             parts += encode_date(column, cells, missing, lines)
         else:
-            parts.append(encode_number(column, cells, missing, lines, decimal))
+            parts.append(encode_number(column, cells, missing, lines, decimal, largest))
         if column["indicator"]:
             parts.append(missing.astype(float))
     return np.stack(parts, axis=1)
 
 
-def encode_number(column, cells, missing, lines, decimal="."):
+def encode_number(column, cells, missing, lines, decimal=".", largest=math.inf):
     """A column of numbers, or of true and false."""
     values = np.full(len(cells), float(column["fill"] or 0.0))
     for i, cell in enumerate(cells):
@@ -195,6 +195,8 @@ def encode_number(column, cells, missing, lines, decimal="."):
         if value is None or not math.isfinite(value) or (column["kind"] == "boolean" and value not in (0, 1)):
             wanted = "true or false" if column["kind"] == "boolean" else "a number"
             fail(f"line {lines[i]}, column {column['name']!r}: {cells[i][:40]!r} is not {wanted}")
+        if abs(value) > largest:
+            fail(f"line {lines[i]}, column {column['name']!r}: {value:g} is too large for the network")
         values[i] = value
     return values
 
@@ -236,7 +238,7 @@ def encode_date(column, cells, missing, lines):
     return parts
 
 
-def read_numbers(path, data, shape, decimal="."):
+def read_numbers(path, data, shape, decimal=".", largest=math.inf):
     """Samples of a shape from an array, or from a table of numbers without its target."""
     if is_array(data):
         x = read_array(data)
@@ -260,8 +262,8 @@ def read_numbers(path, data, shape, decimal="."):
     is_flat = len(found) <= 1 or len(wanted) <= 1
     if not x.size or math.prod(found) != size or not (is_flat or found == wanted):
         fail(f"{path!r} has shape {x.shape}; expected (rows, {', '.join(map(str, shape))})")
-    if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
-        fail(f"{path!r}: expected finite numbers")
+    if x.dtype.kind not in "fiub" or not (np.abs(x) <= largest).all() or not np.isfinite(x).all():
+        fail(f"{path!r}: expected finite numbers of at most {largest:g}")
     return x.reshape(-1, *shape)
 
 

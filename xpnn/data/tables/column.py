@@ -17,6 +17,7 @@ from xpnn.data.text import listed, number_of
 from xpnn.errors import DataFormatError, InputError
 
 DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?Z?")
+LARGEST = 1e150  # of numbers whose squares float64 holds
 _WORDS = {"boolean": "true and false", "number": "numbers", "category": "text", "date": "dates"}
 
 
@@ -69,6 +70,21 @@ def has_missing(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "O":
         return np.array([value is None for value in values], bool)
     return np.zeros(len(values), bool)
+
+
+def check_size(frame: Frame, names: Sequence[str], largest: float) -> None:
+    """Raise DataFormatError if a number in these columns is larger, or as much below zero."""
+    for name in names:
+        values = frame.columns[name]
+        if values.dtype.kind == "f" and (wrong := np.abs(values) > largest).any():
+            row = int(np.argmax(wrong))
+            found = f"{frame.place(row)}, column {name!r}: {values[row]:g} is {too_large(largest)}"
+            raise fault(frame.source, found, "correct it, or scale the column")
+
+
+def too_large(largest: float) -> str:
+    """What is wrong with a number above this bound, for messages."""
+    return "too large" if largest == LARGEST else "too large for float32, which the network computes in"
 
 
 def as_booleans(values: np.ndarray) -> tuple[np.ndarray, bool]:

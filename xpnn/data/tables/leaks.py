@@ -39,7 +39,9 @@ def warn_of_leaks(frame: Frame, names: Sequence[str], target: Target) -> None:
     for name in names:
         values = frame.columns[name]
         determines = _determines_class if target.task == "classification" else _determines_number
-        if determines(values, goal):
+        with np.errstate(over="ignore", invalid="ignore"):  # of numbers near the largest that are allowed
+            found = determines(values, goal)
+        if found:
             _warn(
                 frame,
                 f"column {name!r} alone determines the target {target.names[0]!r}: if it is not known before the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from xpnn.arrays import random
 from xpnn.data.frame import Frame
 from xpnn.data.readers import read_frame
 from xpnn.data.splits import stratified_split
-from xpnn.data.tables.column import has_missing
+from xpnn.data.tables.column import LARGEST, check_size, has_missing
 from xpnn.data.tables.leaks import warn_of_leaks, without_row_numbers
 from xpnn.data.tables.schema import MISSING, Schema
 from xpnn.data.tables.target import TASKS, Target, find_targets
@@ -56,6 +57,8 @@ class TableOptions:
         Height and width to which the images of a folder are resized; None if all have one size.
     skip_broken : bool
         Whether to leave out images of a folder that cannot be read.
+    largest : float
+        The largest number that a feature or a target may be, see `largest_of`.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class TableOptions:
     encoding: str = "utf-8"
     image_size: tuple[int, int] | None = None
     skip_broken: bool = False
+    largest: float = math.inf
 
     def __post_init__(self) -> None:
         one_of("`task`", self.task, TASKS)
@@ -86,12 +90,17 @@ class TableOptions:
         return {
             field.name: value
             for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default
+            if field.name != "largest" and (value := getattr(self, field.name)) != field.default
         }
 
     def read(self, path: str | Path) -> Frame:
         """Read the file."""
         return read_frame(path, decimal=self.decimal, encoding=self.encoding)
+
+
+def largest_of(precision: str) -> float:
+    """Return the largest number that a network of this `precision` can learn from."""
+    return LARGEST if precision == "fp64" else float(np.finfo(np.float32).max)
 
 
 class TableSplit(NamedTuple):
@@ -147,6 +156,7 @@ def split_table(
     )
     target = Target.fit(frame, names, options.task)
     y = target.encode(frame)
+    check_size(frame, features if target.classes else (*features, *names), options.largest)
     warn_of_leaks(frame, features, target)
     labels = y if target.task == "classification" else np.zeros(len(y), np.int32)
     try:
