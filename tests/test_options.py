@@ -84,6 +84,16 @@ def test_option_of_another_export_is_refused(
     assert message in capsys.readouterr().err and not Path(file).exists()
 
 
+def test_folder_that_is_no_run_says_what_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(train("--output", "sweep/best")) == 0
+    for arguments in (["evaluate", "sweep"], ["plot", "sweep", "--output", "a.png"]):
+        assert app.run(arguments) == 2
+        assert ", but 'sweep/best' has one, the best run of a sweep" in capsys.readouterr().err
+    Path("sweep/best/history.jsonl").unlink()
+    assert app.run(["plot", "sweep/best", "--output", "a.png"]) == 2
+    assert "it has no history.jsonl, as weights that were imported have none" in capsys.readouterr().err
+
+
 def test_resume_with_fewer_epochs_than_done_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(train("--output", "run")) == 0
     before = Path("run/run.json").read_text()

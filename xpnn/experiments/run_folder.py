@@ -246,15 +246,26 @@ def read_history(folder: str | Path) -> list[Logs]:
     DataFormatError
         If a line of the file is damaged.
     """
-    path = Path(folder) / HISTORY
-    if not path.is_file():
-        raise InputError(f"{str(folder)!r} does not contain a run: it has no {HISTORY}, which train --output writes")
+    path = file_of_run(folder, HISTORY)
     lines = path.read_bytes().splitlines(keepends=True)
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()  # it is being written at this moment, or a crash cut it off
     if not lines:
         raise InputError(f"{str(folder)!r}: no epoch of this run has ended yet, so there is nothing to draw")
     return [_record(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def file_of_run(folder: str | Path, name: str) -> Path:
+    """Return the path of a file of a run. Raises InputError, with what the folder is instead, if there is none."""
+    path, best = Path(folder) / name, Path(folder) / "best"
+    if path.is_file():
+        return path
+    hint = "which train --output writes"
+    if (best / name).is_file():
+        hint = f"but {str(best)!r} has one, the best run of a sweep"
+    elif (Path(folder) / MODEL).is_file():
+        hint = "as weights that were imported have none"
+    raise InputError(f"{str(folder)!r} does not contain a run: it has no {name}, {hint}")
 
 
 def _record(path: Path, number: int, line: bytes) -> Logs:

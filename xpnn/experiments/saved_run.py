@@ -27,7 +27,7 @@ from xpnn.devices.place import Place, find_place
 from xpnn.errors import DataFormatError, InputError
 from xpnn.experiments.experiment import DownloadProgress, Experiment, trainer_of
 from xpnn.experiments.goal import Goal
-from xpnn.experiments.run_folder import MODEL
+from xpnn.experiments.run_folder import MODEL, file_of_run
 from xpnn.experiments.scores import evaluate
 from xpnn.experiments.settings import Settings
 from xpnn.nn.protocols import Params
@@ -179,9 +179,7 @@ class SavedRun:
         DataFormatError
             If the file is damaged.
         """
-        path = Path(folder) / MODEL
-        if not path.is_file():
-            raise InputError(f"{str(folder)!r} does not contain a run: it has no {MODEL}, which train --output writes")
+        path = file_of_run(folder, MODEL)
         model, params, about = load_model(path)
         try:
             settings, goal = Settings(**about["settings"]), Goal.from_json(about["goal"])
