@@ -88,7 +88,7 @@ def test_folder_that_is_no_run_says_what_it_is(folder: Path, capsys: pytest.Capt
     assert app.run(train("--output", "sweep/best")) == 0
     for arguments in (["evaluate", "sweep"], ["plot", "sweep", "--output", "a.png"]):
         assert app.run(arguments) == 2
-        assert ", but 'sweep/best' has one, the best run of a sweep" in capsys.readouterr().err
+        assert "sweep/best' has one, the best run of a sweep" in capsys.readouterr().err
     Path("sweep/best/history.jsonl").unlink()
     assert app.run(["plot", "sweep/best", "--output", "a.png"]) == 2
     assert "it has no history.jsonl, as weights that were imported have none" in capsys.readouterr().err
