@@ -98,7 +98,7 @@ def test_resume_with_fewer_epochs_than_done_is_refused(folder: Path, capsys: pyt
     assert app.run(train("--output", "run")) == 0
     before = Path("run/run.json").read_text()
     assert app.run(["train", "--resume", "run", "--epochs", "1", "--quiet"]) == 2
-    assert "--epochs 1: the run has already trained 2; give at least as many" in capsys.readouterr().err
+    assert "--epochs 1: the run has already begun epoch 2; give at least as many" in capsys.readouterr().err
     assert Path("run/run.json").read_text() == before
     assert app.run(["train", "--resume", "run", "--epochs", "3", "--quiet"]) == 0
     assert json.loads(Path("run/run.json").read_text())["epochs"] == 3

@@ -85,6 +85,17 @@ def test_signal_between_two_trainings_stops_the_second() -> None:
     assert isinstance(stopping, base.AtStart)
 
 
+def test_signal_whose_exception_was_lost_stops_the_training(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python prints and forgets an exception in a callback of its garbage collector, of which JAX has one."""
+    trainer = Stoppable()
+    with Stopping() as stopping:
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+        stopping.on_train_begin(trainer)  # type: ignore[arg-type]
+    assert (trainer.stops, stopping.status) == (1, 128 + signal.SIGTERM)
+    assert capsys.readouterr().err == ""
+
+
 def test_second_signal_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     with Stopping() as stopping:
         stopping.on_train_begin(Stoppable())  # type: ignore[arg-type]

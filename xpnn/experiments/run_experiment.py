@@ -257,8 +257,10 @@ def _resumed(experiment: Experiment, saved: SavedTraining, data: str) -> Experim
     if saved.about["data"] != data:
         raise InputError(f"{experiment.data.source}: the data have changed since the run began, so it cannot continue")
     resumed = experiment.resumed(saved)
-    if (done := resumed.trainer.epoch) > resumed.epochs:
-        raise InputError(f"`epochs` {resumed.epochs}: the run has already trained {done}; give at least as many")
+    trainer = resumed.trainer
+    begun = trainer.epoch + bool(trainer.epoch_steps)
+    if begun > resumed.epochs:
+        raise InputError(f"`epochs` {resumed.epochs}: the run has already begun epoch {begun}; give at least as many")
     return resumed
 
 

@@ -544,7 +544,7 @@ class Trainer:
             begin(callbacks, self)
             load_states(callbacks, self._callback_states, self)
             self._callback_states = []
-            for _ in range(0 if self._stopping else epochs):
+            for _ in range(0 if engine.stops(self) else epochs):
                 logs = run_epoch(self, engine, plan)
                 if logs is None:  # stopped within the epoch
                     break

@@ -20,9 +20,10 @@ class Stopping:
     """
 
     def __init__(self) -> None:
-        self.signal: int | None = None  # the first one during the training
+        self.signal: int | None = None  # the first one
         self._trainer: Trainer | None = None
-        self._saving = self._ending = False
+        self._saving = False
+        self._why = ""  # what is printed at the end, if a signal ends the program
 
     @property
     def status(self) -> int:
@@ -36,7 +37,8 @@ class Stopping:
     def on_train_begin(self, trainer: Trainer) -> None:
         """Note that the training begins: as a callback, because `Trainer.fit` forgets what stopped an earlier one."""
         self._trainer = trainer
-        if self.signal is not None:  # between two trainings
+        if self.signal is not None:  # between two trainings, or its exception was lost, as in an import of JAX
+            self._why = ""
             trainer.stop(resumable=True)
 
     def __call__(self, trainer: Trainer, logs: Logs) -> None:
@@ -63,17 +65,18 @@ class Stopping:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._why:  # not by the handler, which may have interrupted the printing of another line
+            print_stderr(self._why)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._saving:
             return
+        is_first, self.signal = self.signal is None, self.signal or number
+        if self._trainer is not None and is_first:
+            self._trainer.stop(resumable=True)
+            return
         if self._trainer is None:
-            print_stderr("stopped before the training began")
-            raise SystemExit(128 + number)
-        if self.signal is not None:
-            if not self._ending:
-                self._ending = True
-                print_stderr("stopped at once by a second signal; the model is not saved, complete checkpoints remain")
-            raise SystemExit(128 + number)
-        self.signal = number
-        self._trainer.stop(resumable=True)
+            self._why = "stopped before the training began"
+        else:
+            self._why = "stopped at once by a second signal; the model is not saved, complete checkpoints remain"
+        raise SystemExit(128 + number)
