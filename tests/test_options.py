@@ -39,8 +39,8 @@ def train(*more: str) -> list[str]:
         (train("--image-size", "3x3"), "--image-size belongs to folders of images, and table.csv is none"),
         (train("--skip-broken"), "--skip-broken belongs to folders of images, and table.csv is none"),
         (["train", "x.npz", "--image-size", "2x2"], "--image-size belongs to folders of images, and x.npz is none"),
-        (train("--checkpoint-every", "2"), "--checkpoint-every is about the checkpoints in --output; name a folder"),
-        (train("--keep-checkpoints", "2"), "--keep-checkpoints is about the checkpoints in --output"),
+        (train("--checkpoint-every", "2"), "--checkpoint-every needs --output, the folder of the checkpoints"),
+        (train("--keep-checkpoints", "2"), "--keep-checkpoints needs --output"),
         (
             train("--monitor", "val_r2_score", "--patience", "2"),
             "--monitor: 'val_r2_score' is not one of val_loss",
@@ -91,14 +91,14 @@ def test_folder_that_is_no_run_says_what_it_is(folder: Path, capsys: pytest.Capt
         assert "sweep/best' has one, the best run of a sweep" in capsys.readouterr().err
     Path("sweep/best/history.jsonl").unlink()
     assert app.run(["plot", "sweep/best", "--output", "a.png"]) == 2
-    assert "it has no history.jsonl, as weights that were imported have none" in capsys.readouterr().err
+    assert "it has no history.jsonl, because imported weights have none" in capsys.readouterr().err
 
 
 def test_resume_with_fewer_epochs_than_done_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(train("--output", "run")) == 0
     before = Path("run/run.json").read_text()
     assert app.run(["train", "--resume", "run", "--epochs", "1", "--quiet"]) == 2
-    assert "--epochs 1: the run has already begun epoch 2; give at least as many" in capsys.readouterr().err
+    assert "--epochs 1: the run has already begun epoch 2; give at least 2" in capsys.readouterr().err
     assert Path("run/run.json").read_text() == before
     assert app.run(["train", "--resume", "run", "--epochs", "3", "--quiet"]) == 0
     assert json.loads(Path("run/run.json").read_text())["epochs"] == 3

@@ -117,7 +117,7 @@ def train(
     folder, resumes = _folder(output, resume)
     for name in ("checkpoint_every", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"):
         if folder is None and _is_given(context, name):
-            raise InputError(f"--{name.replace('_', '-')} is about the checkpoints in --output; name a folder")
+            raise InputError(f"--{name.replace('_', '-')} needs --output, the folder of the checkpoints")
     if plot:
         on_rank_0(together, lambda: check_pictures(folder))
     backend = own_backend(backend, together)

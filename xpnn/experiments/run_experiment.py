@@ -260,7 +260,7 @@ def _resumed(experiment: Experiment, saved: SavedTraining, data: str) -> Experim
     trainer = resumed.trainer
     begun = trainer.epoch + bool(trainer.epoch_steps)
     if begun > resumed.epochs:
-        raise InputError(f"`epochs` {resumed.epochs}: the run has already begun epoch {begun}; give at least as many")
+        raise InputError(f"`epochs` {resumed.epochs}: the run has already begun epoch {begun}; give at least {begun}")
     return resumed
 
 

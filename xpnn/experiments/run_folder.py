@@ -264,7 +264,7 @@ def file_of_run(folder: str | Path, name: str) -> Path:
     if (best / name).is_file():
         hint = f"but {str(best)!r} has one, the best run of a sweep"
     elif (Path(folder) / MODEL).is_file():
-        hint = "as weights that were imported have none"
+        hint = "because imported weights have none"
     raise InputError(f"{str(folder)!r} does not contain a run: it has no {name}, {hint}")
 
 

@@ -36,7 +36,7 @@ def make_table() -> Table:
 
 
 def print_table(console: Console, table: Table, what: str) -> None:
-    """Print a table as wide as it is, or on a terminal that is too narrow a line that says so: rich would cut cells."""
+    """Print a table whole. If the terminal is too narrow for it, print a line that says so: rich would cut cells."""
     needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
     if needed > console.width and console.is_terminal:
         found = f"{what} needs {needed} columns, the terminal has {console.width}"
